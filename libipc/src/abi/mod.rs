@@ -1,0 +1,11 @@
+//! The binary interface between the kernel and everything above it: names, numbers and layouts, nothing that acts.
+
+pub mod delivery;
+pub mod error;
+pub mod foreign;
+pub mod syscall;
+pub mod types;
+
+pub use delivery::{Delivery, Kind, MessageBuffer, PAYLOAD_MAX};
+pub use error::KernelError;
+pub use types::*;

@@ -1,0 +1,8 @@
+//! Linux's x86_64 binary interface: errno values, flags and structure layouts, as in the kernel's uapi headers.
+
+pub mod errno;
+pub mod open;
+pub mod signal;
+mod stat;
+
+pub use stat::{Stat, StatFs, mode};

@@ -1,0 +1,365 @@
+//! The manifest: what the system consists of, and who may call whom.
+//!
+//! The build reads it from `boot/system.toml`, checks it, and puts it into the boot archive in postcard form; root
+//! starts the system from it. It describes and nothing more: no addresses, no handles, nothing known only at boot.
+
+use alloc::{
+    borrow::ToOwned,
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
+use core::fmt;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The server that starts the others. It stands outside the order of calls and holds every handle.
+pub const ROOT: &str = "root";
+
+/// How a line of the console log (COM2) begins that tells the host the status with which the machine ends, in decimal.
+pub const OFF_LINE: &str = "naiad: off status=";
+/// How the first line of the kernel's epitaph begins.
+pub const PANIC_LINE: &str = "naiad: panic";
+/// The I/O port whose writing ends QEMU; what was said on the console log before counts, not the value.
+pub const DEBUG_EXIT_PORT: u16 = 0xf4;
+
+/// The whole system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// What the vfs server mounts at start, in this order.
+    pub mounts: Vec<Mount>,
+    /// How foreign system calls find their servers.
+    pub personality: Personality,
+    /// The servers, in the order in which root starts them.
+    #[serde(rename = "server")]
+    pub servers: Vec<ServerEntry>,
+}
+
+/// What root does when a server dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Starts from nothing; the calls that were outstanding are delivered again.
+    Reissued,
+    /// Runs again from its snapshot with its traps answered from its journal.
+    Journaled,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerEntry {
+    /// Its name: that of its package and of its image in the archive.
+    pub name: String,
+    /// Its recovery class.
+    pub class: Class,
+    /// Its fixed priority; larger runs first.
+    pub priority: u8,
+    /// KiB of heap.
+    pub heap_kib: u32,
+    /// KiB of journal; none for a reissued server.
+    #[serde(default)]
+    pub journal_kib: u32,
+    /// KiB for each of its two snapshots; none for a reissued server.
+    #[serde(default)]
+    pub snapshot_kib: u32,
+    /// KiB of arena that outlive an incarnation.
+    #[serde(default)]
+    pub arena_kib: u32,
+    /// KiB of memory for DMA.
+    #[serde(default)]
+    pub dma_kib: u32,
+    /// The servers that it may call, in the order in which root hands it their handles.
+    #[serde(default)]
+    pub calls: Vec<String>,
+    /// How many kernel objects it may own.
+    #[serde(default)]
+    pub quotas: Quotas,
+    /// The I/O ports that it may use.
+    #[serde(default)]
+    pub ports: Vec<PortRange>,
+    /// The ISA interrupt lines that it receives.
+    #[serde(default)]
+    pub irqs: Vec<u8>,
+    /// The PCI devices that it drives: every one present with one of these ids.
+    #[serde(default)]
+    pub pci: Vec<PciId>,
+}
+
+/// How many objects of each kind a server may own at a time. What is not given is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quotas {
+    /// Tasks.
+    pub tasks: u32,
+    /// Threads.
+    pub threads: u32,
+    /// Address spaces.
+    pub spaces: u32,
+    /// Handle tables.
+    pub tables: u32,
+    /// Endpoints.
+    pub endpoints: u32,
+    /// Sessions on its endpoints.
+    pub sessions: u32,
+    /// Calls it has sent and not yet had answered.
+    pub calls: u32,
+    /// Notifications.
+    pub notifications: u32,
+}
+
+/// A range of I/O ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortRange {
+    /// The first port.
+    pub base: u16,
+    /// How many.
+    pub len: u16,
+}
+
+/// A PCI device's identity, written `vendor:device` in hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PciId {
+    /// Who made it.
+    pub vendor: u16,
+    /// What it is.
+    pub device: u16,
+}
+
+impl TryFrom<String> for PciId {
+    type Error = ManifestError;
+
+    fn try_from(text: String) -> Result<Self, ManifestError> {
+        let number = |digits: &str| match digits.len() {
+            4 if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => {
+                u16::from_str_radix(digits, 16).ok()
+            }
+            _ => None,
+        };
+        text.split_once(':')
+            .and_then(|(vendor, device)| Some(Self { vendor: number(vendor)?, device: number(device)? }))
+            .ok_or(ManifestError::PciId(text))
+    }
+}
+
+impl From<PciId> for String {
+    fn from(id: PciId) -> Self {
+        format!("{:04x}:{:04x}", id.vendor, id.device)
+    }
+}
+
+/// Where foreign system calls go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Personality {
+    /// Programs for Linux.
+    pub linux: Fallback,
+}
+
+/// The servers of a personality.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fallback {
+    /// The servers that answer calls which are not about an open descriptor, in the order of the task's slots.
+    pub default: Vec<String>,
+}
+
+/// One file system in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    /// The absolute path of the mount point.
+    pub at: String,
+    /// The server that answers for everything below.
+    pub server: String,
+    /// What the server takes its files from, such as `disk0`; none for one that makes them up.
+    pub source: Option<String>,
+    /// How it is mounted.
+    #[serde(default)]
+    pub flags: BTreeSet<MountFlag>,
+}
+
+/// A property of a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountFlag {
+    /// Nothing below can be changed.
+    Ro,
+}
+
+/// The first program and the terminal that it finds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The program's path.
+    pub path: Vec<u8>,
+    /// Its arguments, beginning with the name it is called by.
+    pub argv: Vec<Vec<u8>>,
+    /// Its environment, as `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+    /// Rows of the terminal; 0 when it is not known.
+    pub rows: u16,
+    /// Columns of the terminal; 0 when it is not known.
+    pub cols: u16,
+    /// The machine ends with the program, and hands its status to the host.
+    pub exit_on_end: bool,
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ManifestError {
+    /// The encoded bytes are cut or damaged.
+    Damaged,
+    /// Two servers have this name.
+    Duplicate(String),
+    /// No server is called root.
+    NoRoot,
+    /// `by` refers to a server that the manifest does not have.
+    UnknownServer {
+        /// Who refers: a server, a mount point or a personality.
+        by: String,
+        /// The name that is not there.
+        name: String,
+    },
+    /// Servers that call each other in a circle; the first one is named again at the end.
+    Cycle(Vec<String>),
+    /// A journaled server without journal or snapshot, or a reissued one with either.
+    Journal(String),
+    /// A mount point that is not an absolute path, or is given twice, or the first is not `/`.
+    MountPoint(String),
+    /// Not a PCI identity.
+    PciId(String),
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged => f.write_str("the encoded bytes are damaged"),
+            Self::Duplicate(name) => write!(f, "there are two servers called `{name}`"),
+            Self::NoRoot => f.write_str("there is no server called `root`"),
+            Self::UnknownServer { by, name } => {
+                write!(f, "{by} names the server `{name}`, which does not exist")
+            }
+            Self::Cycle(names) => write!(f, "the order of calls has a cycle: {}", names.join(" -> ")),
+            Self::Journal(name) => write!(
+                f,
+                "`{name}`: a journaled server needs journal_kib and snapshot_kib, a reissued one has neither"
+            ),
+            Self::MountPoint(at) => {
+                write!(f, "the mount point `{at}` must be an absolute path given once, and `/` comes first")
+            }
+            Self::PciId(text) => write!(f, "`{text}` is not a PCI identity such as `1af4:1001`"),
+        }
+    }
+}
+
+impl core::error::Error for ManifestError {}
+
+impl Manifest {
+    /// The server called `name`.
+    pub fn server(&self, name: &str) -> Option<&ServerEntry> {
+        self.servers.iter().find(|server| server.name == name)
+    }
+
+    /// Checks what the types do not: names, the order of calls, journals and mount points.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let mut calls = BTreeMap::new();
+        for server in &self.servers {
+            if calls.insert(server.name.as_str(), server.calls.as_slice()).is_some() {
+                return Err(ManifestError::Duplicate(server.name.clone()));
+            }
+            let recorded = server.journal_kib != 0 && server.snapshot_kib != 0;
+            let bare = server.journal_kib == 0 && server.snapshot_kib == 0;
+            if !(if server.class == Class::Journaled { recorded } else { bare }) {
+                return Err(ManifestError::Journal(server.name.clone()));
+            }
+        }
+        if !calls.contains_key(ROOT) {
+            return Err(ManifestError::NoRoot);
+        }
+        self.check_references(&calls)?;
+        self.check_mount_points()?;
+        check_order(&calls)
+    }
+
+    fn check_references(&self, known: &BTreeMap<&str, &[String]>) -> Result<(), ManifestError> {
+        let calls = self
+            .servers
+            .iter()
+            .flat_map(|server| server.calls.iter().map(move |name| (format!("`{}`", server.name), name)));
+        let mounts = self.mounts.iter().map(|mount| (format!("the mount `{}`", mount.at), &mount.server));
+        let fallbacks =
+            self.personality.linux.default.iter().map(|name| ("the Linux personality".to_owned(), name));
+        for (by, name) in calls.chain(mounts).chain(fallbacks) {
+            if !known.contains_key(name.as_str()) {
+                return Err(ManifestError::UnknownServer { by, name: name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_mount_points(&self) -> Result<(), ManifestError> {
+        let mut seen = BTreeSet::new();
+        for mount in &self.mounts {
+            let first = seen.is_empty();
+            let sound = if first {
+                mount.at == "/"
+            } else {
+                mount.at.starts_with('/') && !mount.at.ends_with('/') && !mount.at.contains("//")
+            };
+            if !sound || !seen.insert(&mount.at) {
+                return Err(ManifestError::MountPoint(mount.at.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes away servers that call none of those left until nothing is left; what remains then calls in circles.
+fn check_order(calls: &BTreeMap<&str, &[String]>) -> Result<(), ManifestError> {
+    let mut left: BTreeSet<&str> = calls.keys().copied().collect();
+    loop {
+        let waits =
+            |name: &&str| calls.get(name).is_some_and(|to| to.iter().any(|to| left.contains(to.as_str())));
+        let stuck: BTreeSet<&str> = left.iter().copied().filter(waits).collect();
+        if stuck.is_empty() {
+            return Ok(());
+        }
+        if stuck.len() == left.len() {
+            return Err(ManifestError::Cycle(circle(calls, &stuck)));
+        }
+        left = stuck;
+    }
+}
+
+/// Walks from one stuck server to the next until one comes again.
+fn circle(calls: &BTreeMap<&str, &[String]>, stuck: &BTreeSet<&str>) -> Vec<String> {
+    let next =
+        |name: &str| calls.get(name)?.iter().find(|to| stuck.contains(to.as_str())).map(String::as_str);
+    let mut path: Vec<&str> = stuck.first().copied().into_iter().collect();
+    while let Some(name) = path.last().and_then(|last| next(last)) {
+        let before = path.iter().position(|&seen| seen == name);
+        path.push(name);
+        if let Some(start) = before {
+            path.drain(..start);
+            break;
+        }
+    }
+    path.into_iter().map(ToOwned::to_owned).collect()
+}
+
+/// The form in which [`Manifest`] and [`Session`] travel in the boot archive.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, ManifestError> {
+    postcard::to_allocvec(value).map_err(|_| ManifestError::Damaged)
+}
+
+/// Reads what [`encode`] made.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ManifestError> {
+    postcard::from_bytes(bytes).map_err(|_| ManifestError::Damaged)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! What the process server and the file servers ask of vm, and how vm hands faults on.
+
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Label of a typed [`Request`].
+pub const REQUEST: u32 = 0x300;
+/// A fault vm cannot resolve, forwarded to the process server: words: signal number, si_code, address, instruction pointer.
+/// The thread waits; the answer (label 0) lets it go on where its registers then say.
+pub const SIGNAL: u32 = 0x301;
+
+/// What proc and the file servers ask.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// A copy-on-write copy of a space. Answer: [`Answer::Space`] with the handle.
+    Fork {
+        /// The space's badge.
+        space: u64,
+    },
+    /// A new space from an image. Answer: [`Answer::Image`]; handle 0 is the space. The message carries handle 0: the
+    /// program's file session, and handle 1: the interpreter's, if there is one.
+    Build(Build),
+    /// No task uses the space any more.
+    Destroy {
+        /// The space's badge.
+        space: u64,
+    },
+    /// A file server brings pages of a mapped file: `data` begins at page `page` of vm's object; a short last page is
+    /// zero-filled, and pages that are wholly missing lie beyond the end of the file.
+    Supply {
+        /// vm's number for the object, from [`super::fs::PAGE_IN`].
+        object: u64,
+        /// Index of the first page.
+        page: u64,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// What `/proc/PID/maps` and `stat` show of a space. Answer: [`Answer::Regions`].
+    Regions {
+        /// The space's badge.
+        space: u64,
+    },
+    /// Memory of the whole machine. Answer: [`Answer::Memory`].
+    Memory,
+}
+
+/// A program to build a space for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Build {
+    /// The program's file, as a cache key: server number and object.
+    pub file: (u64, u64),
+    /// The first 4096 bytes (or fewer, if shorter) of the program.
+    pub header: Vec<u8>,
+    /// The interpreter's (ld.so) file and first bytes, if the program names one.
+    pub interpreter: Option<((u64, u64), Vec<u8>)>,
+    /// Arguments and environment, as NUL-terminated strings one after the other: counts, then bytes.
+    pub argc: u32,
+    /// Count of environment strings.
+    pub envc: u32,
+    /// The strings.
+    pub strings: Vec<u8>,
+    /// The path given to exec, for AT_EXECFN.
+    pub filename: Vec<u8>,
+    /// AT_UID, AT_EUID, AT_GID, AT_EGID.
+    pub ids: [u32; 4],
+    /// AT_SECURE.
+    pub secure: bool,
+    /// Bytes for AT_RANDOM.
+    pub random: [u8; 16],
+    /// Soft limit of the stack in bytes.
+    pub stack_limit: u64,
+}
+
+/// One mapping as /proc/PID/maps shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RegionInfo {
+    /// First address.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// [`crate::abi::Protection`] bits.
+    pub protection: u8,
+    /// MAP_SHARED.
+    pub shared: bool,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Server number and object of a mapped file.
+    pub file: Option<(u64, u64)>,
+    /// `[heap]`, `[stack]`, `[vdso]` or nothing.
+    pub name: Vec<u8>,
+}
+
+/// vm's answers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// The new space's badge; handle 0 is the space.
+    Space {
+        /// Its badge.
+        space: u64,
+    },
+    /// A program is ready to run; handle 0 is the space.
+    Image {
+        /// The space's badge.
+        space: u64,
+        /// Where it starts.
+        entry: u64,
+        /// Its stack pointer.
+        stack: u64,
+    },
+    /// The mappings of a space, its resident pages.
+    Regions {
+        /// In order of addresses.
+        regions: Vec<RegionInfo>,
+        /// Pages present.
+        resident_pages: u64,
+        /// Start and end of code; bottom of the stack; start of the break and the break.
+        marks: [u64; 5],
+        /// Where arguments and environment strings lie: start and end of each.
+        strings: [u64; 4],
+    },
+    /// Frames in all, free, of file pages.
+    Memory {
+        /// All frames that programs can have.
+        total: u64,
+        /// Free ones.
+        free: u64,
+        /// Holding file pages that could be read again.
+        cached: u64,
+    },
+    /// It cannot be done: errno (ENOMEM, ENOEXEC …).
+    Failed(i32),
+}

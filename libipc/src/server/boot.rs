@@ -1,0 +1,79 @@
+//! What root tells a server about itself: the boot block, mapped read-only at a fixed address.
+
+use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+use crate::abi::{Frame, Handle};
+
+/// Where a server's message buffer is mapped.
+pub const MESSAGE_BUFFER_ADDRESS: u64 = 0x1000_0000;
+/// Where its boot block is mapped: a length (u32) and the postcard form of [`Boot`].
+pub const BOOT_ADDRESS: u64 = 0x1100_0000;
+/// Pages of a boot block.
+pub const BOOT_PAGES: u64 = 4;
+/// Where its memory for direct memory access is mapped, if it has any.
+pub const DMA_ADDRESS: u64 = 0x1200_0000;
+/// Where its devices' registers are mapped, one after the other.
+pub const DEVICE_ADDRESS: u64 = 0x1800_0000;
+/// Where its heap is mapped.
+pub const HEAP_ADDRESS: u64 = 0x2000_0000;
+/// The end of its stack; an unmapped page guards the other end.
+pub const STACK_TOP: u64 = 0x0f00_0000;
+/// Pages of stack.
+pub const STACK_PAGES: u64 = 32;
+
+/// A device that a driver was given.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Device {
+    /// PCI address: bus << 8 | device << 3 | function.
+    pub address: u16,
+    /// PCI vendor and device id.
+    pub id: (u16, u16),
+    /// Where each memory BAR is mapped in the driver: (BAR number, virtual address, bytes).
+    pub bars: Vec<(u8, u64, u64)>,
+    /// Its interrupt.
+    pub irq: u8,
+}
+
+/// What a server knows of itself and the system when it starts.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Boot {
+    /// Its name in the manifest.
+    pub name: String,
+    /// Its number: place in the manifest plus one.
+    pub number: u32,
+    /// The servers it may call, by name.
+    pub servers: BTreeMap<String, Handle>,
+    /// For the servers that control others (procfs): each server's task.
+    pub tasks: BTreeMap<String, Handle>,
+    /// The number of every server, by name.
+    pub numbers: BTreeMap<String, u32>,
+    /// The first slot of its capability space that is free.
+    pub first_free: u32,
+    /// Bytes of heap at [`HEAP_ADDRESS`].
+    pub heap_bytes: u64,
+    /// Bytes of arena.
+    pub arena_bytes: u64,
+    /// Frames for direct memory access at [`DMA_ADDRESS`]: first frame and count.
+    pub dma: Option<(Frame, u32)>,
+    /// Ranges of frames that are this server's to use (vm: all that is free).
+    pub frames: Vec<(Frame, u32)>,
+    /// The devices of a driver.
+    pub devices: Vec<Device>,
+    /// What the manifest says for this server alone, as the server's own type in postcard form.
+    pub config: Vec<u8>,
+    /// Seconds of the Epoch at boot.
+    pub epoch_s: u64,
+    /// Bits of entropy gathered at boot; the same in every incarnation.
+    pub seed: u64,
+}
+
+impl Boot {
+    /// The handle of a server that the manifest lets this one call.
+    ///
+    /// # Panics
+    /// When the manifest does not list it: a fault of the build, found at first start.
+    pub fn server(&self, name: &str) -> Handle {
+        *self.servers.get(name).unwrap_or_else(|| panic!("system.toml does not let {} call {name}", self.name))
+    }
+}

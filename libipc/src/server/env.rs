@@ -1,0 +1,106 @@
+//! What a step may ask while it runs: answers without effect.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::message::Message;
+use crate::abi::{CallId, Handle, KernelError, Readiness, UserRegisters};
+
+/// Why bytes of a caller's memory could not be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeaseError {
+    /// A page is not there yet. Return [`super::Effects::again`]: the event comes again when it is.
+    NotResident,
+    /// The address is not the caller's (EFAULT).
+    BadAddress,
+    /// The caller is gone; whatever is answered goes nowhere.
+    Gone,
+}
+
+impl fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LeaseError::NotResident => "a page of the caller is not there yet",
+            LeaseError::BadAddress => "the address is not the caller's",
+            LeaseError::Gone => "the caller is gone",
+        })
+    }
+}
+
+impl core::error::Error for LeaseError {}
+
+/// A thread as its process server sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ThreadState {
+    /// Its registers. For a thread in a call: as they were at the call.
+    pub registers: UserRegisters,
+    /// Its FPU and SSE state in FXSAVE form, 512 bytes.
+    pub fpu: Vec<u8>,
+}
+
+/// The outside as a step may see it.
+pub trait Env {
+    /// Nanoseconds since boot, the same throughout a step.
+    fn now(&self) -> u64;
+
+    /// A slot of the server's own capability space for an object about to be made.
+    fn new_handle(&mut self) -> Handle;
+
+    /// Bytes of the memory of the caller of a call being served; at most [`crate::abi::PAYLOAD_MAX`].
+    fn read_user(&mut self, call: CallId, address: u64, length: u32) -> Result<Vec<u8>, LeaseError>;
+
+    /// A question without effect to a lower server that never waits.
+    fn ask(&mut self, server: Handle, message: &Message) -> Result<Message, KernelError>;
+
+    /// Bytes of the arena; at most [`crate::abi::PAYLOAD_MAX`].
+    fn read_arena(&mut self, offset: u64, length: u32) -> Vec<u8>;
+
+    /// Bytes of a frame this server owns.
+    fn read_frame(&mut self, frame: crate::abi::Frame, offset: u32, length: u32) -> Vec<u8>;
+
+    /// The registers of a thread.
+    fn thread(&mut self, thread: Handle) -> Result<ThreadState, KernelError>;
+
+    /// A figure about a task: see [`crate::abi::syscall::Syscall::TaskInfo`].
+    fn task_info(&mut self, task: Handle, what: TaskFigure) -> Result<[u64; 4], KernelError>;
+
+    /// A counter of the kernel.
+    fn statistic(&mut self, what: Statistic, index: u64) -> [u64; 4];
+
+    /// Watches a descriptor of the caller for a call being served (until its reply), and says what it is ready for now.
+    fn watch(&mut self, call: CallId, descriptor: u32, readiness: Readiness) -> Result<Readiness, KernelError>;
+
+    /// Reads an I/O port. The value is recorded, since reading may change the device.
+    fn port_in(&mut self, port: u16, width: u8) -> u32;
+}
+
+/// Figures about a task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum TaskFigure {
+    /// CPU time of its threads: user ns, and ns of servers working for it.
+    CpuTime = 0,
+    /// Server: incarnation, state (0 running, 1 dead), deaths from outside, deaths by itself.
+    Incarnation = 1,
+    /// Server: messages received, CPU ns, journal bytes used, journal bytes in all.
+    Activity = 2,
+    /// Objects it holds: handles, sessions, calls outstanding, frames.
+    Holdings = 3,
+}
+
+/// Counters of the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum Statistic {
+    /// Frames: all, of those the kernel's own.
+    Frames = 0,
+    /// How often a foreign call with the number `index` had no implementation.
+    Enosys = 1,
+    /// Idle ns, ns since boot, context switches, traps.
+    Cpu = 2,
+    /// Objects in use and possible: index is the kind.
+    Objects = 3,
+    /// An outstanding call, by arena index: server number and 1 if in progress, caller pid << 32 | tid, label, since ns.
+    /// All zero when there is none; value 0 is u64::MAX past the last.
+    Waits = 4,
+}

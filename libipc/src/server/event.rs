@@ -1,0 +1,131 @@
+//! What can happen to a server.
+
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+use super::message::Message;
+use crate::abi::delivery::{FaultKind, Named};
+use crate::abi::{Badge, CallId, Handle, KernelError, Tag};
+
+/// Who is calling: words the kernel attached, which only the process server can set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Caller {
+    /// Process id; 0 for a server.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Process group.
+    pub pgid: u32,
+    /// Session.
+    pub sid: u32,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// The badge of the caller's address space.
+    pub space: u64,
+}
+
+/// A call being served. It must be answered, forwarded or parked; a step that forgets it is a fault.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// The call; also the reply token.
+    pub id: CallId,
+    /// Who calls.
+    pub caller: Caller,
+    /// The session it came through (its badge); 0 when it came straight to the server.
+    pub badge: Badge,
+    /// The session's position word: a file offset that lives in the kernel and changes with the reply.
+    pub position: u64,
+    /// The session's status flags, as Linux numbers them.
+    pub status: u32,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What a call asks.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// A server's message.
+    Native(Message),
+    /// A program's system call.
+    Foreign(Foreign),
+    /// A thread's fault: address, access, instruction pointer, or vector and error code.
+    Fault {
+        /// Page fault or exception.
+        kind: FaultKind,
+        /// As [`FaultKind`] says.
+        words: [u64; 4],
+    },
+    /// A thread that was told to come before it runs on; word 0: how its interrupted call restarts.
+    Attention {
+        /// Restart kind of the call it was taken out of.
+        restart: u64,
+    },
+}
+
+/// A Linux system call as delivered.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Foreign {
+    /// Its number.
+    pub number: u32,
+    /// Its six arguments.
+    pub arguments: [u64; 6],
+    /// What was gathered of the caller's memory; `None` for a null pointer or no such input.
+    pub inputs: [Option<Vec<u8>>; 2],
+    /// The descriptors its row names; server 0 when the argument was no descriptor (AT_FDCWD, -1).
+    pub named: [Named; 2],
+    /// Working directory and root directory.
+    pub directories: [Named; 2],
+    /// The descriptor numbers reserved for its results.
+    pub slots: [u32; 2],
+    /// The descriptor passed along as a handle, when its row says so and there was one.
+    pub passed: Option<Handle>,
+}
+
+/// Something that happens to a server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// The very first event of a server's life (not of each incarnation).
+    Start,
+    /// Somebody calls.
+    Call(Call),
+    /// A call sent with [`super::Effect::Send`] has been answered.
+    Answer {
+        /// The tag it was sent with.
+        tag: Tag,
+        /// The answer; an error when the other server is gone for good.
+        answer: Result<Message, KernelError>,
+    },
+    /// An operation that asked for an outcome has one.
+    Done {
+        /// The tag it was given.
+        tag: Tag,
+        /// Its value, or why it was refused.
+        result: Result<u64, KernelError>,
+    },
+    /// Notification bits.
+    Notify {
+        /// The bits posted since the last such event; [`super::TIMER_BIT`] is the timer.
+        bits: u64,
+    },
+    /// The caller of a call in progress wants it back (a signal came, or it was killed). Reply, or leave it to its end.
+    Cancel {
+        /// The call.
+        call: CallId,
+    },
+    /// The last handle of a session was closed.
+    LastClose {
+        /// The session's badge.
+        badge: Badge,
+        /// This server's own handle of it, to be closed.
+        owner: Handle,
+    },
+    /// A descriptor watched for this call became ready.
+    Watch {
+        /// The call it was watched for.
+        call: CallId,
+    },
+}

@@ -1,0 +1,40 @@
+//! The server shell: what every server is made of.
+//!
+//! A server is a value that implements [`Server`]: `step(event, env) -> effects`. It is a deterministic state machine:
+//! it asks through [`Env`], changes only itself, and returns what is to be changed outside. The [`shell`] receives events,
+//! steps, and carries the effects out, one trap each. Since the kernel records every trap of a journaled server together
+//! with its effect, stepping the same events again leads to the same state, on the machine or on the host.
+
+pub mod boot;
+pub mod effect;
+pub mod env;
+pub mod event;
+pub mod files;
+pub mod handles;
+pub mod message;
+pub mod shell;
+pub mod testing;
+
+pub use boot::Boot;
+pub use effect::{Effect, Effects, ForeignReply, Operation, Output};
+pub use env::{Env, LeaseError, ThreadState};
+pub use event::{Call, Caller, Event, Foreign, Request};
+pub use message::{Message, ProtocolError};
+
+use crate::abi::{Badge, CallId};
+
+/// A server as a deterministic state machine. Its whole state is serialisable: a snapshot is its serialised form and
+/// its digest is the hash of that.
+pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
+    /// The state of a first incarnation, before [`Event::Start`].
+    fn new(boot: &Boot) -> Self;
+
+    /// Takes one event. When the effects are [`Effects::again`], nothing may have changed.
+    fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects;
+}
+
+/// The bit of a notification that the task's own timer posts.
+pub const TIMER_BIT: u64 = 1 << 63;
+
+/// A session's two names together, as parked work remembers them.
+pub type Parked = (CallId, Badge);

@@ -1,0 +1,161 @@
+//! A scripted outside, for testing a server on the host: step events against it and look at the effects.
+
+use alloc::{collections::BTreeMap, vec, vec::Vec};
+
+use super::env::{Env, LeaseError, Statistic, TaskFigure, ThreadState};
+use super::event::{Call, Caller, Event, Foreign, Request};
+use super::handles::HandleSlots;
+use super::message::Message;
+use super::{Boot, Effects, Server};
+use crate::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, UserRegisters};
+
+/// An answer to [`Env::ask`], computed from the question.
+pub type Oracle = fn(Handle, &Message) -> Result<Message, KernelError>;
+
+/// The outside as a test scripts it.
+pub struct Script {
+    /// The time, ns since boot.
+    pub now: u64,
+    /// Caller memory by address; what is not here is a bad address.
+    pub memory: BTreeMap<u64, Vec<u8>>,
+    /// When set, the next read of caller memory misses once.
+    pub miss_next: bool,
+    /// The arena.
+    pub arena: Vec<u8>,
+    /// Frames with contents.
+    pub frames: BTreeMap<Frame, Vec<u8>>,
+    /// Registers of threads.
+    pub threads: BTreeMap<Handle, UserRegisters>,
+    /// Readiness of the callers' descriptors.
+    pub readiness: BTreeMap<u32, Readiness>,
+    /// What lower servers answer.
+    pub oracle: Oracle,
+    /// Bytes that ports give, in order.
+    pub ports: BTreeMap<u16, Vec<u32>>,
+    handles: HandleSlots,
+    next_call: u64,
+}
+
+impl Default for Script {
+    fn default() -> Script {
+        Script {
+            now: 0,
+            memory: BTreeMap::new(),
+            miss_next: false,
+            arena: vec![0; 1 << 20],
+            frames: BTreeMap::new(),
+            threads: BTreeMap::new(),
+            readiness: BTreeMap::new(),
+            oracle: |_, _| Err(KernelError::PeerDead),
+            ports: BTreeMap::new(),
+            handles: HandleSlots::new(100),
+            next_call: 1,
+        }
+    }
+}
+
+impl Env for Script {
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn new_handle(&mut self) -> Handle {
+        self.handles.take()
+    }
+
+    fn read_user(&mut self, _: CallId, address: u64, length: u32) -> Result<Vec<u8>, LeaseError> {
+        if core::mem::take(&mut self.miss_next) {
+            return Err(LeaseError::NotResident);
+        }
+        let (start, bytes) = self.memory.range(..=address).next_back().ok_or(LeaseError::BadAddress)?;
+        let skip = (address - start) as usize;
+        bytes.get(skip..skip + length as usize).map(<[u8]>::to_vec).ok_or(LeaseError::BadAddress)
+    }
+
+    fn ask(&mut self, server: Handle, message: &Message) -> Result<Message, KernelError> {
+        (self.oracle)(server, message)
+    }
+
+    fn read_arena(&mut self, offset: u64, length: u32) -> Vec<u8> {
+        self.arena[offset as usize..offset as usize + length as usize].to_vec()
+    }
+
+    fn read_frame(&mut self, frame: Frame, offset: u32, length: u32) -> Vec<u8> {
+        let zeroes = vec![0; 4096];
+        let bytes = self.frames.get(&frame).unwrap_or(&zeroes);
+        bytes[offset as usize..(offset + length) as usize].to_vec()
+    }
+
+    fn thread(&mut self, thread: Handle) -> Result<ThreadState, KernelError> {
+        let registers = *self.threads.get(&thread).ok_or(KernelError::BadHandle)?;
+        Ok(ThreadState { registers, fpu: vec![0; 512] })
+    }
+
+    fn task_info(&mut self, _: Handle, _: TaskFigure) -> Result<[u64; 4], KernelError> {
+        Ok([0; 4])
+    }
+
+    fn statistic(&mut self, _: Statistic, _: u64) -> [u64; 4] {
+        [0; 4]
+    }
+
+    fn watch(&mut self, _: CallId, descriptor: u32, wanted: Readiness) -> Result<Readiness, KernelError> {
+        self.readiness.get(&descriptor).map(|ready| *ready & wanted).ok_or(KernelError::BadHandle)
+    }
+
+    fn port_in(&mut self, port: u16, _: u8) -> u32 {
+        match self.ports.get_mut(&port) {
+            Some(values) if !values.is_empty() => values.remove(0),
+            _ => 0xff,
+        }
+    }
+}
+
+impl Script {
+    /// A call with a fresh id.
+    pub fn call(&mut self, caller: Caller, badge: u64, request: Request) -> Call {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        Call { id, caller, badge: Badge(badge), position: 0, status: 0, request }
+    }
+
+    /// A Linux call with a fresh id.
+    pub fn linux(&mut self, caller: Caller, number: u32, arguments: [u64; 6]) -> Call {
+        self.call(caller, 0, Request::Foreign(Foreign { number, arguments, ..Foreign::default() }))
+    }
+
+    /// A native call with a fresh id.
+    pub fn native(&mut self, message: Message) -> Call {
+        self.call(Caller::default(), 0, Request::Native(message))
+    }
+}
+
+/// Steps a server with an event, checking what the shell checks: `again` changes nothing, and that the state survives
+/// being serialised.
+///
+/// # Panics
+/// When the server breaks either rule.
+pub fn step<S: Server>(server: &mut S, event: &Event, script: &mut Script) -> Effects {
+    let before = postcard::to_allocvec(server).expect("state encodes");
+    let effects = server.step(event, script);
+    let after = postcard::to_allocvec(server).expect("state encodes");
+    if effects.again {
+        assert!(effects.list.is_empty() && before == after, "a step that wants the event again has changed something");
+    }
+    let copy: S = postcard::from_bytes(&after).expect("state decodes");
+    assert!(postcard::to_allocvec(&copy).expect("state encodes") == after, "the state does not survive a snapshot");
+    effects
+}
+
+/// A boot block that lets the server call those named, with handles 0, 1, 2 …
+pub fn boot(name: &str, servers: &[&str]) -> Boot {
+    let servers = servers.iter().enumerate();
+    Boot {
+        name: name.into(),
+        number: 1,
+        servers: servers.map(|(index, name)| ((*name).into(), Handle(index as u32))).collect(),
+        first_free: 50,
+        arena_bytes: 1 << 20,
+        ..Boot::default()
+    }
+}

@@ -1,0 +1,136 @@
+//! Faults. A program's page fault is a call by the faulting thread to its pager, an exception one to the process
+//! server; a page that a copy misses is a fault of the caller, served for the call. A server's own fault is its death.
+
+use libipc::abi::delivery::FaultKind;
+use libipc::abi::foreign::Role;
+use libipc::abi::{KernelError, Protection};
+use libipc::linux::errno;
+
+use super::Kernel;
+use super::machine::Machine;
+use super::object::*;
+
+impl<M: Machine> Kernel<M> {
+    pub(crate) fn page_fault(&mut self, address: u64, access: u8) {
+        let Some((thread, task)) = self.current_program_or_die("page fault", address) else { return };
+        let ip = self.threads.get(thread).map_or(0, |thread| thread.registers.rip);
+        let Some(pager) = self.pager_of(task) else { return };
+        self.raise(thread, task, pager, FaultKind::Page, [address, u64::from(access), ip, 0]);
+    }
+
+    pub(crate) fn exception(&mut self, vector: u8, code: u64) {
+        let Some((thread, task)) = self.current_program_or_die("exception", u64::from(vector)) else { return };
+        let ip = self.threads.get(thread).map_or(0, |thread| thread.registers.rip);
+        let Some(server) = self.roles[Role::Proc as usize] else { return };
+        self.raise(thread, task, server, FaultKind::Exception, [u64::from(vector), code, ip, 0]);
+    }
+
+    fn pager_of(&self, task: TaskId) -> Option<TaskId> {
+        let space = self.tasks.get(task)?.space;
+        self.spaces.get(space).map(|space| space.pager)
+    }
+
+    /// The thread that faulted, if it is a program's. A server that faults dies.
+    fn current_program_or_die(&mut self, what: &str, detail: u64) -> Option<(ThreadId, TaskId)> {
+        let thread = self.current?;
+        let task = self.threads.get(thread)?.task;
+        match self.tasks.get(task)?.personality {
+            Personality::Linux => Some((thread, task)),
+            Personality::Native => {
+                self.server_fault(task, what, detail);
+                None
+            }
+        }
+    }
+
+    /// Makes a thread call for a fault of its own. A thread that cannot even do that tries again.
+    fn raise(&mut self, thread: ThreadId, task: TaskId, server: TaskId, kind: FaultKind, words: [u64; 4]) {
+        let mut call = self.blank_call(CallKind::Fault, task, server);
+        call.thread = Some(thread);
+        call.label = kind as u32;
+        call.words = words;
+        let Ok(id) = self.calls.insert(call) else { return };
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.state = ThreadState::Calling(id);
+        }
+        self.enqueue_call(id);
+    }
+
+    /// Asks the caller's pager for a page that a copy for a held call needs.
+    pub(crate) fn fault_for(&mut self, id: CallRef, address: u64, access: Protection) -> Result<(), KernelError> {
+        let call = self.calls.get(id).ok_or(KernelError::NoSuchCall)?;
+        if call.faulting {
+            return Ok(());
+        }
+        let (task, thread) = (call.task, call.thread);
+        let pager = self.pager_of(task).ok_or(KernelError::NoSuchCall)?;
+        let mut fault = self.blank_call(CallKind::Fault, task, pager);
+        fault.thread = thread;
+        fault.parent = Some(id);
+        fault.label = FaultKind::Page as u32;
+        fault.words = [address, u64::from(access.bits()), 0, 1];
+        let fault = self.calls.insert(fault).map_err(|_| KernelError::Exhausted)?;
+        if let Some(call) = self.calls.get_mut(id) {
+            call.faulting = true;
+        }
+        self.enqueue_call(fault);
+        Ok(())
+    }
+
+    /// The same for a call that is about to be delivered: it waits, and is queued again when the page is there.
+    pub(crate) fn fault_before(&mut self, id: CallRef, address: u64, access: Protection) {
+        if address >= M::USER_END {
+            self.finish_foreign(id, -i64::from(errno::EFAULT));
+            return;
+        }
+        if let Some(call) = self.calls.get_mut(id) {
+            call.phase = Phase::Faulting;
+        }
+        if self.fault_for(id, address, access).is_err() {
+            self.finish_foreign(id, -i64::from(errno::EFAULT));
+        }
+    }
+
+    /// A pager has answered a fault.
+    pub(crate) fn fault_answered(&mut self, id: CallRef, resolved: bool) {
+        let Some(call) = self.calls.get(id) else { return };
+        let (thread, parent) = (call.thread, call.parent);
+        self.end_call(id);
+        match parent {
+            Some(parent) => self.parent_fault_answered(parent, resolved),
+            None => {
+                if let Some(thread) = thread {
+                    self.release_thread(thread, id);
+                }
+            }
+        }
+    }
+
+    fn parent_fault_answered(&mut self, id: CallRef, resolved: bool) {
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.faulting = false;
+        let thread = call.thread;
+        match call.phase {
+            Phase::Faulting if resolved => {
+                let wanted = thread.and_then(|thread| self.threads.get(thread)).is_some_and(|thread| thread.attention);
+                self.enqueue_call(id);
+                if let (true, Some(thread)) = (wanted, thread) {
+                    self.withdraw(thread);
+                }
+            }
+            Phase::Faulting => self.finish_foreign(id, -i64::from(errno::EFAULT)),
+            Phase::Held => self.signal_holder(id, if resolved { signal::READY } else { signal::FAILED }),
+            // Answered or handed on meanwhile: whoever has it next asks again.
+            Phase::Queued | Phase::Answered => {}
+        }
+    }
+
+    /// A thread whose call is over wants to run again.
+    pub(crate) fn release_thread(&mut self, thread: ThreadId, call: CallRef) {
+        let Some(state) = self.threads.get_mut(thread) else { return };
+        if state.state == ThreadState::Calling(call) {
+            state.state = ThreadState::Runnable;
+            self.make_ready(thread);
+        }
+    }
+}

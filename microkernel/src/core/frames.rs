@@ -1,0 +1,95 @@
+//! Who owns each frame, and what it is used for. A frame is a page table or mapped, never both; it returns to its
+//! owner's free hands only when its last mapping is gone.
+
+use libipc::abi::{Frame, KernelError};
+
+use super::object::{FrameRange, TaskId};
+
+/// What is known of one frame.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameInfo {
+    /// Index of the task that may use it; `NOBODY` for the kernel's own.
+    pub owner: u16,
+    /// Mappings of it.
+    pub mapped: u16,
+    /// It is a page table.
+    pub table: bool,
+}
+
+/// Not for any task.
+pub const NOBODY: u16 = u16::MAX;
+
+impl FrameInfo {
+    /// Not handed out yet.
+    pub const UNUSED: FrameInfo = FrameInfo { owner: NOBODY, mapped: 0, table: false };
+}
+
+/// The frames that are not the kernel's own objects: one range of physical memory, with holes that nobody owns.
+pub struct Frames {
+    info: &'static mut [FrameInfo],
+    first: u32,
+}
+
+impl Frames {
+    /// Frames from `first` on, one for each entry.
+    pub fn new(first: Frame, info: &'static mut [FrameInfo]) -> Frames {
+        Frames { info, first: first.0 }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.info.len() as u32
+    }
+
+    /// The first.
+    pub fn first(&self) -> Frame {
+        Frame(self.first)
+    }
+
+    fn get(&mut self, frame: Frame) -> Option<&mut FrameInfo> {
+        self.info.get_mut(frame.0.wrapping_sub(self.first) as usize)
+    }
+
+    /// Whether the task may use the frame.
+    pub fn owned(&mut self, frame: Frame, task: TaskId) -> Result<&mut FrameInfo, KernelError> {
+        match self.get(frame) {
+            Some(info) if u32::from(info.owner) == task.index() => Ok(info),
+            _ => Err(KernelError::NoRight),
+        }
+    }
+
+    /// Whether the task may use the frame for something new: it is neither mapped nor a table.
+    pub fn idle(&mut self, frame: Frame, task: TaskId) -> Result<&mut FrameInfo, KernelError> {
+        let info = self.owned(frame, task)?;
+        if info.table || info.mapped != 0 { Err(KernelError::FrameInUse) } else { Ok(info) }
+    }
+
+    /// Gives a range to a task, from another or from nobody. The caller has checked that it may.
+    pub fn give(&mut self, range: FrameRange, owner: u16) {
+        for frame in range.first.0..range.first.0.saturating_add(range.count) {
+            if let Some(info) = self.get(Frame(frame)) {
+                info.owner = owner;
+            }
+        }
+    }
+
+    /// Whether every frame of a range is the task's and idle.
+    pub fn all_idle(&mut self, range: FrameRange, task: TaskId) -> Result<(), KernelError> {
+        let end = range.first.0.checked_add(range.count).ok_or(KernelError::BadArgument)?;
+        (range.first.0..end).try_for_each(|frame| self.idle(Frame(frame), task).map(|_| ()))
+    }
+
+    /// Counts a mapping in or out.
+    pub fn count_mapping(&mut self, frame: Frame, more: bool) {
+        if let Some(info) = self.get(frame) {
+            info.mapped = if more { info.mapped.saturating_add(1) } else { info.mapped.saturating_sub(1) };
+        }
+    }
+
+    /// Makes a frame a table, or an ordinary frame again.
+    pub fn mark_table(&mut self, frame: Frame, table: bool) {
+        if let Some(info) = self.get(frame) {
+            info.table = table;
+        }
+    }
+}

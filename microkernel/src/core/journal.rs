@@ -1,0 +1,292 @@
+//! The journal of a server: every trap it made, with what came of it, appended in the same step as the effect, where the
+//! server cannot write. A restarted server runs the same binary; its traps are answered from here until the journal ends,
+//! and from there on it is live. Beside it lie two halves for snapshots, one sound and one being written.
+//!
+//! A record is a header word (number, error, count of values, payload bytes), the six arguments, the values, and the bytes
+//! that the kernel left in the message buffer (for a receive: delivery and payload), padded to eight.
+
+use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, PAYLOAD_OFFSET};
+use libipc::abi::syscall::Syscall;
+use libipc::abi::{KernelError, PAYLOAD_MAX};
+
+use super::arena::Id;
+use super::machine::Machine;
+use super::object::*;
+use super::{Kernel, Outcome};
+
+const ARGUMENTS: u64 = 6;
+const VALUES: u64 = 5;
+/// Bytes of header and arguments.
+const FIXED_BYTES: u64 = 8 * (1 + ARGUMENTS);
+const DELIVERY_BYTES: u64 = size_of::<Delivery>() as u64;
+/// Longest record.
+const RECORD_MAX: u64 = FIXED_BYTES + 8 * VALUES + DELIVERY_BYTES + PAYLOAD_MAX as u64;
+
+/// One server's journal and snapshots.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Journal {
+    /// Where records lie.
+    pub memory: FrameRange,
+    /// Bytes written.
+    pub end: u64,
+    /// Records written since the last snapshot.
+    pub records: u64,
+    /// Where the answers for a restarted server come from; `None` when it is live.
+    pub cursor: Option<u64>,
+    /// Two halves of snapshot memory.
+    pub snapshots: FrameRange,
+    /// Which half is sound.
+    pub active: u8,
+    /// Bytes of the sound snapshot.
+    pub sound_bytes: u64,
+    /// Digest the server gave with it.
+    pub digest: u64,
+    /// Bytes written to the other half so far.
+    pub writing_bytes: u64,
+}
+
+impl Journal {
+    fn half_bytes(&self) -> u64 {
+        self.snapshots.bytes() / 2
+    }
+
+    fn half_offset(&self, active: bool) -> u64 {
+        let index = if active { self.active } else { 1 - self.active };
+        u64::from(index) * self.half_bytes()
+    }
+
+    /// How full it is, in thousandths.
+    fn fill(&self) -> u32 {
+        match self.memory.bytes() {
+            0 => 0,
+            bytes => (self.end * 1000 / bytes) as u32,
+        }
+    }
+}
+
+/// A record's header word, taken apart.
+struct Header {
+    number: u16,
+    error: u8,
+    values: u8,
+    payload: u32,
+}
+
+impl Header {
+    fn pack(&self) -> u64 {
+        u64::from(self.number)
+            | u64::from(self.error) << 16
+            | u64::from(self.values) << 24
+            | u64::from(self.payload) << 32
+    }
+
+    fn unpack(word: u64) -> Header {
+        Header {
+            number: word as u16,
+            error: (word >> 16) as u8,
+            values: (word >> 24) as u8,
+            payload: (word >> 32) as u32,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        FIXED_BYTES + 8 * u64::from(self.values) + u64::from(self.payload).next_multiple_of(8)
+    }
+}
+
+/// What a replay finds for a trap.
+pub(crate) enum Replayed {
+    /// The recorded result.
+    Answer(Outcome),
+    /// A recorded delivery, now in the message buffer.
+    Delivery,
+    /// The journal has ended: carry the trap out.
+    Live,
+    /// The server did something else than it did before.
+    Diverged,
+}
+
+impl<M: Machine> Kernel<M> {
+    fn words(machine: &mut M, memory: FrameRange, at: u64, words: &mut [u64]) {
+        let bytes = machine.bytes(memory, at, words.len() as u64 * 8);
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = <[u8; 8]>::try_from(chunk).map_or(0, u64::from_le_bytes);
+        }
+    }
+
+    fn put_words(machine: &mut M, memory: FrameRange, at: u64, words: &[u64]) {
+        let bytes = machine.bytes(memory, at, words.len() as u64 * 8);
+        for (word, chunk) in words.iter().zip(bytes.chunks_exact_mut(8)) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// Appends a record of a trap. `payload` bytes are taken from `from` in the message buffer.
+    fn append(&mut self, id: Id<Server>, header: Header, arguments: &[u64; 6], values: &[u64], from: u64) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let buffer = server.buffer;
+        let Some(journal) = &mut server.journal else { return };
+        let bytes = header.bytes();
+        if journal.end + bytes > journal.memory.bytes() {
+            let task = server.task;
+            self.server_fault(task, "journal full", 0);
+            return;
+        }
+        let (memory, at) = (journal.memory, journal.end);
+        journal.end += bytes;
+        journal.records += 1;
+        Self::put_words(&mut self.machine, memory, at, &[header.pack()]);
+        Self::put_words(&mut self.machine, memory, at + 8, arguments);
+        Self::put_words(&mut self.machine, memory, at + FIXED_BYTES, values);
+        if header.payload > 0 {
+            let to = memory.physical() + at + FIXED_BYTES + 8 * values.len() as u64;
+            self.machine.copy(buffer.physical() + from, to, u64::from(header.payload));
+        }
+    }
+
+    /// Whether a trap of this server is to be recorded now.
+    fn recording(&self, id: Id<Server>) -> bool {
+        let journal = self.servers.get(id).and_then(|server| server.journal.as_ref());
+        journal.is_some_and(|journal| journal.cursor.is_none() && journal.memory.count > 0)
+    }
+
+    /// Records a finished trap with its result and the payload it left.
+    pub(crate) fn record(
+        &mut self,
+        id: Id<Server>,
+        call: Syscall,
+        arguments: &[u64; 6],
+        outcome: &Outcome,
+        payload: u32,
+    ) {
+        if !self.recording(id) {
+            return;
+        }
+        let (error, values): (u8, &[u64]) = match outcome {
+            Ok(values) if *values == [0; 5] => (0, &[]),
+            Ok(values) => (0, values),
+            Err(error) => (*error as u8, &[]),
+        };
+        let header = Header { number: call as u16, error, values: values.len() as u8, payload };
+        self.append(id, header, arguments, values, u64::from(PAYLOAD_OFFSET));
+    }
+
+    /// Records what a receive brought.
+    pub(crate) fn record_delivery(&mut self, id: Id<Server>, call: Syscall) {
+        if !self.recording(id) {
+            return;
+        }
+        let Some(buffer) = self.servers.get(id).map(|server| server.buffer) else { return };
+        let length = Self::delivery(&mut self.machine, buffer).map_or(0, |delivery| delivery.payload_len);
+        // The payload follows the delivery in the record as if the gap between them were not there.
+        let header = Header { number: call as u16, error: 0, values: 0, payload: DELIVERY_BYTES as u32 + length };
+        let Some(journal) = self.servers.get(id).and_then(|server| server.journal) else { return };
+        let at = journal.end;
+        let bytes = header.bytes();
+        if at + bytes > journal.memory.bytes() {
+            let Some(task) = self.servers.get(id).map(|server| server.task) else { return };
+            self.server_fault(task, "journal full", 0);
+            return;
+        }
+        let memory = journal.memory;
+        Self::put_words(&mut self.machine, memory, at, &[header.pack(), 0, 0, 0, 0, 0, 0]);
+        let to = memory.physical() + at + FIXED_BYTES;
+        self.machine.copy(buffer.physical() + u64::from(DELIVERY_OFFSET), to, DELIVERY_BYTES);
+        let from = buffer.physical() + u64::from(PAYLOAD_OFFSET);
+        self.machine.copy(from, to + DELIVERY_BYTES, u64::from(length));
+        if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
+            journal.end += bytes;
+            journal.records += 1;
+        }
+    }
+
+    /// How full a server's journal is, in thousandths: it is told with each delivery, and takes a snapshot in time.
+    pub(crate) fn journal_fill(&self, task: TaskId) -> u32 {
+        self.server(task).and_then(|server| server.journal.as_ref()).map_or(0, Journal::fill)
+    }
+
+    /// Answers a trap of a restarted server from its journal.
+    pub(crate) fn replay(&mut self, id: Id<Server>, call: Syscall, arguments: &[u64; 6]) -> Replayed {
+        let Some(server) = self.servers.get(id) else { return Replayed::Live };
+        let buffer = server.buffer;
+        let Some(Journal { cursor: Some(at), end, memory, .. }) = server.journal else { return Replayed::Live };
+        if at >= end {
+            if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
+                journal.cursor = None;
+            }
+            return Replayed::Live;
+        }
+        let mut fixed = [0; 7];
+        Self::words(&mut self.machine, memory, at, &mut fixed);
+        let header = Header::unpack(fixed[0]);
+        if header.number != call as u16 || (call != Syscall::Receive && fixed[1..] != arguments[..]) {
+            return Replayed::Diverged;
+        }
+        if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
+            journal.cursor = Some(at + header.bytes());
+        }
+        let values_at = at + FIXED_BYTES;
+        let payload_at = memory.physical() + values_at + 8 * u64::from(header.values);
+        if call == Syscall::Receive {
+            let to = buffer.physical() + u64::from(DELIVERY_OFFSET);
+            self.machine.copy(payload_at, to, DELIVERY_BYTES);
+            let length = u64::from(header.payload).saturating_sub(DELIVERY_BYTES);
+            let to = buffer.physical() + u64::from(PAYLOAD_OFFSET);
+            self.machine.copy(payload_at + DELIVERY_BYTES, to, length);
+            return Replayed::Delivery;
+        }
+        self.machine.copy(payload_at, buffer.physical() + u64::from(PAYLOAD_OFFSET), u64::from(header.payload));
+        if let Some(error) = KernelError::from_number(u64::from(header.error)) {
+            return Replayed::Answer(Err(error));
+        }
+        let mut values = [0; VALUES as usize];
+        let count = usize::from(header.values).min(values.len());
+        Self::words(&mut self.machine, memory, values_at, &mut values[..count]);
+        Replayed::Answer(Ok(values))
+    }
+
+    fn own_journal(&mut self, task: TaskId) -> Result<&mut Journal, KernelError> {
+        self.server_mut(task).and_then(|server| server.journal.as_mut()).ok_or(KernelError::WrongState)
+    }
+
+    pub(crate) fn snapshot_write(&mut self, task: TaskId, [length, ..]: [u64; 6]) -> Outcome {
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let journal = self.own_journal(task)?;
+        if length > u64::from(PAYLOAD_MAX) {
+            return Err(KernelError::TooBig);
+        }
+        if journal.writing_bytes + length > journal.half_bytes() {
+            journal.writing_bytes = 0;
+            return Err(KernelError::Exhausted);
+        }
+        let to = journal.snapshots.physical() + journal.half_offset(false) + journal.writing_bytes;
+        journal.writing_bytes += length;
+        self.machine.copy(buffer.physical() + u64::from(PAYLOAD_OFFSET), to, length);
+        Ok([0; 5])
+    }
+
+    /// The snapshot just written is the one to start from: the journal before it is not needed any more.
+    pub(crate) fn snapshot_commit(&mut self, task: TaskId, [digest, ..]: [u64; 6]) -> Outcome {
+        let journal = self.own_journal(task)?;
+        if journal.writing_bytes == 0 {
+            return Err(KernelError::WrongState);
+        }
+        journal.active = 1 - journal.active;
+        journal.sound_bytes = core::mem::take(&mut journal.writing_bytes);
+        journal.digest = digest;
+        journal.end = 0;
+        journal.records = 0;
+        Ok([0; 5])
+    }
+
+    pub(crate) fn snapshot_read(&mut self, task: TaskId, [offset, ..]: [u64; 6]) -> Outcome {
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let Ok(journal) = self.own_journal(task) else { return Ok([0; 5]) };
+        let length = journal.sound_bytes.saturating_sub(offset).min(u64::from(PAYLOAD_MAX));
+        let from = journal.snapshots.physical() + journal.half_offset(true) + offset.min(journal.sound_bytes);
+        self.machine.copy(from, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
+        Ok([length, 0, 0, 0, 0])
+    }
+}
+
+const _: () = assert!(RECORD_MAX < 1 << 16);

@@ -1,0 +1,308 @@
+//! Copies between a caller's memory and the server that holds its call. Each copy is checked in whole and then done in
+//! whole within one trap: a page that is missing stops it before its first byte, becomes the caller's own fault, and the
+//! server is told when it is there. Nothing is held meanwhile, and no copy runs twice.
+
+use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
+use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection};
+use libipc::linux::errno;
+use libipc::linux::open::PATH_MAX;
+
+use super::machine::{Machine, physical};
+use super::object::*;
+use super::{Kernel, Outcome};
+
+/// Most bytes in one copy.
+pub(crate) const WINDOW_MAX: u64 = 1 << 16;
+
+/// Which way a copy goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    FromCaller,
+    ToCaller,
+}
+
+fn part(address: u64, left: u64) -> u64 {
+    (PAGE_SIZE - (address & (PAGE_SIZE - 1))).min(left)
+}
+
+impl<M: Machine> Kernel<M> {
+    /// The first address in a range that is not mapped for the access.
+    fn first_missing(&mut self, root: Frame, address: u64, length: u64, access: Protection) -> Option<u64> {
+        let (mut at, mut left) = (address, length);
+        while left > 0 {
+            if self.translate(root, at, access).is_none() {
+                return Some(at);
+            }
+            let step = part(at, left);
+            at = at.wrapping_add(step);
+            left -= step;
+        }
+        None
+    }
+
+    /// The top table of a call's caller, if it is a program that still lives.
+    fn lessor(&self, id: CallRef) -> Result<Frame, KernelError> {
+        let call = self.calls.get(id).ok_or(KernelError::NoSuchCall)?;
+        if matches!(call.kind, CallKind::Native | CallKind::Sent) || call.thread.is_none() {
+            return Err(KernelError::NoSuchCall);
+        }
+        let task = self.tasks.get(call.task).ok_or(KernelError::NoSuchCall)?;
+        self.spaces.get(task.space).map(|space| space.root).ok_or(KernelError::NoSuchCall)
+    }
+
+    /// Makes sure a window of the caller is there; a missing page is asked for on the caller's account.
+    fn window(
+        &mut self,
+        id: CallRef,
+        address: u64,
+        length: u64,
+        access: Protection,
+    ) -> Result<Frame, KernelError> {
+        if length > WINDOW_MAX {
+            return Err(KernelError::TooBig);
+        }
+        let root = self.lessor(id)?;
+        let end = address.checked_add(length).ok_or(KernelError::BadAddress)?;
+        if end > M::USER_END {
+            return Err(KernelError::BadAddress);
+        }
+        match self.first_missing(root, address, length, access) {
+            None => Ok(root),
+            Some(missing) => {
+                self.fault_for(id, missing, access)?;
+                Err(KernelError::NotResident)
+            }
+        }
+    }
+
+    /// Copies between a window that is known to be there and one piece of physical memory.
+    fn transfer(&mut self, root: Frame, address: u64, other: u64, length: u64, direction: Direction) {
+        let access = match direction {
+            Direction::FromCaller => Protection::READ,
+            Direction::ToCaller => Protection::WRITE,
+        };
+        let (mut at, mut other, mut left) = (address, other, length);
+        while left > 0 {
+            let step = part(at, left);
+            if let Some(mine) = self.translate(root, at, access) {
+                match direction {
+                    Direction::FromCaller => self.machine.copy(mine, other, step),
+                    Direction::ToCaller => self.machine.copy(other, mine, step),
+                }
+            }
+            at += step;
+            other += step;
+            left -= step;
+        }
+    }
+
+    pub(crate) fn lease_read(&mut self, task: TaskId, [token, address, length, ..]: [u64; 6]) -> Outcome {
+        let id = self.held_call(task, token)?;
+        if length > u64::from(PAYLOAD_MAX) {
+            return Err(KernelError::TooBig);
+        }
+        let to = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let root = self.window(id, address, length, Protection::READ)?;
+        let other = to.physical() + u64::from(PAYLOAD_OFFSET);
+        self.transfer(root, address, other, length, Direction::FromCaller);
+        Ok([length, 0, 0, 0, 0])
+    }
+
+    pub(crate) fn lease_write(&mut self, task: TaskId, [token, address, source, length, ..]: [u64; 6]) -> Outcome {
+        let id = self.held_call(task, token)?;
+        let own = self.tasks.get(task).map(|task| task.space).and_then(|space| self.spaces.get(space));
+        let own = own.map(|space| space.root).ok_or(KernelError::WrongState)?;
+        let source_end = source.checked_add(length).ok_or(KernelError::BadArgument)?;
+        if length > WINDOW_MAX || source_end > M::USER_END {
+            return Err(KernelError::TooBig);
+        }
+        if self.first_missing(own, source, length, Protection::READ).is_some() {
+            return Err(KernelError::BadArgument);
+        }
+        let root = self.window(id, address, length, Protection::WRITE)?;
+        let (mut at, mut from, mut left) = (address, source, length);
+        while left > 0 {
+            let step = part(from, left);
+            if let Some(piece) = self.translate(own, from, Protection::READ) {
+                self.transfer(root, at, piece, step, Direction::ToCaller);
+            }
+            at += step;
+            from += step;
+            left -= step;
+        }
+        Ok([0; 5])
+    }
+
+    /// A part of the calling server's arena, checked: its physical address.
+    fn arena_part(&self, task: TaskId, offset: u64, length: u64) -> Result<u64, KernelError> {
+        let arena = self.server(task).ok_or(KernelError::BadArgument)?.arena;
+        match offset.checked_add(length) {
+            Some(end) if end <= arena.bytes() => Ok(arena.physical() + offset),
+            _ => Err(KernelError::BadArgument),
+        }
+    }
+
+    pub(crate) fn lease_arena(&mut self, task: TaskId, arguments: [u64; 6], to_arena: bool) -> Outcome {
+        let [token, address, offset, length, ..] = arguments;
+        let id = self.held_call(task, token)?;
+        let other = self.arena_part(task, offset, length)?;
+        let (access, direction) = match to_arena {
+            true => (Protection::READ, Direction::FromCaller),
+            false => (Protection::WRITE, Direction::ToCaller),
+        };
+        let root = self.window(id, address, length, access)?;
+        self.transfer(root, address, other, length, direction);
+        Ok([0; 5])
+    }
+
+    pub(crate) fn frame_from_lease(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {
+        let [token, address, frame, offset, length, _] = arguments;
+        let id = self.held_call(task, token)?;
+        let frame = self.frame_argument(task, frame)?;
+        if offset.checked_add(length).is_none_or(|end| end > PAGE_SIZE) {
+            return Err(KernelError::TooBig);
+        }
+        let root = self.window(id, address, length, Protection::READ)?;
+        self.transfer(root, address, physical(frame) + offset, length, Direction::FromCaller);
+        Ok([0; 5])
+    }
+
+    pub(crate) fn arena_zero(&mut self, task: TaskId, [offset, length, ..]: [u64; 6]) -> Outcome {
+        self.arena_part(task, offset, length)?;
+        let arena = self.server(task).map(|server| server.arena).unwrap_or_default();
+        self.machine.bytes(arena, offset, length).fill(0);
+        Ok([0; 5])
+    }
+
+    pub(crate) fn arena_copy(&mut self, task: TaskId, [from, to, length, ..]: [u64; 6]) -> Outcome {
+        self.arena_part(task, from, length)?;
+        self.arena_part(task, to, length)?;
+        let arena = self.server(task).map(|server| server.arena).unwrap_or_default();
+        let start = from.min(to);
+        let span = from.max(to) - start + length;
+        let (from, to) = ((from - start) as usize, (to - start) as usize);
+        self.machine.bytes(arena, start, span).copy_within(from..from + length as usize, to);
+        Ok([0; 5])
+    }
+
+    /// Between the arena and the payload.
+    pub(crate) fn arena_payload(&mut self, task: TaskId, [offset, length, ..]: [u64; 6], read: bool) -> Outcome {
+        if length > u64::from(PAYLOAD_MAX) {
+            return Err(KernelError::TooBig);
+        }
+        let arena = self.arena_part(task, offset, length)?;
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let payload = buffer.physical() + u64::from(PAYLOAD_OFFSET);
+        let (from, to) = if read { (arena, payload) } else { (payload, arena) };
+        self.machine.copy(from, to, length);
+        Ok([if read { length } else { 0 }, 0, 0, 0, 0])
+    }
+
+    fn frame_argument(&mut self, task: TaskId, frame: u64) -> Result<Frame, KernelError> {
+        let frame = Frame(u32::try_from(frame).map_err(|_| KernelError::NoRight)?);
+        if self.frames.owned(frame, task)?.table { Err(KernelError::FrameInUse) } else { Ok(frame) }
+    }
+
+    pub(crate) fn frame_zero(&mut self, task: TaskId, [frame, ..]: [u64; 6]) -> Outcome {
+        let frame = self.frame_argument(task, frame)?;
+        self.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE).fill(0);
+        Ok([0; 5])
+    }
+
+    pub(crate) fn frame_copy(&mut self, task: TaskId, [from, to, ..]: [u64; 6]) -> Outcome {
+        let (from, to) = (self.frame_argument(task, from)?, self.frame_argument(task, to)?);
+        if from != to {
+            self.machine.copy(physical(from), physical(to), PAGE_SIZE);
+        }
+        Ok([0; 5])
+    }
+
+    /// Between a frame and the payload.
+    pub(crate) fn frame_payload(&mut self, task: TaskId, [frame, offset, length, ..]: [u64; 6], read: bool) -> Outcome {
+        let frame = self.frame_argument(task, frame)?;
+        if offset.checked_add(length).is_none_or(|end| end > PAGE_SIZE) {
+            return Err(KernelError::TooBig);
+        }
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let payload = buffer.physical() + u64::from(PAYLOAD_OFFSET);
+        let piece = physical(frame) + offset;
+        let (from, to) = if read { (piece, payload) } else { (payload, piece) };
+        self.machine.copy(from, to, length);
+        Ok([if read { length } else { 0 }, 0, 0, 0, 0])
+    }
+
+    /// The first address of an output that cannot be written yet.
+    pub(crate) fn missing(&mut self, root: Frame, address: u64, length: u64) -> Option<u64> {
+        self.first_missing(root, address, length, Protection::WRITE)
+    }
+
+    /// Writes payload bytes to an output that is known to be there.
+    pub(crate) fn write_piece(&mut self, root: Frame, address: u64, buffer: FrameRange, from: u64, length: u64) {
+        if from + length <= u64::from(PAYLOAD_MAX) {
+            let other = buffer.physical() + u64::from(PAYLOAD_OFFSET) + from;
+            self.transfer(root, address, other, length, Direction::ToCaller);
+        }
+    }
+
+    // Gathering: the same, into the payload of the server a call is being delivered to.
+
+    /// Whether the memory an answer will fill can be written; if not, the call is on its way to the pager.
+    pub(crate) fn check_output(&mut self, id: CallRef, address: u64, length: u64) -> bool {
+        let Ok(root) = self.lessor(id) else { return true };
+        match self.first_missing(root, address, length, Protection::WRITE) {
+            None => true,
+            Some(missing) => {
+                self.fault_before(id, missing, Protection::WRITE);
+                false
+            }
+        }
+    }
+
+    /// So many bytes; `None` when a page is missing and the call is on its way to the pager.
+    pub(crate) fn gather_bytes(
+        &mut self,
+        id: CallRef,
+        address: u64,
+        length: u64,
+        buffer: FrameRange,
+        at: u32,
+    ) -> Result<Option<u32>, i32> {
+        let root = self.lessor(id).map_err(|_| errno::EFAULT)?;
+        if let Some(missing) = self.first_missing(root, address, length, Protection::READ) {
+            self.fault_before(id, missing, Protection::READ);
+            return Ok(None);
+        }
+        let other = buffer.physical() + u64::from(PAYLOAD_OFFSET + at);
+        self.transfer(root, address, other, length, Direction::FromCaller);
+        Ok(Some(length as u32))
+    }
+
+    /// A string up to its NUL, which is left off.
+    pub(crate) fn gather_text(
+        &mut self,
+        id: CallRef,
+        address: u64,
+        buffer: FrameRange,
+        at: u32,
+    ) -> Result<Option<u32>, i32> {
+        let root = self.lessor(id).map_err(|_| errno::EFAULT)?;
+        let room = u64::from((PAYLOAD_MAX - at).min(PATH_MAX));
+        let mut length = 0;
+        while length < room {
+            let from = address.wrapping_add(length);
+            let Some(mine) = self.translate(root, from, Protection::READ) else {
+                self.fault_before(id, from, Protection::READ);
+                return Ok(None);
+            };
+            let step = part(from, room - length);
+            let to = u64::from(PAYLOAD_OFFSET + at) + length;
+            self.machine.copy(mine, buffer.physical() + to, step);
+            let copied = self.machine.bytes(buffer, to, step);
+            if let Some(end) = copied.iter().position(|byte| *byte == 0) {
+                return Ok(Some((length + end as u64) as u32));
+            }
+            length += step;
+        }
+        Err(errno::ENAMETOOLONG)
+    }
+}

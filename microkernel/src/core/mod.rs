@@ -1,0 +1,187 @@
+//! The kernel core: one value, [`Kernel`], with one entry, [`Kernel::trap`]: a trap in, what to resume out.
+//!
+//! It owns every kernel object and decides everything; it forbids unsafe code, never allocates and never waits. The
+//! machine is reached through [`Machine`] alone, so the same core runs on the host over an emulated one. An operation
+//! first checks everything and then changes everything: one that returns an error has changed nothing.
+
+pub mod arena;
+pub mod boot;
+mod deliver;
+mod descriptor;
+mod fault;
+mod foreign;
+pub mod frames;
+mod handles;
+mod inbox;
+mod ipc;
+pub mod journal;
+mod lease;
+pub mod machine;
+mod native;
+pub mod object;
+mod pmap;
+mod process;
+mod reply;
+mod sched;
+mod server;
+mod session;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+use libipc::abi::KernelError;
+use libipc::abi::foreign::{LINUX_CALLS, Role};
+
+use arena::{Arena, List};
+use frames::Frames;
+pub use machine::Machine;
+use object::*;
+
+/// Result of a native system call before it is put into registers: up to five values.
+pub type Outcome = Result<[u64; 5], KernelError>;
+
+/// Why the kernel was entered. The registers of the thread that ran are in its [`Thread`] already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trap {
+    /// A system call instruction.
+    Call,
+    /// A page fault at an address; access in [`libipc::abi::Protection`] bits.
+    PageFault {
+        /// Where.
+        address: u64,
+        /// What was tried.
+        access: u8,
+    },
+    /// Another exception.
+    Exception {
+        /// Its vector.
+        vector: u8,
+        /// Its error code.
+        code: u64,
+    },
+    /// The timer went off.
+    Timer,
+    /// A device's interrupt line.
+    Interrupt(u8),
+}
+
+/// What the machine does next. It is all that comes out of the core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Resume {
+    /// Run this thread.
+    Thread(ThreadId),
+    /// Wait for an interrupt.
+    Idle,
+    /// The machine ends: status, and whether it starts again.
+    Off {
+        /// What is told to the outside.
+        status: u32,
+        /// Reset instead of off.
+        reboot: bool,
+    },
+}
+
+/// Run queues: one per priority.
+pub const PRIORITIES: u32 = 32;
+
+/// The whole state of the kernel.
+pub struct Kernel<M: Machine> {
+    /// The machine.
+    pub machine: M,
+    /// Frames.
+    pub frames: Frames,
+    pub(crate) tasks: Arena<Task>,
+    /// Threads.
+    pub threads: Arena<Thread>,
+    /// Address spaces.
+    pub spaces: Arena<Space>,
+    pub(crate) tables: Arena<Table>,
+    pub(crate) directories: Arena<Directories>,
+    pub(crate) rows: Arena<ChunkRow>,
+    pub(crate) chunks: Arena<Chunk>,
+    pub(crate) sessions: Arena<Session>,
+    pub(crate) calls: Arena<Call>,
+    pub(crate) watchers: Arena<Watcher>,
+    pub(crate) servers: Arena<Server>,
+    /// Payload buffers of calls under way.
+    pub(crate) buffers: Buffers,
+    pub(crate) queues: [List; PRIORITIES as usize],
+    /// One bit per queue that is not empty.
+    pub(crate) ready: u32,
+    pub(crate) current: Option<ThreadId>,
+    /// When the current thread began to run.
+    pub(crate) since: u64,
+    /// The earliest deadline of a server.
+    pub(crate) next_deadline: u64,
+    /// What the machine's timer is set to.
+    pub(crate) armed: u64,
+    pub(crate) sequence: u64,
+    /// The servers of the Linux personality.
+    pub(crate) roles: [Option<TaskId>; Role::COUNT as usize],
+    /// The server bound to each interrupt line, and its notification bit.
+    pub(crate) interrupts: [Option<(TaskId, u8)>; 32],
+    pub(crate) root: Option<TaskId>,
+    pub(crate) off: Option<(u32, bool)>,
+    /// How often each foreign call was not there.
+    pub(crate) enosys: &'static mut [u32; LINUX_CALLS as usize],
+    pub(crate) switches: u64,
+    pub(crate) traps: u64,
+    pub(crate) idle_ns: u64,
+    /// Seconds of the Epoch at boot.
+    pub epoch_s: u64,
+    /// Entropy gathered at boot.
+    pub seed: u64,
+}
+
+/// Kernel-owned payload blocks, each two frames.
+pub struct Buffers {
+    /// Where they lie.
+    pub memory: FrameRange,
+    /// Free ones: indices.
+    pub free: &'static mut [u32],
+    /// How many of `free` count.
+    pub count: u32,
+}
+
+impl<M: Machine> Kernel<M> {
+    /// The one entry: something happened; what runs next?
+    pub fn trap(&mut self, trap: Trap) -> Resume {
+        self.traps += 1;
+        match trap {
+            Trap::Call => self.system_call(),
+            Trap::PageFault { address, access } => self.page_fault(address, access),
+            Trap::Exception { vector, code } => self.exception(vector, code),
+            Trap::Timer => {
+                self.armed = u64::MAX;
+                self.timer_tick();
+            }
+            Trap::Interrupt(line) => self.interrupt(line),
+        }
+        self.resume()
+    }
+
+    fn system_call(&mut self) {
+        let Some(thread) = self.current else { return };
+        let Some(state) = self.threads.get(thread) else { return };
+        let task = state.task;
+        match self.tasks.get(task).map(|task| task.personality) {
+            Some(Personality::Native) => self.native_call(thread, task),
+            Some(Personality::Linux) => self.foreign_call(thread, task),
+            None => {}
+        }
+    }
+
+    /// The name of the thread that runs or was last to.
+    pub fn current(&self) -> Option<ThreadId> {
+        self.current
+    }
+
+    /// How a thread is to be described in an epitaph: server or process number, thread id.
+    pub fn describe(&self, thread: ThreadId) -> (u32, u32, u32) {
+        let Some(state) = self.threads.get(thread) else { return (0, 0, 0) };
+        let Some(task) = self.tasks.get(state.task) else { return (0, 0, 0) };
+        let server = task.server.and_then(|id| self.servers.get(id)).map_or(0, |server| server.number);
+        (server, task.words[0], state.tid)
+    }
+}

@@ -1,0 +1,206 @@
+//! The native system calls of servers: looked up, carried out or answered from the journal, recorded.
+
+use libipc::abi::KernelError;
+use libipc::abi::syscall::Syscall;
+
+use super::journal::Replayed;
+use super::machine::Machine;
+use super::object::*;
+use super::{Kernel, Outcome};
+
+/// The version of this binary interface.
+const ABI_VERSION: u64 = 1;
+
+/// Calls whose result is not a function of what the server did before, so that a restarted server makes them anew.
+fn is_unrecorded(call: Syscall) -> bool {
+    matches!(call, Syscall::SnapshotRead | Syscall::SnapshotWrite | Syscall::SnapshotCommit)
+}
+
+/// Bytes that a successful call leaves in the payload.
+fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
+    let Ok(values) = outcome else { return 0 };
+    match call {
+        Syscall::LeaseRead | Syscall::ArenaRead | Syscall::FrameRead | Syscall::ThreadRegisters => values[0] as u32,
+        _ => 0,
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    pub(crate) fn native_call(&mut self, thread: ThreadId, task: TaskId) {
+        let Some(state) = self.threads.get(thread) else { return };
+        let registers = &state.registers;
+        let number = registers.rax;
+        let arguments =
+            [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        let Some(call) = Syscall::from_number(number) else {
+            return self.set_outcome(thread, &Err(KernelError::BadCall));
+        };
+        match call {
+            Syscall::Receive => self.receive_call(thread, task),
+            Syscall::ReplyReceive => {
+                let outcome = self.replayed_or(task, Syscall::Reply, &arguments, |kernel| kernel.reply(task, arguments));
+                self.set_outcome(thread, &outcome);
+                if outcome.is_ok() {
+                    self.receive_call(thread, task);
+                }
+            }
+            Syscall::Call => self.call_and_wait(thread, task, arguments),
+            _ => {
+                let outcome =
+                    self.replayed_or(task, call, &arguments, |kernel| kernel.carry_out(call, thread, task, arguments));
+                self.set_outcome(thread, &outcome);
+            }
+        }
+    }
+
+    /// The recorded result of a trap, or the live one, which is recorded then.
+    fn replayed_or(
+        &mut self,
+        task: TaskId,
+        call: Syscall,
+        arguments: &[u64; 6],
+        live: impl FnOnce(&mut Self) -> Outcome,
+    ) -> Outcome {
+        let server = self.tasks.get(task).and_then(|task| task.server);
+        let Some(server) = server.filter(|_| !is_unrecorded(call)) else { return live(self) };
+        match self.replay(server, call, arguments) {
+            Replayed::Answer(outcome) => outcome,
+            Replayed::Delivery => Ok([0; 5]),
+            Replayed::Diverged => {
+                self.server_diverged(task, call);
+                Err(KernelError::WrongState)
+            }
+            Replayed::Live => {
+                let outcome = live(self);
+                self.record(server, call, arguments, &outcome, payload_left(call, &outcome));
+                outcome
+            }
+        }
+    }
+
+    fn receive_call(&mut self, thread: ThreadId, task: TaskId) {
+        let server = self.tasks.get(task).and_then(|task| task.server);
+        match server.map(|server| self.replay(server, Syscall::Receive, &[0; 6])) {
+            Some(Replayed::Live) | None => {
+                self.set_outcome(thread, &Ok([0; 5]));
+                self.receive(thread, task);
+            }
+            Some(Replayed::Diverged) => self.server_diverged(task, Syscall::Receive),
+            Some(_) => self.set_outcome(thread, &Ok([0; 5])),
+        }
+    }
+
+    fn call_and_wait(&mut self, thread: ThreadId, task: TaskId, arguments: [u64; 6]) {
+        let server = self.tasks.get(task).and_then(|task| task.server);
+        match server.map(|server| self.replay(server, Syscall::Call, &arguments)) {
+            Some(Replayed::Answer(outcome)) => self.set_outcome(thread, &outcome),
+            Some(Replayed::Diverged | Replayed::Delivery) => self.server_diverged(task, Syscall::Call),
+            Some(Replayed::Live) | None => {
+                if let Err(error) = self.send(thread, task, arguments, true) {
+                    self.complete_native(thread, Err(error), 0);
+                }
+            }
+        }
+    }
+
+    /// A blocking call is over: its result goes into the registers, and into the journal.
+    pub(crate) fn complete_native(&mut self, thread: ThreadId, outcome: Outcome, payload: u32) {
+        let Some(state) = self.threads.get_mut(thread) else { return };
+        state.state = ThreadState::Runnable;
+        let registers = &state.registers;
+        let arguments =
+            [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        let task = state.task;
+        if let Some(server) = self.tasks.get(task).and_then(|task| task.server) {
+            self.record(server, Syscall::Call, &arguments, &outcome, payload);
+        }
+        self.set_outcome(thread, &outcome);
+    }
+
+    fn set_outcome(&mut self, thread: ThreadId, outcome: &Outcome) {
+        let Some(state) = self.threads.get_mut(thread) else { return };
+        let registers = &mut state.registers;
+        match outcome {
+            Ok([value0, value1, value2, value3, value4]) => {
+                registers.rax = 0;
+                registers.rdi = *value0;
+                registers.rsi = *value1;
+                registers.rdx = *value2;
+                registers.r10 = *value3;
+                registers.r8 = *value4;
+            }
+            Err(error) => registers.rax = *error as u64,
+        }
+    }
+
+    /// One call, live.
+    fn carry_out(&mut self, call: Syscall, thread: ThreadId, task: TaskId, a: [u64; 6]) -> Outcome {
+        match call {
+            Syscall::Null => Ok([ABI_VERSION, 0, 0, 0, 0]),
+            Syscall::Call | Syscall::Receive | Syscall::ReplyReceive => Err(KernelError::BadCall),
+            Syscall::Send => self.send(thread, task, a, false),
+            Syscall::Reply => self.reply(task, a),
+            Syscall::ReplyForeign => self.reply_foreign(task, a),
+            Syscall::Forward => self.forward(task, a),
+            Syscall::Notify => self.notify(task, a),
+            Syscall::TimerSet => self.timer_set(task, a),
+            Syscall::Close => self.close_handle(task, a),
+            Syscall::Duplicate => self.duplicate_handle(task, a),
+            Syscall::SessionCreate => self.session_create(task, a),
+            Syscall::SessionReady => self.session_ready(task, a),
+            Syscall::SessionStatus => self.session_status(task, a),
+            Syscall::Watch => self.watch(task, a),
+            Syscall::LeaseRead => self.lease_read(task, a),
+            Syscall::LeaseWrite => self.lease_write(task, a),
+            Syscall::LeaseToArena => self.lease_arena(task, a, true),
+            Syscall::LeaseFromArena => self.lease_arena(task, a, false),
+            Syscall::ArenaZero => self.arena_zero(task, a),
+            Syscall::ArenaCopy => self.arena_copy(task, a),
+            Syscall::ArenaRead => self.arena_payload(task, a, true),
+            Syscall::ArenaWrite => self.arena_payload(task, a, false),
+            Syscall::SpaceCreate => self.space_create(task, a),
+            Syscall::SpaceDestroy => self.space_destroy(task, a),
+            Syscall::Map => self.map(task, a),
+            Syscall::Unmap => self.unmap(task, a),
+            Syscall::Protect => self.protect(task, a),
+            Syscall::FrameZero => self.frame_zero(task, a),
+            Syscall::FrameCopy => self.frame_copy(task, a),
+            Syscall::FrameRead => self.frame_payload(task, a, true),
+            Syscall::FrameWrite => self.frame_payload(task, a, false),
+            Syscall::FrameFromLease => self.frame_from_lease(task, a),
+            Syscall::TaskCreate => self.task_create(task, a),
+            Syscall::TaskWord => self.task_word(task, a),
+            Syscall::TaskExec => self.task_exec(task, a),
+            Syscall::TaskKill => self.task_kill(task, a),
+            Syscall::TaskInfo => self.task_info(task, a),
+            Syscall::ThreadCreate => self.thread_create(task, a),
+            Syscall::ThreadRegisters => self.thread_registers(task, a),
+            Syscall::ThreadSetRegisters => self.thread_set_registers(task, a),
+            Syscall::ThreadStart => self.thread_start(task, a),
+            Syscall::ThreadStop => self.thread_stop(task, a),
+            Syscall::ThreadInterrupt => self.thread_interrupt(task, a),
+            Syscall::ThreadEnd => self.thread_end(task, a),
+            Syscall::PortIn => self.port_in(task, a),
+            Syscall::PortOut => self.port_out(task, a),
+            Syscall::IrqBind => self.irq_bind(task, a),
+            Syscall::IrqAck => self.irq_ack(task, a),
+            Syscall::Log => self.log(task, a),
+            Syscall::PowerOff => self.power_off(task, a),
+            Syscall::SnapshotWrite => self.snapshot_write(task, a),
+            Syscall::SnapshotCommit => self.snapshot_commit(task, a),
+            Syscall::SnapshotRead => self.snapshot_read(task, a),
+            Syscall::Crash => self.crash(task, a),
+            Syscall::Clock => Ok([self.machine.now(), self.epoch_s, 0, 0, 0]),
+            Syscall::ServerCreate => self.server_create(task, a),
+            Syscall::ServerMemory => self.server_memory(task, a),
+            Syscall::ServerSegment => self.server_segment(task, a),
+            Syscall::ServerGrant => self.server_grant(task, a),
+            Syscall::ServerDevice => self.server_device(task, a),
+            Syscall::ServerStart => self.server_start(task, a),
+            Syscall::ServerRestart => self.server_restart(task, a),
+            Syscall::Personality => self.personality(task, a),
+            Syscall::Statistics => self.statistics(a),
+            Syscall::DescriptorSet => self.descriptor_set(task, a),
+        }
+    }
+}

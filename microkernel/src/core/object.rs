@@ -1,0 +1,430 @@
+//! The kernel's objects as data. What is done with them stands in the files named after what is done.
+
+use libipc::abi::{Badge, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
+
+use super::arena::{Id, Link, Linked, List};
+use super::journal::Journal;
+
+/// Name of a task.
+pub type TaskId = Id<Task>;
+/// Name of a thread.
+pub type ThreadId = Id<Thread>;
+/// Name of an address space.
+pub type SpaceId = Id<Space>;
+/// Name of a session.
+pub type SessionId = Id<Session>;
+/// Name of a call.
+pub type CallRef = Id<Call>;
+/// Name of a descriptor table.
+pub type TableId = Id<Table>;
+/// Name of a pair of directories.
+pub type DirectoriesId = Id<Directories>;
+/// Name of a block of slots.
+pub type ChunkId = Id<Chunk>;
+/// Name of a watch.
+pub type WatchId = Id<Watcher>;
+
+/// What a handle names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Object {
+    /// Nothing.
+    None,
+    /// A session, as one who calls through it; counted.
+    Session(SessionId),
+    /// A session, as the server that made it; not counted.
+    OwnSession(SessionId),
+    /// A server's inbox, called without a session.
+    Inbox(TaskId),
+    /// A task.
+    Task(TaskId),
+    /// A thread.
+    Thread(ThreadId),
+    /// An address space.
+    Space(SpaceId),
+}
+
+/// A place in a table or capability space.
+#[derive(Clone, Copy, Debug)]
+pub struct HandleSlot {
+    /// What it names.
+    pub object: Object,
+    /// What may be done with it.
+    pub rights: Rights,
+    /// Closed by exec.
+    pub close_on_exec: bool,
+}
+
+impl HandleSlot {
+    /// Free.
+    pub const EMPTY: HandleSlot = HandleSlot { object: Object::None, rights: Rights::empty(), close_on_exec: false };
+}
+
+/// Slots in a chunk.
+pub const CHUNK_SLOTS: u32 = 64;
+/// Chunks a table can have: 65,536 slots.
+pub const TABLE_CHUNKS: u32 = 1024;
+
+/// A block of slots.
+pub struct Chunk {
+    /// The slots.
+    pub slots: [HandleSlot; CHUNK_SLOTS as usize],
+    /// One bit for each that is in use or reserved.
+    pub taken: u64,
+}
+
+/// A block of a table's directory: names of chunks.
+pub type ChunkRow = [Option<ChunkId>; 32];
+
+/// A handle table: the descriptors of a program, or a server's capability space.
+pub struct Table {
+    /// Tasks that use it.
+    pub users: u32,
+    /// Its chunks: 32 rows of 32.
+    pub rows: [Option<Id<ChunkRow>>; 32],
+    /// No slot below this is free.
+    pub lowest_free: u32,
+    /// One past the highest slot ever used.
+    pub bound: u32,
+}
+
+/// Working directory and root directory of one or more tasks.
+pub struct Directories {
+    /// Tasks that use them.
+    pub users: u32,
+    /// Working directory, root directory.
+    pub sessions: [Option<SessionId>; 2],
+    /// File mode creation mask.
+    pub umask: u32,
+}
+
+/// What a task runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Personality {
+    /// Native system calls: a server.
+    Native,
+    /// Linux system calls.
+    Linux,
+}
+
+/// A task: a program's process or a server.
+pub struct Task {
+    /// What system calls it makes.
+    pub personality: Personality,
+    /// Its address space.
+    pub space: SpaceId,
+    /// Descriptors of a program, capabilities of a server.
+    pub table: TableId,
+    /// Directories of a program.
+    pub directories: Option<DirectoriesId>,
+    /// The words of [`TaskWord`].
+    pub words: [u32; TaskWord::COUNT as usize],
+    /// Its threads, linked through [`Thread::sibling`].
+    pub first_thread: Option<ThreadId>,
+    /// CPU time of ended threads.
+    pub cpu_ns: u64,
+    /// The server's part.
+    pub server: Option<Id<Server>>,
+}
+
+/// A range of frames in one piece.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FrameRange {
+    /// The first.
+    pub first: Frame,
+    /// How many.
+    pub count: u32,
+}
+
+impl FrameRange {
+    /// Its size in bytes.
+    pub fn bytes(self) -> u64 {
+        u64::from(self.count) * libipc::abi::PAGE_SIZE
+    }
+}
+
+/// Writable memory of a server, as a restart makes it again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Segment {
+    /// Where it lies in the server.
+    pub address: u64,
+    /// Its pages.
+    pub pages: u32,
+    /// The pristine contents of the first bytes; the rest is zero.
+    pub pristine: FrameRange,
+    /// How many bytes of `pristine` count.
+    pub bytes: u32,
+}
+
+/// Segments a server can have: data, heap, stack, and a spare.
+pub const SEGMENTS: u32 = 4;
+
+/// The state of a server task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerState {
+    /// Made, not started.
+    Embryo,
+    /// It runs, or can.
+    Alive,
+    /// It has failed and waits for its restart.
+    Dead,
+    /// It failed for good: calls to it fail at once.
+    Gone,
+}
+
+/// What makes a task a server.
+pub struct Server {
+    /// Its task.
+    pub task: TaskId,
+    /// Its number in the manifest, plus one.
+    pub number: u32,
+    /// Its one thread.
+    pub thread: Option<ThreadId>,
+    /// Its state.
+    pub state: ServerState,
+    /// Starts so far.
+    pub incarnation: u32,
+    /// Deaths from outside and by itself.
+    pub deaths: [u32; 2],
+    /// Its message buffer.
+    pub buffer: FrameRange,
+    /// Its arena.
+    pub arena: FrameRange,
+    /// Its journal, for a journaled server.
+    pub journal: Option<Journal>,
+    /// What a restart fills again.
+    pub segments: [Segment; SEGMENTS as usize],
+    /// Where it starts.
+    pub entry: u64,
+    /// Its first stack pointer.
+    pub stack: u64,
+    /// Calls that wait to be received.
+    pub calls: List,
+    /// Calls with something to say: answers, cancellations, ready and watch events.
+    pub events: List,
+    /// Sessions whose last holder has gone.
+    pub closes: List,
+    /// Notification bits.
+    pub bits: u64,
+    /// When its timer goes off.
+    pub deadline: u64,
+    /// I/O ports it may use: first and count.
+    pub ports: [(u16, u16); 4],
+    /// Interrupts it may use.
+    pub irqs: u32,
+    /// First slot that it chooses itself.
+    pub first_free: u32,
+    /// Messages received.
+    pub received: u64,
+}
+
+/// What a thread is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ThreadState {
+    /// Made, not started.
+    Embryo,
+    /// Wants the CPU or has it.
+    Runnable,
+    /// A server waiting for an event.
+    Receiving,
+    /// Waits for the answer to its call.
+    Calling(CallRef),
+}
+
+/// What kind of registers a thread's last entry left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Entry {
+    /// A system call: rcx and r11 are scratch.
+    Call = 0,
+    /// An interrupt or fault: every register counts.
+    Interrupt = 1,
+}
+
+/// A thread. Its registers come first: the entry code stores and loads them by offset.
+#[repr(C)]
+pub struct Thread {
+    /// As at its last entry to the kernel.
+    pub registers: UserRegisters,
+    /// How it entered.
+    pub entry: Entry,
+    /// Its task.
+    pub task: TaskId,
+    /// What it is doing.
+    pub state: ThreadState,
+    /// Thread id.
+    pub tid: u32,
+    /// 0 is lowest, 31 highest.
+    pub priority: u8,
+    /// Told to stop: it does not run until it is told to start.
+    pub stopped: bool,
+    /// Told to come to the process server before it next runs.
+    pub attention: bool,
+    /// How its interrupted call restarts: restart kind, call number << 8.
+    pub restart: u64,
+    /// Place in a run queue.
+    pub link: Link,
+    /// CPU time used.
+    pub cpu_ns: u64,
+    /// Time left of its slice.
+    pub slice_ns: u64,
+    /// Neighbours among the threads of its task.
+    pub sibling: (Option<ThreadId>, Option<ThreadId>),
+}
+
+impl Linked for Thread {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+}
+
+/// An address space.
+pub struct Space {
+    /// Its top table.
+    pub root: Frame,
+    /// The server that maps it and takes its faults.
+    pub pager: TaskId,
+    /// That server's name for it.
+    pub badge: Badge,
+    /// Tasks that use it.
+    pub users: u32,
+    /// Its pager has given it up.
+    pub destroyed: bool,
+}
+
+/// A session: one client's connection to a server.
+pub struct Session {
+    /// The server.
+    pub server: TaskId,
+    /// The server's name for it.
+    pub badge: Badge,
+    /// What is behind it.
+    pub object: u64,
+    /// Handles that clients hold, in tables and in messages.
+    pub holders: u32,
+    /// The server still has its own handle.
+    pub owned: Option<Handle>,
+    /// Status flags as Linux numbers them.
+    pub status: u32,
+    /// What it is ready for.
+    pub readiness: Readiness,
+    /// The position word.
+    pub position: u64,
+    /// Who watches it.
+    pub watchers: Option<WatchId>,
+    /// Place in the server's list of closes.
+    pub link: Link,
+}
+
+impl Linked for Session {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+}
+
+/// A call that watches a session.
+pub struct Watcher {
+    /// The call.
+    pub call: CallRef,
+    /// The session.
+    pub session: SessionId,
+    /// What it waits for.
+    pub wanted: Readiness,
+    /// Neighbours among the session's watchers.
+    pub siblings: (Option<WatchId>, Option<WatchId>),
+    /// Next of the same call.
+    pub next: Option<WatchId>,
+}
+
+/// What kind of call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallKind {
+    /// A server's message that it waits for.
+    Native,
+    /// A server's message whose answer comes as an event.
+    Sent,
+    /// A program's system call.
+    Foreign,
+    /// A thread's fault.
+    Fault,
+    /// A thread that comes before it runs on.
+    Attention,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// In a server's queue.
+    Queued,
+    /// Its inputs wait for a page.
+    Faulting,
+    /// A server has it.
+    Held,
+    /// Answered; the sender has not taken the answer yet.
+    Answered,
+}
+
+/// Something to tell the holder of a call.
+pub mod signal {
+    /// The caller wants it back.
+    pub const CANCEL: u8 = 1;
+    /// A missing page is there.
+    pub const READY: u8 = 2;
+    /// A missing page will never be there.
+    pub const FAILED: u8 = 4;
+    /// A watched session is ready.
+    pub const WATCH: u8 = 8;
+}
+
+/// A call: owned by the calling task, and longer-lived than either side's thread.
+pub struct Call {
+    /// What kind.
+    pub kind: CallKind,
+    /// Where it stands.
+    pub phase: Phase,
+    /// What its holder is to be told ([`signal`]).
+    pub signals: u8,
+    /// A fault of this call's caller is being served for it.
+    pub faulting: bool,
+    /// A new message took the place of the caller's own (a forward).
+    pub rewritten: bool,
+    /// Count of `handles`.
+    pub handle_count: u8,
+    /// The protocol's number, the foreign call's, the fault's.
+    pub label: u32,
+    /// The calling task.
+    pub task: TaskId,
+    /// The thread that waits, if it lives.
+    pub thread: Option<ThreadId>,
+    /// For a fault served on behalf of a call: that call.
+    pub parent: Option<CallRef>,
+    /// The server it is for or with.
+    pub server: TaskId,
+    /// The session it came through.
+    pub session: Option<SessionId>,
+    /// The sender's tag.
+    pub tag: u64,
+    /// Its words, when they are not in the thread's registers.
+    pub words: [u64; 4],
+    /// Payload kept by the kernel.
+    pub buffer: Option<u32>,
+    /// Bytes of it.
+    pub payload_len: u32,
+    /// Handles under way (sessions are counted).
+    pub handles: [Object; 4],
+    /// Descriptors reserved in the caller's table for its results.
+    pub reserved: [Option<u32>; 2],
+    /// First of its watches.
+    pub watches: Option<WatchId>,
+    /// Order of delivery.
+    pub sequence: u64,
+    /// When it was made.
+    pub since: u64,
+    /// Place in the server's calls or events.
+    pub link: Link,
+}
+
+impl Linked for Call {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+}

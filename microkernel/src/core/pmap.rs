@@ -1,0 +1,248 @@
+//! The pmap: page tables of address spaces. All memory is handed in before: a map never allocates and never stops
+//! half-way. Translation for copies walks the same tables that the hardware walks.
+
+use libipc::abi::{Badge, Frame, KernelError, PAGE_SIZE, Protection, Rights};
+
+use super::machine::{Machine, Mapping, physical};
+use super::object::*;
+use super::{Kernel, Outcome};
+
+/// Most pages in one map call.
+const MAP_PAGES_MAX: u64 = 511;
+/// Most pages that unmap and protect walk in one call: 1 GiB.
+const RANGE_PAGES_MAX: u64 = 1 << 18;
+
+fn index<M: Machine>(address: u64, level: u32) -> u32 {
+    let shift = 12 + M::LEVEL_BITS * level;
+    ((address >> shift) & ((1 << M::LEVEL_BITS) - 1)) as u32
+}
+
+impl<M: Machine> Kernel<M> {
+    /// The table of the lowest level for an address, if every level above is there.
+    fn leaf_table(&mut self, root: Frame, address: u64) -> Option<Frame> {
+        let mut table = root;
+        for level in (1..M::LEVELS).rev() {
+            match self.machine.entry(table, index::<M>(address, level)) {
+                Mapping::Table(lower) => table = lower,
+                _ => return None,
+            }
+        }
+        Some(table)
+    }
+
+    /// The physical address behind a user address, if it is mapped for this access.
+    pub(crate) fn translate(&mut self, root: Frame, address: u64, access: Protection) -> Option<u64> {
+        if address >= M::USER_END {
+            return None;
+        }
+        let table = self.leaf_table(root, address)?;
+        match self.machine.entry(table, index::<M>(address, 0)) {
+            Mapping::Page(frame, protection) if protection.contains(access) => {
+                Some(physical(frame) | (address & (PAGE_SIZE - 1)))
+            }
+            _ => None,
+        }
+    }
+
+    fn space_of(&self, task: TaskId, handle: u64) -> Result<SpaceId, KernelError> {
+        let Object::Space(space) = self.named(task, handle, Rights::CONTROL)? else {
+            return Err(KernelError::WrongKind);
+        };
+        self.spaces.get(space).map(|_| space).ok_or(KernelError::BadHandle)
+    }
+
+    pub(crate) fn space_create(&mut self, task: TaskId, [into, badge, frame, ..]: [u64; 6]) -> Outcome {
+        let frame = Frame(u32::try_from(frame).map_err(|_| KernelError::NoRight)?);
+        self.frames.idle(frame, task)?;
+        self.check_free(task, into)?;
+        let space = Space { root: frame, pager: task, badge: Badge(badge), users: 0, destroyed: false };
+        let space = self.spaces.insert(space).map_err(|_| KernelError::Exhausted)?;
+        if let Err(error) = self.put(task, into, Object::Space(space), Rights::all()) {
+            self.spaces.remove(space);
+            return Err(error);
+        }
+        self.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE).fill(0);
+        self.machine.prepare_root(frame);
+        self.frames.mark_table(frame, true);
+        Ok([0; 5])
+    }
+
+    pub(crate) fn space_destroy(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+        let space = self.space_of(task, handle)?;
+        self.clear_tables(space);
+        if let Some(state) = self.spaces.get_mut(space) {
+            state.destroyed = true;
+        }
+        self.free_space_if_unused(space);
+        Ok([0; 5])
+    }
+
+    /// A space goes when its pager has given it up and no task uses it; its top table is the pager's again then.
+    pub(crate) fn free_space_if_unused(&mut self, space: SpaceId) {
+        if self.spaces.get(space).is_some_and(|state| state.destroyed && state.users == 0)
+            && let Some(state) = self.spaces.remove(space)
+        {
+            self.frames.mark_table(state.root, false);
+        }
+    }
+
+    /// Unmaps everything and gives the tables below the top one back.
+    fn clear_tables(&mut self, space: SpaceId) {
+        let Some(root) = self.spaces.get(space).map(|space| space.root) else { return };
+        let user_entries = index::<M>(M::USER_END - 1, M::LEVELS - 1) + 1;
+        self.clear_table(root, M::LEVELS - 1, user_entries);
+        self.machine.flush(root, u64::MAX);
+    }
+
+    fn clear_table(&mut self, table: Frame, level: u32, entries: u32) {
+        for entry in 0..entries {
+            match self.machine.entry(table, entry) {
+                Mapping::Absent => continue,
+                Mapping::Page(frame, _) => self.frames.count_mapping(frame, false),
+                Mapping::Table(lower) if level > 0 => {
+                    self.clear_table(lower, level - 1, 1 << M::LEVEL_BITS);
+                    self.frames.mark_table(lower, false);
+                }
+                Mapping::Table(_) => {}
+            }
+            self.machine.set_entry(table, entry, Mapping::Absent);
+        }
+    }
+
+    pub(crate) fn map(&mut self, task: TaskId, [handle, tables, pages, ..]: [u64; 6]) -> Outcome {
+        let space = self.space_of(task, handle)?;
+        if tables > 64 || pages > MAP_PAGES_MAX {
+            return Err(KernelError::BadArgument);
+        }
+        let root = self.spaces.get(space).ok_or(KernelError::BadHandle)?.root;
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let pages_at = (tables * 4).next_multiple_of(8);
+        for number in 0..tables {
+            let frame = Frame(self.payload_u32(buffer, number * 4));
+            self.frames.idle(frame, task)?;
+        }
+        for number in 0..pages {
+            self.page_argument(task, buffer, pages_at + number * 16)?;
+        }
+        let mut next_table = 0;
+        for number in 0..pages {
+            let (address, frame, protection) = self.page_argument(task, buffer, pages_at + number * 16)?;
+            let mut table = root;
+            for level in (1..M::LEVELS).rev() {
+                let entry = index::<M>(address, level);
+                table = match self.machine.entry(table, entry) {
+                    Mapping::Table(lower) => lower,
+                    _ if next_table < tables => {
+                        let lower = Frame(self.payload_u32(buffer, next_table * 4));
+                        next_table += 1;
+                        self.frames.idle(lower, task)?;
+                        self.machine.bytes(FrameRange::one(lower), 0, PAGE_SIZE).fill(0);
+                        self.frames.mark_table(lower, true);
+                        self.machine.set_entry(table, entry, Mapping::Table(lower));
+                        lower
+                    }
+                    _ => return Err(KernelError::NeedTable),
+                };
+            }
+            self.set_page(root, table, address, Mapping::Page(frame, protection));
+        }
+        Ok([next_table, 0, 0, 0, 0])
+    }
+
+    fn page_argument(
+        &mut self,
+        task: TaskId,
+        buffer: FrameRange,
+        at: u64,
+    ) -> Result<(u64, Frame, Protection), KernelError> {
+        let address = u64::from(self.payload_u32(buffer, at)) | u64::from(self.payload_u32(buffer, at + 4)) << 32;
+        let frame = Frame(self.payload_u32(buffer, at + 8));
+        let bits = self.payload_u32(buffer, at + 12);
+        if !address.is_multiple_of(PAGE_SIZE) || address >= M::USER_END || address == 0 {
+            return Err(KernelError::BadAddress);
+        }
+        let protection = u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
+        if protection.contains(Protection::WRITE | Protection::EXECUTE) {
+            return Err(KernelError::BadArgument);
+        }
+        if self.frames.owned(frame, task)?.table {
+            return Err(KernelError::FrameInUse);
+        }
+        Ok((address, frame, protection))
+    }
+
+    /// Replaces one page, counting frames in and out.
+    fn set_page(&mut self, root: Frame, table: Frame, address: u64, mapping: Mapping) {
+        let entry = index::<M>(address, 0);
+        if let Mapping::Page(frame, _) = mapping {
+            self.frames.count_mapping(frame, true);
+        }
+        if let Mapping::Page(frame, _) = self.machine.entry(table, entry) {
+            self.frames.count_mapping(frame, false);
+        }
+        self.machine.set_entry(table, entry, mapping);
+        self.machine.flush(root, address);
+    }
+
+    pub(crate) fn unmap(&mut self, task: TaskId, [handle, address, pages, ..]: [u64; 6]) -> Outcome {
+        let space = self.space_of(task, handle)?;
+        self.each_page(space, address, pages, |_| Mapping::Absent)
+    }
+
+    pub(crate) fn protect(&mut self, task: TaskId, [handle, address, pages, bits, ..]: [u64; 6]) -> Outcome {
+        let space = self.space_of(task, handle)?;
+        let protection = u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
+        if protection.contains(Protection::WRITE | Protection::EXECUTE) {
+            return Err(KernelError::BadArgument);
+        }
+        self.each_page(space, address, pages, |frame| Mapping::Page(frame, protection))
+    }
+
+    fn each_page(&mut self, space: SpaceId, address: u64, pages: u64, change: impl Fn(Frame) -> Mapping) -> Outcome {
+        let bytes = pages.checked_mul(PAGE_SIZE).ok_or(KernelError::BadArgument)?;
+        let end = address.checked_add(bytes).ok_or(KernelError::BadAddress)?;
+        if !address.is_multiple_of(PAGE_SIZE) || end > M::USER_END {
+            return Err(KernelError::BadAddress);
+        }
+        if pages > RANGE_PAGES_MAX {
+            return Err(KernelError::BadArgument);
+        }
+        let root = self.spaces.get(space).ok_or(KernelError::BadHandle)?.root;
+        let mut at = address;
+        let mut changed = 0;
+        while at < end {
+            let Some(table) = self.leaf_table(root, at) else {
+                // Skip to the next lowest-level table.
+                at = (at | ((PAGE_SIZE << M::LEVEL_BITS) - 1)) + 1;
+                continue;
+            };
+            if let Mapping::Page(frame, _) = self.machine.entry(table, index::<M>(at, 0)) {
+                self.set_page(root, table, at, change(frame));
+                changed += 1;
+            }
+            at += PAGE_SIZE;
+        }
+        Ok([changed, 0, 0, 0, 0])
+    }
+
+    /// Fills a server's writable memory as it was before its first start: only pages that were written are touched.
+    pub(crate) fn refill(&mut self, space: SpaceId, segment: Segment) {
+        let Some(root) = self.spaces.get(space).map(|space| space.root) else { return };
+        for page in 0..u64::from(segment.pages) {
+            let address = segment.address + page * PAGE_SIZE;
+            let Some(table) = self.leaf_table(root, address) else { continue };
+            let entry = index::<M>(address, 0);
+            let Mapping::Page(frame, _) = self.machine.entry(table, entry) else { continue };
+            if !self.machine.take_dirty(table, entry) {
+                continue;
+            }
+            self.machine.flush(root, address);
+            let pristine = u64::from(segment.bytes).saturating_sub(page * PAGE_SIZE).min(PAGE_SIZE);
+            if pristine > 0 {
+                let from = segment.pristine.physical() + page * PAGE_SIZE;
+                self.machine.copy(from, physical(frame), pristine);
+            }
+            self.machine.bytes(FrameRange::one(frame), pristine, PAGE_SIZE - pristine).fill(0);
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Programs' tasks and threads, as the process server makes, changes and ends them. Ending waits for nobody: what other
+//! servers hold of the dead is theirs to answer into the void.
+
+use libipc::abi::delivery::PAYLOAD_OFFSET;
+use libipc::abi::foreign::Role;
+use libipc::abi::syscall::Restart;
+use libipc::abi::{KernelError, Rights, TaskWord, UserRegisters};
+use libipc::linux::errno;
+
+use super::arena::Link;
+use super::machine::Machine;
+use super::object::*;
+use super::{Kernel, Outcome};
+
+/// Share the parent's descriptor table.
+const SHARE_DESCRIPTORS: u64 = 1;
+/// Copy it.
+const COPY_DESCRIPTORS: u64 = 2;
+/// Share the parent's directories.
+const SHARE_DIRECTORIES: u64 = 4;
+/// Copy them.
+const COPY_DIRECTORIES: u64 = 8;
+/// Priority of programs.
+const PROGRAM_PRIORITY: u8 = 4;
+/// Flags that user code may set in its flags register: arithmetic, trap, direction, alignment check, identification.
+const USER_FLAGS: u64 = 0x24_0dd5;
+/// Interrupts on, and the bit that is always set.
+const FIXED_FLAGS: u64 = 0x202;
+const REGISTER_BYTES: u64 = size_of::<UserRegisters>() as u64;
+const FPU_BYTES: u64 = 512;
+
+fn registers_to_words(registers: &UserRegisters) -> [u64; 20] {
+    let r = registers;
+    [
+        r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx, r.rdx, r.rsi, r.rdi,
+        r.rip, r.rflags, r.rsp, r.fs_base, r.gs_base,
+    ]
+}
+
+fn registers_from_words(w: [u64; 20]) -> UserRegisters {
+    let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, rip, rflags, rsp, fs_base, gs_base] = w;
+    UserRegisters {
+        r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, rip, rflags, rsp, fs_base, gs_base,
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    /// The program that a handle names.
+    pub(crate) fn program_named(&self, task: TaskId, handle: u64) -> Result<TaskId, KernelError> {
+        let Object::Task(id) = self.named(task, handle, Rights::CONTROL)? else {
+            return Err(KernelError::WrongKind);
+        };
+        match self.tasks.get(id).map(|task| task.personality) {
+            Some(Personality::Linux) => Ok(id),
+            Some(Personality::Native) => Err(KernelError::WrongKind),
+            None => Err(KernelError::BadHandle),
+        }
+    }
+
+    fn thread_named(&self, task: TaskId, handle: u64) -> Result<ThreadId, KernelError> {
+        let Object::Thread(id) = self.named(task, handle, Rights::CONTROL)? else {
+            return Err(KernelError::WrongKind);
+        };
+        self.threads.get(id).map(|_| id).ok_or(KernelError::BadHandle)
+    }
+
+    pub(crate) fn task_create(&mut self, task: TaskId, [into, space, parent, flags, ..]: [u64; 6]) -> Outcome {
+        self.check_free(task, into)?;
+        let Object::Space(space) = self.named(task, space, Rights::CONTROL)? else {
+            return Err(KernelError::WrongKind);
+        };
+        self.spaces.get(space).ok_or(KernelError::BadHandle)?;
+        let parent = if parent == u64::from(u32::MAX) { None } else { Some(self.program_named(task, parent)?) };
+        let table = self.inherit_table(parent, flags)?;
+        let directories = match self.inherit_directories(parent, flags) {
+            Ok(directories) => directories,
+            Err(error) => {
+                self.drop_table(table);
+                return Err(error);
+            }
+        };
+        let words = parent.and_then(|parent| self.tasks.get(parent)).map_or_else(default_words, |parent| parent.words);
+        let program = Task {
+            personality: Personality::Linux,
+            space,
+            table,
+            directories: Some(directories),
+            words,
+            first_thread: None,
+            cpu_ns: 0,
+            server: None,
+        };
+        let program = match self.tasks.insert(program) {
+            Ok(program) => program,
+            Err(_) => {
+                self.drop_table(table);
+                self.drop_directories(directories);
+                return Err(KernelError::Exhausted);
+            }
+        };
+        if let Some(space) = self.spaces.get_mut(space) {
+            space.users += 1;
+        }
+        self.put(task, into, Object::Task(program), Rights::all())?;
+        Ok([0; 5])
+    }
+
+    fn inherit_table(&mut self, parent: Option<TaskId>, flags: u64) -> Result<TableId, KernelError> {
+        let from = parent.and_then(|parent| self.tasks.get(parent)).map(|parent| parent.table);
+        match from {
+            Some(table) if flags & SHARE_DESCRIPTORS != 0 => {
+                self.tables.get_mut(table).ok_or(KernelError::BadHandle)?.users += 1;
+                Ok(table)
+            }
+            Some(table) if flags & COPY_DESCRIPTORS != 0 => self.copy_table(table),
+            _ => self.tables.insert(Table::new()).map_err(|_| KernelError::Exhausted),
+        }
+    }
+
+    fn inherit_directories(&mut self, parent: Option<TaskId>, flags: u64) -> Result<DirectoriesId, KernelError> {
+        let from = parent.and_then(|parent| self.tasks.get(parent)).and_then(|parent| parent.directories);
+        let (sessions, umask) = match from {
+            Some(id) if flags & SHARE_DIRECTORIES != 0 => {
+                self.directories.get_mut(id).ok_or(KernelError::BadHandle)?.users += 1;
+                return Ok(id);
+            }
+            Some(id) if flags & COPY_DIRECTORIES != 0 => {
+                self.directories.get(id).map(|both| (both.sessions, both.umask)).ok_or(KernelError::BadHandle)?
+            }
+            _ => ([None; 2], 0o022),
+        };
+        let both = Directories { users: 1, sessions, umask };
+        let id = self.directories.insert(both).map_err(|_| KernelError::Exhausted)?;
+        for session in sessions.into_iter().flatten() {
+            if let Some(session) = self.sessions.get_mut(session) {
+                session.holders += 1;
+            }
+        }
+        Ok(id)
+    }
+
+    fn drop_directories(&mut self, id: DirectoriesId) {
+        let Some(both) = self.directories.get_mut(id) else { return };
+        both.users -= 1;
+        if both.users > 0 {
+            return;
+        }
+        let sessions = both.sessions;
+        self.directories.remove(id);
+        for session in sessions.into_iter().flatten() {
+            self.session_released(session);
+        }
+    }
+
+    pub(crate) fn task_word(&mut self, task: TaskId, [handle, word, value, ..]: [u64; 6]) -> Outcome {
+        let program = self.program_named(task, handle)?;
+        let word = TaskWord::from_number(word).ok_or(KernelError::BadArgument)?;
+        let value = u32::try_from(value).map_err(|_| KernelError::BadArgument)?;
+        self.set_word(program, word, value);
+        Ok([0; 5])
+    }
+
+    pub(crate) fn task_exec(&mut self, task: TaskId, [handle, space, ..]: [u64; 6]) -> Outcome {
+        let program = self.program_named(task, handle)?;
+        let Object::Space(space) = self.named(task, space, Rights::CONTROL)? else {
+            return Err(KernelError::WrongKind);
+        };
+        self.spaces.get(space).ok_or(KernelError::BadHandle)?;
+        let (old_space, table) =
+            self.tasks.get(program).map(|task| (task.space, task.table)).ok_or(KernelError::BadHandle)?;
+        let shared = self.tables.get(table).is_some_and(|table| table.users > 1);
+        let own = if shared { self.copy_table(table)? } else { table };
+        if shared {
+            self.drop_table(table);
+        }
+        self.close_where(own, |slot| slot.close_on_exec);
+        if let Some(state) = self.spaces.get_mut(space) {
+            state.users += 1;
+        }
+        if let Some(state) = self.tasks.get_mut(program) {
+            (state.space, state.table) = (space, own);
+        }
+        self.leave_space(old_space);
+        Ok([0; 5])
+    }
+
+    fn leave_space(&mut self, space: SpaceId) {
+        if let Some(state) = self.spaces.get_mut(space) {
+            state.users -= 1;
+        }
+        self.free_space_if_unused(space);
+    }
+
+    pub(crate) fn task_kill(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+        let program = self.program_named(task, handle)?;
+        while let Some(thread) = self.tasks.get(program).and_then(|task| task.first_thread) {
+            self.end_thread(thread);
+        }
+        let Some(state) = self.tasks.remove(program) else { return Err(KernelError::BadHandle) };
+        self.drop_table(state.table);
+        if let Some(directories) = state.directories {
+            self.drop_directories(directories);
+        }
+        self.leave_space(state.space);
+        Ok([0; 5])
+    }
+
+    pub(crate) fn thread_create(&mut self, task: TaskId, [into, handle, tid, source, ..]: [u64; 6]) -> Outcome {
+        self.check_free(task, into)?;
+        let program = self.program_named(task, handle)?;
+        let source = match source {
+            none if none == u64::from(u32::MAX) => None,
+            source => Some(self.thread_named(task, source)?),
+        };
+        let registers = source.and_then(|source| self.threads.get(source)).map(|source| source.registers);
+        let thread = self.new_thread(program, tid as u32, PROGRAM_PRIORITY)?;
+        self.machine.copy_fpu(source, thread);
+        if let (Some(registers), Some(state)) = (registers, self.threads.get_mut(thread)) {
+            state.registers = registers;
+        }
+        self.put(task, into, Object::Thread(thread), Rights::all())?;
+        Ok([0; 5])
+    }
+
+    /// A thread that does not run yet.
+    pub(crate) fn new_thread(&mut self, task: TaskId, tid: u32, priority: u8) -> Result<ThreadId, KernelError> {
+        let registers = UserRegisters { rflags: FIXED_FLAGS, ..UserRegisters::default() };
+        let thread = Thread {
+            registers,
+            entry: Entry::Interrupt,
+            task,
+            state: ThreadState::Embryo,
+            tid,
+            priority,
+            stopped: false,
+            attention: false,
+            restart: 0,
+            link: Link::NONE,
+            cpu_ns: 0,
+            slice_ns: 0,
+            sibling: (None, None),
+        };
+        let thread = self.threads.insert(thread).map_err(|_| KernelError::Exhausted)?;
+        let first = self.tasks.get_mut(task).and_then(|task| task.first_thread.replace(thread));
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.sibling.1 = first;
+        }
+        if let Some(first) = first.and_then(|first| self.threads.get_mut(first)) {
+            first.sibling.0 = Some(thread);
+        }
+        Ok(thread)
+    }
+
+    pub(crate) fn thread_registers(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+        let thread = self.thread_named(task, handle)?;
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let state = self.threads.get(thread).ok_or(KernelError::BadHandle)?;
+        let (registers, restart) = (state.registers, state.restart);
+        let bytes = self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET), REGISTER_BYTES);
+        for (chunk, word) in bytes.chunks_exact_mut(8).zip(registers_to_words(&registers)) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut image = [0; FPU_BYTES as usize];
+        self.machine.read_fpu(thread, &mut image);
+        self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET) + REGISTER_BYTES, FPU_BYTES).copy_from_slice(&image);
+        Ok([REGISTER_BYTES + FPU_BYTES, restart, 0, 0, 0])
+    }
+
+    pub(crate) fn thread_set_registers(&mut self, task: TaskId, [handle, what, ..]: [u64; 6]) -> Outcome {
+        let thread = self.thread_named(task, handle)?;
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        if what & 1 != 0 {
+            let mut words = [0; 20];
+            let bytes = self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET), REGISTER_BYTES);
+            for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+                *word = <[u8; 8]>::try_from(chunk).map_or(0, u64::from_le_bytes);
+            }
+            let mut registers = registers_from_words(words);
+            if registers.rip >= M::USER_END || registers.fs_base >= M::USER_END || registers.gs_base >= M::USER_END {
+                return Err(KernelError::BadAddress);
+            }
+            registers.rflags = registers.rflags & USER_FLAGS | FIXED_FLAGS;
+            let state = self.threads.get_mut(thread).ok_or(KernelError::BadHandle)?;
+            state.registers = registers;
+            state.entry = Entry::Interrupt;
+            state.restart = 0;
+        }
+        if what & 2 != 0 {
+            let mut image = [0; FPU_BYTES as usize];
+            let at = u64::from(PAYLOAD_OFFSET) + REGISTER_BYTES;
+            image.copy_from_slice(self.machine.bytes(buffer, at, FPU_BYTES));
+            self.machine.write_fpu(thread, &image);
+        }
+        Ok([0; 5])
+    }
+
+    pub(crate) fn thread_start(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+        let thread = self.thread_named(task, handle)?;
+        let state = self.threads.get_mut(thread).ok_or(KernelError::BadHandle)?;
+        state.stopped = false;
+        if state.state == ThreadState::Embryo {
+            state.state = ThreadState::Runnable;
+        }
+        if state.state == ThreadState::Runnable {
+            self.make_ready(thread);
+        }
+        Ok([0; 5])
+    }
+
+    pub(crate) fn thread_stop(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+        let thread = self.thread_named(task, handle)?;
+        self.unqueue(thread);
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.stopped = true;
+        }
+        Ok([0; 5])
+    }
+
+    pub(crate) fn thread_interrupt(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+        let thread = self.thread_named(task, handle)?;
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.attention = true;
+        }
+        self.withdraw(thread);
+        Ok([0; 5])
+    }
+
+    /// Takes a thread out of the call it waits in: at once if no server has seen it, else by asking its server.
+    pub(crate) fn withdraw(&mut self, thread: ThreadId) {
+        let Some(ThreadState::Calling(id)) = self.threads.get(thread).map(|thread| thread.state) else { return };
+        let Some(call) = self.calls.get(id) else { return };
+        if call.kind != CallKind::Foreign {
+            return;
+        }
+        match call.phase {
+            Phase::Queued if !call.rewritten => {
+                let label = call.label;
+                self.end_call(id);
+                if let Some(state) = self.threads.get_mut(thread) {
+                    state.registers.rax = (-i64::from(errno::EINTR)) as u64;
+                    state.restart = Restart::Always as u64 | u64::from(label) << 8;
+                }
+                self.release_thread(thread, id);
+            }
+            Phase::Queued | Phase::Held => self.signal_holder(id, signal::CANCEL),
+            Phase::Faulting | Phase::Answered => {}
+        }
+    }
+
+    pub(crate) fn thread_end(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+        let thread = self.thread_named(task, handle)?;
+        self.end_thread(thread);
+        Ok([0; 5])
+    }
+
+    /// Ends a thread. A call of its that a server holds lives on without it.
+    pub(crate) fn end_thread(&mut self, thread: ThreadId) {
+        self.unqueue(thread);
+        let Some(state) = self.threads.remove(thread) else { return };
+        if self.current == Some(thread) {
+            self.current = None;
+        }
+        let (before, after) = state.sibling;
+        if let Some(after) = after.and_then(|after| self.threads.get_mut(after)) {
+            after.sibling.0 = before;
+        }
+        if let Some(before) = before.and_then(|before| self.threads.get_mut(before)) {
+            before.sibling.1 = after;
+        }
+        if let Some(task) = self.tasks.get_mut(state.task) {
+            if before.is_none() {
+                task.first_thread = after;
+            }
+            task.cpu_ns += state.cpu_ns;
+        }
+        let ThreadState::Calling(id) = state.state else { return };
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.thread = None;
+        match call.phase {
+            Phase::Queued => self.end_call(id),
+            Phase::Held => self.signal_holder(id, signal::CANCEL),
+            Phase::Faulting => self.end_call(id),
+            Phase::Answered => {}
+        }
+    }
+
+    /// A thread with something to see to comes to the process server before it runs on. Whether it now waits there.
+    pub(crate) fn call_for_attention(&mut self, thread: ThreadId) -> bool {
+        let Some(server) = self.roles[Role::Proc as usize] else { return false };
+        let Some(state) = self.threads.get(thread) else { return false };
+        let (task, restart) = (state.task, state.restart);
+        let mut call = self.blank_call(CallKind::Attention, task, server);
+        call.thread = Some(thread);
+        call.words[0] = restart;
+        let Ok(id) = self.calls.insert(call) else { return false };
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.attention = false;
+            state.restart = 0;
+            state.state = ThreadState::Calling(id);
+        }
+        self.enqueue_call(id);
+        true
+    }
+
+    /// The process server lets a thread run on.
+    pub(crate) fn finish_attention(&mut self, id: CallRef) {
+        let thread = self.calls.get(id).and_then(|call| call.thread);
+        self.end_call(id);
+        if let Some(thread) = thread {
+            self.release_thread(thread, id);
+        }
+    }
+}
+
+fn default_words() -> [u32; TaskWord::COUNT as usize] {
+    let mut words = [0; TaskWord::COUNT as usize];
+    words[TaskWord::DescriptorLimit as usize] = 1024;
+    words
+}

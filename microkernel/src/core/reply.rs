@@ -1,0 +1,131 @@
+//! The answer to a program's system call: result, new file position, bytes for its memory and descriptors for its table,
+//! all in one step. If a page to be written is not there, nothing happens, and the server is told when it is.
+
+use libipc::abi::syscall::{Restart, reply_flags as flag};
+use libipc::abi::{KernelError, Protection, Rights};
+
+use super::lease::WINDOW_MAX;
+use super::machine::Machine;
+use super::object::*;
+use super::{Kernel, Outcome};
+
+/// Most pieces of output in one answer.
+const OUTPUTS_MAX: u64 = 4;
+
+impl<M: Machine> Kernel<M> {
+    pub(crate) fn reply_foreign(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {
+        let [token, flags, result, position, install, _] = arguments;
+        let id = self.held_call(task, token)?;
+        let Some(call) = self.calls.get(id) else { return Err(KernelError::NoSuchCall) };
+        if call.kind != CallKind::Foreign {
+            return Err(KernelError::WrongState);
+        }
+        let (caller, thread, session, label) = (call.task, call.thread, call.session, call.label);
+        let outputs = (flags >> flag::OUTPUTS_SHIFT) & 0xff;
+        if outputs > OUTPUTS_MAX {
+            return Err(KernelError::TooBig);
+        }
+        let installed = self.installed_objects(task, flags, install)?;
+        let Some(thread) = thread else {
+            // The caller is gone: nothing to write to, nothing to install in.
+            self.end_call(id);
+            return Ok([0; 5]);
+        };
+        if outputs > 0 {
+            self.write_outputs(task, id, outputs)?;
+        }
+        if flags & flag::POSITION != 0
+            && let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
+        {
+            session.position = position;
+        }
+        self.install(caller, id, flags, installed);
+        self.end_call(id);
+        let restart = (flags >> flag::RESTART_SHIFT) & 3;
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.registers.rax = result;
+            state.restart = if restart == Restart::Never as u64 { 0 } else { restart | u64::from(label) << 8 };
+        }
+        self.release_thread(thread, id);
+        Ok([0; 5])
+    }
+
+    fn installed_objects(&self, task: TaskId, flags: u64, install: u64) -> Result<[Object; 2], KernelError> {
+        let mut objects = [Object::None; 2];
+        let wanted = [flag::INSTALL_FIRST | flag::SET_CWD | flag::SET_ROOT, flag::INSTALL_SECOND];
+        for (index, object) in objects.iter_mut().enumerate() {
+            if flags & wanted[index] == 0 {
+                continue;
+            }
+            let handle = (install >> (32 * index)) & 0xffff_ffff;
+            *object = match self.named(task, handle, Rights::TRANSFER)? {
+                Object::OwnSession(session) | Object::Session(session) => Object::Session(session),
+                _ => return Err(KernelError::BadHandle),
+            };
+        }
+        Ok(objects)
+    }
+
+    /// Checks and writes the pieces that the payload lists: address, length, then all bytes in order.
+    fn write_outputs(&mut self, task: TaskId, id: CallRef, count: u64) -> Result<(), KernelError> {
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let caller = self.calls.get(id).map(|call| call.task).ok_or(KernelError::NoSuchCall)?;
+        let space = self.tasks.get(caller).map(|task| task.space).ok_or(KernelError::NoSuchCall)?;
+        let root = self.spaces.get(space).map(|space| space.root).ok_or(KernelError::NoSuchCall)?;
+        let mut pieces = [(0u64, 0u64); OUTPUTS_MAX as usize];
+        for (index, piece) in pieces.iter_mut().enumerate().take(count as usize) {
+            let at = index as u64 * 16;
+            let low = u64::from(self.payload_u32(buffer, at));
+            let high = u64::from(self.payload_u32(buffer, at + 4));
+            *piece = (low | high << 32, u64::from(self.payload_u32(buffer, at + 8)));
+        }
+        for (address, length) in pieces {
+            let end = address.checked_add(length).ok_or(KernelError::BadAddress)?;
+            if length > WINDOW_MAX || end > M::USER_END {
+                return Err(KernelError::BadAddress);
+            }
+            if let Some(missing) = self.missing(root, address, length) {
+                self.fault_for(id, missing, Protection::WRITE)?;
+                return Err(KernelError::NotResident);
+            }
+        }
+        let mut from = count * 16;
+        for (address, length) in pieces {
+            self.write_piece(root, address, buffer, from, length);
+            from += length;
+        }
+        Ok(())
+    }
+
+    /// Puts the new descriptors into the slots reserved for them.
+    fn install(&mut self, caller: TaskId, id: CallRef, flags: u64, objects: [Object; 2]) {
+        if flags & (flag::SET_CWD | flag::SET_ROOT) != 0 {
+            let which = usize::from(flags & flag::SET_ROOT != 0);
+            self.set_directory(caller, which, objects[0]);
+            return;
+        }
+        let Some(table) = self.tasks.get(caller).map(|task| task.table) else { return };
+        for (index, object) in objects.into_iter().enumerate() {
+            if object == Object::None {
+                continue;
+            }
+            let Some(slot) = self.calls.get_mut(id).and_then(|call| call.reserved[index].take()) else { continue };
+            let close_on_exec = flags & flag::CLOSE_ON_EXEC != 0;
+            self.fill(table, slot, HandleSlot { object, rights: Rights::CALL | Rights::TRANSFER, close_on_exec });
+        }
+    }
+
+    /// Makes a session a task's working directory (0) or root directory (1).
+    pub(crate) fn set_directory(&mut self, task: TaskId, which: usize, object: Object) {
+        let Object::Session(session) = object else { return };
+        let Some(directories) = self.tasks.get(task).and_then(|task| task.directories) else { return };
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.holders += 1;
+        }
+        let Some(both) = self.directories.get_mut(directories) else { return };
+        let Some(place) = both.sessions.get_mut(which) else { return };
+        if let Some(old) = place.replace(session) {
+            self.session_released(old);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! microkernel
+fn main() {}

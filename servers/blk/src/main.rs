@@ -1,0 +1,2 @@
+//! The blk server as a program.
+fn main() {}

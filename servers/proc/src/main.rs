@@ -1,0 +1,2 @@
+//! The proc server as a program.
+fn main() {}

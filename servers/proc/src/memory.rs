@@ -1,0 +1,89 @@
+//! Reading a caller's memory: whole pages, each once per step, since a page is readable as a whole or not at all.
+//! Nothing here outlives a step; what is needed later is read again.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use libipc::abi::{CallId, PAGE_SIZE};
+use libipc::server::{Env, LeaseError};
+
+/// The memory of the caller of a call, as far as it has been read in this step.
+pub struct UserMemory {
+    call: CallId,
+    pages: BTreeMap<u64, Vec<u8>>,
+}
+
+impl UserMemory {
+    /// Nothing read yet.
+    pub fn new(call: CallId) -> UserMemory {
+        UserMemory { call, pages: BTreeMap::new() }
+    }
+
+    /// The bytes from an address to the end of its page.
+    fn rest_of_page(&mut self, env: &mut dyn Env, address: u64) -> Result<&[u8], LeaseError> {
+        let page = address & !(PAGE_SIZE - 1);
+        if !self.pages.contains_key(&page) {
+            let bytes = env.read_user(self.call, page, PAGE_SIZE as u32)?;
+            self.pages.insert(page, bytes);
+        }
+        let bytes = self.pages.get(&page).and_then(|bytes| bytes.get((address - page) as usize..));
+        bytes.filter(|bytes| !bytes.is_empty()).ok_or(LeaseError::BadAddress)
+    }
+
+    /// So many bytes at an address.
+    pub fn bytes(&mut self, env: &mut dyn Env, address: u64, length: u64) -> Result<Vec<u8>, LeaseError> {
+        let mut bytes = Vec::new();
+        while (bytes.len() as u64) < length {
+            let at = address.checked_add(bytes.len() as u64).ok_or(LeaseError::BadAddress)?;
+            let wanted = length - bytes.len() as u64;
+            let rest = self.rest_of_page(env, at)?;
+            bytes.extend(rest.iter().take(usize::try_from(wanted).unwrap_or(usize::MAX)));
+        }
+        Ok(bytes)
+    }
+
+    /// A 64-bit word.
+    pub fn word(&mut self, env: &mut dyn Env, address: u64) -> Result<u64, LeaseError> {
+        Ok(word_at(&self.bytes(env, address, 8)?, 0))
+    }
+
+    /// A string without its NUL; `None` when there is no NUL within so many bytes.
+    pub fn text(
+        &mut self,
+        env: &mut dyn Env,
+        address: u64,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, LeaseError> {
+        let mut text = Vec::new();
+        while (text.len() as u64) < most {
+            let at = address.checked_add(text.len() as u64).ok_or(LeaseError::BadAddress)?;
+            let rest = self.rest_of_page(env, at)?;
+            match rest.iter().position(|byte| *byte == 0) {
+                Some(end) => {
+                    text.extend(rest.iter().take(end));
+                    return Ok((text.len() as u64 <= most).then_some(text));
+                }
+                None => text.extend(rest),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The 64-bit little-endian word at an offset; missing bytes are zero.
+pub fn word_at(bytes: &[u8], offset: usize) -> u64 {
+    let mut word = [0; 8];
+    for (to, from) in word.iter_mut().zip(bytes.iter().skip(offset)) {
+        *to = *from;
+    }
+    u64::from_le_bytes(word)
+}
+
+/// The 32-bit little-endian word at an offset; missing bytes are zero.
+pub fn half_at(bytes: &[u8], offset: usize) -> u32 {
+    word_at(bytes, offset) as u32
+}
+
+/// Words as they lie in memory.
+pub fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}

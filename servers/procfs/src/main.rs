@@ -1,0 +1,2 @@
+//! The procfs server as a program.
+fn main() {}

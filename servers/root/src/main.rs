@@ -1,0 +1,2 @@
+//! The root server as a program.
+fn main() {}

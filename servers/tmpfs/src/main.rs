@@ -1,0 +1,2 @@
+//! The tmpfs server as a program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The tty server as a program.
+fn main() {}

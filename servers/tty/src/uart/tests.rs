@@ -1,0 +1,298 @@
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A 16550 as its data sheet describes it, as far as the driver can tell.
+#[derive(Default)]
+struct Model {
+    scratch: u8,
+    /// Answers every read with ones, as an empty bus does.
+    absent: bool,
+    no_fifos: bool,
+    enable: u8,
+    fifo_control: u8,
+    line_control: u8,
+    modem_control: u8,
+    divisor: u16,
+    /// Bytes received, each with its error bits.
+    received: VecDeque<(u8, u8)>,
+    overrun: bool,
+    /// Bytes in the transmitter's FIFO.
+    sending: VecDeque<u8>,
+    /// "Transmitter empty" is due as a cause of interrupt.
+    empty_due: bool,
+    sent: Vec<u8>,
+    longest_burst: usize,
+}
+
+impl Model {
+    fn depth(&self) -> usize {
+        if self.no_fifos { 1 } else { 16 }
+    }
+
+    /// The wire brings a byte.
+    fn arrive(&mut self, byte: u8, errors: u8) {
+        if self.received.len() < self.depth() {
+            self.received.push_back((byte, errors));
+        } else {
+            self.overrun = true;
+        }
+    }
+
+    /// The wire takes everything there is to send.
+    fn drain(&mut self) {
+        self.longest_burst = self.longest_burst.max(self.sending.len());
+        self.sent.extend(self.sending.drain(..));
+        self.empty_due = true;
+    }
+
+    fn errors(&self) -> u8 {
+        self.received.front().map_or(0, |(_, errors)| *errors) | if self.overrun { STATUS_OVERRUN } else { 0 }
+    }
+
+    /// The cause of interrupt as the identification register names it.
+    fn cause(&self) -> u8 {
+        if self.enable & ENABLE_LINE_STATUS != 0 && self.errors() != 0 {
+            0x06
+        } else if self.enable & ENABLE_RECEIVED != 0 && !self.received.is_empty() {
+            0x04
+        } else if self.enable & ENABLE_TRANSMITTER_EMPTY != 0 && self.empty_due {
+            0x02
+        } else {
+            IDENTIFY_NOTHING
+        }
+    }
+
+    fn interrupting(&self) -> bool {
+        self.cause() != IDENTIFY_NOTHING && self.modem_control & 0x08 != 0
+    }
+
+    fn latched(&self) -> bool {
+        self.line_control & LINE_DIVISOR_ACCESS != 0
+    }
+}
+
+impl Ports for Model {
+    fn inb(&mut self, reg: u8) -> u8 {
+        if self.absent {
+            return 0xff;
+        }
+        match reg {
+            register::DATA => self.received.pop_front().map_or(0, |(byte, _)| byte),
+            register::INTERRUPT_OR_FIFO => {
+                let cause = self.cause();
+                if cause == 0x02 {
+                    self.empty_due = false;
+                }
+                cause | if self.fifo_control & 1 != 0 && !self.no_fifos { IDENTIFY_FIFOS } else { 0 }
+            }
+            register::LINE_STATUS => {
+                let ready = if self.received.is_empty() { 0 } else { STATUS_DATA_READY };
+                let empty = if self.sending.is_empty() { STATUS_TRANSMITTER_EMPTY } else { 0 };
+                let status = ready | empty | self.errors();
+                self.overrun = false;
+                if let Some((_, errors)) = self.received.front_mut() {
+                    *errors = 0;
+                }
+                status
+            }
+            register::SCRATCH => self.scratch,
+            _ => 0,
+        }
+    }
+
+    fn outb(&mut self, reg: u8, value: u8) {
+        match reg {
+            register::DATA if self.latched() => self.divisor = self.divisor & 0xff00 | u16::from(value),
+            register::DATA => {
+                assert!(self.sending.len() < self.depth(), "the transmitter is overfilled");
+                self.sending.push_back(value);
+                self.empty_due = false;
+            }
+            register::INTERRUPT_ENABLE if self.latched() => {
+                self.divisor = self.divisor & 0xff | u16::from(value) << 8;
+            }
+            register::INTERRUPT_ENABLE => {
+                let newly = value & !self.enable & ENABLE_TRANSMITTER_EMPTY != 0;
+                self.empty_due |= newly && self.sending.is_empty();
+                self.enable = value;
+            }
+            register::INTERRUPT_OR_FIFO => {
+                self.fifo_control = value;
+                if value & 0x02 != 0 {
+                    self.received.clear();
+                }
+            }
+            register::LINE_CONTROL => self.line_control = value,
+            register::MODEM_CONTROL => self.modem_control = value,
+            register::SCRATCH => self.scratch = value,
+            _ => {}
+        }
+    }
+}
+
+fn ready() -> (Model, Uart) {
+    let mut model = Model::default();
+    let uart = Uart::init(&mut model).unwrap();
+    (model, uart)
+}
+
+#[test]
+fn initialisation_sets_speed_framing_and_receive_interrupts_and_forgets_the_past() {
+    let mut model = Model { divisor: 0x1234, enable: 0x0f, overrun: true, ..Model::default() };
+    model.arrive(b'x', STATUS_FRAMING_ERROR);
+    Uart::init(&mut model).unwrap();
+    assert_eq!((model.divisor, model.line_control), (1, LINE_8N1));
+    assert_eq!(model.enable, ENABLE_RECEIVED | ENABLE_LINE_STATUS);
+    assert!(!model.interrupting() && model.received.is_empty());
+}
+
+#[test]
+fn a_port_that_is_not_there_is_reported() {
+    let mut model = Model { absent: true, ..Model::default() };
+    assert_eq!(Uart::init(&mut model), Err(UartError::Absent));
+}
+
+#[test]
+fn received_bytes_come_in_order_with_their_own_errors() {
+    let (mut model, mut uart) = ready();
+    model.arrive(b'a', 0);
+    model.arrive(b'b', STATUS_PARITY_ERROR);
+    model.arrive(0, STATUS_BREAK | STATUS_FRAMING_ERROR);
+    model.arrive(b'c', 0);
+    assert!(model.interrupting());
+    let intake = uart.interrupt(&mut model);
+    let expected =
+        [Received::Byte(b'a'), Received::Damaged(b'b'), Received::Break, Received::Byte(b'c')].to_vec();
+    assert_eq!(intake, Intake { received: expected, more: false });
+    assert!(!model.interrupting());
+}
+
+#[test]
+fn an_error_seen_while_sending_stays_with_its_byte() {
+    let (mut model, mut uart) = ready();
+    model.arrive(b'a', STATUS_PARITY_ERROR);
+    assert!(uart.transmit().push(b'x'));
+    uart.send(&mut model);
+    model.arrive(b'b', 0);
+    let intake = uart.interrupt(&mut model);
+    assert_eq!(intake.received, [Received::Damaged(b'a'), Received::Byte(b'b')]);
+}
+
+#[test]
+fn an_overrun_is_counted_once_and_harms_no_byte() {
+    let (mut model, mut uart) = ready();
+    for _ in 0..20 {
+        model.arrive(b'a', 0);
+    }
+    let intake = uart.interrupt(&mut model);
+    assert_eq!(intake.received, [Received::Byte(b'a'); 16]);
+    assert_eq!(uart.overruns(), 1);
+}
+
+#[test]
+fn output_leaves_in_bursts_of_the_fifo_and_the_interrupt_is_given_back() {
+    for (no_fifos, burst) in [(false, 16), (true, 1)] {
+        let mut model = Model { no_fifos, ..Model::default() };
+        let mut uart = Uart::init(&mut model).unwrap();
+        let text: Vec<u8> = (0..50).collect();
+        assert!(uart.transmit().push_all(&text));
+        uart.send(&mut model);
+        while uart.waiting() > 0 {
+            model.drain();
+            assert!(model.interrupting(), "the port asks for more");
+            assert!(uart.interrupt(&mut model).received.is_empty());
+        }
+        model.drain();
+        assert_eq!((model.sent.as_slice(), model.longest_burst), (text.as_slice(), burst));
+        assert!(!model.interrupting(), "nothing is left, so nothing is asked");
+    }
+}
+
+#[test]
+fn held_output_stays_until_it_is_released() {
+    let (mut model, mut uart) = ready();
+    uart.hold(true, &mut model);
+    assert!(uart.transmit().push_all(b"abc"));
+    uart.send(&mut model);
+    assert!(model.sending.is_empty() && !model.interrupting());
+    uart.hold(false, &mut model);
+    assert_eq!(model.sending, b"abc");
+}
+
+#[test]
+fn a_break_is_put_on_the_line_and_taken_off() {
+    let (mut model, mut uart) = ready();
+    uart.set_break(true, &mut model);
+    assert_eq!(model.line_control, LINE_8N1 | LINE_BREAK);
+    uart.set_break(false, &mut model);
+    assert_eq!(model.line_control, LINE_8N1);
+}
+
+/// A port whose registers say whatever they like, and in the end the same for ever.
+struct Mad {
+    answers: Vec<u8>,
+    last: u8,
+}
+
+impl Ports for Mad {
+    fn inb(&mut self, _: u8) -> u8 {
+        self.answers.pop().unwrap_or(self.last)
+    }
+
+    fn outb(&mut self, _: u8, _: u8) {}
+}
+
+#[test]
+fn a_port_that_never_stops_interrupting_is_left_for_another_time() {
+    for last in [0, STATUS_OVERRUN, STATUS_TRANSMITTER_EMPTY] {
+        let (_, mut uart) = ready();
+        let intake = uart.interrupt(&mut Mad { answers: Vec::new(), last });
+        assert_eq!(intake, Intake { received: Vec::new(), more: true });
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_mad_port_cannot_hold_the_driver_for_ever(
+        answers in prop::collection::vec(any::<u8>(), 0..600),
+        last: u8,
+    ) {
+        let (_, mut uart) = ready();
+        let _ = uart.transmit().push_all(&[7; 100]);
+        let intake = uart.interrupt(&mut Mad { answers, last });
+        prop_assert!(intake.received.len() <= RECEIVE_BATCH);
+    }
+
+    #[test]
+    fn every_byte_arrives_and_leaves_once_and_in_order(events in prop::collection::vec(0..4_u8, 0..200)) {
+        let (mut model, mut uart) = ready();
+        let (mut arrived, mut received, mut written) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, event) in events.iter().enumerate() {
+            let byte = index as u8;
+            match event {
+                0 if model.received.len() < 16 => {
+                    model.arrive(byte, 0);
+                    arrived.push(Received::Byte(byte));
+                }
+                1 => {
+                    prop_assert!(uart.transmit().push_all(&[byte; 9]));
+                    written.extend([byte; 9]);
+                    uart.send(&mut model);
+                }
+                2 => model.drain(),
+                _ if model.interrupting() => received.extend(uart.interrupt(&mut model).received),
+                _ => {}
+            }
+        }
+        while model.interrupting() || !model.sending.is_empty() {
+            received.extend(uart.interrupt(&mut model).received);
+            model.drain();
+        }
+        prop_assert_eq!(received, arrived);
+        prop_assert_eq!(&model.sent, &written);
+        prop_assert_eq!(uart.waiting(), 0);
+    }
+}

@@ -1,0 +1,2 @@
+//! The ufs server as a program.
+fn main() {}

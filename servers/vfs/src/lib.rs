@@ -1,0 +1,170 @@
+//! The vfs server: names. It owns the mounts and the path walks under way, and nothing per process: working directory,
+//! root directory and umask come with each call.
+//!
+//! A Linux call with a path becomes a walk ([`walk`]) that is sent from file server to file server until the path is used
+//! up; the file server at its end does what the call asks for in the same message. What remains to be done for the call
+//! meanwhile is a [`row::Row`] under the tag of the question sent. Opened files are sessions of the file servers, so
+//! read(2) and its kin never come here. exec is resolved here ([`exec`]) and forwarded to the process server; poll and
+//! select ([`poll`]) watch the readiness words that the kernel keeps.
+//!
+//! It must never keep a path or a node across calls (files are renamed behind its back), and never call upward.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use libipc::abi::{CallId, Handle, KernelError, Tag};
+use libipc::proto::config::VfsConfig;
+use libipc::server::{Boot, Call, Effect, Effects, Env, Event, Message, Operation, Request, Server, TIMER_BIT};
+use serde::{Deserialize, Serialize};
+
+pub mod ask;
+pub mod calls;
+pub mod exec;
+pub mod image;
+pub mod locate;
+pub mod mounting;
+pub mod mounts;
+pub mod poll;
+pub mod row;
+pub mod settle;
+pub mod startup;
+pub mod statx;
+pub mod times;
+pub mod walk;
+pub mod who;
+
+use mounts::MountTable;
+use poll::Wait;
+use row::Row;
+
+/// The type of a file system, and the server that has such.
+const KINDS: [(&str, &str); 3] = [("ufs", "ufs"), ("tmpfs", "tmpfs"), ("proc", "procfs")];
+
+/// The vfs server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Vfs {
+    config: Option<VfsConfig>,
+    /// The servers below, by number.
+    servers: BTreeMap<u32, Handle>,
+    /// Their numbers, by name.
+    numbers: BTreeMap<alloc::string::String, u32>,
+    /// Those of them that have paths.
+    file_servers: BTreeSet<u32>,
+    /// Seconds of the Epoch at boot.
+    epoch_s: u64,
+    mounts: MountTable,
+    /// Server and object of the namespace's root directory, learnt from the first caller in it.
+    known_root: Option<(u32, u64)>,
+    rows: BTreeMap<u64, Row>,
+    next_tag: u64,
+    /// Calls that wait for descriptors to become ready.
+    waits: BTreeMap<CallId, Wait>,
+    /// For when the timer is set.
+    timer_ns: Option<u64>,
+}
+
+impl Server for Vfs {
+    fn new(boot: &Boot) -> Vfs {
+        let numbers: BTreeMap<_, _> = boot
+            .servers
+            .keys()
+            .filter_map(|name| Some((name.clone(), *boot.numbers.get(name)?)))
+            .collect();
+        let servers = boot.servers.iter().filter_map(|(name, handle)| Some((*numbers.get(name)?, *handle)));
+        let file_servers = KINDS.iter().filter_map(|(_, server)| numbers.get(*server).copied());
+        Vfs {
+            config: libipc::manifest::decode(&boot.config).ok(),
+            servers: servers.collect(),
+            file_servers: file_servers.collect(),
+            numbers,
+            epoch_s: boot.epoch_s,
+            mounts: MountTable::default(),
+            known_root: None,
+            rows: BTreeMap::new(),
+            next_tag: 1,
+            waits: BTreeMap::new(),
+            timer_ns: None,
+        }
+    }
+
+    fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
+        match event {
+            Event::Start => self.start(),
+            Event::Call(call) => self.call(call, env),
+            Event::Answer { tag, answer } => self.answer(*tag, answer),
+            Event::Watch { call } => self.woken(*call, env),
+            Event::Notify { bits } if bits & TIMER_BIT != 0 => self.timer(env),
+            Event::Cancel { call } => self.cancel(*call),
+            // vfs makes no sessions and tries no operation.
+            Event::Notify { .. } | Event::Done { .. } | Event::LastClose { .. } => Effects::none(),
+        }
+    }
+}
+
+impl Vfs {
+    fn call(&mut self, call: &Call, env: &mut dyn Env) -> Effects {
+        match &call.request {
+            Request::Foreign(foreign) => {
+                let mut effects = self.linux(call, foreign, env);
+                if !effects.again && !effects.list.iter().any(|effect| disposes_of(effect, call.id)) {
+                    effects.park(call.id, libipc::server::effect::Reason::Server);
+                }
+                effects
+            }
+            // Nobody below may call, and faults go to vm and proc.
+            Request::Native(message) => {
+                let mut effects = Effects::none();
+                effects.reply(call.id, Message::label(libipc::linux::errno::EINVAL as u32));
+                close_all(&mut effects, &message.handles);
+                effects
+            }
+            Request::Fault { .. } | Request::Attention { .. } => {
+                let mut effects = Effects::none();
+                effects.reply(call.id, Message::label(libipc::linux::errno::EINVAL as u32));
+                effects
+            }
+        }
+    }
+
+    /// Walks end soon and are left to it; a wait for readiness ends now.
+    fn cancel(&mut self, call: CallId) -> Effects {
+        self.interrupt_wait(call)
+    }
+
+    fn answer(&mut self, tag: Tag, answer: &Result<Message, KernelError>) -> Effects {
+        let Some(row) = self.rows.remove(&tag.0) else {
+            let mut effects = Effects::none();
+            if let Ok(message) = answer {
+                close_all(&mut effects, &message.handles);
+            }
+            return effects;
+        };
+        self.take_answer(row, answer)
+    }
+}
+
+/// Whether an effect answers a call, hands it on, or parks it.
+fn disposes_of(effect: &Effect, id: CallId) -> bool {
+    match effect {
+        Effect::Reply { call, .. }
+        | Effect::ReplyForeign { call, .. }
+        | Effect::Forward { call, .. }
+        | Effect::ForwardForeign { call, .. }
+        | Effect::Park { call, .. } => *call == id,
+        _ => false,
+    }
+}
+
+fn close_all(effects: &mut Effects, handles: &[Handle]) {
+    let closes: Vec<Operation> = handles.iter().map(|handle| Operation::Close { handle: *handle }).collect();
+    for close in closes {
+        effects.act(close);
+    }
+}
+
+#[cfg(test)]
+mod tests;

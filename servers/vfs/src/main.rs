@@ -1,0 +1,2 @@
+//! The vfs server as a program.
+fn main() {}

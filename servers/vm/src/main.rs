@@ -1,0 +1,2 @@
+//! The vm server as a program.
+fn main() {}

@@ -1,0 +1,288 @@
+//! Objects: what can be mapped and holds pages of its own. Files, whose pages are a cache of what their server has,
+//! and anonymous memory that several spaces share, whose pages are all there is of it.
+//!
+//! A page here is one holder of its frame, each space that maps it another. A file's session is kept as long as a space
+//! maps the file; its pages stay longer, under the file's identity, until frames are short. A file's pages are never
+//! dirty: programs cannot store through a shared mapping of a file.
+
+use alloc::collections::BTreeMap;
+
+use libipc::abi::{Frame, Handle};
+use libipc::server::{Effects, Operation};
+use serde::{Deserialize, Serialize};
+
+use crate::frames::Frames;
+
+/// The mapper that is no space: it keeps an object for as long as the system runs.
+pub const SYSTEM: u64 = 0;
+/// For how long the word of a file server that a page lies beyond the end of its file holds for the thread that asked.
+const ABSENT_NS: u64 = 1_000_000_000;
+
+/// A file's identity: its server's number, and what that server calls it.
+pub type FileId = (u64, u64);
+
+/// A page that an object holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cached {
+    /// Its frame.
+    pub frame: Frame,
+    /// Mapped since the clock hand last came by.
+    pub used: bool,
+}
+
+/// Something that can be mapped.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Object {
+    /// The file; none for anonymous memory.
+    pub file: Option<FileId>,
+    /// The session by which its pages are asked for; none while nobody maps the file.
+    pub session: Option<Handle>,
+    /// What is in memory, by page.
+    pub pages: BTreeMap<u64, Cached>,
+    /// The spaces that map it, and how many pages of address space each spends on it.
+    pub mappers: BTreeMap<u64, u64>,
+    /// Pages that were asked for and lie beyond the file's end, and when that was said.
+    absent: BTreeMap<u64, u64>,
+}
+
+impl Object {
+    /// The frame of a page, which is about to be mapped.
+    pub fn use_page(&mut self, page: u64) -> Option<Frame> {
+        let cached = self.pages.get_mut(&page)?;
+        cached.used = true;
+        Some(cached.frame)
+    }
+
+    /// Adds a page; the object becomes the frame's one holder.
+    pub fn add_page(&mut self, page: u64, frame: Frame) {
+        self.pages.insert(page, Cached { frame, used: true });
+        self.absent.remove(&page);
+    }
+
+    /// How many pages from `page` on, at most `most`, are not here.
+    pub fn missing_from(&self, page: u64, most: u64) -> u64 {
+        self.pages.range(page..page + most).next().map_or(most, |(next, _)| next - page)
+    }
+
+    /// Remembers that a page was asked for and lies beyond the file's end.
+    pub fn note_absent(&mut self, page: u64, now: u64) {
+        self.absent.insert(page, now);
+    }
+
+    /// Whether the file server has just said that this page lies beyond the file's end. The word is good for one
+    /// fault: the file may grow, so the next one asks again.
+    pub fn take_absent(&mut self, page: u64, now: u64) -> bool {
+        self.absent.remove(&page).is_some_and(|said| now <= said + ABSENT_NS)
+    }
+}
+
+/// All objects.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Objects {
+    list: BTreeMap<u64, Object>,
+    by_file: BTreeMap<FileId, u64>,
+    last: u64,
+    /// Where the clock hand stands: object and page.
+    hand: (u64, u64),
+}
+
+impl Objects {
+    /// The object of this number.
+    pub fn get(&self, number: u64) -> Option<&Object> {
+        self.list.get(&number)
+    }
+
+    /// The object of this number.
+    pub fn get_mut(&mut self, number: u64) -> Option<&mut Object> {
+        self.list.get_mut(&number)
+    }
+
+    /// The object of a file that is in the cache.
+    pub fn of_file(&self, file: FileId) -> Option<u64> {
+        self.by_file.get(&file).copied()
+    }
+
+    /// File pages in the cache.
+    pub fn cached(&self) -> u64 {
+        self.list.values().filter(|object| object.file.is_some()).map(|object| object.pages.len() as u64).sum()
+    }
+
+    /// The object of a file that is about to be mapped. The session becomes the object's, or is closed when it has one.
+    pub fn open(&mut self, file: FileId, session: Handle, effects: &mut Effects) -> u64 {
+        let number = match self.by_file.get(&file) {
+            Some(number) => *number,
+            None => self.add(Some(file)),
+        };
+        if let Some(object) = self.list.get_mut(&number) {
+            if object.session.is_some() {
+                effects.act(Operation::Close { handle: session });
+            } else {
+                object.session = Some(session);
+            }
+        }
+        number
+    }
+
+    /// Anonymous memory to be shared.
+    pub fn open_anonymous(&mut self) -> u64 {
+        self.add(None)
+    }
+
+    fn add(&mut self, file: Option<FileId>) -> u64 {
+        self.last += 1;
+        let object = Object {
+            file,
+            session: None,
+            pages: BTreeMap::new(),
+            mappers: BTreeMap::new(),
+            absent: BTreeMap::new(),
+        };
+        self.list.insert(self.last, object);
+        if let Some(file) = file {
+            self.by_file.insert(file, self.last);
+        }
+        self.last
+    }
+
+    /// A space spends so many more pages on an object.
+    pub fn attach(&mut self, number: u64, space: u64, pages: u64) {
+        if let Some(object) = self.list.get_mut(&number) {
+            *object.mappers.entry(space).or_default() += pages;
+        }
+    }
+
+    /// A space spends so many pages fewer on an object. When nobody maps it any more, anonymous memory is gone, and a
+    /// file's session is closed.
+    pub fn detach(&mut self, number: u64, space: u64, pages: u64, frames: &mut Frames, effects: &mut Effects) {
+        let Some(object) = self.list.get_mut(&number) else { return };
+        let Some(spent) = object.mappers.get_mut(&space) else { return };
+        *spent = spent.saturating_sub(pages);
+        if *spent > 0 {
+            return;
+        }
+        object.mappers.remove(&space);
+        if !object.mappers.is_empty() {
+            return;
+        }
+        if let Some(session) = object.session.take() {
+            effects.act(Operation::Close { handle: session });
+        }
+        if object.file.is_none() {
+            for cached in core::mem::take(&mut object.pages).into_values() {
+                frames.release(cached.frame);
+            }
+        }
+        self.forget_if_idle(number);
+    }
+
+    /// Takes a page out of the cache and returns its frame, of which the caller is now the holder.
+    pub fn remove_page(&mut self, number: u64, page: u64) -> Option<Frame> {
+        let cached = self.list.get_mut(&number)?.pages.remove(&page)?;
+        self.forget_if_idle(number);
+        Some(cached.frame)
+    }
+
+    fn forget_if_idle(&mut self, number: u64) {
+        let idle = |object: &Object| object.mappers.is_empty() && object.pages.is_empty();
+        if self.list.get(&number).is_some_and(idle)
+            && let Some(object) = self.list.remove(&number)
+            && let Some(file) = object.file
+        {
+            self.by_file.remove(&file);
+        }
+    }
+
+    /// Moves the clock hand to the next file page and returns it: object, page, and whether it was used since the hand
+    /// last came by. `None` when no file page is in memory.
+    pub fn advance_hand(&mut self) -> Option<(u64, u64, bool)> {
+        let (object, page) = self.hand;
+        let found = self.file_page_after(object, page).or_else(|| self.file_page_after(0, 0))?;
+        self.hand = (found.0, found.1 + 1);
+        let cached = self.list.get_mut(&found.0)?.pages.get_mut(&found.1)?;
+        Some((found.0, found.1, core::mem::take(&mut cached.used)))
+    }
+
+    /// The first file page at or after a place.
+    fn file_page_after(&self, object: u64, page: u64) -> Option<(u64, u64)> {
+        self.list.range(object..).filter(|(_, candidate)| candidate.file.is_some()).find_map(|(number, candidate)| {
+            let from = if *number == object { page } else { 0 };
+            candidate.pages.range(from..).next().map(|(page, _)| (*number, *page))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libipc::server::Effect;
+
+    use super::*;
+
+    const FILE: FileId = (4, 77);
+
+    fn closed(effects: &Effects) -> usize {
+        effects.list.iter().filter(|effect| matches!(effect, Effect::Do(Operation::Close { .. }))).count()
+    }
+
+    #[test]
+    fn a_file_keeps_its_pages_but_not_its_session_when_nobody_maps_it() {
+        let mut frames = Frames::new(&[(Frame(0), 4)]);
+        let (mut objects, mut effects) = (Objects::default(), Effects::none());
+        let number = objects.open(FILE, Handle(60), &mut effects);
+        objects.attach(number, 1, 10);
+        objects.get_mut(number).unwrap().add_page(3, frames.take().unwrap());
+        objects.detach(number, 1, 4, &mut frames, &mut effects);
+        assert_eq!(closed(&effects), 0);
+        objects.detach(number, 1, 6, &mut frames, &mut effects);
+        assert_eq!((closed(&effects), objects.cached()), (1, 1));
+        assert_eq!(objects.open(FILE, Handle(61), &mut effects), number);
+        assert_eq!(objects.get(number).unwrap().session, Some(Handle(61)));
+    }
+
+    #[test]
+    fn a_second_session_of_a_mapped_file_is_closed_at_once() {
+        let (mut objects, mut effects) = (Objects::default(), Effects::none());
+        let number = objects.open(FILE, Handle(60), &mut effects);
+        objects.attach(number, 1, 1);
+        objects.open(FILE, Handle(61), &mut effects);
+        assert_eq!(effects.list, [Effect::Do(Operation::Close { handle: Handle(61) })]);
+    }
+
+    #[test]
+    fn shared_anonymous_memory_ends_with_its_last_mapper() {
+        let mut frames = Frames::new(&[(Frame(0), 4)]);
+        let (mut objects, mut effects) = (Objects::default(), Effects::none());
+        let number = objects.open_anonymous();
+        objects.attach(number, 1, 1);
+        objects.attach(number, 2, 1);
+        objects.get_mut(number).unwrap().add_page(0, frames.take().unwrap());
+        objects.detach(number, 1, 1, &mut frames, &mut effects);
+        assert_eq!(frames.free(), 3);
+        objects.detach(number, 2, 1, &mut frames, &mut effects);
+        assert!(frames.free() == 4 && objects.get(number).is_none());
+    }
+
+    #[test]
+    fn a_page_beyond_the_end_is_absent_for_one_fault_and_not_for_long() {
+        let mut objects = Objects::default();
+        let number = objects.open(FILE, Handle(60), &mut Effects::none());
+        let object = objects.get_mut(number).unwrap();
+        object.note_absent(9, 100);
+        assert!(object.take_absent(9, 200) && !object.take_absent(9, 200));
+        object.note_absent(9, 100);
+        assert!(!object.take_absent(9, 101 + ABSENT_NS));
+    }
+
+    #[test]
+    fn the_clock_hand_visits_every_file_page_and_no_other() {
+        let (mut objects, mut effects) = (Objects::default(), Effects::none());
+        let shared = objects.open_anonymous();
+        let first = objects.open(FILE, Handle(60), &mut effects);
+        let second = objects.open((4, 78), Handle(61), &mut effects);
+        for (number, page) in [(shared, 0), (first, 2), (first, 5), (second, 0)] {
+            objects.get_mut(number).unwrap().add_page(page, Frame(page as u32));
+        }
+        let mut visit = || objects.advance_hand().unwrap();
+        assert_eq!([visit(), visit(), visit()], [(first, 2, true), (first, 5, true), (second, 0, true)]);
+        assert_eq!([visit(), visit()], [(first, 2, false), (first, 5, false)]);
+    }
+}

@@ -1,0 +1,264 @@
+//! One address space: its regions, the pages that are there, and a mirror of what the kernel's page tables say.
+//!
+//! Every change here is paired with the effect that makes it true in the kernel. A page may be present without being
+//! mapped; then the next access faults and is mapped without further ado. Nothing here decides what a page contains:
+//! that is `fault`'s, `fork`'s and `build`'s.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::ops::Range;
+
+use libipc::abi::{Frame, Handle, Protection};
+use libipc::server::effect::PageMap;
+use libipc::server::{Effects, Operation};
+use serde::{Deserialize, Serialize};
+
+use crate::frames::Frames;
+use crate::object::Objects;
+use crate::region::{Backing, Purpose, Region, Regions};
+use crate::runs::Runs;
+use crate::tables::{Tables, address_of, floor, page_of};
+
+/// Most pages in one map operation: with the tables that they could lack, they fill a payload.
+pub const MAP_MAX: usize = 256;
+/// Bytes that stay free below the stack, Linux's `stack_guard_gap`.
+const STACK_GUARD: u64 = 256 * 4096;
+
+/// What the spaces take their pages from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Memory {
+    /// The frames of the machine.
+    pub frames: Frames,
+    /// Files and shared memory.
+    pub objects: Objects,
+}
+
+/// A page of a space that has contents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Page {
+    /// Where they are.
+    pub frame: Frame,
+    /// How the kernel has it mapped now; nothing when it does not.
+    pub mapped: Protection,
+    /// It was written while a copy on write: it will be again after the next fork.
+    pub hot: bool,
+}
+
+impl Page {
+    /// A page that is not mapped yet.
+    pub fn unmapped(frame: Frame) -> Page {
+        Page { frame, mapped: Protection::empty(), hot: false }
+    }
+}
+
+/// What /proc shows of a program in memory.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Marks {
+    /// Its code.
+    pub code: Range<u64>,
+    /// The stack pointer with which it started.
+    pub stack: u64,
+    /// Start and end of its argument strings, and of its environment.
+    pub strings: [u64; 4],
+}
+
+/// An address space.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Space {
+    /// The number by which kernel and process server know it.
+    pub badge: u64,
+    /// The kernel's object.
+    pub handle: Handle,
+    /// What is mapped.
+    pub regions: Regions,
+    /// What is there, by number of page.
+    pub pages: BTreeMap<u64, Page>,
+    /// The kernel's page tables for it.
+    pub tables: Tables,
+    /// From where the break started to where it is.
+    pub heap: Range<u64>,
+    /// The lowest address to which the stack may grow.
+    pub stack_floor: u64,
+    /// For /proc.
+    pub marks: Marks,
+}
+
+/// What the kernel is to allow on a page of a region for an access. `in_place`: whether stores may go to the frame
+/// itself. Writable and executable together become the one that is wanted now; the other faults and flips the page.
+pub fn hardware(region: &Region, in_place: bool, access: Protection) -> Protection {
+    let mut allowed = region.protection;
+    if allowed.is_empty() {
+        return allowed;
+    }
+    allowed |= Protection::READ;
+    if !in_place {
+        allowed -= Protection::WRITE;
+    }
+    if allowed.contains(Protection::WRITE | Protection::EXECUTE) {
+        allowed -= if access.contains(Protection::EXECUTE) { Protection::WRITE } else { Protection::EXECUTE };
+    }
+    allowed
+}
+
+/// Whether stores to a page may go to its frame: nobody else has it, or they are meant to be seen.
+pub fn in_place(region: &Region, frame: Frame, frames: &Frames) -> bool {
+    region.shared || frames.holders(frame) == 1
+}
+
+impl Space {
+    /// An empty space; the frame is its top table.
+    pub fn new(badge: u64, handle: Handle, top: Frame, window: Range<u64>) -> Space {
+        Space {
+            badge,
+            handle,
+            regions: Regions::new(window),
+            pages: BTreeMap::new(),
+            tables: Tables::new(top),
+            heap: 0..0,
+            stack_floor: u64::MAX,
+            marks: Marks::default(),
+        }
+    }
+
+    /// Adds a region, in place of whatever was there.
+    pub fn place(&mut self, region: Region, memory: &mut Memory, effects: &mut Effects) {
+        self.unmap(region.start..region.end, memory, effects);
+        if let Backing::Object { object, .. } = region.backing {
+            memory.objects.attach(object, self.badge, region.page_count());
+        }
+        self.regions.insert(region);
+    }
+
+    /// Takes away regions and pages of a range of addresses.
+    pub fn unmap(&mut self, range: Range<u64>, memory: &mut Memory, effects: &mut Effects) {
+        let taken = self.regions.carve(range);
+        for region in &taken {
+            self.drop_pages(region.pages(), &mut memory.frames, effects);
+        }
+        self.detach(&taken, memory, effects);
+    }
+
+    /// Tells the objects behind regions that they are mapped no more.
+    pub fn detach(&mut self, regions: &[Region], memory: &mut Memory, effects: &mut Effects) {
+        for region in regions {
+            if let Backing::Object { object, .. } = region.backing {
+                memory.objects.detach(object, self.badge, region.page_count(), &mut memory.frames, effects);
+            }
+        }
+    }
+
+    /// Lets go of the pages in a range; what is touched there afterwards starts afresh.
+    pub fn drop_pages(&mut self, range: Range<u64>, frames: &mut Frames, effects: &mut Effects) {
+        for (_, page) in self.take_pages(range, effects) {
+            frames.release(page.frame);
+        }
+    }
+
+    /// Unmaps the pages in a range and takes them out, frames and all.
+    pub fn take_pages(&mut self, range: Range<u64>, effects: &mut Effects) -> Vec<(u64, Page)> {
+        let taken: Vec<(u64, Page)> = self.pages.extract_if(range, |_, _| true).collect();
+        let mut unmap = Runs::new();
+        for (number, _) in taken.iter().filter(|(_, page)| !page.mapped.is_empty()) {
+            unmap.push(*number, ());
+        }
+        self.unmap_runs(unmap, effects);
+        taken
+    }
+
+    fn unmap_runs(&self, runs: Runs<()>, effects: &mut Effects) {
+        for (run, ()) in runs.finish() {
+            let (address, pages) = (address_of(run.start), run.end - run.start);
+            effects.act(Operation::Unmap { space: self.handle, address, pages });
+        }
+    }
+
+    /// Tells the kernel of runs of pages whose protection has changed.
+    pub fn protect_runs(&self, runs: Runs<Protection>, effects: &mut Effects) {
+        for (run, protection) in runs.finish() {
+            let (address, pages) = (address_of(run.start), run.end - run.start);
+            effects.act(Operation::Protect { space: self.handle, address, pages, protection });
+        }
+    }
+
+    /// Takes the page out of reach of the program if it shows this frame.
+    pub fn forget_page(&mut self, number: u64, frame: Frame, frames: &mut Frames, effects: &mut Effects) {
+        if self.pages.get(&number).is_some_and(|page| page.frame == frame) {
+            self.drop_pages(number..number + 1, frames, effects);
+        }
+    }
+
+    /// Maps pages that are present, with the frames for tables that they lack. False when frames for tables ran out;
+    /// then some stay unmapped.
+    pub fn enter(&mut self, wanted: &[(u64, Protection)], frames: &mut Frames, effects: &mut Effects) -> bool {
+        wanted.chunks(MAP_MAX).all(|chunk| self.enter_chunk(chunk, frames, effects))
+    }
+
+    fn enter_chunk(
+        &mut self,
+        wanted: &[(u64, Protection)],
+        frames: &mut Frames,
+        effects: &mut Effects,
+    ) -> bool {
+        let (mut tables, mut pages) = (Vec::new(), Vec::with_capacity(wanted.len()));
+        let mut covered = true;
+        for (number, protection) in wanted {
+            let Some(page) = self.pages.get_mut(number) else { continue };
+            let address = address_of(*number);
+            covered = self.tables.cover(address, frames, &mut tables);
+            if !covered {
+                break;
+            }
+            page.mapped = *protection;
+            pages.push(PageMap { address, frame: page.frame, protection: *protection });
+        }
+        for table in &tables {
+            effects.act(Operation::FrameZero { frame: *table });
+        }
+        if !pages.is_empty() {
+            effects.act(Operation::Map { space: self.handle, tables, pages });
+        }
+        covered
+    }
+
+    /// Makes the kernel's tables follow regions whose protection has changed.
+    pub fn reprotect(&mut self, range: Range<u64>, frames: &Frames, effects: &mut Effects) {
+        let (mut protect, mut unmap) = (Runs::new(), Runs::new());
+        for region in self.regions.overlapping(range.clone()) {
+            let part = region.pages().start.max(page_of(range.start))..region.pages().end.min(page_of(range.end));
+            for (number, page) in self.pages.range_mut(part).filter(|(_, page)| !page.mapped.is_empty()) {
+                page.mapped = hardware(region, in_place(region, page.frame, frames), Protection::empty());
+                if page.mapped.is_empty() {
+                    unmap.push(*number, ());
+                } else {
+                    protect.push(*number, page.mapped);
+                }
+            }
+        }
+        self.protect_runs(protect, effects);
+        self.unmap_runs(unmap, effects);
+    }
+
+    /// Lets the stack grow down to an address, if it may. The new region, if so.
+    pub fn grow_stack(&mut self, address: u64) -> Option<Region> {
+        let stack = *self.regions.next(address).filter(|region| region.purpose == Purpose::Stack)?;
+        let lower = floor(address);
+        let clear_of = |region: &Region| region.protection.is_empty() || region.end + STACK_GUARD <= lower;
+        if lower < self.stack_floor || !self.regions.before(lower).is_none_or(clear_of) {
+            return None;
+        }
+        self.regions.extend_down(stack.start, lower);
+        self.regions.find(address).copied()
+    }
+
+    /// Takes the whole space down. No task uses it any more.
+    pub fn destroy(mut self, memory: &mut Memory, effects: &mut Effects) {
+        effects.act(Operation::SpaceDestroy { space: self.handle });
+        effects.act(Operation::Close { handle: self.handle });
+        for page in core::mem::take(&mut self.pages).into_values() {
+            memory.frames.release(page.frame);
+        }
+        let regions: Vec<Region> = self.regions.iter().copied().collect();
+        self.detach(&regions, memory, effects);
+        self.tables.release(&mut memory.frames);
+    }
+}

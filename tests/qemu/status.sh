@@ -1,0 +1,4 @@
+# name: the status of the command is the status of the run
+# expect-status: 7
+echo before
+exit 7

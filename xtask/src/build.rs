@@ -1,0 +1,143 @@
+//! Calls cargo: once for the kernel, once for all servers, once for the Linux test programs.
+//!
+//! The three differ in flags and toolchain, so each has its own target folder and none rebuilds what another built.
+
+use std::{
+    env, fs,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use libipc::manifest::Manifest;
+
+use crate::{house, setup};
+
+const TARGET: &str = "x86_64-unknown-none";
+const LINUX_TARGET: &str = "x86_64-unknown-linux-gnu";
+const LINKER: &str = "/usr/bin/ld.lld-19";
+
+/// Frame pointers are what the kernel's epitaph walks along.
+const COMMON_FLAGS: [&str; 2] = ["-Crelocation-model=static", "-Cforce-frame-pointers=yes"];
+
+/// Variables by which the user's flags, meant for the host, would reach what is built for Naiad.
+const INHERITED: [&str; 4] = ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
+
+/// What the machine boots from.
+pub struct Images {
+    pub kernel: PathBuf,
+    /// A server's name and its image, as in the manifest.
+    pub servers: Vec<(String, PathBuf)>,
+}
+
+/// Builds the kernel and the servers of the manifest.
+pub fn images(manifest: &Manifest) -> Result<Images> {
+    let kernel = freestanding("kernel", "kernel", &["microkernel"])?;
+    let names: Vec<&str> = manifest.servers.iter().map(|server| server.name.as_str()).collect();
+    let servers = freestanding("servers", "small", &names)?;
+    Ok(Images {
+        kernel: kernel.join("microkernel"),
+        servers: names.iter().map(|&name| (name.to_owned(), servers.join(name))).collect(),
+    })
+}
+
+/// Builds `packages` for the bare machine and returns the folder with the results.
+fn freestanding(what: &str, code_model: &str, packages: &[&str]) -> Result<PathBuf> {
+    let toolchain =
+        setup::toolchain().context("no toolchain has the library's sources; run `cargo xtask setup`")?;
+    let script = house::root().join(if what == "kernel" { "boot/kernel.ld" } else { "boot/server.ld" });
+    let mut flags: Vec<String> = COMMON_FLAGS.map(str::to_owned).into();
+    flags.push(format!("-Clinker={LINKER}"));
+    flags.push(format!("-Ccode-model={code_model}"));
+    flags.push(format!("-Clink-arg=-T{}", script.display()));
+
+    let folder = house::target().join(what);
+    let built = folder.join(TARGET).join("release");
+    forget_older_than(&script, &built.join("deps"), packages)?;
+    let mut cargo = cargo(&toolchain.cargo, &folder);
+    cargo
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTC", &toolchain.rustc)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
+        .args(["--target", TARGET]);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    finish(cargo, what)?;
+    Ok(built)
+}
+
+/// Removes the programs that were linked before their linker script changed: cargo does not know that they depend on
+/// it, but links what is not there.
+fn forget_older_than(script: &Path, deps: &Path, packages: &[&str]) -> Result<()> {
+    let changed =
+        fs::metadata(script).with_context(|| format!("cannot read {}", script.display()))?.modified()?;
+    let Ok(entries) = fs::read_dir(deps) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let program =
+            name.to_str().and_then(|name| name.rsplit_once('-')).filter(|(_, hash)| !hash.contains('.'));
+        if program.is_some_and(|(name, _)| packages.contains(&name))
+            && entry.metadata()?.modified()? < changed
+        {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds the programs of `tests/linux`, static, with the toolchain that programs for Linux are built with.
+pub fn linux_programs() -> Result<Vec<PathBuf>> {
+    let package = house::root().join("tests/linux");
+    if !package.exists() {
+        return Ok(Vec::new());
+    }
+    let folder = house::target().join("linux");
+    let mut cargo = cargo(&env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from), &folder);
+    cargo
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .args(["--target", LINUX_TARGET, "--bins", "--manifest-path"])
+        .arg(package.join("Cargo.toml"));
+    finish(cargo, "Linux test programs")?;
+    let built = folder.join(LINUX_TARGET).join("release");
+    Ok(linux_sources()?.iter().filter_map(|source| Some(built.join(source.file_stem()?))).collect())
+}
+
+/// The sources of the Linux test programs, one a program, in order of their names.
+pub fn linux_sources() -> Result<Vec<PathBuf>> {
+    let folder = house::root().join("tests/linux/src/bin");
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push(path);
+        }
+    }
+    sources.sort();
+    Ok(sources)
+}
+
+fn cargo(program: &Path, target_dir: &Path) -> Command {
+    let mut command = Command::new(program);
+    for variable in INHERITED {
+        command.env_remove(variable);
+    }
+    command.current_dir(house::root()).args(["build", "--release", "--target-dir"]).arg(target_dir);
+    command
+}
+
+/// Cargo's own progress is the best there is, on a terminal; elsewhere only complaints are of interest.
+fn finish(mut cargo: Command, what: &str) -> Result<()> {
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
+    let status = cargo.status().with_context(|| format!("cannot run {}", cargo.get_program().display()))?;
+    ensure!(status.success(), "the {what} cannot be built");
+    Ok(())
+}

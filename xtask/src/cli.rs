@@ -1,0 +1,161 @@
+//! What can be typed behind `cargo xtask`.
+
+use std::{path::PathBuf, str::FromStr};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The command line as a whole.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests Naiad.", max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One verb.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Boot Naiad in QEMU, to a shell or for one command
+    Run(RunArgs),
+    /// Run the tests; the last line says how many passed and failed
+    Test(TestArgs),
+    /// Install the Debian packages that the other commands need
+    Setup,
+}
+
+/// The arguments of `run`, and of a scenario's `args` line.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Run this command with /bin/sh and exit with its status
+    #[arg(short = 'c', value_name = "COMMAND", allow_hyphen_values = true)]
+    pub command: Option<String>,
+    /// The root file system: a folder, packed into an image, or an image (IMG:rw lets the guest change it)
+    #[arg(long, value_name = "DIR|IMG")]
+    pub root: Option<PathBuf>,
+    /// Put a file or folder of the host into the root file system
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub add: Vec<Addition>,
+    /// A further disk (IMG:rw lets the guest change it)
+    #[arg(long, value_name = "IMG")]
+    pub disk: Vec<PathBuf>,
+    /// The machine's architecture
+    #[arg(long, value_enum, default_value = "x86_64")]
+    pub arch: Arch,
+    /// Processors
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub smp: u32,
+    /// Memory in MiB
+    #[arg(long, value_name = "MiB", default_value_t = 256)]
+    pub mem: u32,
+    /// Record all messages into a file
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// End the machine after so many seconds, with status 124
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Wait for a debugger on port 1234 before the first instruction
+    #[arg(long)]
+    pub gdb: bool,
+    /// One instruction is one nanosecond: counts repeat exactly
+    #[arg(long, hide = true)]
+    pub icount: bool,
+    /// Arguments for QEMU
+    #[arg(last = true, value_name = "QEMU arguments")]
+    pub qemu: Vec<String>,
+}
+
+/// A machine that Naiad may run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Arch {
+    #[value(name = "x86_64")]
+    X86_64,
+    #[value(name = "i386")]
+    I386,
+}
+
+/// A file of the host and its path in the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addition {
+    pub host: PathBuf,
+    pub guest: PathBuf,
+}
+
+impl FromStr for Addition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.rsplit_once(':').filter(|(host, guest)| !host.is_empty() && guest.starts_with('/'));
+        let (host, guest) = parts.ok_or("expected HOST:GUEST, where GUEST is an absolute path")?;
+        Ok(Self { host: host.into(), guest: guest.into() })
+    }
+}
+
+/// The arguments of `test`.
+#[derive(Args, Debug)]
+pub struct TestArgs {
+    /// Only this kind of tests
+    pub kind: Option<TestKind>,
+    /// Only tests whose name contains this
+    pub filter: Option<String>,
+}
+
+/// Kinds of tests, from the quickest to the slowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TestKind {
+    /// Formatting, lints, and the crates' own tests on the host
+    Unit,
+    /// Linux programs that must behave in Naiad as they do on the host
+    Linux,
+    /// Scenarios in QEMU: tests/qemu/*.sh
+    Qemu,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &[&str]) -> Result<RunArgs, clap::Error> {
+        let cli = Cli::try_parse_from(["xtask", "run"].iter().chain(args))?;
+        match cli.command {
+            Command::Run(args) => Ok(args),
+            other => panic!("`run` was read as {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_without_arguments_has_the_documented_defaults() {
+        let args = run(&[]).unwrap();
+        assert_eq!((args.command, args.mem, args.smp, args.arch), (None, 256, 1, Arch::X86_64));
+    }
+
+    #[test]
+    fn all_flags_of_run_are_read() {
+        let line =
+            "-c -x --root r --add a:/b --add c:d:/e --disk 1 --disk 2 --mem 64 --timeout 9 --gdb -- -d int";
+        let args = run(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        assert_eq!(args.command.as_deref(), Some("-x"));
+        let addition = |host: &str, guest: &str| Addition { host: host.into(), guest: guest.into() };
+        assert_eq!(args.add, [addition("a", "/b"), addition("c:d", "/e")]);
+        assert_eq!(args.disk, [PathBuf::from("1"), PathBuf::from("2")]);
+        assert_eq!((args.mem, args.timeout, args.gdb), (64, Some(9), true));
+        assert_eq!(args.qemu, ["-d", "int"]);
+    }
+
+    #[test]
+    fn an_addition_needs_an_absolute_guest_path() {
+        for text in ["a", "a:", "a:b", ":/b"] {
+            assert!(run(&["--add", text]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_architecture_is_refused() {
+        assert!(run(&["--arch", "vax"]).is_err());
+    }
+}

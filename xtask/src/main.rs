@@ -1,0 +1,43 @@
+//! The command line of the house: `cargo xtask run|test|setup`.
+//!
+//! It builds the kernel, the servers and a root file system, and drives QEMU. It never changes a file outside `target/`
+//! and the temporary folder, except what `setup` installs after saying so.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod bundle;
+mod cli;
+mod console;
+mod house;
+mod image;
+mod machine;
+mod qemu;
+mod run;
+mod setup;
+mod system;
+mod terminal;
+mod test;
+mod tree;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The status with which xtask ends when it failed itself, apart from those of usual guest programs.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let outcome = match cli::Cli::parse().command {
+        cli::Command::Setup => setup::ensure().map(|()| 0),
+        cli::Command::Run(args) => run::run(&args),
+        cli::Command::Test(args) => test::test(&args),
+    };
+    outcome.map_or_else(
+        |error| {
+            terminal::tell(&format!("xtask: {error:#}"));
+            ExitCode::from(FAILED)
+        },
+        ExitCode::from,
+    )
+}

@@ -1,0 +1,153 @@
+//! `cargo xtask run`: builds everything, boots it, and ends with the status of the guest's first program.
+
+use std::{
+    env, fs,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use libipc::manifest::{Manifest, Session};
+
+use crate::{
+    build::{self, Images},
+    bundle,
+    cli::{Arch, RunArgs},
+    house, image,
+    machine::{self, Ending, Terminal},
+    qemu::{Disk, Qemu},
+    setup, system,
+    terminal::{self, tell},
+};
+
+/// The environment that every first program finds, besides TERM.
+pub const ENVIRONMENT: [(&str, &str); 5] = [
+    ("HOME", "/root"),
+    ("LOGNAME", "root"),
+    ("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"),
+    ("SHELL", "/bin/sh"),
+    ("USER", "root"),
+];
+
+/// Everything that is built once and then booted any number of times.
+pub struct Built {
+    manifest: Manifest,
+    images: Images,
+    pub programs: Vec<PathBuf>,
+}
+
+impl Built {
+    /// Installs what is missing and builds what is out of date.
+    pub fn new() -> Result<Self> {
+        let manifest = system::load()?;
+        setup::ensure()?;
+        let images = build::images(&manifest)?;
+        let programs = build::linux_programs()?;
+        Ok(Self { manifest, images, programs })
+    }
+
+    /// Boots one machine as `args` say.
+    pub fn boot(
+        &self,
+        args: &RunArgs,
+        session: &Session,
+        terminal: Terminal<'_>,
+        tell: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<Ending> {
+        let mut disks = vec![image::root_disk(args.root.as_deref(), &args.add, &self.programs)?];
+        for disk in &args.disk {
+            disks.push(Disk::parse(disk)?);
+        }
+        let archive = tempfile::NamedTempFile::new_in(house::target())?;
+        fs::write(archive.path(), bundle::compose(&self.manifest, &self.images, session)?)?;
+        let qemu = Qemu {
+            kernel: self.images.kernel.clone(),
+            archive: archive.path().to_owned(),
+            disks,
+            mem_mib: args.mem,
+            escape_key: matches!(terminal, Terminal::Own) && on_terminal(),
+            icount: args.icount,
+            gdb: args.gdb,
+            extra: args.qemu.clone(),
+        };
+        machine::run(&qemu, terminal, args.timeout.map(Duration::from_secs), tell)
+    }
+}
+
+/// Runs the machine on xtask's own terminal and returns the status to end with.
+pub fn run(args: &RunArgs) -> Result<u8> {
+    check(args)?;
+    let built = Built::new()?;
+    if args.gdb {
+        let kernel = built.images.kernel.display();
+        tell(&format!("naiad: waiting for `gdb {kernel} -ex 'target remote :1234'`"));
+    }
+    if args.command.is_none() && on_terminal() {
+        tell("naiad: ^A x ends the machine");
+    }
+    let term = env::var("TERM").ok().filter(|_| on_terminal()).unwrap_or_else(|| "dumb".to_owned());
+    let session = session(args.command.as_deref(), terminal::size(), &term);
+    let ending = built.boot(args, &session, Terminal::Own, &mut tell)?;
+    if let Some(message) = ending.message() {
+        tell(&format!("naiad: {message}"));
+    }
+    Ok(ending.status())
+}
+
+/// Refuses what the command line promises and this version cannot do yet.
+pub fn check(args: &RunArgs) -> Result<()> {
+    ensure!(args.arch == Arch::X86_64, "--arch i386: Naiad does not run on i386 yet");
+    ensure!(args.smp == 1, "--smp {}: Naiad does not run on more than one processor yet", args.smp);
+    ensure!(args.trace.is_none(), "--trace: Naiad cannot record traces yet");
+    ensure!(args.mem >= 64, "--mem {}: Naiad needs 64 MiB or more", args.mem);
+    Ok(())
+}
+
+/// The first program: `command` in a shell, or a login shell.
+pub fn session(command: Option<&str>, (rows, cols): (u16, u16), term: &str) -> Session {
+    let argv: Vec<&str> = command.map_or_else(|| vec!["-sh"], |command| vec!["/bin/sh", "-c", command]);
+    let variables = ENVIRONMENT.iter().copied().chain([("TERM", term)]);
+    Session {
+        path: b"/bin/sh".to_vec(),
+        argv: argv.into_iter().map(|argument| argument.as_bytes().to_vec()).collect(),
+        env: variables.map(|(name, value)| format!("{name}={value}").into_bytes()).collect(),
+        rows,
+        cols,
+        exit_on_end: true,
+    }
+}
+
+fn on_terminal() -> bool {
+    io::stdin().is_terminal() && io::stdout().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn refusal(line: &str) -> String {
+        let Command::Run(args) = Cli::parse_from(line.split(' ')).command else { panic!("not `run`") };
+        check(&args).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_done_yet_is_refused_by_name() {
+        assert!(refusal("xtask run --arch i386").contains("i386"));
+        assert!(refusal("xtask run --smp 2").contains("--smp 2"));
+        assert!(refusal("xtask run --trace x").contains("--trace"));
+        assert!(refusal("xtask run --mem 8").contains("--mem 8"));
+    }
+
+    #[test]
+    fn a_command_runs_in_a_shell_and_nothing_is_a_login_shell() {
+        let command = session(Some("exit 3"), (24, 80), "vt100");
+        assert_eq!(command.argv, [b"/bin/sh".to_vec(), b"-c".to_vec(), b"exit 3".to_vec()]);
+        assert!(command.env.contains(&b"TERM=vt100".to_vec()));
+        let login = session(None, (0, 0), "dumb");
+        assert_eq!((login.argv, login.path), (vec![b"-sh".to_vec()], b"/bin/sh".to_vec()));
+    }
+}

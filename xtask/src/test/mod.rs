@@ -1,0 +1,50 @@
+//! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
+
+mod linux;
+mod report;
+mod scenario;
+mod unit;
+
+use std::env;
+
+use anyhow::Result;
+
+use crate::{
+    cli::{TestArgs, TestKind},
+    house, machine,
+    run::Built,
+    setup,
+};
+use report::{Report, Tally};
+
+/// Runs the tests and returns the status to end with: 0 when all passed.
+pub fn test(args: &TestArgs) -> Result<u8> {
+    // Scenarios name files relative to the repository.
+    env::set_current_dir(house::root())?;
+    setup::ensure()?;
+    let wanted = |kind| args.kind.is_none_or(|only| only == kind);
+    let filter = args.filter.as_deref();
+    let mut report = Report::default();
+    if wanted(TestKind::Unit) {
+        unit::run(filter, &mut report);
+    }
+    if (wanted(TestKind::Linux) || wanted(TestKind::Qemu)) && machine::interrupted().is_none() {
+        match Built::new() {
+            Ok(built) => {
+                for (kind, run) in [(TestKind::Linux, linux::run as Kind), (TestKind::Qemu, scenario::run)] {
+                    if wanted(kind) && machine::interrupted().is_none() {
+                        run(&built, filter, &mut report).unwrap_or_else(|error| {
+                            report.failed(&format!("{kind:?}").to_lowercase(), &format!("{error:#}"));
+                        });
+                    }
+                }
+            }
+            Err(error) => report.failed("build", &format!("{error:#}")),
+        }
+    }
+    let Tally { passed, failed } = report.finish();
+    println!("{passed} passed, {failed} failed");
+    Ok(machine::interrupted().map_or(u8::from(failed > 0), machine::Ending::status))
+}
+
+type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
