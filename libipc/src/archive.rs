@@ -141,6 +141,11 @@ impl<'a> Archive<'a> {
         self.iter().find(|&(entry, _)| entry == name).map(|(_, contents)| contents)
     }
 
+    /// Where the contents of the entry called `name` begin: a multiple of the page size.
+    pub fn offset_of(&self, name: &str) -> Option<u64> {
+        self.entries.iter().find(|entry| entry.name() == Some(name)).map(|entry| entry.offset.get())
+    }
+
     /// Every entry, in the order in which they were added: name and contents.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
         let bytes = self.bytes;

@@ -74,6 +74,9 @@ pub struct ServerEntry {
     /// The servers that it may call, in the order in which root hands it their handles.
     #[serde(default)]
     pub calls: Vec<String>,
+    /// The servers above it to which it may forward a caller or post a notification, never a call of its own.
+    #[serde(default)]
+    pub forwards: Vec<String>,
     /// How many kernel objects it may own.
     #[serde(default)]
     pub quotas: Quotas,
@@ -289,7 +292,7 @@ impl Manifest {
         let calls = self
             .servers
             .iter()
-            .flat_map(|server| server.calls.iter().map(move |name| (format!("`{}`", server.name), name)));
+            .flat_map(|server| server.calls.iter().chain(&server.forwards).map(move |name| (format!("`{}`", server.name), name)));
         let mounts = self.mounts.iter().map(|mount| (format!("the mount `{}`", mount.at), &mount.server));
         let fallbacks =
             self.personality.linux.default.iter().map(|name| ("the Linux personality".to_owned(), name));

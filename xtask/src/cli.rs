@@ -74,7 +74,7 @@ pub enum Arch {
 }
 
 /// A file of the host and its path in the guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Addition {
     pub host: PathBuf,
     pub guest: PathBuf,

@@ -55,7 +55,7 @@ pub fn root_disk(root: Option<&Path>, additions: &[Addition], programs: &[PathBu
             );
             return Ok(disk);
         }
-        None => pack(&with_additions(own_tree(programs)?, additions)?, "own", None)?,
+        None => pack(&with_additions(own_tree(programs)?, additions)?, &slot(None, additions), None)?,
     };
     Ok(Disk { path, writable: false })
 }
@@ -65,10 +65,15 @@ fn from_folder(folder: &Path, additions: &[Addition]) -> Result<PathBuf> {
     let mut tree = Tree::default();
     tree.take(&folder, Path::new("/"), Owner::Host)?;
     let tree = with_additions(tree, additions)?;
+    pack(&tree, &slot(Some(&folder), additions), additions.is_empty().then_some(&folder))
+}
+
+/// The name of the image for what was asked: machines that run at the same time and want different files must not take
+/// turns at one image.
+fn slot(folder: Option<&Path>, additions: &[Addition]) -> String {
     let mut hasher = DefaultHasher::new();
-    folder.hash(&mut hasher);
-    let slot = format!("{:016x}", hasher.finish());
-    pack(&tree, &slot, additions.is_empty().then_some(&folder))
+    (folder, additions).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 fn with_additions(mut tree: Tree, additions: &[Addition]) -> Result<Tree> {

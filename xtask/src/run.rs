@@ -59,7 +59,7 @@ impl Built {
         for disk in &args.disk {
             disks.push(Disk::parse(disk)?);
         }
-        let archive = tempfile::NamedTempFile::new_in(house::target())?;
+        let archive = tempfile::Builder::new().prefix("archive-").tempfile_in(house::target())?;
         fs::write(archive.path(), bundle::compose(&self.manifest, &self.images, session)?)?;
         let qemu = Qemu {
             kernel: self.images.kernel.clone(),

@@ -7,7 +7,7 @@ use std::{
     fs::{self, Metadata},
     os::unix::{
         ffi::OsStrExt,
-        fs::{FileTypeExt, MetadataExt, symlink},
+        fs::{MetadataExt, symlink},
     },
     path::{Component, Path, PathBuf},
 };
@@ -85,12 +85,6 @@ impl Tree {
         } else if file_type.is_file() {
             Kind::File(fs::canonicalize(host)?)
         } else {
-            debug_assert!(
-                file_type.is_fifo()
-                    || file_type.is_socket()
-                    || file_type.is_block_device()
-                    || file_type.is_char_device()
-            );
             Kind::Special
         };
         if kind == Kind::Folder {
@@ -180,7 +174,7 @@ impl Tree {
             let above = path.parent().and_then(|above| self.nodes.get(above));
             ensure!(
                 above.is_none_or(|above| above.kind == Kind::Folder),
-                "{} is inside what is not a folder",
+                "/{} is inside what is not a folder",
                 path.display()
             );
         }

@@ -93,7 +93,7 @@ syscalls! {
         "Unmaps pages; holes are fine.";
     28 Protect "protect" (space, address, pages, protection) [BadHandle, WrongKind, NoRight, BadArgument, BadAddress]
         "Changes the protection of the pages mapped in a range; holes are fine.";
-    29 FrameZero "frame_zero" (frame) [NoRight, FrameInUse] "Zeroes a frame one owns.";
+    29 FrameZero "frame_zero" (frame, count) [NoRight, FrameInUse, TooBig] "Zeroes frames one owns: one, or as many as count says.";
     30 FrameCopy "frame_copy" (from, to) [NoRight, FrameInUse] "Copies a whole frame.";
     31 FrameRead "frame_read" (frame, offset, length) [NoRight, TooBig] "Copies bytes of a frame into the payload.";
     32 FrameWrite "frame_write" (frame, offset, length) [NoRight, TooBig] "Copies the payload into a frame.";

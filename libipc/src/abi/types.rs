@@ -3,6 +3,7 @@
 
 use bitflags::bitflags;
 use serde::{Deserialize, Serialize};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes in a page and in a frame, on every machine Naiad runs on.
 pub const PAGE_SIZE: u64 = 4096;
@@ -147,6 +148,7 @@ impl TaskWord {
 /// The registers of a thread as a personality server sees and sets them: the general purpose registers of x86_64 in
 /// the order of Linux's `struct user_regs_struct`, less the segment selectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct UserRegisters {

@@ -2,6 +2,7 @@
 
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::abi::{Frame, Handle};
 
@@ -21,6 +22,29 @@ pub const HEAP_ADDRESS: u64 = 0x2000_0000;
 pub const STACK_TOP: u64 = 0x0f00_0000;
 /// Pages of stack.
 pub const STACK_PAGES: u64 = 32;
+
+/// Where root finds the boot archive, read-only.
+pub const ARCHIVE_ADDRESS: u64 = 0x4000_0000;
+
+/// What the kernel tells root: the first words at root's [`BOOT_ADDRESS`].
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RootBoot {
+    /// First frame that is root's to give out.
+    pub free_first: u64,
+    /// How many.
+    pub free_count: u64,
+    /// First frame of the boot archive.
+    pub archive_first: u64,
+    /// Its length.
+    pub archive_bytes: u64,
+    /// Seconds of the Epoch at boot.
+    pub epoch_s: u64,
+    /// Bits of entropy.
+    pub seed: u64,
+    /// Bytes of root's heap.
+    pub heap_bytes: u64,
+}
 
 /// A device that a driver was given.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -6,12 +6,15 @@
 //! with its effect, stepping the same events again leads to the same state, on the machine or on the host.
 
 pub mod boot;
+mod carry;
 pub mod effect;
 pub mod env;
 pub mod event;
 pub mod files;
 pub mod handles;
+mod live;
 pub mod message;
+pub mod receive;
 pub mod shell;
 pub mod testing;
 

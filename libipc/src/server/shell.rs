@@ -1,1 +1,263 @@
-//! placeholder
+//! The shell around a server: receive, decode, step, carry the effects out, take snapshots.
+//!
+//! It keeps, with the server's own state, what it holds for it: handle slots, effects that wait for a caller's page, and
+//! events to be stepped again. All of it is in the snapshot; nothing else survives an incarnation.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+use super::effect::{Effect, Effects, ForeignReply};
+use super::event::Event;
+use super::handles::HandleSlots;
+use super::{Boot, Server, carry, live::Live, receive};
+use crate::abi::delivery::{Delivery, PAYLOAD_OFFSET};
+use crate::abi::syscall::Syscall;
+use crate::abi::{CallId, Handle, KernelError, PAYLOAD_MAX};
+use crate::linux::errno;
+use crate::sys::Traps;
+
+/// A snapshot is taken when the journal is fuller than this, in thousandths.
+const SNAPSHOT_AT: u32 = 500;
+
+/// What is to become of further effects of a call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Deferred {
+    /// They wait, these first, for a page of the caller.
+    Waiting(Vec<Effect>),
+    /// The caller's address was bad: copies are dropped, and a Linux answer becomes EFAULT.
+    Bad,
+}
+
+/// What the shell keeps beside the server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// Slots of the capability space.
+    pub slots: HandleSlots,
+    /// The slots offered for handles that come in.
+    pub offered: [Handle; 4],
+    /// Effects of calls that wait for a page of their caller.
+    pub deferred: BTreeMap<CallId, Deferred>,
+    /// Events to be stepped again when a page of the caller is there.
+    pub again: BTreeMap<CallId, Event>,
+}
+
+/// A server and its shell.
+pub struct Shell<S, T> {
+    /// The server.
+    pub server: S,
+    /// What the shell keeps.
+    pub kept: Kept,
+    /// The way to the kernel.
+    pub traps: T,
+}
+
+impl<S: Server, T: Traps> Shell<S, T> {
+    /// Starts an incarnation: from the snapshot if there is one, else from nothing.
+    pub fn start(boot: &Boot, mut traps: T) -> Shell<S, T> {
+        let snapshot = read_snapshot(&mut traps);
+        if snapshot.is_empty() {
+            let mut slots = HandleSlots::new(boot.first_free);
+            let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
+            let kept = Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() };
+            let mut shell = Shell { server: S::new(boot), kept, traps };
+            shell.offer();
+            let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
+            shell.step(&Event::Start, now, None);
+            shell
+        } else {
+            let (kept, server) = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
+            let mut shell = Shell { server, kept, traps };
+            shell.offer();
+            shell
+        }
+    }
+
+    /// Serves for ever.
+    pub fn run(&mut self) -> ! {
+        loop {
+            self.serve_one();
+        }
+    }
+
+    /// Receives one event and sees it through.
+    pub fn serve_one(&mut self) {
+        let received = self.traps.trap(Syscall::Receive, [0; 6]);
+        received.expect("a server may always receive");
+        let Some((delivery, incoming)) = receive::decode(self.traps.buffer()) else {
+            panic!("the kernel delivers what the shell does not know");
+        };
+        self.renew_offer(&delivery);
+        let now = delivery.now;
+        match incoming {
+            receive::Incoming::Event(event) => self.step(&event, now, None),
+            receive::Incoming::Ready { call, failed } => self.ready(call, failed, now),
+        }
+        if delivery.reserved > SNAPSHOT_AT {
+            self.snapshot();
+        }
+    }
+
+    fn offer(&mut self) {
+        let offered = self.kept.offered;
+        receive::write_offer(self.traps.buffer(), &offered);
+    }
+
+    /// Slots that were used for incoming handles are replaced by fresh ones.
+    fn renew_offer(&mut self, delivery: &Delivery) {
+        if delivery.handle_count == 0 {
+            return;
+        }
+        for slot in &mut self.kept.offered {
+            if delivery.handles.contains(&slot.0) {
+                *slot = self.kept.slots.take();
+            }
+        }
+        self.offer();
+    }
+
+    /// Steps an event and what follows from it. `failed` names a call whose missing page will never come.
+    fn step(&mut self, event: &Event, now: u64, failed: Option<CallId>) {
+        let effects = {
+            let mut live = Live { traps: &mut self.traps, kept: &mut self.kept, now, failed };
+            self.server.step(event, &mut live)
+        };
+        if effects.again {
+            if let Event::Call(call) = event {
+                self.kept.again.insert(call.id, event.clone());
+            }
+            return;
+        }
+        if let Event::Call(call) = event {
+            assert!(settles(&effects, call.id), "a step has dropped the call it was given");
+        }
+        self.carry_out(effects.list, now);
+    }
+
+    /// Carries effects out in order; the outcomes of those that were attempted are stepped after the last.
+    fn carry_out(&mut self, list: Vec<Effect>, now: u64) {
+        let mut outcomes = Vec::new();
+        for effect in list {
+            match effect {
+                Effect::Try { tag, operation } => {
+                    let result = carry::operate(&mut self.traps, &mut self.kept.slots, operation);
+                    outcomes.push(Event::Done { tag, result });
+                }
+                effect => self.carry_one(effect),
+            }
+        }
+        for outcome in outcomes {
+            self.step(&outcome, now, None);
+        }
+    }
+
+    fn carry_one(&mut self, effect: Effect) {
+        let Some(call) = carry::call_of(&effect) else {
+            let result = carry::carry(&mut self.traps, &mut self.kept.slots, &effect);
+            return result.unwrap_or_else(|error| panic!("{error}: {effect:?}"));
+        };
+        let effect = match self.kept.deferred.get_mut(&call) {
+            Some(Deferred::Waiting(waiting)) => return waiting.push(effect),
+            Some(Deferred::Bad) => match self.after_bad_address(call, effect) {
+                Some(effect) => effect,
+                None => return,
+            },
+            None => effect,
+        };
+        match carry::carry(&mut self.traps, &mut self.kept.slots, &effect) {
+            // The caller is gone: what was to be done for it goes nowhere.
+            Ok(()) | Err(KernelError::NoSuchCall) => {}
+            Err(KernelError::NotResident) => {
+                self.kept.deferred.insert(call, Deferred::Waiting([effect].into()));
+            }
+            Err(KernelError::BadAddress) => self.bad_address(call, [effect].into()),
+            Err(error) => panic!("{error}: {effect:?}"),
+        }
+    }
+
+    /// A page that a call was missing is there, or never will be.
+    fn ready(&mut self, call: CallId, failed: bool, now: u64) {
+        match self.kept.deferred.remove(&call) {
+            Some(Deferred::Waiting(waiting)) if failed => self.bad_address(call, waiting),
+            Some(Deferred::Waiting(waiting)) => waiting.into_iter().for_each(|effect| self.carry_one(effect)),
+            Some(Deferred::Bad) => {
+                self.kept.deferred.insert(call, Deferred::Bad);
+            }
+            None => {}
+        }
+        if let Some(event) = self.kept.again.remove(&call) {
+            self.step(&event, now, failed.then_some(call));
+        }
+    }
+
+    fn bad_address(&mut self, call: CallId, waiting: Vec<Effect>) {
+        self.kept.deferred.insert(call, Deferred::Bad);
+        waiting.into_iter().for_each(|effect| self.carry_one(effect));
+    }
+
+    /// What remains of an effect of a call whose address was bad.
+    fn after_bad_address(&mut self, call: CallId, effect: Effect) -> Option<Effect> {
+        match effect {
+            Effect::ReplyForeign { .. } => {
+                self.kept.deferred.remove(&call);
+                let reply = ForeignReply { result: -i64::from(errno::EFAULT), ..ForeignReply::default() };
+                Some(Effect::ReplyForeign { call, reply })
+            }
+            Effect::Reply { .. } | Effect::Forward { .. } | Effect::ForwardForeign { .. } => {
+                self.kept.deferred.remove(&call);
+                Some(effect)
+            }
+            _ => None,
+        }
+    }
+
+    /// The whole state as a snapshot holds it.
+    pub fn state(&self) -> Vec<u8> {
+        postcard::to_allocvec(&(&self.kept, &self.server)).expect("state always encodes")
+    }
+
+    /// Gives the kernel the state to restart from. When it does not fit, the journal simply grows on.
+    fn snapshot(&mut self) {
+        let state = self.state();
+        for part in state.chunks(PAYLOAD_MAX as usize) {
+            let from = PAYLOAD_OFFSET as usize;
+            self.traps.buffer()[from..from + part.len()].copy_from_slice(part);
+            if self.traps.trap(Syscall::SnapshotWrite, [part.len() as u64, 0, 0, 0, 0, 0]).is_err() {
+                return;
+            }
+        }
+        let _ = self.traps.trap(Syscall::SnapshotCommit, [digest(&state), 0, 0, 0, 0, 0]);
+    }
+}
+
+/// Whether the effects see to a call: answer it, hand it on or keep it.
+fn settles(effects: &Effects, call: CallId) -> bool {
+    effects.list.iter().any(|effect| match effect {
+        Effect::Reply { call: id, .. }
+        | Effect::ReplyForeign { call: id, .. }
+        | Effect::Forward { call: id, .. }
+        | Effect::ForwardForeign { call: id, .. }
+        | Effect::Park { call: id, .. } => *id == call,
+        _ => false,
+    })
+}
+
+fn read_snapshot<T: Traps>(traps: &mut T) -> Vec<u8> {
+    let mut snapshot = Vec::new();
+    loop {
+        let offset = snapshot.len() as u64;
+        let length = match traps.trap(Syscall::SnapshotRead, [offset, 0, 0, 0, 0, 0]) {
+            Ok(values) => values[0] as usize,
+            Err(_) => 0,
+        };
+        if length == 0 {
+            return snapshot;
+        }
+        let from = PAYLOAD_OFFSET as usize;
+        snapshot.extend_from_slice(&traps.buffer()[from..from + length]);
+    }
+}
+
+/// The digest of a state: FNV-1a over its serialised form.
+pub fn digest(state: &[u8]) -> u64 {
+    state.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -119,6 +119,8 @@ impl<M: Machine> Kernel<M> {
         let server = self.tasks.get(task).and_then(|task| task.server).ok_or(KernelError::BadHandle)?;
         if let Some(state) = self.servers.get_mut(server) {
             state.first_free = 2;
+            // Root looks at the PCI bus to hand its devices out.
+            state.ports[0] = (0xcf8, 8);
         }
         Ok((task, server))
     }

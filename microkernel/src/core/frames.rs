@@ -36,6 +36,17 @@ impl Frames {
         Frames { info, first: first.0 }
     }
 
+    /// Forgets the frames past a count: memory that turned out to be needed for something else.
+    pub fn shrink(&mut self, count: u32) {
+        let info = core::mem::take(&mut self.info);
+        self.info = info.get_mut(..count as usize).unwrap_or_default();
+    }
+
+    /// Whether a frame is one of these: ordinary memory that is not the kernel's own.
+    pub fn contains(&self, frame: Frame) -> bool {
+        (frame.0.wrapping_sub(self.first) as usize) < self.info.len()
+    }
+
     /// How many there are.
     pub fn count(&self) -> u32 {
         self.info.len() as u32

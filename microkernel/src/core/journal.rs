@@ -276,6 +276,8 @@ impl<M: Machine> Kernel<M> {
         journal.digest = digest;
         journal.end = 0;
         journal.records = 0;
+        // A replay that comes to the snapshot it was making when it died has come to the journal's end.
+        journal.cursor = None;
         Ok([0; 5])
     }
 

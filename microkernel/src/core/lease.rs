@@ -14,6 +14,9 @@ use super::{Kernel, Outcome};
 /// Most bytes in one copy.
 pub(crate) const WINDOW_MAX: u64 = 1 << 16;
 
+/// Most frames zeroed in one trap.
+const FRAMES_ZEROED_MAX: u64 = 256;
+
 /// Which way a copy goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Direction {
@@ -203,9 +206,16 @@ impl<M: Machine> Kernel<M> {
         if self.frames.owned(frame, task)?.table { Err(KernelError::FrameInUse) } else { Ok(frame) }
     }
 
-    pub(crate) fn frame_zero(&mut self, task: TaskId, [frame, ..]: [u64; 6]) -> Outcome {
-        let frame = self.frame_argument(task, frame)?;
-        self.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE).fill(0);
+    pub(crate) fn frame_zero(&mut self, task: TaskId, [first, count, ..]: [u64; 6]) -> Outcome {
+        let count = count.max(1);
+        if count > FRAMES_ZEROED_MAX {
+            return Err(KernelError::TooBig);
+        }
+        for number in 0..count {
+            self.frame_argument(task, first.saturating_add(number))?;
+        }
+        let range = FrameRange { first: Frame(first as u32), count: count as u32 };
+        self.machine.bytes(range, 0, range.bytes()).fill(0);
         Ok([0; 5])
     }
 

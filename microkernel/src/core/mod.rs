@@ -16,6 +16,7 @@ mod inbox;
 mod ipc;
 pub mod journal;
 mod lease;
+pub mod load;
 pub mod machine;
 mod native;
 pub mod object;
@@ -175,6 +176,12 @@ impl<M: Machine> Kernel<M> {
     /// The name of the thread that runs or was last to.
     pub fn current(&self) -> Option<ThreadId> {
         self.current
+    }
+
+    /// The top table of a thread's address space.
+    pub fn top_table(&self, thread: ThreadId) -> Option<libipc::abi::Frame> {
+        let task = self.tasks.get(self.threads.get(thread)?.task)?;
+        self.spaces.get(task.space).map(|space| space.root)
     }
 
     /// How a thread is to be described in an epitaph: server or process number, thread id.

@@ -255,6 +255,8 @@ pub struct Thread {
     pub tid: u32,
     /// 0 is lowest, 31 highest.
     pub priority: u8,
+    /// It belongs to a program, which may use the FPU; servers do not.
+    pub program: bool,
     /// Told to stop: it does not run until it is told to start.
     pub stopped: bool,
     /// Told to come to the process server before it next runs.

@@ -12,9 +12,15 @@ const MAP_PAGES_MAX: u64 = 511;
 /// Most pages that unmap and protect walk in one call: 1 GiB.
 const RANGE_PAGES_MAX: u64 = 1 << 18;
 
-fn index<M: Machine>(address: u64, level: u32) -> u32 {
+pub(crate) fn index<M: Machine>(address: u64, level: u32) -> u32 {
     let shift = 12 + M::LEVEL_BITS * level;
     ((address >> shift) & ((1 << M::LEVEL_BITS) - 1)) as u32
+}
+
+/// A page is readable at least, and never writable and executable together.
+fn check_protection(protection: Protection) -> Result<(), KernelError> {
+    let both = protection.contains(Protection::WRITE | Protection::EXECUTE);
+    if both || !protection.contains(Protection::READ) { Err(KernelError::BadArgument) } else { Ok(()) }
 }
 
 impl<M: Machine> Kernel<M> {
@@ -37,7 +43,7 @@ impl<M: Machine> Kernel<M> {
         }
         let table = self.leaf_table(root, address)?;
         match self.machine.entry(table, index::<M>(address, 0)) {
-            Mapping::Page(frame, protection) if protection.contains(access) => {
+            Mapping::Page(frame, protection) if protection.contains(access) && self.frames.contains(frame) => {
                 Some(physical(frame) | (address & (PAGE_SIZE - 1)))
             }
             _ => None,
@@ -162,10 +168,10 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::BadAddress);
         }
         let protection = u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
-        if protection.contains(Protection::WRITE | Protection::EXECUTE) {
-            return Err(KernelError::BadArgument);
-        }
-        if self.frames.owned(frame, task)?.table {
+        check_protection(protection)?;
+        // Device registers are nobody's memory: root may map them for a driver.
+        let device = !self.frames.contains(frame) && self.root == Some(task);
+        if !device && self.frames.owned(frame, task)?.table {
             return Err(KernelError::FrameInUse);
         }
         Ok((address, frame, protection))
@@ -192,9 +198,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn protect(&mut self, task: TaskId, [handle, address, pages, bits, ..]: [u64; 6]) -> Outcome {
         let space = self.space_of(task, handle)?;
         let protection = u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
-        if protection.contains(Protection::WRITE | Protection::EXECUTE) {
-            return Err(KernelError::BadArgument);
-        }
+        check_protection(protection)?;
         self.each_page(space, address, pages, |frame| Mapping::Page(frame, protection))
     }
 

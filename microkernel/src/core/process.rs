@@ -232,6 +232,7 @@ impl<M: Machine> Kernel<M> {
             state: ThreadState::Embryo,
             tid,
             priority,
+            program: self.tasks.get(task).is_some_and(|task| task.personality == Personality::Linux),
             stopped: false,
             attention: false,
             restart: 0,

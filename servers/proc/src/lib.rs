@@ -1,3 +1,283 @@
-//! placeholder
-#![no_std]
+//! The process server: processes, threads, wait and exit, signals, sessions, futexes and the time programs ask for.
+//!
+//! It owns the process table and everything that hangs on it. It must never wait: what takes time (a copy of an address
+//! space, a page of a program, a terminal) is a stored continuation (`jobs`), and what programs wait for is a parked
+//! call (`thread`). It knows no file and maps no page: vm owns memory, the kernel owns descriptors.
+//!
+//! # Parent and child
+//!
+//! The protocol between a parent that waits and a child that ends is what this server exists for. There is one owner
+//! of the table, and every event is one step of it, so the races that wait and exit are known for cannot be written
+//! down here. What remains is to say what each step does.
+//!
+//! ```text
+//!            publish           stop signal taken        last thread held
+//!  (nothing) ───────► Embryo ─────────► Running ───────► Stopping ───────► Stopped
+//!      conceive         │                │  ▲               │                 │
+//!                       │ undo           │  └───────────────┴── proceed ──────┘
+//!                       ▼                │                      SIGCONT, SIGKILL
+//!                    (nothing)           │ end_process with writes to do
+//!                                        ▼
+//!                                      Dying ── the writes are done, or a second is over
+//!                                        │
+//!                        finish          ▼        forgets_children
+//!  Running, Stopping, Stopped ──────► (dead) ─────────────────────► (nothing)   auto-reap
+//!                                        │
+//!                                        ▼
+//!                                     Zombie ── reap, by a wait of its parent ──► (nothing)
+//! ```
+//!
+//! | transition | where | what it does |
+//! |---|---|---|
+//! | conceive | `fork` | The number is taken, the group entered. A signal to the group reaches the embryo; nothing else can name it. |
+//! | publish | `fork` | Task and thread exist: the child enters its parent's family, its thread starts, the fork is answered. |
+//! | undo | `fork` | vm or the kernel refused, or the maker is gone: everything made so far is taken back. |
+//! | stop | `signal::deliver` | A thread takes a stop signal and is held; all others are called in. |
+//! | last thread held | `stop` | The stop is news for the parent, and SIGCHLD unless SA_NOCLDSTOP. |
+//! | proceed | `stop` | SIGCONT was *sent* (blocked, ignored or not): held threads go on; the continue replaces the stop as news. |
+//! | end_process | `exit` | exit_group, the exit of the last thread, or a fatal signal taken. The first one settles the status; later ones change nothing. |
+//! | finish | `exit` | In one step: the task is killed, which closes its descriptors; its calls are answered; its space is given up; a vfork parent goes on; its children are adopted; its session's terminal is released; the parent is told. |
+//! | adopt | `exit` | Each child goes to the nearest living sub-reaper above, or to init, zombies with their news. (The child of a thread that ends alone goes to another thread of the process.) |
+//! | auto-reap | `exit` | The parent ignores SIGCHLD, or has SA_NOCLDWAIT, or is init: no zombie, no status, nothing added to its usage. |
+//! | reap | `exit` | A wait took the news: usage moves to the parent, the row and the number are free. |
+//!
+//! What holds after every step, and is checked after every step of the random tests:
+//!
+//! - A status is moved out once, in the step that answers a wait of the process that is the parent then (`wait::told`);
+//!   WNOWAIT copies it. A wait that a signal or a kill has ended takes nothing.
+//! - No wait is parked while a child has news for it: whatever makes news (`offer`) answers the oldest wait that wants
+//!   them. No wait is parked that nothing could answer: whatever takes a child out of its class (`update`, `bury`)
+//!   answers ECHILD (`disappoint`). And ECHILD is given for no other reason.
+//! - Every process but init has a living parent; nobody is the child of a zombie.
+//! - A number names nothing else while a process (zombies included), thread, group or session has it.
+//! - Whoever learns of an end, by wait, SIGCHLD, a pidfd or EOF on a pipe, finds all of it done.
+//!
+//! Process 1 is this server itself: it has no thread, cannot be signalled, and reaps at once what it adopts.
+//!
+//! # Threads come in
+//!
+//! A thread is never changed while it runs. To signal, stop or end it, the server has it called in
+//! (`ThreadInterrupt`): the kernel takes it out of the call it waits in, and before it would next run its program it
+//! makes an attention call here. What the thread then does is decided in `signal::deliver`, with its registers at rest
+//! and its memory readable through that call. Being stopped is that call being held. An answer that ends a call always
+//! follows the interrupt of its thread, so that the thread cannot slip out in between.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod call;
+mod credentials;
+mod exec;
+mod exit;
+mod family;
+mod fault;
+mod fork;
+mod futex;
+mod group;
+mod id;
+mod ids;
+mod image;
+mod info;
+mod jobs;
+mod limits;
+mod memory;
+mod pidfd;
+mod prctl;
+mod process;
+mod report;
+mod rites;
+mod schedule;
+mod shared;
+mod signal;
+mod spawn;
+mod status;
+mod stop;
+mod terminal;
+mod thread;
+mod time;
+mod turn;
+mod usage;
+mod wait;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use libipc::abi::{CallId, Handle};
+use libipc::linux::errno::EINVAL;
+use libipc::proto::process::{self as protocol, Request as Asking};
+use libipc::proto::space;
+use libipc::server::{Boot, Call, Effects, Env, Event, Message, Request, Server, TIMER_BIT};
+use serde::{Deserialize, Serialize};
+
+use crate::id::{INIT, INIT_THREAD, Pgid, Pid, Tid};
+use crate::image::{Program, Random, Strings};
+use crate::process::{Group, Life, Process, Sessions};
+use crate::shared::Shared;
+use crate::signal::action::Actions;
+use crate::thread::Thread;
+use crate::time::Timer;
+use crate::turn::{Refusal, Turn};
+
+/// The process server.
+#[derive(Serialize, Deserialize)]
+pub struct Proc {
+    vm: Handle,
+    tty: Handle,
+    /// This server's own number, by which the kernel names its sessions.
+    number: u32,
+    epoch_s: u64,
+    random: Random,
+    host: Vec<u8>,
+    domain: Vec<u8>,
+
+    processes: BTreeMap<Pid, Process>,
+    threads: BTreeMap<Tid, Thread>,
+    groups: BTreeMap<Pgid, Group>,
+    sessions: Sessions,
+    last_pid: u32,
+    sequence: u64,
+    /// The process whose end ends the machine.
+    first: Option<Pid>,
+
+    /// Address spaces in use, by vm's badge: the handle of each.
+    spaces: Shared<Handle>,
+    actions: Shared<Actions>,
+    programs: Shared<Program>,
+
+    /// Whose the parked calls are.
+    calls: BTreeMap<CallId, Tid>,
+    futexes: futex::Futexes,
+    timers: BTreeSet<(u64, Timer)>,
+    armed_ns: u64,
+    jobs: BTreeMap<u64, jobs::Job>,
+    pidfds: pidfd::Pidfds,
+    last_ticket: u64,
+    last_tag: u64,
+    last_badge: u64,
+    load: report::Load,
+}
+
+impl Server for Proc {
+    fn new(boot: &Boot) -> Proc {
+        let init = Process { life: Life::Running, ..Process::embryo(INIT, INIT, INIT_THREAD, 0, 0) };
+        let mut proc = Proc {
+            vm: boot.server("vm"),
+            tty: boot.server("tty"),
+            number: boot.number,
+            epoch_s: boot.epoch_s,
+            random: Random(boot.seed),
+            host: b"naiad".to_vec(),
+            domain: Vec::new(),
+            processes: BTreeMap::from([(INIT, init)]),
+            threads: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            last_pid: INIT.0,
+            sequence: 0,
+            first: None,
+            spaces: Shared::default(),
+            actions: Shared::default(),
+            programs: Shared::default(),
+            calls: BTreeMap::new(),
+            futexes: futex::Futexes::default(),
+            timers: BTreeSet::new(),
+            armed_ns: u64::MAX,
+            jobs: BTreeMap::new(),
+            pidfds: BTreeMap::new(),
+            last_ticket: 0,
+            last_tag: 0,
+            last_badge: 0,
+            load: report::Load::default(),
+        };
+        proc.enter_group(INIT);
+        proc
+    }
+
+    fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
+        let mut turn = Turn::new(env);
+        let outcome = match event {
+            Event::Start => Ok(()),
+            Event::Call(call) => self.call(call, &mut turn),
+            Event::Answer { tag, answer } => {
+                self.answered(*tag, answer, &mut turn);
+                Ok(())
+            }
+            Event::Done { tag, result } => {
+                self.done(*tag, *result, &mut turn);
+                Ok(())
+            }
+            Event::Notify { bits } => {
+                self.notified(*bits, &mut turn);
+                Ok(())
+            }
+            Event::Cancel { call } => {
+                self.cancel(*call, &mut turn);
+                Ok(())
+            }
+            Event::LastClose { badge, owner } => {
+                self.pidfd_closed(badge.0, *owner, &mut turn);
+                Ok(())
+            }
+            // This server watches no descriptors.
+            Event::Watch { .. } => Ok(()),
+        };
+        if outcome == Err(Refusal::Again) {
+            return Effects::again();
+        }
+        self.arm(&mut turn);
+        turn.out
+    }
+}
+
+impl Proc {
+    fn call(&mut self, call: &Call, turn: &mut Turn) -> Result<(), Refusal> {
+        match &call.request {
+            Request::Foreign(foreign) => self.foreign(call, foreign, turn),
+            Request::Attention { restart } => self.attention(call, *restart, turn),
+            Request::Fault { kind, words } => self.exception(call, *kind, *words, turn),
+            Request::Native(message) => self.native(call, message, turn),
+        }
+    }
+
+    fn native(&mut self, call: &Call, message: &Message, turn: &mut Turn) -> Result<(), Refusal> {
+        match message.label {
+            protocol::EXEC => return self.exec(call, message, turn),
+            space::SIGNAL => return self.memory_fault(call, message.words, turn),
+            protocol::BACKGROUND => self.background(call, message, turn),
+            protocol::REQUEST => self.request(call, message, turn),
+            _ => {
+                turn.out.reply(call.id, Message::label(EINVAL as u32));
+            }
+        }
+        Ok(())
+    }
+
+    /// What vfs, procfs and root ask.
+    fn request(&mut self, call: &Call, message: &Message, turn: &mut Turn) {
+        let answer = match message.decode() {
+            Ok(Asking::Spawn { exec, argv, env, exit_on_end }) => {
+                let strings = Strings { arguments: argv, environment: env }.after(&exec.prefix);
+                return self.spawn(call, &message.handles, &exec, &strings, exit_on_end, turn);
+            }
+            Ok(Asking::Pids) => self.report_pids(0),
+            Ok(Asking::PidsAfter { pid }) => self.report_pids(pid),
+            Ok(Asking::Process { pid }) => self.report_process(pid, turn),
+            Ok(Asking::Load) => self.report_load(turn),
+            Err(_) => protocol::Answer::Failed(EINVAL),
+        };
+        turn.out.reply(call.id, Message::typed(0, &answer));
+    }
+
+    fn notified(&mut self, bits: u64, turn: &mut Turn) {
+        if bits & TIMER_BIT != 0 {
+            self.ring(turn);
+        }
+        if bits & 1 << protocol::TERMINAL_BIT != 0 {
+            self.fetch_events(turn);
+        }
+    }
+}

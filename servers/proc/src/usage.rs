@@ -3,6 +3,7 @@
 
 use alloc::{vec, vec::Vec};
 
+use libipc::abi::Handle;
 use libipc::server::env::TaskFigure;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +55,7 @@ impl Proc {
     /// What a process has used up to now.
     pub(crate) fn usage_of(&self, pid: Pid, turn: &mut Turn) -> Usage {
         let Some(process) = self.processes.get(&pid) else { return Usage::default() };
-        if process.is_zombie() {
+        if process.task == Handle::NONE {
             return process.usage;
         }
         let figures = turn.env.task_info(process.task, TaskFigure::CpuTime).unwrap_or_default();

@@ -4,7 +4,10 @@
 //! that a file can grow without touching anything. Nothing here moves bytes: the functions tell which spans of the arena
 //! to copy and which to clear.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, btree_map::Entry},
+    vec::Vec,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::arena::{Arena, PAGE, Page, Span, Use, join};
@@ -131,9 +134,9 @@ impl Contents {
         }
         let mut clear = Vec::new();
         for index in range {
-            if !self.pages.contains_key(&index) {
+            if let Entry::Vacant(vacant) = self.pages.entry(index) {
                 let page = arena.take(Use::File)?;
-                self.pages.insert(index, page);
+                vacant.insert(page);
                 join(&mut clear, Span { offset: page.offset(), length: PAGE });
             }
         }

@@ -1,3 +1,192 @@
-//! placeholder
-#![no_std]
+//! The memory file server: files that live in memory, pipes and FIFOs, memory devices, event counters.
+//!
+//! It owns the nodes of its volumes, the queues of its pipes, advisory locks on both, and the books of the arena in which
+//! the bytes lie. It must never touch those bytes: the kernel moves them between a caller's memory and the arena, once,
+//! as the effects of a step tell it.
+//!
+//! `request` serves vfs, `linux` programs; `tree` and `names` are about names, `contents` and `arena` about where bytes
+//! lie, `open` about sessions. Calls that wait are rows of `parked`, and what they wait for knows them.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod arena;
+mod contents;
+mod counter;
+mod devices;
+mod file;
+mod linux;
+mod lock;
+mod locking;
+mod names;
+mod node;
+mod open;
+mod paging;
+mod pipe;
+mod random;
+mod request;
+mod transfer;
+mod tree;
+
+use alloc::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+
+use arena::{Arena, Span};
+use counter::Counter;
+use libipc::abi::{CallId, Handle, Tag};
+use libipc::linux::errno::{EINVAL, ENOSYS};
+use libipc::proto::fs;
+use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Request, Server};
+use lock::Locks;
+use node::Ino;
+use open::{OpenFile, Opening};
+use paging::Supplying;
+use pipe::Pipe;
+use random::Generator;
+use transfer::Refusal;
+use tree::Tree;
+
+/// Bytes of heap for each node that there may be.
+const HEAP_PER_NODE: u64 = 1024;
+/// Nodes there may be at least.
+const NODES_MIN: u64 = 1024;
+
+/// What a parked call waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Wait {
+    /// Bytes in a pipe, or room.
+    Pipe(Ino),
+    /// The other side of a FIFO.
+    Opening(Ino),
+    /// A counter's value to change.
+    Counter(Ino),
+    /// A lock on a file.
+    Lock(u64),
+}
+
+/// The server's state.
+#[derive(Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// This server's number, part of every st_dev.
+    number: u32,
+    vm: Handle,
+    proc: Handle,
+    /// The time of boot, ns of the Epoch.
+    epoch_ns: i64,
+    arena: Arena,
+    tree: Tree,
+    pipes: BTreeMap<Ino, Pipe>,
+    counters: BTreeMap<Ino, Counter>,
+    locks: Locks,
+    random: Generator,
+    /// Open files by the badges of their sessions.
+    opens: BTreeMap<u64, OpenFile>,
+    next_badge: u64,
+    /// Calls whose sessions are being made.
+    opening: BTreeMap<Tag, Opening>,
+    /// Faults whose pages are on their way to vm.
+    supplying: BTreeMap<Tag, Supplying>,
+    next_tag: u64,
+    /// Calls that wait, by what they wait for.
+    parked: BTreeMap<CallId, Wait>,
+}
+
+impl Tmpfs {
+    fn wall_ns(&self, env: &dyn Env) -> i64 {
+        self.epoch_ns.saturating_add(env.now() as i64)
+    }
+
+    fn new_tag(&mut self) -> Tag {
+        self.next_tag += 1;
+        Tag(self.next_tag)
+    }
+
+    fn call(&mut self, call: &Call, env: &mut dyn Env) -> Effects {
+        match &call.request {
+            Request::Foreign(foreign) => match self.foreign(call, foreign, env) {
+                Ok(effects) => effects,
+                Err(Refusal::Again) => Effects::again(),
+                Err(Refusal::Errno(errno)) => {
+                    let mut effects = Effects::none();
+                    effects.result(call.id, -i64::from(errno));
+                    effects
+                }
+            },
+            Request::Native(message) => self.native(call, message, env),
+            Request::Fault { .. } | Request::Attention { .. } => refuse(call.id, ENOSYS),
+        }
+    }
+
+    fn native(&mut self, call: &Call, message: &Message, env: &mut dyn Env) -> Effects {
+        match message.label {
+            fs::REQUEST => self.request(call.id, message, env),
+            fs::PAGE_IN => self.page_in(call, message.words, env),
+            fs::OPEN_DEVICE => self.open_device(call.id, message.words, env),
+            fs::READ_AT => self.read_at(call, message.words, env),
+            _ => refuse(call.id, EINVAL),
+        }
+    }
+
+    fn cancel(&mut self, call: CallId) -> Effects {
+        match self.parked.get(&call) {
+            Some(Wait::Pipe(ino)) => self.cancel_pipe_call(*ino, call),
+            Some(Wait::Opening(ino)) => self.cancel_opening(*ino, call),
+            Some(Wait::Counter(ino)) => self.cancel_counter_call(*ino, call),
+            Some(Wait::Lock(file)) => self.cancel_lock_call(*file, call),
+            None => Effects::none(),
+        }
+    }
+}
+
+fn refuse(call: CallId, errno: i32) -> Effects {
+    let mut effects = Effects::none();
+    effects.reply(call, Message::label(errno as u32));
+    effects
+}
+
+impl Server for Tmpfs {
+    fn new(boot: &Boot) -> Tmpfs {
+        let epoch_ns = i64::try_from(boot.epoch_s).unwrap_or(0).saturating_mul(1_000_000_000);
+        let mut tree = Tree::new((boot.heap_bytes / HEAP_PER_NODE).max(NODES_MIN));
+        devices::populate(&mut tree, epoch_ns).expect("a new tree has room for /dev");
+        Tmpfs {
+            number: boot.number,
+            vm: boot.server("vm"),
+            proc: boot.server("proc"),
+            epoch_ns,
+            arena: Arena::new(boot.arena_bytes),
+            tree,
+            pipes: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            locks: Locks::default(),
+            random: Generator::new(boot.seed, boot.epoch_s),
+            opens: BTreeMap::new(),
+            next_badge: 1,
+            opening: BTreeMap::new(),
+            supplying: BTreeMap::new(),
+            next_tag: 0,
+            parked: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
+        match event {
+            Event::Start => {
+                let mut effects = Effects::none();
+                let Span { offset, length } = Span::ZEROES;
+                effects.act(Operation::ArenaZero { offset, length });
+                effects
+            }
+            Event::Call(call) => self.call(call, env),
+            Event::Answer { tag, answer } => self.supplied(*tag, answer),
+            Event::Done { tag, result } => self.opened(*tag, *result),
+            Event::Cancel { call } => self.cancel(*call),
+            Event::LastClose { badge, owner } => self.last_close(*badge, *owner),
+            Event::Notify { .. } | Event::Watch { .. } => Effects::none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -64,7 +64,7 @@ impl Tree {
         let ino = self.insert(node)?;
         self.attach(directory, target.name, ino, author.now_ns)?;
         if is_directory {
-            self.count(directory, 1);
+            self.count_subdirectory(directory, 1);
         }
         Ok(ino)
     }
@@ -330,8 +330,8 @@ impl Tree {
         node.ctime_ns = now_ns;
         if let Some(directory) = node.directory_mut() {
             directory.set_parent(parent);
-            self.count(end.directory, -1);
-            self.count(parent, 1);
+            self.count_subdirectory(end.directory, -1);
+            self.count_subdirectory(parent, 1);
         }
         Ok(())
     }
@@ -360,7 +360,7 @@ impl Tree {
     }
 
     fn drop_directory(&mut self, parent: Ino, ino: Ino, now_ns: i64, arena: &mut Arena) {
-        self.count(parent, -1);
+        self.count_subdirectory(parent, -1);
         if let Some(node) = self.get_mut(ino) {
             node.links = 0;
             node.ctime_ns = now_ns;
@@ -369,7 +369,7 @@ impl Tree {
     }
 
     /// Changes the link count of a directory that a subdirectory joins or leaves.
-    fn count(&mut self, directory: Ino, difference: i32) {
+    fn count_subdirectory(&mut self, directory: Ino, difference: i32) {
         if let Some(node) = self.get_mut(directory) {
             node.links = node.links.saturating_add_signed(difference);
         }
@@ -383,6 +383,3 @@ impl Tree {
         Ok(dots.chain(directory.after(position)))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arena::PAGE;
 use crate::contents::Contents;
+use crate::file::F_SEAL_SEAL;
 use libipc::linux::{Stat, mode};
 
 /// A node's number: st_ino, and its name in the file protocol. Never used twice.
@@ -62,7 +63,7 @@ pub enum Body {
 }
 
 /// A regular file.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct File {
     /// Its bytes.
     pub contents: Contents,
@@ -72,6 +73,13 @@ pub struct File {
     pub edition: u32,
     /// Whether vm has fetched pages of this edition.
     pub fetched: bool,
+}
+
+impl Default for File {
+    /// An empty file that cannot be sealed; only memfd files can.
+    fn default() -> File {
+        File { contents: Contents::default(), seals: F_SEAL_SEAL, edition: 0, fetched: false }
+    }
 }
 
 /// The entries of a directory. Each has a position (cookie) that it keeps as long as it exists and that no other entry
@@ -87,7 +95,12 @@ pub struct Directory {
 impl Directory {
     /// An empty one. The root of a volume is its own parent.
     pub fn new(parent: Ino) -> Directory {
-        Directory { parent, positions: BTreeMap::new(), entries: BTreeMap::new(), next_position: FIRST_COOKIE }
+        Directory {
+            parent,
+            positions: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            next_position: FIRST_COOKIE,
+        }
     }
 
     /// The directory above it.

@@ -60,7 +60,8 @@ impl Generator {
 
 /// The ChaCha20 block function (RFC 8439, section 2.3).
 fn block(key: &Key, counter: u32, nonce: [u32; 3]) -> [u32; 16] {
-    let mut start = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574, 0, 0, 0, 0, 0, 0, 0, 0, counter, 0, 0, 0];
+    let mut start =
+        [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574, 0, 0, 0, 0, 0, 0, 0, 0, counter, 0, 0, 0];
     start[4..12].copy_from_slice(key);
     start[13..].copy_from_slice(&nonce);
     let mut state = start;
@@ -69,12 +70,7 @@ fn block(key: &Key, counter: u32, nonce: [u32; 3]) -> [u32; 16] {
             quarter_round(&mut state, [column, column + 4, column + 8, column + 12]);
         }
         for diagonal in 0..4 {
-            let at = [
-                diagonal,
-                4 + (diagonal + 1) % 4,
-                8 + (diagonal + 2) % 4,
-                12 + (diagonal + 3) % 4,
-            ];
+            let at = [diagonal, 4 + (diagonal + 1) % 4, 8 + (diagonal + 2) % 4, 12 + (diagonal + 3) % 4];
             quarter_round(&mut state, at);
         }
     }
@@ -111,8 +107,22 @@ mod tests {
         });
         let block = block(&key, 1, [0x0900_0000, 0x4a00_0000, 0]);
         let expected = [
-            0xe4e7_f110, 0x1559_3bd1, 0x1fdd_0f50, 0xc471_20a3, 0xc7f4_d1c7, 0x0368_c033, 0x9aaa_2204, 0x4e6c_d4c3,
-            0x4664_82d2, 0x09aa_9f07, 0x05d7_c214, 0xa202_8bd9, 0xd19c_12b5, 0xb94e_16de, 0xe883_d0cb, 0x4e3c_50a2,
+            0xe4e7_f110,
+            0x1559_3bd1,
+            0x1fdd_0f50,
+            0xc471_20a3,
+            0xc7f4_d1c7,
+            0x0368_c033,
+            0x9aaa_2204,
+            0x4e6c_d4c3,
+            0x4664_82d2,
+            0x09aa_9f07,
+            0x05d7_c214,
+            0xa202_8bd9,
+            0xd19c_12b5,
+            0xb94e_16de,
+            0xe883_d0cb,
+            0x4e3c_50a2,
         ];
         assert_eq!(block, expected);
     }

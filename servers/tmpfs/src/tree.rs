@@ -74,6 +74,11 @@ impl Tree {
         Ok(root)
     }
 
+    /// The root of a volume that exists.
+    pub fn root_of(&self, volume: u32) -> Option<Ino> {
+        self.roots.get(&volume).copied()
+    }
+
     /// Adds a node and gives it its number.
     pub fn insert(&mut self, node: Node) -> Result<Ino, i32> {
         if self.nodes.len() as u64 >= self.nodes_max {
@@ -215,7 +220,8 @@ impl<'a> Walker<'_, 'a> {
             }
             let last = component.rest.is_empty();
             path = component.rest;
-            target = Target { directory: Some(at), name: component.name, node: None, slash: component.directory };
+            target =
+                Target { directory: Some(at), name: component.name, node: None, slash: component.directory };
             target.node = match component.name {
                 b"." | b".." if last && self.manner.names => return Ok(Walk::At(target)),
                 b"." => Some(at),

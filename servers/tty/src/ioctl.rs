@@ -1,7 +1,7 @@
 //! The requests programs make of a terminal with `ioctl`, decoded from Linux x86_64's numbers.
 //!
-//! Decoding only: which request it is and what its argument says. What it needs from the caller's memory is the
-//! server's to fetch, and whether the caller may ask is for `jobs` to decide.
+//! Decoding only: which request it is and what its argument says. What it needs from the caller's memory is
+//! the server's to fetch, and whether the caller may ask is for `jobs` to decide.
 
 /// When new settings take effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +125,8 @@ impl Request {
         })
     }
 
-    /// Whether the request changes the terminal, so that a background process is stopped with SIGTTOU for asking.
+    /// Whether the request changes the terminal, so that a background process is stopped with SIGTTOU for
+    /// asking.
     pub fn changes_terminal(self) -> bool {
         use Request::*;
         matches!(self, SetTermios(..) | SendBreak | Drain | Flow(_) | Flush(_) | SetForeground)

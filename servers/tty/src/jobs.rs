@@ -1,9 +1,10 @@
-//! Job control: which session a terminal belongs to, which of its process groups is in the foreground, and what that
-//! lets a process do.
+//! Job control: which session a terminal belongs to, which of its process groups is in the foreground, and
+//! what that lets a process do.
 //!
-//! It owns the terminal's session and foreground group, and decides. It must never send a signal or ask about a
-//! process: what it has to know about the caller comes in as [`Caller`], and whom to signal goes out as an answer. The
-//! decisions are Linux's (`tty_ioctl(2)`, `credentials(7)`), which are POSIX's where POSIX speaks (XBD 11.1).
+//! It owns the terminal's session and foreground group, and decides. It must never send a signal or ask about
+//! a process: what it has to know about the caller comes in as [`Caller`], and whom to signal goes out as an
+//! answer. The decisions are Linux's (`tty_ioctl(2)`, `credentials(7)`), which are POSIX's where POSIX speaks
+//! (XBD 11.1).
 
 #[cfg(test)]
 mod tests;
@@ -157,7 +158,8 @@ impl JobControl {
             return Verdict::Proceed;
         }
         match (signal, ignored) {
-            // Whoever ignores SIGTTOU may write; whoever ignores SIGTTIN must not take what was typed for others.
+            // Whoever ignores SIGTTOU may write; whoever ignores SIGTTIN must not take what was typed for
+            // others.
             (Signal::BackgroundWrite, true) => Verdict::Proceed,
             (_, true) => Verdict::Refuse(JobError::Background),
             (_, false) if caller.group_is_orphaned => Verdict::Refuse(JobError::Background),
@@ -165,9 +167,9 @@ impl JobControl {
         }
     }
 
-    /// Makes the terminal the controlling terminal of the caller's session (TIOCSCTTY), given whether the file is open
-    /// for reading and whether the caller asks to take it from another session. The answer is the session that lost
-    /// it.
+    /// Makes the terminal the controlling terminal of the caller's session (TIOCSCTTY), given whether the
+    /// file is open for reading and whether the caller asks to take it from another session. The answer is
+    /// the session that lost it.
     pub fn acquire(
         &mut self,
         caller: &Caller,
@@ -188,8 +190,8 @@ impl JobControl {
         Ok(owner)
     }
 
-    /// Makes the terminal the caller's controlling terminal if opening it does that: a session leader without one opens
-    /// a terminal that has no session, for reading and without O_NOCTTY. Answers whether it did.
+    /// Makes the terminal the caller's controlling terminal if opening it does that: a session leader without
+    /// one opens a terminal that has no session, for reading and without O_NOCTTY. Answers whether it did.
     pub fn acquire_by_open(&mut self, caller: &Caller, readable: bool, no_control: bool) -> bool {
         !no_control && readable && self.control.is_none() && self.acquire(caller, true, false).is_ok()
     }
@@ -212,8 +214,8 @@ impl JobControl {
         Ok(self.control.map_or(0, |control| control.foreground.0))
     }
 
-    /// Puts a group into the foreground (TIOCSPGRP), given the argument as the program passed it and the session of the
-    /// group it names, if that group exists.
+    /// Puts a group into the foreground (TIOCSPGRP), given the argument as the program passed it and the
+    /// session of the group it names, if that group exists.
     pub fn set_foreground(&mut self, caller: &Caller, id: i32, session_of_group: Option<Session>) -> Verdict {
         match self.check_change(caller) {
             Verdict::Proceed => {}
@@ -252,15 +254,15 @@ impl JobControl {
         self.control.map(|control| control.session).ok_or(JobError::NotControlling)
     }
 
-    /// The terminal is gone or was revoked: nobody controls it any longer. The session's leader gets SIGHUP, then
-    /// SIGCONT; every process of the session loses its controlling terminal; the foreground group gets SIGHUP, then
-    /// SIGCONT when the leader exits.
+    /// The terminal is gone or was revoked: nobody controls it any longer. The session's leader gets SIGHUP,
+    /// then SIGCONT; every process of the session loses its controlling terminal; the foreground group gets
+    /// SIGHUP, then SIGCONT when the leader exits.
     pub fn hang_up(&mut self) -> Option<Control> {
         self.control.take()
     }
 
-    /// The leader of a session has exited: if the terminal was the session's, nobody controls it any longer, and the
-    /// foreground group that is answered gets SIGHUP.
+    /// The leader of a session has exited: if the terminal was the session's, nobody controls it any longer,
+    /// and the foreground group that is answered gets SIGHUP.
     pub fn leader_exited(&mut self, session: Session) -> Option<Group> {
         let control = self.control.take_if(|control| control.session == session)?;
         Some(control.foreground)

@@ -1,10 +1,10 @@
 //! The line discipline: what stands between the bytes of a terminal and the programs that read and write it.
 //!
-//! It owns the input that was not read yet, the echo that has not been shown, the cursor's column, and the terminal's
-//! settings. It edits lines, echoes, recognises the characters that send signals or hold output, and processes output.
-//! It must never wait, read a clock or touch a device: output goes into a bounded queue the caller owns, waiting and
-//! timers are answers, and signals are asked for. What a program can observe is what Linux's N_TTY does, and
-//! `tests/pty.rs` holds it against a real one. Known differences are listed with the tests that show them there.
+//! It owns the input that was not read yet, the echo that has not been shown, the cursor's column, and the
+//! terminal's settings. It edits lines, echoes, recognises the characters that send signals or hold output,
+//! and processes output. It must never wait, read a clock or touch a device: output goes into a bounded queue
+//! the caller owns, waiting and timers are answers, and signals are asked for. What a program can observe is
+//! what Linux's N_TTY does, and `tests/pty` holds it against a real one and lists the known differences.
 
 mod echo;
 mod erase;
@@ -29,13 +29,15 @@ pub use read::{ReadOutcome, ReadTimer};
 /// How many bytes of input a terminal holds; a line is at most this long, its end included.
 pub const INPUT_CAPACITY: u32 = input_buffer::CAPACITY;
 
-/// With this much output still waiting, a terminal does not count as writable, so that writers come in batches.
+/// With this much output still waiting, a terminal does not count as writable, so that writers come in
+/// batches.
 const POLL_WRITABLE_BELOW: u32 = 256;
 
 /// One terminal's line discipline.
 ///
-/// Wherever a method takes `out`, it is the queue of bytes on their way to the terminal; its bound is what limits
-/// echo and writes. When it has drained, call [`LineDiscipline::resume`] and try waiting writers again.
+/// Wherever a method takes `out`, it is the queue of bytes on their way to the terminal; its bound is what
+/// limits echo and writes. When it has drained, call [`LineDiscipline::resume`] and try waiting writers
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineDiscipline {
     termios: Termios,
@@ -68,9 +70,9 @@ enum OutputFlow {
 pub struct Actions {
     /// Send this to the foreground process group.
     pub signal: Option<Signal>,
-    /// A read would not wait now: try the waiting readers again.
+    /// Input is there: try the waiting readers again.
     pub readable: bool,
-    /// Output was released or thrown away: try the waiting writers again.
+    /// Output can go on: try the waiting writers again.
     pub writable: bool,
 }
 
@@ -94,12 +96,12 @@ impl LineDiscipline {
         &self.termios
     }
 
-    /// Changes the settings at once, as TCSETS does. For TCSETSW wait until `out` is empty first; for TCSETSF call
-    /// [`LineDiscipline::flush_input`], then wait likewise. Echo that is held back is not waited for: it leaves only
-    /// when output is released, which may be never.
+    /// Changes the settings at once, as TCSETS does. For TCSETSW wait until `out` is empty first; for TCSETSF
+    /// call [`LineDiscipline::flush_input`], then wait likewise. Echo that is held back is not waited for: it
+    /// leaves only when output is released, which may be never.
     ///
-    /// Input that was typed in one mode stays for the other: switched to raw, all of it can be read, ends of file as
-    /// zero bytes; switched to canonical, what is there counts as one finished line.
+    /// Input that was typed in one mode stays for the other: switched to raw, all of it can be read, ends of
+    /// file as zero bytes; switched to canonical, what is there counts as one finished line.
     pub fn set_termios(&mut self, termios: Termios, out: &mut ByteQueue) -> Actions {
         let old = core::mem::replace(&mut self.termios, termios.with_fixed_framing());
         if (old.local ^ self.termios.local).contains(LocalFlags::ICANON) {
@@ -111,10 +113,11 @@ impl LineDiscipline {
             self.release_by_character();
         }
         self.show_echoes(out);
-        Actions { signal: None, readable: self.poll_readable(), writable: true }
+        Actions { signal: None, readable: self.has_input(), writable: self.takes_output() }
     }
 
-    /// Throws away input that was not read: TCIFLUSH. Bytes that wait outside for a place are the caller's to throw away.
+    /// Throws away input that was not read: TCIFLUSH. Bytes that wait outside for a place are the caller's to
+    /// throw away.
     pub fn flush_input(&mut self) {
         self.input.clear();
         self.erasing = false;
@@ -123,7 +126,7 @@ impl LineDiscipline {
     /// Throws away output that has not left: TCOFLUSH. Echo that is held back stays, as on Linux.
     pub fn flush_output(&mut self, out: &mut ByteQueue) -> Actions {
         out.clear();
-        Actions { writable: true, ..Actions::default() }
+        self.resume(out)
     }
 
     /// Holds or releases output, or asks the other end to stop or go on: TCXONC.
@@ -141,7 +144,7 @@ impl LineDiscipline {
     /// Goes on with echo that found no room, after `out` has drained.
     pub fn resume(&mut self, out: &mut ByteQueue) -> Actions {
         self.show_echoes(out);
-        Actions { signal: None, readable: false, writable: !self.output_held() }
+        Actions { signal: None, readable: false, writable: self.takes_output() }
     }
 
     /// Whether output is held, by the stop character or by a program. A device must not send while it is.
@@ -149,7 +152,8 @@ impl LineDiscipline {
         self.flow != OutputFlow::Running
     }
 
-    /// Whether another byte of input has a place. While it has none, a sender that can wait should be made to.
+    /// Whether another byte of input has a place. While it has none, a sender that can wait should be made
+    /// to.
     pub fn accepts_input(&self) -> bool {
         let room = self.input.room(self.input_flag(InputFlags::PARMRK));
         // An unfinished line that fills the buffer must still be able to end, or it could never be read.
@@ -173,7 +177,17 @@ impl LineDiscipline {
 
     /// Whether `poll` reports the terminal writable.
     pub fn poll_writable(&self, out: &ByteQueue) -> bool {
-        !self.output_held() && out.len() < POLL_WRITABLE_BELOW && out.room() > 0
+        self.takes_output() && out.len() < POLL_WRITABLE_BELOW && out.room() > 0
+    }
+
+    /// Whether a read could return input, given that it asks for little enough.
+    fn has_input(&self) -> bool {
+        if self.canonical() { self.input.has_line() } else { self.input.len() > 0 }
+    }
+
+    /// Whether a write is next in turn: output runs, and no echo waits in front of it.
+    fn takes_output(&self) -> bool {
+        !self.output_held() && self.echoes.is_empty()
     }
 
     fn canonical(&self) -> bool {
@@ -200,8 +214,8 @@ impl LineDiscipline {
         }
     }
 
-    /// Sends a flow control character, past output that the stop character holds. Where a program holds output or there
-    /// is no room it is lost, as on Linux.
+    /// Sends a flow control character, past output that the stop character holds. Where a program holds
+    /// output or there is no room it is lost, as on Linux.
     fn send_flow_char(&mut self, which: ControlChar, out: &mut ByteQueue) {
         let byte = self.termios.char(which);
         if byte != 0 && self.flow != OutputFlow::HeldByRequest {

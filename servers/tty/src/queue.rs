@@ -1,4 +1,5 @@
-//! A bounded queue of bytes: what waits to leave for a device, or for the reader of a pseudoterminal's other end.
+//! A bounded queue of bytes: what waits to leave for a device, or for the reader of a pseudoterminal's other
+//! end.
 //!
 //! It never grows past its capacity; a byte that does not fit is refused and stays with whoever offered it.
 

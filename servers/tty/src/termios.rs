@@ -1,7 +1,8 @@
 //! The settings of a terminal: Linux x86_64's `struct termios`, `struct termios2` and `struct winsize`.
 //!
-//! It owns the byte layouts programs pass to TCGETS, TCSETS and their kin, and the meaning of the speed fields. It must
-//! never act on a setting; that is the line discipline's part. Layouts: `asm-generic/termbits.h`.
+//! It owns the byte layouts programs pass to TCGETS, TCSETS and their kin, and the meaning of the speed
+//! fields. It must never act on a setting; that is the line discipline's part. Layouts:
+//! `asm-generic/termbits.h`.
 
 mod flags;
 #[cfg(test)]
@@ -111,8 +112,8 @@ impl Default for Termios {
 }
 
 impl Termios {
-    /// What the console starts with: the default on a local line of 115200 bits a second that its last close hangs up,
-    /// with UTF-8 at the other end as Linux's own console has.
+    /// What the console starts with: the default on a local line of 115200 bits a second that its last close
+    /// hangs up, with UTF-8 at the other end as Linux's own console has.
     pub fn console() -> Self {
         let mut termios = Termios::default();
         termios.input |= InputFlags::IUTF8;
@@ -138,8 +139,8 @@ impl Termios {
         byte != 0 && byte == self.char(which)
     }
 
-    /// Reads `struct termios` as TCSETS passes it. The speeds follow from `c_cflag`; where that says BOTHER, the
-    /// structure has no place for them and those of `previous` stay.
+    /// Reads `struct termios` as TCSETS passes it. The speeds follow from `c_cflag`; where that says BOTHER,
+    /// the structure has no place for them and those of `previous` stay.
     pub fn parse(bytes: &[u8], previous: &Termios) -> Result<Termios, LayoutError> {
         let words: &[u8; TERMIOS_BYTES] = bytes.try_into().map_err(|_| LayoutError::WrongLength)?;
         Ok(Self::from_layout(words, previous.input_speed, previous.output_speed))
@@ -191,8 +192,8 @@ impl Termios {
         bytes
     }
 
-    /// The same settings with the framing a line without wires has, eight bits and no parity, as Linux forces on a
-    /// pseudoterminal.
+    /// The same settings with the framing a line without wires has, eight bits and no parity, as Linux forces
+    /// on a pseudoterminal.
     pub fn with_fixed_framing(mut self) -> Self {
         self.control.remove(ControlFlags::CSIZE | ControlFlags::PARENB);
         self.control |= ControlFlags::CS8 | ControlFlags::CREAD;
@@ -205,7 +206,8 @@ fn word(bytes: &[u8], index: usize) -> u32 {
     bytes.as_chunks::<4>().0.get(index).map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
-/// What a speed field stands for in bits a second; `other` where it says BOTHER. A speed that does not exist is zero.
+/// What a speed field stands for in bits a second; `other` where it says BOTHER. A speed that does not exist
+/// is zero.
 fn speed(field: u32, other: u32) -> u32 {
     const SLOW: [u32; 16] =
         [0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19_200, 38_400];

@@ -1,9 +1,9 @@
 //! The driver of a 16550 serial port, as a state machine over its eight registers.
 //!
-//! It owns what it has been told to send and has not, and which interrupts it has asked for. It touches the port only
-//! through [`Ports`], so every register access is the caller's to make, record and replay; it must never wait for the
-//! hardware. The port is set to 115200 bits a second, eight bits, no parity, one stop bit, and stays so.
-//! Registers: the PC16550D data sheet.
+//! It owns what it has been told to send and has not, and which interrupts it has asked for. It touches the
+//! port only through [`Ports`], so every register access is the caller's to make, record and replay; it must
+//! never wait for the hardware. The port is set to 115200 bits a second, eight bits, no parity, one stop bit,
+//! and stays so. Registers: the PC16550D data sheet.
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,8 @@ use crate::queue::ByteQueue;
 /// How many bytes wait to be sent at most.
 pub const TRANSMIT_CAPACITY: u32 = 4096;
 
-/// How many bytes one call takes from the port at most, so that a port gone mad cannot hold the caller for ever.
+/// How many bytes one call takes from the port at most, so that a port gone mad cannot hold the caller for
+/// ever.
 pub const RECEIVE_BATCH: usize = 256;
 
 /// The registers of the port, by their offset.
@@ -119,7 +120,8 @@ pub struct Uart {
     enabled: u8,
     /// Sending is held; what waits, waits.
     held: bool,
-    /// Errors the line status told of the byte that is fetched next. Reading the status clears them in the port.
+    /// Errors the line status told of the byte that is fetched next. Reading the status clears them in the
+    /// port.
     errors: u8,
     /// How often the port lost bytes because they were not fetched in time.
     overruns: u64,
@@ -174,10 +176,12 @@ impl Uart {
         self.overruns
     }
 
-    /// Answers an interrupt: takes what was received and sends what waits, until the port has nothing to report.
+    /// Answers an interrupt: takes what was received and sends what waits, until the port has nothing to
+    /// report.
     pub fn interrupt(&mut self, ports: &mut impl Ports) -> Intake {
         let mut intake = Intake::default();
-        // An interrupt line shared or triggered by edges needs the port quiet at the end, not just one cause handled.
+        // An interrupt line shared or triggered by edges needs the port quiet at the end, not just one cause
+        // handled.
         for _ in 0..RECEIVE_BATCH {
             let cause = ports.inb(register::INTERRUPT_OR_FIFO);
             if cause & IDENTIFY_NOTHING != 0 {

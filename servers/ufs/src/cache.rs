@@ -1,7 +1,8 @@
 //! The blocks that were fetched, as many as a byte budget allows.
 //!
-//! Extents are kept as they were asked for, by their first sector. Two that overlap (a block, and a part of it)
-//! may both be here; on a volume that is only read they cannot disagree.
+//! Extents are kept as they were fetched, by their first sector. No two overlap: a new one takes the place of those
+//! it overlaps, with which, on a volume that is only read, it cannot disagree. So whatever lies within one extent is
+//! found by one look, at the nearest extent that begins before it.
 //!
 //! What has not been used for the longest time is dropped first. So an operation whose blocks fit the budget
 //! ends, even if each of its attempts misses one block more: what it has just used is never what goes.
@@ -75,10 +76,9 @@ impl Cache {
         if self.find(extent).is_some() {
             return Ok(()); // two operations missed the same block
         }
-        self.remove(extent.sector);
+        self.remove_overlapping(extent);
         while self.used_bytes + len > self.budget_bytes {
-            let oldest = self.by_last_use.get_mut().first_key_value().map(|(_, sector)| *sector);
-            let Some(oldest) = oldest else { break };
+            let Some((_, oldest)) = self.by_last_use.get_mut().pop_first() else { break };
             self.remove(oldest);
         }
         let tick = self.tick();
@@ -86,6 +86,17 @@ impl Cache {
         self.by_last_use.get_mut().insert(tick, extent.sector);
         self.entries.insert(extent.sector, Entry { bytes, last_use: Cell::new(tick) });
         Ok(())
+    }
+
+    fn remove_overlapping(&mut self, extent: Extent) {
+        while let Some((sector, entry)) = self.entries.range(..extent.end()).next_back() {
+            let end = sector + entry.bytes.len() as u64 / u64::from(SECTOR_BYTES);
+            if end <= extent.sector {
+                break;
+            }
+            let sector = *sector;
+            self.remove(sector);
+        }
     }
 
     fn remove(&mut self, sector: u64) {

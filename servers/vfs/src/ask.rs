@@ -136,11 +136,11 @@ impl Vfs {
     }
 }
 
-/// The errno an answer's label stands for; `None` for 0.
+/// The errno an answer's label stands for; `None` for a good answer, whose label is 0 or the request's own.
 fn errno_of(label: u32) -> Option<i32> {
-    match i32::try_from(label) {
-        Ok(0) => None,
-        Ok(errno) if errno < 4096 => Some(errno),
-        _ => Some(EIO),
+    const LOWEST_REQUEST: u32 = fs::REQUEST;
+    match label {
+        0 | LOWEST_REQUEST.. => None,
+        errno => i32::try_from(errno).ok(),
     }
 }

@@ -18,7 +18,9 @@ use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Handle, KernelError, Tag};
 use libipc::proto::config::VfsConfig;
-use libipc::server::{Boot, Call, Effect, Effects, Env, Event, Message, Operation, Request, Server, TIMER_BIT};
+use libipc::server::{
+    Boot, Call, Effect, Effects, Env, Event, Message, Operation, Request, Server, TIMER_BIT,
+};
 use serde::{Deserialize, Serialize};
 
 pub mod ask;
@@ -69,11 +71,8 @@ pub struct Vfs {
 
 impl Server for Vfs {
     fn new(boot: &Boot) -> Vfs {
-        let numbers: BTreeMap<_, _> = boot
-            .servers
-            .keys()
-            .filter_map(|name| Some((name.clone(), *boot.numbers.get(name)?)))
-            .collect();
+        let numbers: BTreeMap<_, _> =
+            boot.servers.keys().filter_map(|name| Some((name.clone(), *boot.numbers.get(name)?))).collect();
         let servers = boot.servers.iter().filter_map(|(name, handle)| Some((*numbers.get(name)?, *handle)));
         let file_servers = KINDS.iter().filter_map(|(_, server)| numbers.get(*server).copied());
         Vfs {

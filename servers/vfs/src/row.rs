@@ -83,6 +83,8 @@ pub enum Purpose {
     Open {
         /// O_* flags.
         flags: u32,
+        /// The descriptor reserved for it.
+        slot: u32,
     },
     /// The caller's working directory (1) or root directory (2).
     Directory(u8),
@@ -100,6 +102,8 @@ pub enum Purpose {
     Unmount(Option<(u32, u32)>),
     /// The first program is resolved and wants its directory and terminal.
     Spawn(Box<Spawn>),
+    /// proc has the first program.
+    Spawned,
     /// File servers that are still to write their volumes back.
     Sync(Vec<Handle>),
 }
@@ -160,6 +164,8 @@ pub struct Program {
     pub stage: ExecStage,
     /// Interpreters of scripts so far.
     pub level: u32,
+    /// Inode number of the file being looked at.
+    pub inode: u64,
     /// The file being looked at, once it is open.
     pub file: Option<Handle>,
     /// The program's file, once the linker is being looked for.

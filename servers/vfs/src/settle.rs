@@ -44,8 +44,10 @@ impl Vfs {
         handle: Option<Handle>,
     ) -> Effects {
         let mut effects = Effects::none();
-        let wants_handle =
-            matches!(row.purpose, Purpose::Open { .. } | Purpose::Directory(_) | Purpose::Exec(_) | Purpose::Spawn(_));
+        let wants_handle = matches!(
+            row.purpose,
+            Purpose::Open { .. } | Purpose::Directory(_) | Purpose::Exec(_) | Purpose::Spawn(_)
+        );
         if !wants_handle || outcome.is_err() {
             close_all(&mut effects, handle.as_slice());
         }
@@ -54,13 +56,16 @@ impl Vfs {
             (Purpose::Locate(locate), outcome, _) => self.located(row, *locate, outcome),
             (Purpose::Sync(left), ..) => self.sync_next(row, left),
             (_, Err(errno), _) => self.fail(row, errno),
-            (Purpose::Open { flags }, Ok(outcome), handle) => self.opened(row, flags, &outcome, handle),
+            (Purpose::Open { flags, slot }, Ok(outcome), handle) => {
+                self.opened(row, (flags, slot), &outcome, handle)
+            }
             (Purpose::Directory(which), Ok(outcome), Some(handle)) => {
                 self.directory_opened(row, which, &outcome, handle)
             }
             (Purpose::Exec(program), Ok(outcome), handle) => self.exec_step(row, *program, outcome, handle),
             (Purpose::Spawn(spawn), Ok(_), Some(handle)) => self.spawn_step(row, *spawn, handle),
             (Purpose::Unmount(volume), Ok(outcome), _) => self.unmount_step(row, volume, &outcome),
+            (Purpose::Spawned, Ok(outcome), _) => self.spawned(row, &outcome),
             (Purpose::Source(second), Ok(outcome), _) => self.second_walk(row, second, outcome),
             (_, Ok(outcome), _) => self.report(row, outcome),
         });
@@ -71,10 +76,9 @@ impl Vfs {
     fn report(&mut self, row: Row, outcome: Outcome) -> Effects {
         let Some(call) = row.call else { return Effects::none() };
         match (&row.purpose, outcome) {
-            (Purpose::Nothing, _) => value(call, 0),
-            (Purpose::Destination, Outcome::Found(Found::Done)) => value(call, 0),
             // The walk ended on another server than the first one.
             (Purpose::Destination, Outcome::Found(Found::Parent { .. })) => self.fail(row, EXDEV),
+            (Purpose::Nothing | Purpose::Destination, _) => value(call, 0),
             (Purpose::Stat(address), Outcome::Found(Found::Stat(stat))) => {
                 bytes(call, *address, stat.to_bytes().to_vec(), 0)
             }
@@ -93,7 +97,13 @@ impl Vfs {
         }
     }
 
-    fn opened(&mut self, row: Row, flags: u32, outcome: &Outcome, handle: Option<Handle>) -> Effects {
+    fn opened(
+        &mut self,
+        row: Row,
+        (flags, slot): (u32, u32),
+        outcome: &Outcome,
+        handle: Option<Handle>,
+    ) -> Effects {
         let Some(call) = row.call else { return Effects::none() };
         match (outcome, handle) {
             (Outcome::Found(Found::Opened { stat, .. }), Some(handle))
@@ -104,7 +114,10 @@ impl Vfs {
                 effects
             }
             (Outcome::Found(Found::Opened { .. }) | Outcome::Done, Some(handle)) => {
-                install(call, handle, ForeignReply { close_on_exec: flags & O_CLOEXEC != 0, ..ForeignReply::default() })
+                let close_on_exec = flags & O_CLOEXEC != 0;
+                let reply =
+                    ForeignReply { result: i64::from(slot), close_on_exec, ..ForeignReply::default() };
+                install(call, handle, reply)
             }
             (Outcome::Found(Found::Device { stat }), None) => self.open_device(row, stat, flags),
             (_, handle) => {
@@ -164,7 +177,9 @@ impl Vfs {
     /// link(2) and rename(2): the first path is resolved; the second decides whether both are on one server.
     fn second_walk(&mut self, mut row: Row, second: Second, outcome: Outcome) -> Effects {
         let operation = match (outcome, second.rename) {
-            (Outcome::Found(Found::Stat(stat)), None) if stat.is(mode::S_IFDIR) => return self.fail(row, EPERM),
+            (Outcome::Found(Found::Stat(stat)), None) if stat.is(mode::S_IFDIR) => {
+                return self.fail(row, EPERM);
+            }
             (Outcome::Found(Found::Stat(stat)), None) => fs::Operation::Link { node: stat.ino },
             (Outcome::Found(Found::Parent { directory, name }), Some(flags)) => {
                 fs::Operation::Rename { directory, name, flags }

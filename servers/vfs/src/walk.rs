@@ -177,7 +177,7 @@ impl Walk {
     }
 
     fn cross(&mut self, to: Place, rest: &[u8], first: &[u8]) -> Result<(), i32> {
-        let path = if first.is_empty() { self.trailing(rest.to_vec())? } else { self.joined(first, rest)? };
+        let path = self.joined(first, rest)?;
         // The `..` that led here is told again to the server below, and must not count twice.
         self.advance_trail(rest, first == b"..");
         self.at = to;
@@ -189,8 +189,10 @@ impl Walk {
     fn joined(&self, head: &[u8], rest: &[u8]) -> Result<Vec<u8>, i32> {
         let mut path = strip_slashes(head).to_vec();
         if !rest.is_empty() {
-            path.push(b'/');
-            path.extend(rest);
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend(strip_slashes(rest));
         }
         self.trailing(path)
     }

@@ -1,9 +1,151 @@
-//! The memory server.
+//! The memory server: address spaces, page faults, and the frames of the whole machine.
+//!
+//! It owns every frame that is not the kernel's, the regions and pages of every space, and the page cache. It resolves
+//! faults (`fault`), copies spaces for fork (`fork`), builds them for exec (`build`), and answers mmap(2) and its
+//! relatives (`calls`). It never waits: what a file's server must bring is asked for by handing the fault on to it. It
+//! knows nothing of processes; a space is a number that the process server uses.
+//!
+//! Reading order: `frames`, `region`, `space`, `fault`.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod answers;
+mod build;
+mod calls;
+mod creation;
+mod elf;
+mod fault;
+mod fork;
 mod frames;
+mod object;
+mod reclaim;
 mod region;
+mod runs;
+mod space;
+mod stack;
 mod tables;
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use libipc::abi::delivery::FaultKind;
+use libipc::abi::{Handle, Protection, Tag};
+use libipc::linux::errno::EFAULT;
+use libipc::proto::{fs, space as protocol};
+use libipc::server::{Boot, Call, Effect, Effects, Env, Event, Message, Operation, Request, Server};
+use serde::{Deserialize, Serialize};
+
+use creation::Creation;
+use fault::{Fault, Outcome};
+use frames::Frames;
+use object::Objects;
+use space::{Memory, Space};
+
+/// The memory server's whole state.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Vm {
+    memory: Memory,
+    spaces: BTreeMap<u64, Space>,
+    last_space: u64,
+    /// Spaces whose kernel objects have been asked for.
+    creations: BTreeMap<Tag, Creation>,
+    last_tag: u64,
+    /// Arguments and environments for execs to come.
+    strings: BTreeMap<u64, Vec<u8>>,
+    /// The vdso's file, until the start.
+    vdso_image: Vec<u8>,
+    /// Object and bytes of the vdso.
+    vdso: Option<(u64, u64)>,
+    /// The process server: faults that cannot be resolved are handed on to it.
+    proc: Handle,
+}
+
+impl Server for Vm {
+    fn new(boot: &Boot) -> Vm {
+        Vm {
+            memory: Memory { frames: Frames::new(&boot.frames), objects: Objects::default() },
+            spaces: BTreeMap::new(),
+            last_space: 0,
+            creations: BTreeMap::new(),
+            last_tag: 0,
+            strings: BTreeMap::new(),
+            vdso_image: boot.config.clone(),
+            vdso: None,
+            proc: boot.server("proc"),
+        }
+    }
+
+    fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
+        match event {
+            Event::Start => {
+                let mut effects = Effects::none();
+                let image = core::mem::take(&mut self.vdso_image);
+                self.vdso = build::load_vdso(&image, &mut self.memory, &mut effects);
+                effects
+            }
+            Event::Call(call) => self.serve(call, env),
+            Event::Done { tag, result } => self.created(*tag, *result, env),
+            Event::LastClose { owner, .. } => Effects::one(Effect::Do(Operation::Close { handle: *owner })),
+            // vm calls nobody, watches nothing and answers every call in the step that brings it or the next.
+            Event::Answer { .. } | Event::Notify { .. } | Event::Cancel { .. } | Event::Watch { .. } => {
+                Effects::none()
+            }
+        }
+    }
+}
+
+impl Vm {
+    fn serve(&mut self, call: &Call, env: &mut dyn Env) -> Effects {
+        match &call.request {
+            Request::Fault { kind: FaultKind::Page, words } => self.page_fault(call, *words, env.now()),
+            // Exceptions are the process server's; the kernel sends none here.
+            Request::Fault { kind: FaultKind::Exception, .. } => refuse(call),
+            Request::Foreign(foreign) => self.linux(call, foreign),
+            Request::Native(message) => self.native(call, message, env),
+            Request::Attention { .. } => {
+                let mut effects = Effects::none();
+                effects.reply(call.id, Message::default());
+                effects
+            }
+        }
+    }
+
+    fn page_fault(&mut self, call: &Call, [address, access, ip, copying]: [u64; 4], now: u64) -> Effects {
+        let mut effects = Effects::none();
+        reclaim::reserve(fault::FRAMES_NEEDED, &mut self.memory, &mut self.spaces, &mut effects);
+        let fault = Fault { address, access: Protection::from_bits_truncate(access as u8), now };
+        let outcome = self
+            .spaces
+            .get_mut(&call.caller.space)
+            .map(|space| fault::resolve(space, &mut self.memory, &fault, &mut effects));
+        match outcome {
+            Some(Outcome::Resolved) => {
+                effects.reply(call.id, Message::default());
+            }
+            Some(Outcome::Fetch { session, object, page, count }) => {
+                let message = Message::words(fs::PAGE_IN, [object, page, count, 0]);
+                effects.push(Effect::Forward { call: call.id, to: session, message });
+            }
+            Some(Outcome::Signal { number, code }) if copying == 0 => {
+                let message = Message::words(protocol::SIGNAL, [u64::from(number), code as u64, address, ip]);
+                effects.push(Effect::Forward { call: call.id, to: self.proc, message });
+            }
+            Some(Outcome::Signal { .. }) | None => {
+                effects.append(refuse(call));
+            }
+        }
+        effects
+    }
+}
+
+/// Answers a fault that cannot be resolved; a copy of the kernel's ends in EFAULT.
+fn refuse(call: &Call) -> Effects {
+    let mut effects = Effects::none();
+    effects.reply(call.id, Message::label(EFAULT as u32));
+    effects
+}
+
+#[cfg(test)]
+mod tests;

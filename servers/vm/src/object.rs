@@ -104,7 +104,11 @@ impl Objects {
 
     /// File pages in the cache.
     pub fn cached(&self) -> u64 {
-        self.list.values().filter(|object| object.file.is_some()).map(|object| object.pages.len() as u64).sum()
+        self.list
+            .values()
+            .filter(|object| object.file.is_some())
+            .map(|object| object.pages.len() as u64)
+            .sum()
     }
 
     /// The object of a file that is about to be mapped. The session becomes the object's, or is closed when it has one.
@@ -153,7 +157,14 @@ impl Objects {
 
     /// A space spends so many pages fewer on an object. When nobody maps it any more, anonymous memory is gone, and a
     /// file's session is closed.
-    pub fn detach(&mut self, number: u64, space: u64, pages: u64, frames: &mut Frames, effects: &mut Effects) {
+    pub fn detach(
+        &mut self,
+        number: u64,
+        space: u64,
+        pages: u64,
+        frames: &mut Frames,
+        effects: &mut Effects,
+    ) {
         let Some(object) = self.list.get_mut(&number) else { return };
         let Some(spent) = object.mappers.get_mut(&space) else { return };
         *spent = spent.saturating_sub(pages);
@@ -204,10 +215,12 @@ impl Objects {
 
     /// The first file page at or after a place.
     fn file_page_after(&self, object: u64, page: u64) -> Option<(u64, u64)> {
-        self.list.range(object..).filter(|(_, candidate)| candidate.file.is_some()).find_map(|(number, candidate)| {
-            let from = if *number == object { page } else { 0 };
-            candidate.pages.range(from..).next().map(|(page, _)| (*number, *page))
-        })
+        self.list.range(object..).filter(|(_, candidate)| candidate.file.is_some()).find_map(
+            |(number, candidate)| {
+                let from = if *number == object { page } else { 0 };
+                candidate.pages.range(from..).next().map(|(page, _)| (*number, *page))
+            },
+        )
     }
 }
 

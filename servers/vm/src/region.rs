@@ -102,7 +102,8 @@ impl Region {
     /// Whether the program may access it so. The machine cannot write or execute what it cannot read, so either allows
     /// loads.
     pub fn permits(&self, access: Protection) -> bool {
-        let granted = if self.protection.is_empty() { self.protection } else { self.protection | Protection::READ };
+        let granted =
+            if self.protection.is_empty() { self.protection } else { self.protection | Protection::READ };
         granted.contains(access)
     }
 
@@ -119,7 +120,8 @@ impl Region {
 
     /// Whether `next` is what the region would be if it went on.
     fn continues_as(&self, next: &Region) -> bool {
-        self.end == next.start && Region { end: next.end, ..*next } == Region { end: next.end, ..self.tail(self.end) }
+        self.end == next.start
+            && Region { end: next.end, ..*next } == Region { end: next.end, ..self.tail(self.end) }
     }
 }
 
@@ -191,7 +193,8 @@ impl Regions {
 
     /// Whether cutting at these addresses would make more regions than a space may have.
     pub fn too_many_after_cuts(&self, cuts: &[u64]) -> bool {
-        let new = cuts.iter().filter(|cut| self.find(**cut).is_some_and(|region| region.start < **cut)).count();
+        let new =
+            cuts.iter().filter(|cut| self.find(**cut).is_some_and(|region| region.start < **cut)).count();
         new > 0 && self.list.len() as u64 + new as u64 > REGIONS_MAX
     }
 

@@ -6,6 +6,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::mem::take;
 use core::ops::Range;
 
 use libipc::abi::{Frame, Handle, Protection};
@@ -19,8 +20,10 @@ use crate::region::{Backing, Purpose, Region, Regions};
 use crate::runs::Runs;
 use crate::tables::{Tables, address_of, floor, page_of};
 
-/// Most pages in one map operation: with the tables that they could lack, they fill a payload.
+/// Most pages in one map operation.
 pub const MAP_MAX: usize = 256;
+/// No page is added to a map operation that brings more tables than so; the kernel takes 64.
+const TABLES_MAX: usize = 60;
 /// Bytes that stay free below the stack, Linux's `stack_guard_gap`.
 const STACK_GUARD: u64 = 256 * 4096;
 
@@ -122,10 +125,11 @@ impl Space {
 
     /// Adds a region, in place of whatever was there.
     pub fn place(&mut self, region: Region, memory: &mut Memory, effects: &mut Effects) {
-        self.unmap(region.start..region.end, memory, effects);
+        // First, so that an object does not end in between when it replaces itself.
         if let Backing::Object { object, .. } = region.backing {
             memory.objects.attach(object, self.badge, region.page_count());
         }
+        self.unmap(region.start..region.end, memory, effects);
         self.regions.insert(region);
     }
 
@@ -189,19 +193,20 @@ impl Space {
 
     /// Maps pages that are present, with the frames for tables that they lack. False when frames for tables ran out;
     /// then some stay unmapped.
-    pub fn enter(&mut self, wanted: &[(u64, Protection)], frames: &mut Frames, effects: &mut Effects) -> bool {
-        wanted.chunks(MAP_MAX).all(|chunk| self.enter_chunk(chunk, frames, effects))
-    }
-
-    fn enter_chunk(
+    pub fn enter(
         &mut self,
         wanted: &[(u64, Protection)],
         frames: &mut Frames,
         effects: &mut Effects,
     ) -> bool {
-        let (mut tables, mut pages) = (Vec::new(), Vec::with_capacity(wanted.len()));
+        let space = self.handle;
+        let (mut tables, mut pages) = (Vec::new(), Vec::with_capacity(wanted.len().min(MAP_MAX)));
         let mut covered = true;
         for (number, protection) in wanted {
+            if pages.len() == MAP_MAX || tables.len() > TABLES_MAX {
+                let (tables, pages) = (take(&mut tables), take(&mut pages));
+                effects.act(Operation::Map { space, tables, pages });
+            }
             let Some(page) = self.pages.get_mut(number) else { continue };
             let address = address_of(*number);
             covered = self.tables.cover(address, frames, &mut tables);
@@ -211,11 +216,8 @@ impl Space {
             page.mapped = *protection;
             pages.push(PageMap { address, frame: page.frame, protection: *protection });
         }
-        for table in &tables {
-            effects.act(Operation::FrameZero { frame: *table });
-        }
         if !pages.is_empty() {
-            effects.act(Operation::Map { space: self.handle, tables, pages });
+            effects.act(Operation::Map { space, tables, pages });
         }
         covered
     }
@@ -224,11 +226,15 @@ impl Space {
     pub fn reprotect(&mut self, range: Range<u64>, frames: &Frames, effects: &mut Effects) {
         let (mut protect, mut unmap) = (Runs::new(), Runs::new());
         for region in self.regions.overlapping(range.clone()) {
-            let part = region.pages().start.max(page_of(range.start))..region.pages().end.min(page_of(range.end));
+            let part =
+                region.pages().start.max(page_of(range.start))..region.pages().end.min(page_of(range.end));
             for (number, page) in self.pages.range_mut(part).filter(|(_, page)| !page.mapped.is_empty()) {
+                let before = page.mapped;
                 page.mapped = hardware(region, in_place(region, page.frame, frames), Protection::empty());
                 if page.mapped.is_empty() {
                     unmap.push(*number, ());
+                } else if page.mapped == before {
+                    protect.pass(before);
                 } else {
                     protect.push(*number, page.mapped);
                 }
@@ -254,7 +260,7 @@ impl Space {
     pub fn destroy(mut self, memory: &mut Memory, effects: &mut Effects) {
         effects.act(Operation::SpaceDestroy { space: self.handle });
         effects.act(Operation::Close { handle: self.handle });
-        for page in core::mem::take(&mut self.pages).into_values() {
+        for page in take(&mut self.pages).into_values() {
             memory.frames.release(page.frame);
         }
         let regions: Vec<Region> = self.regions.iter().copied().collect();

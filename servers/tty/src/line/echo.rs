@@ -1,7 +1,7 @@
 //! Echo that waits to be shown, in order, until output is running and has room.
 //!
-//! What an echo looks like can depend on where the cursor is when its turn comes, so it is kept as what is to be done,
-//! not as bytes.
+//! What an echo looks like can depend on where the cursor is when its turn comes, so it is kept as what is to
+//! be done, not as bytes.
 
 use alloc::collections::VecDeque;
 
@@ -22,7 +22,8 @@ pub(super) enum Echo {
     Byte(u8),
     /// Show a control character as a caret and a letter.
     Caret(u8),
-    /// Step back over a tab, given how many columns lie between what comes before it and where those are counted from.
+    /// Step back over a tab, given how many columns lie between what comes before it and where those are
+    /// counted from.
     EraseTab { columns: u32, from: TabOrigin },
     /// Step back over one column without showing anything: the cursor was counted forward too often.
     StepBack,
@@ -87,15 +88,15 @@ impl LineDiscipline {
     fn show(&mut self, echo: Echo, out: &mut ByteQueue) -> bool {
         match echo {
             // Linux's echo buffer uses 0xff for itself, so output processing never sees one that is echoed.
-            Echo::Byte(byte @ 0xff) => out.push(byte).then(|| self.column += 1).is_some(),
+            Echo::Byte(byte @ 0xff) => out.push(byte) && self.advance(1),
             Echo::Byte(byte) => self.emit(byte, out),
-            Echo::Caret(byte) => out.push_all(&[b'^', byte ^ 0x40]).then(|| self.column += 2).is_some(),
+            Echo::Caret(byte) => out.push_all(&[b'^', byte ^ 0x40]) && self.advance(2),
             Echo::EraseTab { columns, from } => {
                 let start = match from {
                     TabOrigin::Line => self.line_column,
                     TabOrigin::EarlierTab => 0,
                 };
-                let back = 8 - (columns + start) % 8;
+                let back = 8 - columns.wrapping_add(start) % 8;
                 let shown = out.push_all(&[b'\x08'; 8][..back as usize]);
                 if shown {
                     self.column = self.column.saturating_sub(back);
@@ -111,5 +112,11 @@ impl LineDiscipline {
                 true
             }
         }
+    }
+
+    /// Moves the cursor over what was just shown.
+    fn advance(&mut self, columns: u32) -> bool {
+        self.column = self.column.wrapping_add(columns);
+        true
     }
 }

@@ -70,8 +70,9 @@ impl LineDiscipline {
         }
     }
 
-    /// The bytes of the last character of the unfinished line: one, or in UTF-8 all that belong together. There is none
-    /// where the line is empty, or begins in the middle of a character, which is not taken apart.
+    /// The bytes of the last character of the unfinished line: one, or in UTF-8 all that belong together.
+    /// There is none where the line is empty, or begins in the middle of a character, which is not taken
+    /// apart.
     fn last_character(&self) -> Option<Vec<u8>> {
         let utf8 = self.input_flag(InputFlags::IUTF8);
         let mut bytes = Vec::new();
@@ -112,7 +113,8 @@ impl LineDiscipline {
         }
     }
 
-    /// How far a tab reached depends on the columns in front of it, back to an earlier tab or the start of the line.
+    /// How far a tab reached depends on the columns in front of it, back to an earlier tab or the start of
+    /// the line.
     fn echo_erased_tab(&mut self) {
         let utf8 = self.input_flag(InputFlags::IUTF8);
         let carets = self.local_flag(LocalFlags::ECHOCTL);

@@ -1,7 +1,7 @@
 //! Input that was typed and not read yet: finished lines, then the line being edited.
 //!
-//! A line's end of file is stored as a zero byte in its last place, where no other byte can be zero, since a control
-//! character of zero is switched off. So switching to raw mode loses nothing, as on Linux.
+//! A line's end of file is stored as a zero byte in its last place, where no other byte can be zero, since a
+//! control character of zero is switched off. So switching to raw mode loses nothing, as on Linux.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -29,8 +29,8 @@ impl InputBuffer {
         self.bytes.len() as u32
     }
 
-    /// How many bytes may still come before the sender should wait. One place stays back for the end of a line, and
-    /// with `marking` each byte may take three places.
+    /// How many bytes may still come before the sender should wait. One place stays back for the end of a
+    /// line, and with `marking` each byte may take three places.
     pub(super) fn room(&self, marking: bool) -> u32 {
         let free = CAPACITY.saturating_sub(self.len());
         let units = if marking { free.div_ceil(3) } else { free };
@@ -99,8 +99,8 @@ impl InputBuffer {
         self.finished - ends_of_file
     }
 
-    /// Takes at most `max_bytes` of the first finished line. Its end of file is taken along with the last byte before
-    /// it, so that it is not seen a second time; an empty answer is an end of file.
+    /// Takes at most `max_bytes` of the first finished line. Its end of file is taken along with the last
+    /// byte before it, so that it is not seen a second time; an empty answer is an end of file.
     pub(super) fn take_line(&mut self, max_bytes: u32) -> Option<Vec<u8>> {
         let length = *self.lines.front()?;
         let ends_file = self.bytes.get(length as usize - 1) == Some(&END_OF_FILE);

@@ -24,8 +24,8 @@ pub(super) fn to_lower(byte: u8) -> u8 {
     }
 }
 
-/// The upper case of a lower-case letter; any other byte as it is. Linux counts 0xdf and 0xff as lower case although
-/// their upper case is elsewhere, and so do we.
+/// The upper case of a lower-case letter; any other byte as it is. Linux counts 0xdf and 0xff as lower case
+/// although their upper case is elsewhere, and so do we.
 pub(super) fn to_upper(byte: u8) -> u8 {
     match byte {
         0xf7 => byte,

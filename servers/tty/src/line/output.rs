@@ -6,11 +6,11 @@ use crate::queue::ByteQueue;
 use crate::termios::{InputFlags, OutputFlags};
 
 impl LineDiscipline {
-    /// Writes bytes to the terminal and answers how many were taken; the rest does not fit now, or output is held, and
-    /// is to be written again when [`super::Actions::writable`] says so or `out` has drained.
+    /// Writes bytes to the terminal and answers how many were taken; the rest does not fit now, or output is
+    /// held, and is to be written again when [`super::Actions::writable`] says so or `out` has drained.
     pub fn write(&mut self, bytes: &[u8], out: &mut ByteQueue) -> u32 {
         self.show_echoes(out);
-        if self.output_held() || !self.echoes.is_empty() {
+        if !self.takes_output() {
             return 0;
         }
         let mut taken = 0;

@@ -13,8 +13,8 @@ use crate::termios::{ControlChar, InputFlags, LocalFlags};
 const MARK: u8 = 0xff;
 
 impl LineDiscipline {
-    /// Takes a byte that arrived. Where the input is full ([`LineDiscipline::accepts_input`]) it is lost, with a bell
-    /// if IMAXBEL asks for one.
+    /// Takes a byte that arrived. Where the input is full ([`LineDiscipline::accepts_input`]) it is lost,
+    /// with a bell if IMAXBEL asks for one.
     pub fn input(&mut self, byte: u8, out: &mut ByteQueue) -> Actions {
         self.arrive(out, |line, out| line.receive(byte, out))
     }
@@ -43,16 +43,16 @@ impl LineDiscipline {
     pub fn input_damaged(&mut self, byte: u8, out: &mut ByteQueue) -> Actions {
         self.arrive(out, |line, _| {
             line.literal_next = false;
-            if !line.input_flag(InputFlags::INPCK) {
-                line.input.push(byte);
-            } else if line.input_flag(InputFlags::IGNPAR) {
-            } else if line.input_flag(InputFlags::PARMRK) {
+            let checks = line.input_flag(InputFlags::INPCK);
+            if checks && line.input_flag(InputFlags::IGNPAR) {
+                return None;
+            }
+            let marks = checks && line.input_flag(InputFlags::PARMRK);
+            if marks {
                 line.input.push(MARK);
                 line.input.push(0);
-                line.input.push(byte);
-            } else {
-                line.input.push(0);
             }
+            line.input.push(if checks && !marks { 0 } else { byte });
             None
         })
     }
@@ -75,8 +75,8 @@ impl LineDiscipline {
         self.show_echoes(out);
         Actions {
             signal,
-            readable: self.poll_readable(),
-            writable: !self.output_held() && (was_held || signal.is_some()),
+            readable: self.has_input(),
+            writable: self.takes_output() && (was_held || signal.is_some()),
         }
     }
 

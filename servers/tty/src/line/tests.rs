@@ -1,4 +1,5 @@
-//! What the comparison with Linux in `tests/pty` cannot show: bounds, timers, damaged input, and that nothing panics.
+//! What the comparison with Linux in `tests/pty` cannot show: bounds, timers, damaged input, and that nothing
+//! panics.
 
 use proptest::prelude::*;
 
@@ -82,8 +83,10 @@ fn a_read_whose_wait_is_over_returns_what_there_is_in_raw_mode_only() {
 fn a_raw_read_waits_for_no_more_than_it_can_take_and_for_all_of_min() {
     let mut out = queue();
     let mut line = LineDiscipline::new(raw(200, 0));
-    let _ = type_bytes(&mut line, &[b'x'; 199], &mut out);
+    let _ = type_bytes(&mut line, &[b'x'; 198], &mut out);
     assert_eq!(line.read(200), ReadOutcome::Wait(ReadTimer::None));
+    assert!(!line.poll_readable(), "VMIN is not there");
+    assert!(line.input(b'x', &mut out).readable, "a reader that asks for less is to be tried");
     assert_eq!(line.read(150), bytes(&[b'x'; 150]));
 }
 
@@ -104,6 +107,7 @@ fn echo_without_room_waits_its_turn_before_later_writes() {
     let mut out = ByteQueue::new(2);
     let _ = type_bytes(&mut line, b"abc", &mut out);
     assert_eq!(line.write(b"x", &mut out), 0);
+    assert!(!line.poll_writable(&out));
     assert_eq!(out.take(99), b"ab");
     assert!(line.resume(&mut out).writable);
     assert_eq!(line.write(b"x", &mut out), 1);
@@ -186,6 +190,8 @@ enum Event {
     Drain(u32),
 }
 
+const FLOWS: &[Flow] = &[Flow::HoldOutput, Flow::ReleaseOutput, Flow::HoldInput, Flow::ReleaseInput];
+
 fn termios() -> impl Strategy<Value = Termios> {
     // Small values make control characters meet one another and the bytes that are typed.
     (any::<[u32; 4]>(), prop::array::uniform::<_, 19>(0..32_u8)).prop_map(
@@ -212,8 +218,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => termios().prop_map(|termios| Event::Set(Box::new(termios))),
         1 => Just(Event::FlushInput),
         1 => Just(Event::FlushOutput),
-        1 => prop::sample::select(vec![Flow::HoldOutput, Flow::ReleaseOutput, Flow::HoldInput, Flow::ReleaseInput])
-            .prop_map(Event::Flow),
+        1 => prop::sample::select(FLOWS).prop_map(Event::Flow),
         2 => (0..40_u32).prop_map(Event::Drain),
     ]
 }

@@ -33,7 +33,7 @@ bitflags! {
         const IXON = 0o2000;
         /// Any character releases held output.
         const IXANY = 0o4000;
-        /// Input is held off by sending stop and start characters.
+        /// Input is held off by sending stop and start characters (kept, without effect).
         const IXOFF = 0o10000;
         /// The bell rings when input is lost because the queue is full.
         const IMAXBEL = 0o20000;

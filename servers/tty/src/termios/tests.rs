@@ -12,8 +12,7 @@ fn a_termios_survives_the_trip_through_its_bytes_unknown_bits_included() {
 
 #[test]
 fn fields_lie_where_the_kernel_puts_them() {
-    let mut termios = Termios::default();
-    termios.discipline = 0xaa;
+    let termios = Termios { discipline: 0xaa, ..Termios::default() };
     let bytes = termios.to_bytes();
     assert_eq!(bytes[..4], 0x500_u32.to_le_bytes());
     assert_eq!(bytes[4..8], 5_u32.to_le_bytes());

@@ -1,4 +1,5 @@
-//! The line discipline and the kernel's, side by side: every step is done to both, and what can be observed compared.
+//! The line discipline and the kernel's, side by side: every step is done to both, and what can be observed
+//! compared.
 
 use std::collections::VecDeque;
 use std::thread::sleep;
@@ -64,8 +65,8 @@ impl Both {
 
     /// Does the steps to both, one byte of typing at a time, and says where they first differ.
     ///
-    /// The kernel handles typing in the background and does not always tell when it has finished, so a difference
-    /// counts only if it is still there when the kernel is given ever more time.
+    /// The kernel handles typing in the background and does not always tell when it has finished, so a
+    /// difference counts only if it is still there when the kernel is given ever more time.
     pub fn compare(steps: &[Step]) -> Result<(), String> {
         let mut result = Ok(());
         for settle in [100, 2_000, 20_000] {

@@ -1,6 +1,7 @@
 //! A pseudoterminal of the host's Linux, to hold the line discipline against.
 //!
-//! A child that blocks every signal leads a session on it, so that signals stay pending where they can be counted.
+//! A child that blocks every signal leads a session on it, so that signals stay pending where they can be
+//! counted.
 
 use std::fs;
 use std::io;
@@ -66,8 +67,8 @@ impl KernelPty {
         write(&self.slave, bytes).unwrap_or(0)
     }
 
-    /// Whether `poll` reports the terminal readable. Asking also makes the kernel finish with what was typed, unless
-    /// something can be read already.
+    /// Whether `poll` reports the terminal readable. Asking also makes the kernel finish with what was typed,
+    /// unless something can be read already.
     pub fn poll_readable(&self) -> bool {
         let mut poll = libc::pollfd { fd: self.slave.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd is passed with a count of one.
@@ -139,7 +140,8 @@ fn spawn_leader(slave: libc::c_int) -> Child {
     let mut command = Command::new("sleep");
     command.arg("600").stdin(Stdio::null());
     let become_leader = move || {
-        // SAFETY: all of these may be called between fork and exec, and the signal set is initialised by sigfillset.
+        // SAFETY: all of these may be called between fork and exec, and the signal set is initialised by
+        // sigfillset.
         let done = unsafe {
             let mut all = std::mem::zeroed();
             libc::sigfillset(&mut all);

@@ -69,6 +69,10 @@ fn termios() -> impl Strategy<Value = Termios> {
             if let Some((which, byte)) = changed {
                 termios.set_char(which, byte);
             }
+            if local.contains(L::ECHOPRT) && !local.contains(L::ECHOCTL) {
+                // A fault of Linux's, see the known differences.
+                termios.set_char(ControlChar::LiteralNext, 0);
+            }
             termios
         },
     )

@@ -44,6 +44,17 @@ fn a_longer_extent_takes_the_place_of_a_shorter_one_and_never_the_reverse() {
 }
 
 #[test]
+fn a_short_extent_in_between_does_not_hide_what_a_longer_one_brings() {
+    let mut cache = Cache::new(0);
+    fill(&mut cache, 12, 1);
+    fill(&mut cache, 6, 4);
+    fill(&mut cache, 8, 8);
+    assert_eq!(cache.get(extent(14, 2)), Ok(&*content(extent(14, 2))));
+    assert_eq!(cache.get(extent(6, 1)), Err(Miss(extent(6, 1))), "it went with the sectors it shared");
+    assert_eq!(cache.used_bytes(), 8 * 512);
+}
+
+#[test]
 fn bytes_of_the_wrong_length_are_refused() {
     let mut cache = Cache::new(0);
     assert_eq!(cache.fill(extent(0, 2), vec![0; 512].into()), Err(WrongLength));

@@ -1,0 +1,309 @@
+//! From effects to traps.
+
+use alloc::vec::Vec;
+use zerocopy::IntoBytes;
+
+use super::effect::{Effect, ForeignReply, Inherit, Operation, PageMap};
+use super::handles::HandleSlots;
+use super::message::Message;
+use super::receive;
+use crate::abi::delivery::PAYLOAD_OFFSET;
+use crate::abi::syscall::{Info, Syscall, reply_flags as flag};
+use crate::abi::{CallId, Frame, Handle, KernelError, PAYLOAD_MAX};
+use crate::sys::{Trapped, Traps};
+
+/// Most bytes of output that go with an answer itself.
+const OUTPUT_MAX: usize = 512;
+/// Most pieces of output in an answer.
+const OUTPUTS_MAX: usize = 4;
+/// Most pages in one map trap.
+const PAGES_MAX: usize = 256;
+/// Most bytes in one copy.
+const WINDOW_MAX: usize = 1 << 16;
+
+/// The call whose caller's memory an effect needs, or whose answer it is.
+pub(super) fn call_of(effect: &Effect) -> Option<CallId> {
+    match effect {
+        Effect::Reply { call, .. }
+        | Effect::ReplyForeign { call, .. }
+        | Effect::Forward { call, .. }
+        | Effect::ForwardForeign { call, .. }
+        | Effect::CopyOut { call, .. }
+        | Effect::ToArena { call, .. }
+        | Effect::FromArena { call, .. }
+        | Effect::ToFrame { call, .. } => Some(*call),
+        Effect::Park { .. } | Effect::Send { .. } | Effect::Do(_) | Effect::Try { .. } => None,
+    }
+}
+
+fn put_payload<T: Traps>(traps: &mut T, bytes: &[u8]) -> Result<(), KernelError> {
+    if bytes.len() > PAYLOAD_MAX as usize {
+        return Err(KernelError::TooBig);
+    }
+    let from = PAYLOAD_OFFSET as usize;
+    traps.buffer()[from..from + bytes.len()].copy_from_slice(bytes);
+    Ok(())
+}
+
+/// Writes a message into the buffer; its info word.
+fn put_message<T: Traps>(traps: &mut T, message: &Message, tag: u64) -> Result<u64, KernelError> {
+    put_payload(traps, &message.payload)?;
+    receive::write_header(traps.buffer(), &message.handles, tag);
+    let info = Info {
+        label: message.label,
+        payload_len: message.payload.len() as u32,
+        handles: message.handles.len() as u32,
+    };
+    Ok(info.pack())
+}
+
+fn done(trapped: Trapped) -> Result<(), KernelError> {
+    trapped.map(|_| ())
+}
+
+/// Carries one effect out.
+pub(super) fn carry<T: Traps>(traps: &mut T, slots: &mut HandleSlots, effect: &Effect) -> Result<(), KernelError> {
+    match effect {
+        Effect::Reply { call, message } => {
+            let info = put_message(traps, message, 0)?;
+            let [word0, word1, word2, word3] = message.words;
+            done(traps.trap(Syscall::Reply, [call.0, info, word0, word1, word2, word3]))
+        }
+        Effect::ReplyForeign { call, reply } => reply_foreign(traps, *call, reply),
+        Effect::Forward { call, to, message } => {
+            let info = put_message(traps, message, 0)?;
+            let [word0, word1, word2, _] = message.words;
+            done(traps.trap(Syscall::Forward, [call.0, u64::from(to.0), info, word0, word1, word2]))
+        }
+        Effect::ForwardForeign { call, to } => {
+            done(traps.trap(Syscall::Forward, [call.0, u64::from(to.0), u64::MAX, 0, 0, 0]))
+        }
+        Effect::Park { .. } => Ok(()),
+        Effect::Send { to, tag, message } => {
+            let info = put_message(traps, message, tag.0)?;
+            let [word0, word1, word2, word3] = message.words;
+            done(traps.trap(Syscall::Send, [u64::from(to.0), info, word0, word1, word2, word3]))
+        }
+        Effect::CopyOut { call, address, bytes } => copy_out(traps, *call, *address, bytes),
+        Effect::ToArena { call, address, offset, length } => {
+            done(traps.trap(Syscall::LeaseToArena, [call.0, *address, *offset, *length, 0, 0]))
+        }
+        Effect::FromArena { call, address, offset, length } => {
+            done(traps.trap(Syscall::LeaseFromArena, [call.0, *address, *offset, *length, 0, 0]))
+        }
+        Effect::ToFrame { call, address, frame, offset, length } => {
+            let arguments = [call.0, *address, u64::from(frame.0), u64::from(*offset), u64::from(*length), 0];
+            done(traps.trap(Syscall::FrameFromLease, arguments))
+        }
+        Effect::Do(operation) | Effect::Try { operation, .. } => {
+            operate(traps, slots, operation.clone()).map(|_| ())
+        }
+    }
+}
+
+fn copy_out<T: Traps>(traps: &mut T, call: CallId, address: u64, bytes: &[u8]) -> Result<(), KernelError> {
+    let mut at = address;
+    for part in bytes.chunks(WINDOW_MAX) {
+        let source = part.as_ptr() as u64;
+        done(traps.trap(Syscall::LeaseWrite, [call.0, at, source, part.len() as u64, 0, 0]))?;
+        at += part.len() as u64;
+    }
+    Ok(())
+}
+
+fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) -> Result<(), KernelError> {
+    let total: usize = reply.outputs.iter().map(|output| output.bytes.len()).sum();
+    let with_reply = total <= OUTPUT_MAX && reply.outputs.len() <= OUTPUTS_MAX;
+    let mut flags = 0;
+    if with_reply && !reply.outputs.is_empty() {
+        let mut payload = Vec::with_capacity(total + 16 * reply.outputs.len());
+        for output in &reply.outputs {
+            payload.extend_from_slice(&output.address.to_le_bytes());
+            payload.extend_from_slice(&(output.bytes.len() as u64).to_le_bytes());
+        }
+        reply.outputs.iter().for_each(|output| payload.extend_from_slice(&output.bytes));
+        put_payload(traps, &payload)?;
+        flags |= (reply.outputs.len() as u64) << flag::OUTPUTS_SHIFT | (payload.len() as u64) << flag::PAYLOAD_SHIFT;
+    } else {
+        for output in &reply.outputs {
+            copy_out(traps, call, output.address, &output.bytes)?;
+        }
+    }
+    if reply.position.is_some() {
+        flags |= flag::POSITION;
+    }
+    let install = match reply.install[..] {
+        [] => 0,
+        [first] => {
+            flags |= match reply.directory {
+                0 => flag::INSTALL_FIRST,
+                1 => flag::SET_CWD,
+                _ => flag::SET_ROOT,
+            };
+            u64::from(first.0)
+        }
+        [first, second, ..] => {
+            flags |= flag::INSTALL_FIRST | flag::INSTALL_SECOND;
+            u64::from(first.0) | u64::from(second.0) << 32
+        }
+    };
+    if reply.close_on_exec {
+        flags |= flag::CLOSE_ON_EXEC;
+    }
+    flags |= (reply.restart as u64) << flag::RESTART_SHIFT;
+    let position = reply.position.unwrap_or(0);
+    done(traps.trap(Syscall::ReplyForeign, [call.0, flags, reply.result as u64, position, install, 0]))
+}
+
+fn map<T: Traps>(traps: &mut T, space: Handle, tables: &[Frame], pages: &[PageMap]) -> Trapped {
+    let mut tables = tables;
+    let mut last = Ok([0; 5]);
+    for part in pages.chunks(PAGES_MAX) {
+        let mut payload = Vec::with_capacity(tables.len() * 4 + 4 + part.len() * 16);
+        tables.iter().for_each(|frame| payload.extend_from_slice(&frame.0.to_le_bytes()));
+        payload.resize(payload.len().next_multiple_of(8), 0);
+        for page in part {
+            payload.extend_from_slice(&page.address.to_le_bytes());
+            payload.extend_from_slice(&page.frame.0.to_le_bytes());
+            payload.extend_from_slice(&u32::from(page.protection.bits()).to_le_bytes());
+        }
+        put_payload(traps, &payload)?;
+        let arguments = [u64::from(space.0), tables.len() as u64, part.len() as u64, 0, 0, 0];
+        let used = traps.trap(Syscall::Map, arguments)?[0] as usize;
+        tables = tables.get(used..).unwrap_or_default();
+        last = Ok([0; 5]);
+    }
+    last
+}
+
+fn task_flags(inherit: Inherit) -> u64 {
+    let descriptors = if inherit.share_descriptors { 1 } else { 2 };
+    let directories = if inherit.share_directories { 4 } else { 8 };
+    descriptors | directories
+}
+
+/// Carries one operation out; its first value.
+pub(super) fn operate<T: Traps>(
+    traps: &mut T,
+    slots: &mut HandleSlots,
+    operation: Operation,
+) -> Result<u64, KernelError> {
+    if let Operation::Close { handle } = operation {
+        done(traps.trap(Syscall::Close, [u64::from(handle.0), 0, 0, 0, 0, 0]))?;
+        slots.give_back(handle);
+        return Ok(0);
+    }
+    let made = made_handle(&operation);
+    let result = trap_of(traps, operation);
+    if let (Err(_), Some(handle)) = (&result, made) {
+        slots.give_back(handle);
+    }
+    result.map(|values| values[0])
+}
+
+/// The handle that an operation makes, which is free again when it is refused.
+fn made_handle(operation: &Operation) -> Option<Handle> {
+    match operation {
+        Operation::SessionCreate { owner: into, .. }
+        | Operation::Duplicate { into, .. }
+        | Operation::SpaceCreate { into, .. }
+        | Operation::TaskCreate { into, .. }
+        | Operation::ThreadCreate { into, .. } => Some(*into),
+        _ => None,
+    }
+}
+
+fn trap_of<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
+    let h = |handle: Handle| u64::from(handle.0);
+    let (call, arguments): (Syscall, [u64; 5]) = match operation {
+        Operation::SessionCreate { owner, badge, object, status, readiness, position } => {
+            let state = u64::from(status) | u64::from(readiness.bits()) << 32;
+            (Syscall::SessionCreate, [h(owner), badge.0, object, state, position])
+        }
+        Operation::SessionReady { session, readiness } => {
+            (Syscall::SessionReady, [h(session), u64::from(readiness.bits()), 0, 0, 0])
+        }
+        Operation::SessionStatus { session, status } => {
+            (Syscall::SessionStatus, [h(session), u64::from(status), 0, 0, 0])
+        }
+        Operation::Close { handle } => (Syscall::Close, [h(handle), 0, 0, 0, 0]),
+        Operation::Duplicate { handle, into, rights } => {
+            (Syscall::Duplicate, [h(handle), h(into), u64::from(rights.bits()), 0, 0])
+        }
+        Operation::Notify { handle, bits } => (Syscall::Notify, [h(handle), bits, 0, 0, 0]),
+        Operation::TimerSet { deadline_ns } => (Syscall::TimerSet, [deadline_ns, 0, 0, 0, 0]),
+        Operation::ArenaZero { offset, length } => (Syscall::ArenaZero, [offset, length, 0, 0, 0]),
+        Operation::ArenaCopy { from, to, length } => (Syscall::ArenaCopy, [from, to, length, 0, 0]),
+        Operation::ArenaWrite { offset, bytes } => {
+            put_payload(traps, &bytes)?;
+            (Syscall::ArenaWrite, [offset, bytes.len() as u64, 0, 0, 0])
+        }
+        Operation::SpaceCreate { into, badge, frame } => {
+            (Syscall::SpaceCreate, [h(into), badge.0, u64::from(frame.0), 0, 0])
+        }
+        Operation::SpaceDestroy { space } => (Syscall::SpaceDestroy, [h(space), 0, 0, 0, 0]),
+        Operation::Map { space, tables, pages } => return map(traps, space, &tables, &pages),
+        Operation::Unmap { space, address, pages } => (Syscall::Unmap, [h(space), address, pages, 0, 0]),
+        Operation::Protect { space, address, pages, protection } => {
+            (Syscall::Protect, [h(space), address, pages, u64::from(protection.bits()), 0])
+        }
+        Operation::FrameZero { frame } => (Syscall::FrameZero, [u64::from(frame.0), 0, 0, 0, 0]),
+        Operation::FrameCopy { from, to } => {
+            (Syscall::FrameCopy, [u64::from(from.0), u64::from(to.0), 0, 0, 0])
+        }
+        Operation::FrameWrite { frame, offset, bytes } => {
+            put_payload(traps, &bytes)?;
+            (Syscall::FrameWrite, [u64::from(frame.0), u64::from(offset), bytes.len() as u64, 0, 0])
+        }
+        operation => return trap_of_process(traps, operation),
+    };
+    let [a0, a1, a2, a3, a4] = arguments;
+    traps.trap(call, [a0, a1, a2, a3, a4, 0])
+}
+
+/// Operations on programs' tasks and threads, and on devices.
+fn trap_of_process<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
+    let h = |handle: Handle| u64::from(handle.0);
+    let (call, arguments): (Syscall, [u64; 4]) = match operation {
+        Operation::TaskCreate { into, space, parent, inherit } => {
+            (Syscall::TaskCreate, [h(into), h(space), h(parent), task_flags(inherit)])
+        }
+        Operation::TaskWord { task, word, value } => (Syscall::TaskWord, [h(task), word as u64, value, 0]),
+        Operation::TaskExec { task, space } => (Syscall::TaskExec, [h(task), h(space), 0, 0]),
+        Operation::TaskKill { task } => (Syscall::TaskKill, [h(task), 0, 0, 0]),
+        Operation::DescriptorSet { task, slot, handle, close_on_exec } => {
+            (Syscall::DescriptorSet, [h(task), u64::from(slot), h(handle), u64::from(close_on_exec)])
+        }
+        Operation::ThreadCreate { into, task, tid, source } => {
+            (Syscall::ThreadCreate, [h(into), h(task), u64::from(tid), h(source)])
+        }
+        Operation::ThreadSetRegisters { thread, registers, fpu } => {
+            let mut payload = registers.as_bytes().to_vec();
+            let what = 1 | u64::from(fpu.is_some()) << 1;
+            payload.extend_from_slice(fpu.as_deref().unwrap_or_default());
+            put_payload(traps, &payload)?;
+            (Syscall::ThreadSetRegisters, [h(thread), what, 0, 0])
+        }
+        Operation::ThreadStart { thread } => (Syscall::ThreadStart, [h(thread), 0, 0, 0]),
+        Operation::ThreadStop { thread } => (Syscall::ThreadStop, [h(thread), 0, 0, 0]),
+        Operation::ThreadInterrupt { thread } => (Syscall::ThreadInterrupt, [h(thread), 0, 0, 0]),
+        Operation::ThreadEnd { thread } => (Syscall::ThreadEnd, [h(thread), 0, 0, 0]),
+        Operation::PortOut { port, width, value } => {
+            (Syscall::PortOut, [u64::from(port), u64::from(width), u64::from(value), 0])
+        }
+        Operation::IrqBind { irq, bit } => (Syscall::IrqBind, [u64::from(irq), u64::from(bit), 0, 0]),
+        Operation::IrqAck { irq } => (Syscall::IrqAck, [u64::from(irq), 0, 0, 0]),
+        Operation::Log { text } => {
+            let text = text.get(..PAYLOAD_MAX as usize).unwrap_or(&text);
+            put_payload(traps, text)?;
+            (Syscall::Log, [text.len() as u64, 0, 0, 0])
+        }
+        Operation::PowerOff { status, reboot } => {
+            (Syscall::PowerOff, [u64::from(status), u64::from(reboot), 0, 0])
+        }
+        Operation::Crash { task } => (Syscall::Crash, [h(task), 0, 0, 0]),
+        _ => return Err(KernelError::BadCall),
+    };
+    let [a0, a1, a2, a3] = arguments;
+    traps.trap(call, [a0, a1, a2, a3, 0, 0])
+}

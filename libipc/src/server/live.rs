@@ -1,0 +1,128 @@
+//! [`Env`] over the kernel.
+
+use alloc::vec::Vec;
+
+use super::env::{Env, LeaseError, Statistic, TaskFigure, ThreadState};
+use super::message::Message;
+use super::receive;
+use super::shell::Kept;
+use crate::abi::delivery::{MessageBuffer, PAYLOAD_OFFSET};
+use crate::abi::syscall::{Info, Syscall};
+use crate::abi::{CallId, Frame, Handle, KernelError, PAYLOAD_MAX, Readiness, UserRegisters};
+use crate::sys::{Trapped, Traps};
+use zerocopy::FromBytes;
+
+/// The outside of a step, live.
+pub struct Live<'a, T> {
+    pub(super) traps: &'a mut T,
+    pub(super) kept: &'a mut Kept,
+    pub(super) now: u64,
+    /// A call whose missing page will never come.
+    pub(super) failed: Option<CallId>,
+}
+
+impl<T: Traps> Live<'_, T> {
+    fn payload(&mut self, length: u64) -> Vec<u8> {
+        let from = PAYLOAD_OFFSET as usize;
+        self.traps.buffer()[from..from + length.min(u64::from(PAYLOAD_MAX)) as usize].to_vec()
+    }
+
+    fn four(trapped: Trapped) -> Result<[u64; 4], KernelError> {
+        trapped.map(|[value0, value1, value2, value3, _]| [value0, value1, value2, value3])
+    }
+}
+
+impl<T: Traps> Env for Live<'_, T> {
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn new_handle(&mut self) -> Handle {
+        self.kept.slots.take()
+    }
+
+    fn read_user(&mut self, call: CallId, address: u64, length: u32) -> Result<Vec<u8>, LeaseError> {
+        match self.traps.trap(Syscall::LeaseRead, [call.0, address, u64::from(length), 0, 0, 0]) {
+            Ok(values) => Ok(self.payload(values[0])),
+            Err(KernelError::NotResident) if self.failed == Some(call) => Err(LeaseError::BadAddress),
+            Err(KernelError::NotResident) => Err(LeaseError::NotResident),
+            Err(KernelError::BadAddress) => Err(LeaseError::BadAddress),
+            Err(_) => Err(LeaseError::Gone),
+        }
+    }
+
+    fn ask(&mut self, server: Handle, message: &Message) -> Result<Message, KernelError> {
+        let from = PAYLOAD_OFFSET as usize;
+        let buffer = self.traps.buffer();
+        buffer[from..from + message.payload.len()].copy_from_slice(&message.payload);
+        receive::write_header(buffer, &message.handles, 0);
+        let info = Info {
+            label: message.label,
+            payload_len: message.payload.len() as u32,
+            handles: message.handles.len() as u32,
+        };
+        let [word0, word1, word2, word3] = message.words;
+        let values = self.traps.trap(Syscall::Call, [u64::from(server.0), info.pack(), word0, word1, word2, word3])?;
+        let [info, word0, word1, word2, word3] = values;
+        let info = Info::unpack(info);
+        let mut handles = Vec::new();
+        if info.handles > 0 {
+            if let Ok((header, _)) = MessageBuffer::read_from_prefix(&self.traps.buffer()[..]) {
+                handles = header.send.iter().take(info.handles as usize).map(|slot| Handle(*slot)).collect();
+            }
+            for slot in &mut self.kept.offered {
+                if handles.contains(slot) {
+                    *slot = self.kept.slots.take();
+                }
+            }
+            let offered = self.kept.offered;
+            receive::write_offer(self.traps.buffer(), &offered);
+        }
+        let payload = self.payload(u64::from(info.payload_len));
+        Ok(Message { label: info.label, words: [word0, word1, word2, word3], payload, handles })
+    }
+
+    fn read_arena(&mut self, offset: u64, length: u32) -> Vec<u8> {
+        match self.traps.trap(Syscall::ArenaRead, [offset, u64::from(length), 0, 0, 0, 0]) {
+            Ok(values) => self.payload(values[0]),
+            Err(error) => panic!("{error}: reading {length} bytes of the arena at {offset}"),
+        }
+    }
+
+    fn read_frame(&mut self, frame: Frame, offset: u32, length: u32) -> Vec<u8> {
+        let arguments = [u64::from(frame.0), u64::from(offset), u64::from(length), 0, 0, 0];
+        match self.traps.trap(Syscall::FrameRead, arguments) {
+            Ok(values) => self.payload(values[0]),
+            Err(error) => panic!("{error}: reading frame {}", frame.0),
+        }
+    }
+
+    fn thread(&mut self, thread: Handle) -> Result<ThreadState, KernelError> {
+        let values = self.traps.trap(Syscall::ThreadRegisters, [u64::from(thread.0), 0, 0, 0, 0, 0])?;
+        let bytes = self.payload(values[0]);
+        let (registers, fpu) = bytes.split_at(size_of::<UserRegisters>().min(bytes.len()));
+        let registers = UserRegisters::read_from_bytes(registers).map_err(|_| KernelError::WrongState)?;
+        Ok(ThreadState { registers, fpu: fpu.to_vec() })
+    }
+
+    fn task_info(&mut self, task: Handle, what: TaskFigure) -> Result<[u64; 4], KernelError> {
+        Self::four(self.traps.trap(Syscall::TaskInfo, [u64::from(task.0), what as u64, 0, 0, 0, 0]))
+    }
+
+    fn statistic(&mut self, what: Statistic, index: u64) -> [u64; 4] {
+        Self::four(self.traps.trap(Syscall::Statistics, [what as u64, index, 0, 0, 0, 0])).unwrap_or([0; 4])
+    }
+
+    fn watch(&mut self, call: CallId, descriptor: u32, readiness: Readiness) -> Result<Readiness, KernelError> {
+        let arguments = [call.0, u64::from(descriptor), u64::from(readiness.bits()), 0, 0, 0];
+        let values = self.traps.trap(Syscall::Watch, arguments)?;
+        Ok(Readiness::from_bits_truncate(values[0] as u32))
+    }
+
+    fn port_in(&mut self, port: u16, width: u8) -> u32 {
+        match self.traps.trap(Syscall::PortIn, [u64::from(port), u64::from(width), 0, 0, 0, 0]) {
+            Ok(values) => values[0] as u32,
+            Err(error) => panic!("{error}: reading port {port:#x}"),
+        }
+    }
+}

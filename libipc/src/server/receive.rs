@@ -1,0 +1,132 @@
+//! From a message buffer to an event.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::event::{Call, Caller, Event, Foreign, Request};
+use super::message::Message;
+use crate::abi::delivery::{
+    DELIVERY_OFFSET, Delivery, FaultKind, INPUT_NULL, Kind, MessageBuffer, PAYLOAD_OFFSET,
+};
+use crate::abi::{Badge, CallId, Handle, KernelError, Tag};
+use crate::sys::BUFFER_BYTES;
+
+/// What has come.
+pub enum Incoming {
+    /// Something for the server.
+    Event(Event),
+    /// A page that a call was missing is there, or never will be.
+    Ready {
+        /// The call.
+        call: CallId,
+        /// It never will be.
+        failed: bool,
+    },
+}
+
+/// The slots that the next handles to come in may use.
+pub fn write_offer(buffer: &mut [u8; BUFFER_BYTES], offered: &[Handle; 4]) {
+    if let Ok((header, _)) = MessageBuffer::mut_from_prefix(&mut buffer[..]) {
+        header.offer = offered.map(|handle| handle.0);
+    }
+}
+
+/// Writes the outgoing header: handles to send along, and a tag.
+pub fn write_header(buffer: &mut [u8; BUFFER_BYTES], handles: &[Handle], tag: u64) {
+    if let Ok((header, _)) = MessageBuffer::mut_from_prefix(&mut buffer[..]) {
+        for (place, handle) in header.send.iter_mut().zip(handles) {
+            *place = handle.0;
+        }
+        header.tag = tag;
+    }
+}
+
+/// Takes a delivery apart.
+pub fn decode(buffer: &[u8; BUFFER_BYTES]) -> Option<(Delivery, Incoming)> {
+    let mut delivery = Delivery::default();
+    let at = DELIVERY_OFFSET as usize;
+    delivery.as_mut_bytes().copy_from_slice(buffer.get(at..at + size_of::<Delivery>())?);
+    let from = PAYLOAD_OFFSET as usize;
+    let payload = buffer.get(from..from + delivery.payload_len as usize)?;
+    let incoming = incoming(&delivery, payload)?;
+    Some((delivery, incoming))
+}
+
+fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
+    let call = CallId(delivery.token);
+    let event = match Kind::from_number(delivery.kind)? {
+        Kind::Call => Event::Call(self::call(delivery, Request::Native(message(delivery, payload)))),
+        Kind::Foreign => Event::Call(self::call(delivery, Request::Foreign(foreign(delivery, payload)))),
+        Kind::Fault => {
+            let [word0, word1, word2, word3, ..] = delivery.words;
+            let kind = FaultKind::from_number(delivery.label)?;
+            Event::Call(self::call(delivery, Request::Fault { kind, words: [word0, word1, word2, word3] }))
+        }
+        Kind::Attention => {
+            Event::Call(self::call(delivery, Request::Attention { restart: delivery.words[0] }))
+        }
+        Kind::Answer => {
+            let dead = delivery.label == u32::MAX;
+            let answer = if dead { Err(KernelError::PeerDead) } else { Ok(message(delivery, payload)) };
+            Event::Answer { tag: Tag(delivery.token), answer }
+        }
+        Kind::Notify => Event::Notify { bits: delivery.words[0] },
+        Kind::Cancel => Event::Cancel { call },
+        Kind::LastClose => Event::LastClose { badge: Badge(delivery.badge), owner: Handle(delivery.owner) },
+        Kind::Watch => Event::Watch { call },
+        Kind::Ready => return Some(Incoming::Ready { call, failed: delivery.words[0] != 0 }),
+    };
+    Some(Incoming::Event(event))
+}
+
+fn call(delivery: &Delivery, request: Request) -> Call {
+    let caller = Caller {
+        pid: delivery.pid,
+        tid: delivery.tid,
+        uid: delivery.uid,
+        gid: delivery.gid,
+        pgid: delivery.pgid,
+        sid: delivery.sid,
+        umask: delivery.umask,
+        space: delivery.space,
+    };
+    Call {
+        id: CallId(delivery.token),
+        caller,
+        badge: Badge(delivery.badge),
+        position: delivery.position,
+        status: delivery.status,
+        request,
+    }
+}
+
+fn message(delivery: &Delivery, payload: &[u8]) -> Message {
+    let [word0, word1, word2, word3, ..] = delivery.words;
+    let handles = delivery.handles.iter().take(delivery.handle_count as usize);
+    Message {
+        label: delivery.label,
+        words: [word0, word1, word2, word3],
+        payload: payload.to_vec(),
+        handles: handles.map(|handle| Handle(*handle)).collect(),
+    }
+}
+
+fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
+    let mut rest = payload;
+    let inputs = delivery.inputs.map(|length| {
+        if length == INPUT_NULL {
+            return None;
+        }
+        let (input, after) = rest.split_at_checked(length as usize)?;
+        rest = after;
+        Some(input.to_vec())
+    });
+    Foreign {
+        number: delivery.label,
+        arguments: delivery.words,
+        inputs,
+        named: delivery.named,
+        directories: delivery.directories,
+        slots: delivery.slots,
+        passed: (delivery.handle_count > 0).then(|| Handle(delivery.handles[0])),
+    }
+}

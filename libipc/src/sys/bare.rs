@@ -1,0 +1,131 @@
+//! The trap on the bare machine, a server's entry point, its heap and its panic.
+
+use core::fmt::Write;
+use core::panic::PanicInfo;
+
+use zerocopy::FromBytes;
+
+use talc::locking::AssumeUnlockable;
+use talc::{ErrOnOom, Span, Talc, Talck};
+
+use super::{BUFFER_BYTES, Trapped, Traps};
+use crate::abi::delivery::PAYLOAD_OFFSET;
+use crate::abi::syscall::Syscall;
+use crate::abi::{KernelError, PAYLOAD_MAX};
+use crate::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS};
+
+#[global_allocator]
+static HEAP: Talck<AssumeUnlockable, ErrOnOom> = Talc::new(ErrOnOom).lock();
+
+/// The kernel below this server.
+#[derive(Debug)]
+pub struct Kernel(());
+
+impl Traps for Kernel {
+    #[inline]
+    fn trap(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        let [mut value0, mut value1, mut value2, mut value3, mut value4, argument5] = arguments;
+        let status: u64;
+        // SAFETY: the system call changes the message buffer (not borrowed here) and these registers, nothing else.
+        unsafe {
+            core::arch::asm!(
+                "syscall",
+                inlateout("rax") call as u64 => status,
+                inlateout("rdi") value0,
+                inlateout("rsi") value1,
+                inlateout("rdx") value2,
+                inlateout("r10") value3,
+                inlateout("r8") value4,
+                inlateout("r9") argument5 => _,
+                lateout("rcx") _,
+                lateout("r11") _,
+                options(nostack),
+            );
+        }
+        match KernelError::from_number(status) {
+            None => Ok([value0, value1, value2, value3, value4]),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn buffer(&mut self) -> &mut [u8; BUFFER_BYTES] {
+        // SAFETY: root has mapped the buffer there before the start; `Kernel` is the only way to it.
+        unsafe { &mut *(MESSAGE_BUFFER_ADDRESS as *mut [u8; BUFFER_BYTES]) }
+    }
+}
+
+/// Readies the heap, and reads the boot block: its first four bytes are its length, the next eight the heap's.
+pub fn boot() -> (Kernel, crate::server::Boot) {
+    let block = boot_block();
+    let heap_bytes = block.get(4..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
+    claim_heap(heap_bytes);
+    let length = block.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+    let encoded = block.get(12..).and_then(|rest| rest.get(..length as usize)).unwrap_or_default();
+    let boot = postcard::from_bytes(encoded).expect("root writes a boot block that decodes");
+    (Kernel(()), boot)
+}
+
+/// Root's own start: the kernel, and the words it left.
+pub fn root_boot() -> (Kernel, crate::server::boot::RootBoot) {
+    let block = boot_block();
+    let Ok((words, _)) = crate::server::boot::RootBoot::read_from_prefix(block) else { die() };
+    claim_heap(words.heap_bytes);
+    (Kernel(()), words)
+}
+
+fn claim_heap(bytes: u64) {
+    let heap = Span::from_base_size(HEAP_ADDRESS as *mut u8, bytes as usize);
+    // SAFETY: whoever started this server has mapped so much there; this runs once, before anything is allocated. A
+    // server has one thread, so the lock that is none is safe.
+    if unsafe { HEAP.lock().claim(heap) }.is_err() {
+        die();
+    }
+}
+
+fn boot_block() -> &'static [u8] {
+    let bytes = (BOOT_PAGES * crate::abi::PAGE_SIZE) as usize;
+    // SAFETY: mapped read-only before the start.
+    unsafe { core::slice::from_raw_parts(BOOT_ADDRESS as *const u8, bytes) }
+}
+
+/// The boot archive, which only root has.
+pub fn archive(bytes: u64) -> &'static [u8] {
+    // SAFETY: the kernel has mapped it read-only for root before the start.
+    unsafe { core::slice::from_raw_parts(crate::server::boot::ARCHIVE_ADDRESS as *const u8, bytes as usize) }
+}
+
+/// Text being put into the payload for the console log.
+struct Message<'a> {
+    payload: &'a mut [u8],
+    length: usize,
+}
+
+impl Write for Message<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        for byte in text.bytes() {
+            if let Some(place) = self.payload.get_mut(self.length) {
+                *place = byte;
+                self.length += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A server's panic: said on the console log, then a fault, which is how the kernel learns of it.
+pub fn panic(info: &PanicInfo<'_>) -> ! {
+    let mut kernel = Kernel(());
+    let from = PAYLOAD_OFFSET as usize;
+    let payload = &mut kernel.buffer()[from..from + PAYLOAD_MAX as usize];
+    let mut message = Message { payload, length: 0 };
+    let _ = writeln!(message, "{info}");
+    let length = message.length as u64;
+    let _ = kernel.trap(Syscall::Log, [length, 0, 0, 0, 0, 0]);
+    die()
+}
+
+/// An instruction that no CPU knows.
+fn die() -> ! {
+    // SAFETY: it only faults.
+    unsafe { core::arch::asm!("ud2", options(noreturn)) }
+}

@@ -1,0 +1,75 @@
+//! The entry point of a server program.
+
+/// Makes a server's `main.rs`: on the bare machine its entry point, on the host a program that says what it is.
+#[macro_export]
+macro_rules! server_main {
+    ($server:ty) => {
+        #[cfg(target_os = "none")]
+        $crate::bare_entry!(|kernel: $crate::sys::bare::Kernel, boot: &$crate::server::Boot| {
+            $crate::server::shell::Shell::<$server, _>::start(boot, kernel).run()
+        });
+
+        #[cfg(not(target_os = "none"))]
+        fn main() {
+            println!("a server of Naiad: it runs on the machine (cargo xtask run)");
+        }
+    };
+}
+
+/// The bare entry point of every program: a stack, a panic, and a function that must not return.
+#[macro_export]
+macro_rules! bare_start {
+    ($run:expr) => {
+        core::arch::global_asm!(
+            ".pushsection .text.start, \"ax\"",
+            ".global _start",
+            "_start:",
+            "xor ebp, ebp",
+            "call {main}",
+            "ud2",
+            ".popsection",
+            main = sym main,
+        );
+
+        extern "C" fn main() -> ! {
+            let run: fn() -> ! = $run;
+            run()
+        }
+
+        #[panic_handler]
+        fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+            $crate::sys::bare::panic(info)
+        }
+    };
+}
+
+/// The entry point of a server: its function gets the kernel and the boot block.
+#[macro_export]
+macro_rules! bare_entry {
+    ($run:expr) => {
+        mod bare {
+            use super::*;
+
+            $crate::bare_start!(|| {
+                let (kernel, boot) = $crate::sys::bare::boot();
+                let run: fn($crate::sys::bare::Kernel, &$crate::server::Boot) -> ! = $run;
+                run(kernel, &boot)
+            });
+        }
+    };
+}
+
+/// The entry point of root: its function gets the kernel, the words the kernel left, and the archive.
+#[macro_export]
+macro_rules! root_entry {
+    ($run:expr) => {
+        mod bare {
+            $crate::bare_start!(|| {
+                let (kernel, words) = $crate::sys::bare::root_boot();
+                let archive = $crate::sys::bare::archive(words.archive_bytes);
+                let run: fn($crate::sys::bare::Kernel, &$crate::server::boot::RootBoot, &[u8]) -> ! = $run;
+                run(kernel, &words, archive)
+            });
+        }
+    };
+}

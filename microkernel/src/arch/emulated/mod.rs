@@ -1,0 +1,2 @@
+
+//! An emulated machine for the host.

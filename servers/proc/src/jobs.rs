@@ -1,0 +1,106 @@
+//! Work that goes on at another server or in the kernel: what to do when the answer comes. A job names its process by
+//! number and its call by token, and looks both up again: either may be gone by then.
+
+use libipc::abi::{KernelError, Tag};
+use libipc::linux::errno::{EAGAIN, EIO, ENOMEM};
+use libipc::proto::space::Answer;
+use libipc::server::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::Proc;
+use crate::exec::ExecJob;
+use crate::fork::ForkJob;
+use crate::pidfd::PidfdJob;
+use crate::spawn::SpawnJob;
+use crate::turn::Turn;
+
+/// What an answer or outcome is for. The stages of one undertaking stand in their order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Job {
+    /// fork: vm copies the space.
+    ForkSpace(ForkJob),
+    /// fork: the kernel makes the task.
+    ForkTask(ForkJob),
+    /// fork: the kernel makes the thread.
+    ForkThread(ForkJob),
+    /// execve: vm builds the space.
+    ExecSpace(ExecJob),
+    /// execve by another thread than the first: the kernel makes a first thread.
+    ExecThread(ExecJob),
+    /// First program: vm builds the space.
+    SpawnSpace(SpawnJob),
+    /// First program: the kernel makes the task.
+    SpawnTask(SpawnJob),
+    /// First program: the kernel makes the thread.
+    SpawnThread(SpawnJob),
+    /// pidfd_open: the kernel makes the session.
+    Pidfd(PidfdJob),
+    /// tty hands its events over.
+    Events,
+    /// tty releases the terminal of a session.
+    SessionEnded,
+}
+
+impl Proc {
+    /// Remembers a job under a tag of its own.
+    pub(crate) fn start(&mut self, job: Job) -> Tag {
+        self.last_tag += 1;
+        self.jobs.insert(self.last_tag, job);
+        Tag(self.last_tag)
+    }
+
+    /// Another server has answered.
+    pub(crate) fn answered(&mut self, tag: Tag, answer: &Result<Message, KernelError>, turn: &mut Turn) {
+        match self.jobs.remove(&tag.0) {
+            Some(Job::ForkSpace(job)) => self.fork_space(job, space_answer(answer), turn),
+            Some(Job::ExecSpace(job)) => self.exec_space(job, space_answer(answer), turn),
+            Some(Job::SpawnSpace(job)) => self.spawn_space(job, space_answer(answer), turn),
+            Some(Job::Events) => self.take_events(answer, turn),
+            Some(Job::SessionEnded) => {
+                let foreground = answer.as_ref().map_or(0, |answer| answer.words[0]);
+                self.session_released(foreground as u32, turn);
+            }
+            // The rest are operations of the kernel, which do not end in an answer.
+            _ => {}
+        }
+    }
+
+    /// The kernel has carried out an operation, or refused it.
+    pub(crate) fn done(&mut self, tag: Tag, result: Result<u64, KernelError>, turn: &mut Turn) {
+        let made = result.map(|_| ()).map_err(|_| EAGAIN);
+        match self.jobs.remove(&tag.0) {
+            Some(Job::ForkTask(job)) => self.fork_task(job, made, turn),
+            Some(Job::ForkThread(job)) => self.fork_thread(job, made, turn),
+            Some(Job::ExecThread(job)) => self.exec_thread(job, made, turn),
+            Some(Job::SpawnTask(job)) => self.spawn_task(job, made, turn),
+            Some(Job::SpawnThread(job)) => self.spawn_thread(job, made, turn),
+            Some(Job::Pidfd(job)) => self.pidfd_made(job, made, turn),
+            _ => {}
+        }
+    }
+}
+
+/// A space that vm has made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MadeSpace {
+    /// vm's badge for it.
+    pub space: u64,
+    /// The space.
+    pub handle: libipc::abi::Handle,
+    /// Where its program starts and its stack pointer; zero for a copy.
+    pub start: (u64, u64),
+}
+
+/// vm's answer about a new space: the space, or an errno.
+fn space_answer(answer: &Result<Message, KernelError>) -> Result<MadeSpace, i32> {
+    let message = answer.as_ref().map_err(|_| ENOMEM)?;
+    let handle = message.handles.first().copied();
+    match (message.decode(), handle) {
+        (Ok(Answer::Space { space }), Some(handle)) => Ok(MadeSpace { space, handle, start: (0, 0) }),
+        (Ok(Answer::Image { space, entry, stack }), Some(handle)) => {
+            Ok(MadeSpace { space, handle, start: (entry, stack) })
+        }
+        (Ok(Answer::Failed(errno)), _) => Err(errno),
+        _ => Err(EIO),
+    }
+}

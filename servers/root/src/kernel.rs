@@ -1,0 +1,180 @@
+//! Root's system calls, by name.
+
+use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
+use libipc::abi::syscall::Syscall;
+use libipc::abi::{Frame, Handle, KernelError, PAYLOAD_MAX, Protection, Rights};
+use libipc::server::effect::PageMap;
+use libipc::server::handles::HandleSlots;
+use libipc::sys::Traps;
+use zerocopy::FromBytes;
+
+/// Root's own space and task take the first two slots.
+const FIRST_FREE: u32 = 2;
+/// Most pages in one map trap.
+const PAGES_MAX: usize = 256;
+
+/// What memory of a server is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Its message buffer.
+    Buffer = 0,
+    /// Its arena.
+    Arena = 1,
+    /// Its journal.
+    Journal = 2,
+    /// Its snapshots.
+    Snapshots = 3,
+    /// Frames it may use as it likes.
+    Own = 4,
+}
+
+/// The kernel as root uses it.
+pub struct Kernel<T> {
+    traps: T,
+    slots: HandleSlots,
+}
+
+type Done = Result<(), KernelError>;
+
+impl<T: Traps> Kernel<T> {
+    pub fn new(traps: T) -> Kernel<T> {
+        Kernel { traps, slots: HandleSlots::new(FIRST_FREE) }
+    }
+
+    fn call(&mut self, call: Syscall, arguments: [u64; 5]) -> Result<u64, KernelError> {
+        let [a0, a1, a2, a3, a4] = arguments;
+        self.traps.trap(call, [a0, a1, a2, a3, a4, 0]).map(|values| values[0])
+    }
+
+    fn act(&mut self, call: Syscall, arguments: [u64; 5]) -> Done {
+        self.call(call, arguments).map(|_| ())
+    }
+
+    fn payload(&mut self, bytes: &[u8]) {
+        let from = PAYLOAD_OFFSET as usize;
+        let length = bytes.len().min(PAYLOAD_MAX as usize);
+        self.traps.buffer()[from..from + length].copy_from_slice(&bytes[..length]);
+    }
+
+    pub fn log(&mut self, text: &str) {
+        self.payload(text.as_bytes());
+        let _ = self.act(Syscall::Log, [text.len().min(PAYLOAD_MAX as usize) as u64, 0, 0, 0, 0]);
+    }
+
+    pub fn power_off(&mut self, status: u32) {
+        let _ = self.act(Syscall::PowerOff, [u64::from(status), 0, 0, 0, 0]);
+    }
+
+    /// Waits for notification bits; anything else that might come is nothing to root.
+    pub fn receive(&mut self) -> u64 {
+        if self.act(Syscall::Receive, [0; 5]).is_err() {
+            return 0;
+        }
+        let from = DELIVERY_OFFSET as usize;
+        match Delivery::read_from_prefix(&self.traps.buffer()[from..]) {
+            Ok((delivery, _)) if delivery.kind == Kind::Notify as u32 => delivery.words[0],
+            _ => 0,
+        }
+    }
+
+    pub fn new_space(&mut self, badge: u64, top: Frame) -> Result<Handle, KernelError> {
+        let space = self.slots.take();
+        self.act(Syscall::SpaceCreate, [u64::from(space.0), badge, u64::from(top.0), 0, 0]).map(|()| space)
+    }
+
+    pub fn map(&mut self, space: Handle, mut tables: &[Frame], pages: &[PageMap]) -> Done {
+        for part in pages.chunks(PAGES_MAX) {
+            let mut payload = alloc::vec::Vec::new();
+            tables.iter().for_each(|frame| payload.extend_from_slice(&frame.0.to_le_bytes()));
+            payload.resize(payload.len().next_multiple_of(8), 0);
+            for page in part {
+                payload.extend_from_slice(&page.address.to_le_bytes());
+                payload.extend_from_slice(&page.frame.0.to_le_bytes());
+                payload.extend_from_slice(&u32::from(page.protection.bits()).to_le_bytes());
+            }
+            self.payload(&payload);
+            let arguments = [u64::from(space.0), tables.len() as u64, part.len() as u64, 0, 0];
+            let used = self.call(Syscall::Map, arguments)?;
+            tables = tables.get(used as usize..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    pub fn zero(&mut self, first: Frame, count: u32) -> Done {
+        let mut done = 0;
+        while done < count {
+            let part = (count - done).min(PAGES_MAX as u32);
+            self.act(Syscall::FrameZero, [u64::from(first.0 + done), u64::from(part), 0, 0, 0])?;
+            done += part;
+        }
+        Ok(())
+    }
+
+    pub fn copy(&mut self, from: Frame, to: Frame) -> Done {
+        self.act(Syscall::FrameCopy, [u64::from(from.0), u64::from(to.0), 0, 0, 0])
+    }
+
+    pub fn write(&mut self, frame: Frame, offset: u32, bytes: &[u8]) -> Done {
+        self.payload(bytes);
+        self.act(Syscall::FrameWrite, [u64::from(frame.0), u64::from(offset), bytes.len() as u64, 0, 0])
+    }
+
+    pub fn new_server(&mut self, space: Handle, number: u32, journaled: bool) -> Result<Handle, KernelError> {
+        let task = self.slots.take();
+        let arguments =
+            [u64::from(task.0), u64::from(space.0), u64::from(number), u64::from(journaled), 0];
+        self.act(Syscall::ServerCreate, arguments).map(|()| task)
+    }
+
+    pub fn give(&mut self, task: Handle, purpose: Purpose, first: Frame, count: u32) -> Done {
+        let arguments = [u64::from(task.0), purpose as u64, u64::from(first.0), u64::from(count), 0];
+        self.act(Syscall::ServerMemory, arguments)
+    }
+
+    pub fn segment(&mut self, task: Handle, address: u64, pages: u32, pristine: Frame, bytes: u32) -> Done {
+        let arguments =
+            [u64::from(task.0), address, u64::from(pages), u64::from(pristine.0), u64::from(bytes)];
+        self.act(Syscall::ServerSegment, arguments)
+    }
+
+    pub fn grant(&mut self, task: Handle, into: Handle, handle: Handle, rights: Rights) -> Done {
+        let arguments =
+            [u64::from(task.0), u64::from(into.0), u64::from(handle.0), u64::from(rights.bits()), 0];
+        self.act(Syscall::ServerGrant, arguments)
+    }
+
+    pub fn grant_ports(&mut self, task: Handle, first: u16, count: u16) -> Done {
+        self.act(Syscall::ServerDevice, [u64::from(task.0), 0, u64::from(first), u64::from(count), 0])
+    }
+
+    pub fn grant_irq(&mut self, task: Handle, irq: u8) -> Done {
+        self.act(Syscall::ServerDevice, [u64::from(task.0), 1, u64::from(irq), 0, 0])
+    }
+
+    pub fn personality(&mut self, index: u32, task: Handle) -> Done {
+        self.act(Syscall::Personality, [u64::from(index), u64::from(task.0), 0, 0, 0])
+    }
+
+    pub fn start(&mut self, task: Handle, entry: u64, stack: u64, priority: u8) -> Done {
+        self.act(Syscall::ServerStart, [u64::from(task.0), entry, stack, u64::from(priority), 0])
+    }
+
+    pub fn restart(&mut self, task: Handle) -> Done {
+        self.act(Syscall::ServerRestart, [u64::from(task.0), 0, 0, 0, 0])
+    }
+
+    pub fn incarnation(&mut self, task: Handle) -> u64 {
+        self.call(Syscall::TaskInfo, [u64::from(task.0), 1, 0, 0, 0]).unwrap_or(0)
+    }
+
+    pub fn port_in(&mut self, port: u16) -> u32 {
+        self.call(Syscall::PortIn, [u64::from(port), 4, 0, 0, 0]).map_or(u32::MAX, |value| value as u32)
+    }
+
+    pub fn port_out(&mut self, port: u16, value: u32) {
+        let _ = self.act(Syscall::PortOut, [u64::from(port), 4, u64::from(value), 0, 0]);
+    }
+}
+
+/// Readable and writable.
+pub const READ_WRITE: Protection = Protection::READ.union(Protection::WRITE);

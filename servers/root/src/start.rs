@@ -1,0 +1,308 @@
+//! Starting the system: every server is made, then each is told what it may use, then all run.
+
+use alloc::{
+    borrow::ToOwned,
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use libipc::abi::delivery::BUFFER_PAGES;
+use libipc::abi::{Frame, Handle, PAGE_SIZE, Protection, Rights};
+use libipc::archive::Archive;
+use libipc::manifest::{Class, Manifest, ROOT, ServerEntry, Session};
+use libipc::proto::config::VfsConfig;
+use libipc::server::boot::{
+    BOOT_ADDRESS, BOOT_PAGES, Boot, DEVICE_ADDRESS, DMA_ADDRESS, Device, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS,
+    RootBoot, STACK_PAGES, STACK_TOP,
+};
+use libipc::server::effect::PageMap;
+use libipc::sys::Traps;
+
+use crate::error::StartError;
+use crate::image::{Image, Part};
+use crate::kernel::{Kernel, Purpose, READ_WRITE};
+use crate::memory::{Free, pages};
+use crate::pci::{self, Found};
+use crate::supervise::Charge;
+use crate::tables::Tables;
+
+/// The server that gets every frame that is left.
+const MEMORY_SERVER: &str = "vm";
+/// The server that may look into all others and make them fail.
+const OBSERVER: &str = "procfs";
+/// The server that mounts and starts the session.
+const NAMES_SERVER: &str = "vfs";
+/// The share of memory that one arena may take at most.
+const ARENA_SHARE: u32 = 4;
+/// The share of memory that one heap or one server's journal may take at most.
+const HEAP_SHARE: u32 = 24;
+
+/// A server being made.
+struct Server<'m> {
+    entry: &'m ServerEntry,
+    number: u32,
+    space: Handle,
+    task: Handle,
+    image: Image,
+    tables: Tables,
+    boot: Boot,
+    first_boot_frame: Frame,
+}
+
+/// The system being started.
+pub struct Start<'a, T> {
+    kernel: &'a mut Kernel<T>,
+    boot: &'a RootBoot,
+    archive: &'a Archive<'a>,
+    manifest: &'a Manifest,
+    session: &'a Session,
+    free: Free,
+    /// Frames at the start, of which shares are reckoned.
+    all: u32,
+}
+
+impl<'a, T: Traps> Start<'a, T> {
+    pub fn new(
+        kernel: &'a mut Kernel<T>,
+        boot: &'a RootBoot,
+        archive: &'a Archive<'a>,
+        manifest: &'a Manifest,
+        session: &'a Session,
+    ) -> Start<'a, T> {
+        let end = (boot.free_first + boot.free_count).min(boot.archive_first);
+        let free = Free::new(Frame(boot.free_first as u32), Frame(end as u32));
+        Start { kernel, boot, archive, manifest, session, free, all: free.count() }
+    }
+
+    /// Makes and starts every server; what root has to look after from then on.
+    pub fn all(mut self) -> Result<Vec<Charge>, StartError> {
+        let mut servers = Vec::new();
+        for (number, entry) in (1..).zip(&self.manifest.servers) {
+            if entry.name != ROOT {
+                servers.push(self.make(number, entry)?);
+            }
+        }
+        let tasks: BTreeMap<String, (Handle, u32)> =
+            servers.iter().map(|server| (server.entry.name.clone(), (server.task, server.number))).collect();
+        for (index, role) in (0..).zip(&self.manifest.personality.linux.default) {
+            if let Some((task, _)) = tasks.get(role) {
+                self.kernel.personality(index, *task)?;
+            }
+        }
+        // Memory's own server comes last, so that it gets what the others have left.
+        servers.sort_by_key(|server| server.entry.name == MEMORY_SERVER);
+        for server in &mut servers {
+            self.equip(server, &tasks)?;
+        }
+        servers.sort_by_key(|server| server.number);
+        for server in &servers {
+            self.kernel.start(server.task, server.image.entry, STACK_TOP, server.entry.priority)?;
+        }
+        let charges = servers.iter().map(|server| Charge {
+            name: server.entry.name.clone(),
+            number: server.number,
+            task: server.task,
+        });
+        Ok(charges.collect())
+    }
+
+    fn take(&mut self, entry: &ServerEntry, count: u32) -> Result<Frame, StartError> {
+        self.free.take(count).ok_or_else(|| StartError::Memory { server: entry.name.clone() })
+    }
+
+    /// Makes a server's space and task, and loads its image.
+    fn make<'m>(&mut self, number: u32, entry: &'m ServerEntry) -> Result<Server<'m>, StartError> {
+        let bad = || StartError::Image(entry.name.clone());
+        let bytes = self.archive.find(&entry.name).ok_or_else(bad)?;
+        let offset = self.archive.offset_of(&entry.name).ok_or_else(bad)?;
+        let image = Image::parse(&entry.name, bytes)?;
+        let file = Frame((self.boot.archive_first + offset / PAGE_SIZE) as u32);
+        let top = self.take(entry, 1)?;
+        let space = self.kernel.new_space(u64::from(number), top)?;
+        let task = self.kernel.new_server(space, number, entry.class == Class::Journaled)?;
+        let first_boot_frame = self.take(entry, BOOT_PAGES as u32)?;
+        let boot = Boot {
+            name: entry.name.clone(),
+            number,
+            epoch_s: self.boot.epoch_s,
+            seed: self.boot.seed,
+            ..Boot::default()
+        };
+        let tables = Tables::default();
+        let mut server =
+            Server { entry, number, space, task, image, tables, boot, first_boot_frame };
+        for part in server.image.parts.clone() {
+            self.load(&mut server, file, part)?;
+        }
+        self.furnish(&mut server)?;
+        Ok(server)
+    }
+
+    /// Maps one part of an image: where it lies in the archive if it is only read, else a copy.
+    fn load(&mut self, server: &mut Server<'_>, file: Frame, part: Part) -> Result<(), StartError> {
+        let source = Frame(file.0 + part.file_page);
+        if !part.protection.contains(Protection::WRITE) {
+            return self.map(server, part.address, source, part.pages, part.protection);
+        }
+        let copy = self.take(server.entry, part.pages)?;
+        self.kernel.zero(copy, part.pages)?;
+        let whole = part.file_bytes / PAGE_SIZE as u32;
+        for page in 0..whole {
+            self.kernel.copy(Frame(source.0 + page), Frame(copy.0 + page))?;
+        }
+        let rest = &self.archive.find(&server.entry.name).unwrap_or_default();
+        let from = (part.file_page + whole) as usize * PAGE_SIZE as usize;
+        let tail = rest.get(from..from + part.file_bytes as usize % PAGE_SIZE as usize).unwrap_or_default();
+        if !tail.is_empty() {
+            self.kernel.write(Frame(copy.0 + whole), 0, tail)?;
+        }
+        self.map(server, part.address, copy, part.pages, READ_WRITE)?;
+        Ok(self.kernel.segment(server.task, part.address, part.pages, source, part.file_bytes)?)
+    }
+
+    fn map(
+        &mut self,
+        server: &mut Server<'_>,
+        address: u64,
+        first: Frame,
+        count: u32,
+        protection: Protection,
+    ) -> Result<(), StartError> {
+        let missing = server.tables.missing(address, u64::from(count));
+        let mut tables = Vec::new();
+        for _ in 0..missing {
+            tables.push(self.take(server.entry, 1)?);
+        }
+        let page = |number: u32| PageMap {
+            address: address + u64::from(number) * PAGE_SIZE,
+            frame: Frame(first.0 + number),
+            protection,
+        };
+        let list: Vec<PageMap> = (0..count).map(page).collect();
+        Ok(self.kernel.map(server.space, &tables, &list)?)
+    }
+
+    /// Fresh zeroed memory, which a restart zeroes again.
+    fn zeroed(&mut self, server: &mut Server<'_>, address: u64, count: u32) -> Result<(), StartError> {
+        let first = self.take(server.entry, count)?;
+        self.kernel.zero(first, count)?;
+        self.map(server, address, first, count, READ_WRITE)?;
+        Ok(self.kernel.segment(server.task, address, count, first, 0)?)
+    }
+
+    /// Stack, heap, message buffer, arena, journal, memory for devices.
+    fn furnish(&mut self, server: &mut Server<'_>) -> Result<(), StartError> {
+        let entry = server.entry;
+        self.zeroed(server, STACK_TOP - STACK_PAGES * PAGE_SIZE, STACK_PAGES as u32)?;
+        let heap = pages(entry.heap_kib).min(self.all / HEAP_SHARE);
+        self.zeroed(server, HEAP_ADDRESS, heap)?;
+        server.boot.heap_bytes = u64::from(heap) * PAGE_SIZE;
+        let buffer = self.take(entry, BUFFER_PAGES)?;
+        self.kernel.zero(buffer, BUFFER_PAGES)?;
+        self.map(server, MESSAGE_BUFFER_ADDRESS, buffer, BUFFER_PAGES, READ_WRITE)?;
+        self.kernel.give(server.task, Purpose::Buffer, buffer, BUFFER_PAGES)?;
+        let first = server.first_boot_frame;
+        self.map(server, BOOT_ADDRESS, first, BOOT_PAGES as u32, Protection::READ)?;
+        let arena = pages(entry.arena_kib).min(self.all / ARENA_SHARE);
+        server.boot.arena_bytes = u64::from(arena) * PAGE_SIZE;
+        let journal = pages(entry.journal_kib).min(self.all / HEAP_SHARE);
+        let snapshots = 2 * pages(entry.snapshot_kib).min(self.all / HEAP_SHARE);
+        let wanted =
+            [(Purpose::Arena, arena), (Purpose::Journal, journal), (Purpose::Snapshots, snapshots)];
+        for (purpose, count) in wanted.into_iter().filter(|(_, count)| *count > 0) {
+            let first = self.take(entry, count)?;
+            self.kernel.give(server.task, purpose, first, count)?;
+        }
+        let dma = pages(entry.dma_kib);
+        if dma > 0 {
+            let first = self.take(entry, dma)?;
+            self.kernel.zero(first, dma)?;
+            self.map(server, DMA_ADDRESS, first, dma, READ_WRITE)?;
+            server.boot.dma = Some((first, dma));
+        }
+        Ok(())
+    }
+
+    /// Handles, devices, configuration; then the boot block, which tells of them all.
+    fn equip(&mut self, server: &mut Server<'_>, tasks: &BTreeMap<String, (Handle, u32)>) -> Result<(), StartError> {
+        let entry = server.entry;
+        let mut next = 0;
+        let mut slot = || {
+            next += 1;
+            Handle(next - 1)
+        };
+        for name in entry.calls.iter().chain(&entry.forwards) {
+            let Some((task, _)) = tasks.get(name) else { continue };
+            let into = slot();
+            self.kernel.grant(server.task, into, *task, Rights::CALL)?;
+            server.boot.servers.insert(name.clone(), into);
+        }
+        if entry.name == OBSERVER {
+            for (name, (task, _)) in tasks {
+                let into = slot();
+                self.kernel.grant(server.task, into, *task, Rights::INSPECT | Rights::CRASH)?;
+                server.boot.tasks.insert(name.clone(), into);
+            }
+        }
+        server.boot.first_free = slot().0;
+        server.boot.numbers = tasks.iter().map(|(name, (_, number))| (name.clone(), *number)).collect();
+        self.devices(server)?;
+        if entry.name == NAMES_SERVER {
+            let config = VfsConfig { mounts: self.manifest.mounts.clone(), session: self.session.clone() };
+            server.boot.config = postcard::to_allocvec(&config).map_err(|_| StartError::Manifest)?;
+        }
+        if entry.name == MEMORY_SERVER {
+            let (first, count) = self.free.rest();
+            self.kernel.give(server.task, Purpose::Own, first, count)?;
+            server.boot.frames = alloc::vec![(first, count)];
+        }
+        self.write_boot_block(server)
+    }
+
+    fn devices(&mut self, server: &mut Server<'_>) -> Result<(), StartError> {
+        let entry = server.entry;
+        for range in &entry.ports {
+            self.kernel.grant_ports(server.task, range.base, range.len)?;
+        }
+        for irq in &entry.irqs {
+            self.kernel.grant_irq(server.task, *irq)?;
+        }
+        let mut at = DEVICE_ADDRESS;
+        for found in pci::find(self.kernel, &entry.pci) {
+            if found.irq < 24 {
+                self.kernel.grant_irq(server.task, found.irq)?;
+            }
+            let device = self.device(server, &found, &mut at)?;
+            server.boot.devices.push(device);
+        }
+        Ok(())
+    }
+
+    /// Maps a device's registers, one BAR after the other.
+    fn device(&mut self, server: &mut Server<'_>, found: &Found, at: &mut u64) -> Result<Device, StartError> {
+        let mut bars = Vec::new();
+        for (number, physical, bytes) in &found.bars {
+            let Ok(frame) = u32::try_from(physical / PAGE_SIZE) else { continue };
+            let count = bytes.div_ceil(PAGE_SIZE) as u32;
+            self.map(server, *at, Frame(frame), count, READ_WRITE)?;
+            bars.push((*number, *at, *bytes));
+            *at += u64::from(count) * PAGE_SIZE;
+        }
+        Ok(Device { address: found.address, id: (found.id.vendor, found.id.device), bars, irq: found.irq })
+    }
+
+    fn write_boot_block(&mut self, server: &Server<'_>) -> Result<(), StartError> {
+        let encoded = postcard::to_allocvec(&server.boot).map_err(|_| StartError::Manifest)?;
+        let mut block = (encoded.len() as u32).to_le_bytes().to_vec();
+        block.extend_from_slice(&server.boot.heap_bytes.to_le_bytes());
+        block.extend_from_slice(&encoded);
+        if block.len() as u64 > BOOT_PAGES * PAGE_SIZE {
+            return Err(StartError::Memory { server: server.entry.name.to_owned().to_string() });
+        }
+        for (page, part) in (0..).zip(block.chunks(PAGE_SIZE as usize)) {
+            self.kernel.write(Frame(server.first_boot_frame.0 + page), 0, part)?;
+        }
+        Ok(())
+    }
+}

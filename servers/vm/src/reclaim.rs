@@ -1,0 +1,90 @@
+//! Getting frames back from the page cache when few are free.
+//!
+//! A clock hand goes round the file pages. The machine does not tell what programs touch, so a page that is mapped is
+//! unmapped when the hand comes by and stays in the cache: if it is touched again it is mapped again, and the hand spares
+//! it once more. What was not touched for a whole round is given up. Pages of files are never dirty, so nothing is
+//! written and nothing waits.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use libipc::server::Effects;
+
+use crate::object::SYSTEM;
+use crate::region::{Backing, Region};
+use crate::space::{Memory, Space};
+
+/// So many more than needed are freed at a time, which spreads the cost of going round.
+const BATCH: u32 = 64;
+
+/// Makes sure that so many frames are free, if the page cache can give them.
+pub fn reserve(need: u32, memory: &mut Memory, spaces: &mut BTreeMap<u64, Space>, effects: &mut Effects) {
+    if memory.frames.free() >= need {
+        return;
+    }
+    let mut steps = 3 * memory.objects.cached();
+    while steps > 0 && memory.frames.free() < need + BATCH {
+        steps -= 1;
+        let Some((object, page, used)) = memory.objects.advance_hand() else { return };
+        if used {
+            continue;
+        }
+        let Some(frame) = memory.objects.get(object).and_then(|object| object.pages.get(&page)) else {
+            return;
+        };
+        if memory.frames.holders(frame.frame) > 1 {
+            unmap_everywhere(object, page, memory, spaces, effects);
+        } else if let Some(frame) = memory.objects.remove_page(object, page) {
+            memory.frames.release(frame);
+        }
+    }
+}
+
+/// Drops pages of a file whose contents have changed, from the cache and from every space that shows them. Private copies
+/// that programs have written to stay.
+pub fn forget(
+    object: u64,
+    pages: core::ops::Range<u64>,
+    memory: &mut Memory,
+    spaces: &mut BTreeMap<u64, Space>,
+    effects: &mut Effects,
+) {
+    let Some(found) = memory.objects.get(object) else { return };
+    let cached: Vec<u64> = found.pages.range(pages).map(|(page, _)| *page).collect();
+    for page in cached {
+        unmap_everywhere(object, page, memory, spaces, effects);
+        if let Some(frame) = memory.objects.remove_page(object, page) {
+            memory.frames.release(frame);
+        }
+    }
+}
+
+fn unmap_everywhere(
+    number: u64,
+    page: u64,
+    memory: &mut Memory,
+    spaces: &mut BTreeMap<u64, Space>,
+    effects: &mut Effects,
+) {
+    let Some(object) = memory.objects.get(number) else { return };
+    let Some(frame) = object.pages.get(&page).map(|cached| cached.frame) else { return };
+    for badge in object.mappers.keys().filter(|badge| **badge != SYSTEM) {
+        let Some(space) = spaces.get_mut(badge) else { continue };
+        let shown: Vec<u64> =
+            space.regions.iter().filter_map(|region| place_of(region, number, page)).collect();
+        for number in shown {
+            space.forget_page(number, frame, &mut memory.frames, effects);
+        }
+    }
+}
+
+/// Where a region shows a page of an object.
+fn place_of(region: &Region, number: u64, page: u64) -> Option<u64> {
+    match region.backing {
+        Backing::Object { object, page: first, .. } if object == number => {
+            let place = page.checked_sub(first)?.checked_add(region.pages().start)?;
+            (place < region.pages().end).then_some(place)
+        }
+        _ => None,
+    }
+}
