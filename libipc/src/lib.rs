@@ -6,6 +6,7 @@ extern crate alloc;
 
 pub mod abi;
 pub mod archive;
+pub mod bytes;
 pub mod linux;
 pub mod manifest;
 pub mod proto;

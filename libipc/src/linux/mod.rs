@@ -4,5 +4,6 @@ pub mod errno;
 pub mod open;
 pub mod signal;
 mod stat;
+pub mod uts;
 
 pub use stat::{Stat, StatFs, mode};

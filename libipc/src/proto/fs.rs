@@ -210,8 +210,9 @@ pub const OPEN_DEVICE: u32 = 0x102;
 /// Label of a read for another server's use (exec headers): words: offset, length; needs an open session. The answer's
 /// payload is the data, its word 0 what the session was given as its object; a nonzero label is an errno.
 pub const READ_AT: u32 = 0x103;
-/// A program's open(2) of a FIFO, forwarded with the program's call: words: node, O_* flags. Permission has been checked. The
-/// file server answers the program: the session as descriptor, or minus an errno; it sees the cancellation too.
+/// A program's open(2) of a FIFO, forwarded with the program's call: words: node, O_* flags, the descriptor reserved. Permission
+/// has been checked. The file server answers the program: the session as descriptor, or minus an errno; it sees the
+/// cancellation too.
 pub const OPEN_FIFO: u32 = 0x104;
 /// Makes all that was answered durable: no words. A nonzero label is an errno.
 pub const SYNC: u32 = 0x105;

@@ -14,6 +14,9 @@ pub const EXEC: u32 = 0x401;
 pub const BACKGROUND: u32 = 0x402;
 /// Asks the host name that sethostname(2) sets. The answer's payload is the name.
 pub const HOST_NAME: u32 = 0x403;
+/// Asks for the resource limits of a process: words: its id. The answer's payload: soft and hard limit (u64 each) of every
+/// resource in the order of Linux's numbers; a nonzero label is an errno.
+pub const LIMITS: u32 = 0x404;
 /// Notification bit by which tty says "take my events" ([`super::terminal::TAKE_EVENTS`]).
 pub const TERMINAL_BIT: u8 = 0;
 
@@ -36,8 +39,10 @@ pub struct Exec {
     /// Server number and object of the program.
     pub file: (u64, u64),
     /// Its first 4096 bytes.
+    #[serde(with = "crate::bytes")]
     pub header: Vec<u8>,
     /// ld.so: file, first bytes; handle 1.
+    #[serde(with = "crate::bytes::of_file")]
     pub interpreter: Option<((u64, u64), Vec<u8>)>,
     /// Set-user-id and set-group-id ids, if the file has those bits.
     pub set_uid: Option<u32>,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Label of a typed [`Request`].
 pub const REQUEST: u32 = 0x300;
-/// A fault vm cannot resolve, forwarded to the process server: words: signal number, si_code, address, instruction pointer.
+/// A fault vm cannot resolve, forwarded to the process server: words: signal number, si_code, address.
 /// The thread waits; the answer (label 0) lets it go on where its registers then say.
 pub const SIGNAL: u32 = 0x301;
 
@@ -34,6 +34,7 @@ pub enum Request {
         /// Index of the first page.
         page: u64,
         /// The bytes.
+        #[serde(with = "crate::bytes")]
         data: Vec<u8>,
     },
     /// What `/proc/PID/maps` and `stat` show of a space. Answer: [`Answer::Regions`]. Word 0: regions that end at or below
@@ -60,6 +61,7 @@ pub enum Request {
         /// Chosen by the process server; not 0.
         key: u64,
         /// The bytes.
+        #[serde(with = "crate::bytes")]
         bytes: Vec<u8>,
     },
 }
@@ -70,14 +72,17 @@ pub struct Build {
     /// The program's file, as a cache key: server number and object.
     pub file: (u64, u64),
     /// The first 4096 bytes (or fewer, if shorter) of the program.
+    #[serde(with = "crate::bytes")]
     pub header: Vec<u8>,
     /// The interpreter's (ld.so) file and first bytes, if the program names one.
+    #[serde(with = "crate::bytes::of_file")]
     pub interpreter: Option<((u64, u64), Vec<u8>)>,
     /// Arguments and environment, as NUL-terminated strings one after the other: counts, then bytes.
     pub argc: u32,
     /// Count of environment strings.
     pub envc: u32,
     /// The strings.
+    #[serde(with = "crate::bytes")]
     pub strings: Vec<u8>,
     /// The path given to exec, for AT_EXECFN.
     pub filename: Vec<u8>,

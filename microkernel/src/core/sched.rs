@@ -92,7 +92,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Sees to what a program's thread has to do before it runs on. Whether it may.
-    fn ready_to_return(&mut self, thread: ThreadId) -> bool {
+    pub(crate) fn ready_to_return(&mut self, thread: ThreadId) -> bool {
         let Some(state) = self.threads.get_mut(thread) else { return false };
         if state.attention {
             return !self.call_for_attention(thread);

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use libipc::abi::syscall::descriptor_slot;
 use libipc::abi::{CallId, Handle, TaskWord};
 use libipc::linux::errno::{EAGAIN, EINVAL};
-use libipc::proto::process::{Answer, Exec, REQUEST};
+use libipc::proto::process::{Answer, Exec};
 use libipc::server::effect::{Inherit, Operation, Reason};
 use libipc::server::{Call, Message};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl Proc {
         if let Err(refusal) = self.begin_spawn(call, files, exec, strings, exit_on_end, turn) {
             files.iter().for_each(|handle| turn.close(*handle));
             let errno = if let Refusal::Errno(errno) = refusal { errno } else { EAGAIN };
-            turn.out.reply(call.id, Message::typed(REQUEST, &Answer::Failed(errno)));
+            turn.out.reply(call.id, Message::typed(0, &Answer::Failed(errno)));
         }
     }
 
@@ -152,7 +152,7 @@ impl Proc {
         job.files.iter().for_each(|handle| turn.close(*handle));
         self.start_program(tid, job.start, turn);
         self.set_going(tid, turn);
-        turn.out.reply(job.call, Message::typed(REQUEST, &Answer::Spawned(job.pid.0)));
+        turn.out.reply(job.call, Message::typed(0, &Answer::Spawned(job.pid.0)));
     }
 
     fn abandon_spawn(&mut self, job: &SpawnJob, errno: i32, turn: &mut Turn) {
@@ -165,6 +165,6 @@ impl Proc {
         if let Some(embryo) = self.processes.remove(&job.pid) {
             self.leave_group(embryo.pid, embryo.pgid, embryo.life);
         }
-        turn.out.reply(job.call, Message::typed(REQUEST, &Answer::Failed(errno)));
+        turn.out.reply(job.call, Message::typed(0, &Answer::Failed(errno)));
     }
 }

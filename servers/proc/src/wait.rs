@@ -87,7 +87,7 @@ impl WaitFor {
     }
 
     /// Whether a child has news that it asked for.
-    fn wants(&self, child: &Process) -> bool {
+    pub fn wants(&self, child: &Process) -> bool {
         let kind = match child.news {
             Some(News::Exited(_)) => WEXITED,
             Some(News::Stopped(_)) => WSTOPPED,

@@ -1,5 +1,7 @@
 //! Root's system calls, by name.
 
+use alloc::vec::Vec;
+
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, Handle, KernelError, PAYLOAD_MAX, Protection, Rights};
@@ -65,16 +67,39 @@ impl<T: Traps> Kernel<T> {
         let _ = self.act(Syscall::PowerOff, [u64::from(status), 0, 0, 0, 0]);
     }
 
-    /// Waits for notification bits; anything else that might come is nothing to root.
-    pub fn receive(&mut self) -> u64 {
+    /// Waits for notification bits; anything else that might come is nothing to root. Also: how full the journal is, in
+    /// thousandths.
+    pub fn receive(&mut self) -> (u64, u32) {
         if self.act(Syscall::Receive, [0; 5]).is_err() {
-            return 0;
+            return (0, 0);
         }
         let from = DELIVERY_OFFSET as usize;
         match Delivery::read_from_prefix(&self.traps.buffer()[from..]) {
-            Ok((delivery, _)) if delivery.kind == Kind::Notify as u32 => delivery.words[0],
-            _ => 0,
+            Ok((delivery, _)) if delivery.kind == Kind::Notify as u32 => (delivery.words[0], delivery.reserved),
+            _ => (0, 0),
         }
+    }
+
+    /// The snapshot this incarnation starts from; empty for the first.
+    pub fn read_snapshot(&mut self) -> Vec<u8> {
+        let mut snapshot = Vec::new();
+        loop {
+            let length = self.call(Syscall::SnapshotRead, [snapshot.len() as u64, 0, 0, 0, 0]).unwrap_or(0);
+            if length == 0 {
+                return snapshot;
+            }
+            let from = PAYLOAD_OFFSET as usize;
+            snapshot.extend_from_slice(&self.traps.buffer()[from..from + length as usize]);
+        }
+    }
+
+    /// Makes a snapshot the one to start from.
+    pub fn write_snapshot(&mut self, snapshot: &[u8]) -> Done {
+        for part in snapshot.chunks(PAYLOAD_MAX as usize) {
+            self.payload(part);
+            self.act(Syscall::SnapshotWrite, [part.len() as u64, 0, 0, 0, 0])?;
+        }
+        self.act(Syscall::SnapshotCommit, [libipc::server::shell::digest(snapshot), 0, 0, 0, 0])
     }
 
     pub fn new_space(&mut self, badge: u64, top: Frame) -> Result<Handle, KernelError> {
@@ -84,7 +109,7 @@ impl<T: Traps> Kernel<T> {
 
     pub fn map(&mut self, space: Handle, mut tables: &[Frame], pages: &[PageMap]) -> Done {
         for part in pages.chunks(PAGES_MAX) {
-            let mut payload = alloc::vec::Vec::new();
+            let mut payload = Vec::new();
             tables.iter().for_each(|frame| payload.extend_from_slice(&frame.0.to_le_bytes()));
             payload.resize(payload.len().next_multiple_of(8), 0);
             for page in part {

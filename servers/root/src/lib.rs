@@ -29,18 +29,27 @@ use libipc::sys::Traps;
 pub use error::StartError;
 use kernel::Kernel;
 
-/// Starts the system and looks after it for ever.
+/// Starts the system and looks after it for ever. A later incarnation goes on from the snapshot of the first.
 pub fn run<T: Traps>(traps: T, boot: &RootBoot, archive: &[u8]) -> ! {
     let mut kernel = Kernel::new(traps);
-    match start_system(&mut kernel, boot, archive) {
-        Ok(servers) => supervise::supervise(&mut kernel, &servers),
-        Err(error) => {
-            kernel.log(&alloc::format!("root: the system cannot start: {error}\n"));
-            kernel.power_off(127);
-            loop {
-                kernel.receive();
+    let charges = match postcard::from_bytes(&kernel.read_snapshot()) {
+        Ok(charges) => charges,
+        Err(_) => match start_system(&mut kernel, boot, archive) {
+            Ok(charges) => {
+                supervise::keep(&mut kernel, &charges);
+                charges
             }
-        }
+            Err(error) => give_up(&mut kernel, &error),
+        },
+    };
+    supervise::supervise(&mut kernel, &charges)
+}
+
+fn give_up<T: Traps>(kernel: &mut Kernel<T>, error: &StartError) -> ! {
+    kernel.log(&alloc::format!("root: the system cannot start: {error}\n"));
+    kernel.power_off(127);
+    loop {
+        kernel.receive();
     }
 }
 

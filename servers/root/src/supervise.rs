@@ -2,13 +2,17 @@
 
 use alloc::{format, string::String};
 
-use libipc::abi::Handle;
+use libipc::abi::{Handle, KernelError};
 use libipc::sys::Traps;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::Kernel;
 
+/// A snapshot is taken when the journal is fuller than this, in thousandths.
+const SNAPSHOT_AT: u32 = 500;
+
 /// A server in root's charge.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Charge {
     /// Its name.
     pub name: String,
@@ -18,10 +22,18 @@ pub struct Charge {
     pub task: Handle,
 }
 
+/// Makes what root knows the state that a later incarnation starts from.
+pub fn keep<T: Traps>(kernel: &mut Kernel<T>, servers: &[Charge]) {
+    let kept = postcard::to_allocvec(servers).map_err(|_| KernelError::TooBig);
+    if let Err(error) = kept.and_then(|kept| kernel.write_snapshot(&kept)) {
+        kernel.log(&format!("root: no snapshot: {error}\n"));
+    }
+}
+
 /// Starts the next incarnation of every server that dies, for ever.
 pub fn supervise<T: Traps>(kernel: &mut Kernel<T>, servers: &[Charge]) -> ! {
     loop {
-        let bits = kernel.receive();
+        let (bits, journal_fill) = kernel.receive();
         for server in servers.iter().filter(|server| bits & 1 << server.number != 0) {
             match kernel.restart(server.task) {
                 Ok(()) => {
@@ -30,6 +42,9 @@ pub fn supervise<T: Traps>(kernel: &mut Kernel<T>, servers: &[Charge]) -> ! {
                 }
                 Err(error) => kernel.log(&format!("root: {} cannot run again: {error}\n", server.name)),
             }
+        }
+        if journal_fill > SNAPSHOT_AT {
+            keep(kernel, servers);
         }
     }
 }

@@ -44,7 +44,7 @@ use open::{OpenFile, Opening};
 use paging::Supplying;
 use pipe::Pipe;
 use random::Generator;
-use transfer::Refusal;
+use transfer::{Outcome, Refusal};
 use tree::Tree;
 
 /// Bytes of heap for each node that there may be.
@@ -104,17 +104,9 @@ impl Tmpfs {
 
     fn call(&mut self, call: &Call, env: &mut dyn Env) -> Effects {
         match &call.request {
-            Request::Foreign(foreign) => match self.foreign(call, foreign, env) {
-                Ok(effects) => effects,
-                Err(Refusal::Again) => Effects::again(),
-                Err(Refusal::Errno(errno)) => {
-                    let mut effects = Effects::none();
-                    effects.result(call.id, -i64::from(errno));
-                    effects
-                }
-            },
+            Request::Foreign(foreign) => answered(call.id, self.foreign(call, foreign, env)),
             Request::Native(message) => self.native(call, message, env),
-            Request::Fault { .. } | Request::Attention { .. } => refuse(call.id, ENOSYS),
+            Request::Fault { .. } | Request::Attention { .. } => label(call.id, ENOSYS),
         }
     }
 
@@ -123,8 +115,14 @@ impl Tmpfs {
             fs::REQUEST => self.request(call.id, message, env),
             fs::PAGE_IN => self.page_in(call, message.words, env),
             fs::OPEN_DEVICE => self.open_device(call.id, message.words, env),
+            fs::OPEN_FIFO => answered(call.id, self.open_fifo(call.id, message.words, env)),
             fs::READ_AT => self.read_at(call, message.words, env),
-            _ => refuse(call.id, EINVAL),
+            // Nothing here is ever more durable than it is.
+            fs::SYNC => label(call.id, 0),
+            fs::UNMOUNT => {
+                label(call.id, self.tree.discard(message.words[0], &mut self.arena).err().unwrap_or(0))
+            }
+            _ => label(call.id, EINVAL),
         }
     }
 
@@ -139,7 +137,21 @@ impl Tmpfs {
     }
 }
 
-fn refuse(call: CallId, errno: i32) -> Effects {
+/// The effects of a program's call: what serving it came to, or its error.
+fn answered(call: CallId, outcome: Outcome) -> Effects {
+    match outcome {
+        Ok(effects) => effects,
+        Err(Refusal::Again) => Effects::again(),
+        Err(Refusal::Errno(errno)) => {
+            let mut effects = Effects::none();
+            effects.result(call, -i64::from(errno));
+            effects
+        }
+    }
+}
+
+/// Answers a server with an error, or 0, alone.
+fn label(call: CallId, errno: i32) -> Effects {
     let mut effects = Effects::none();
     effects.reply(call, Message::label(errno as u32));
     effects

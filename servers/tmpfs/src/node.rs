@@ -7,6 +7,7 @@ use crate::arena::PAGE;
 use crate::contents::Contents;
 use crate::file::F_SEAL_SEAL;
 use libipc::linux::{Stat, mode};
+use libipc::server::files;
 
 /// A node's number: st_ino, and its name in the file protocol. Never used twice.
 pub type Ino = u64;
@@ -224,7 +225,7 @@ impl Node {
             Body::Special => (0, 0, 0),
         };
         Stat {
-            dev: device_of_volume(server, self.volume),
+            dev: files::device_number(server, self.volume),
             ino,
             nlink: u64::from(if self.volume == NOWHERE { 1 } else { self.links }),
             mode: self.mode,
@@ -266,12 +267,6 @@ impl Node {
 pub fn set_id_bits(file_mode: u32) -> u32 {
     let group = if file_mode & 0o010 != 0 { mode::S_ISGID } else { 0 };
     file_mode & (mode::S_ISUID | group)
-}
-
-/// The st_dev of a volume: major 0 as for everything without a disk, and a minor of server and volume.
-fn device_of_volume(server: u32, volume: u32) -> u64 {
-    let volume = if volume == NOWHERE { 0xff } else { volume & 0x7f };
-    u64::from(volume) | u64::from(server & 0xfff) << 20
 }
 
 #[cfg(test)]

@@ -59,6 +59,8 @@ pub struct OpenFile {
     pub owner: Handle,
     /// What it stands for.
     pub kind: Kind,
+    /// What the kernel tells others is behind it.
+    pub object: u64,
     /// How it was opened; what fcntl(2) changes later comes with each call.
     pub status: u32,
     /// The readiness last told to the kernel.
@@ -134,11 +136,11 @@ impl Tmpfs {
             self.next_badge += 1;
             let owner = env.new_handle();
             let readiness = self.readiness(kind, status);
-            self.opens.insert(badge, OpenFile { owner, kind, status, told: readiness });
+            let object = self.object(kind);
+            self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness });
             if let Some(node) = kind.node().and_then(|ino| self.tree.get_mut(ino)) {
                 node.opens += 1;
             }
-            let object = self.object(kind);
             badges.push(badge);
             let badge = Badge(badge);
             let create = Operation::SessionCreate { owner, badge, object, status, readiness, position: 0 };

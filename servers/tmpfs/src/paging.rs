@@ -94,7 +94,7 @@ impl Tmpfs {
         effects
     }
 
-    /// A read for another server's use: words are offset and length.
+    /// A read for another server's use: words are offset and length. The answer's word 0 is the session's object.
     pub(crate) fn read_at(&self, call: &Call, words: [u64; 4], env: &mut dyn Env) -> Effects {
         let [offset, length, ..] = words;
         let open = self.opens.get(&call.badge.0);
@@ -103,7 +103,10 @@ impl Tmpfs {
             _ => Err(EBADF),
         };
         let message = match bytes {
-            Ok(payload) => Message { payload, ..Message::default() },
+            Ok(payload) => {
+                let object = open.map_or(0, |open| open.object);
+                Message { words: [object, 0, 0, 0], payload, ..Message::default() }
+            }
             Err(errno) => Message::label(errno as u32),
         };
         let mut effects = Effects::none();

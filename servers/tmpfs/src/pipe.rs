@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arena::{Arena, PAGE, Use};
 use crate::node::Ino;
-use crate::transfer::{Direction, Ranges, Refusal, copy, copy_out, hand_out};
+use crate::transfer::{Direction, Ranges, Refusal, TRANSFER_MAX, copy, copy_out, hand_out};
 use buffer::{Buffer, INLINE_MAX, Put, Taken};
 use libipc::abi::syscall::Restart;
 use libipc::abi::{CallId, Handle, Readiness};
@@ -58,6 +58,9 @@ struct Writer {
     ranges: Ranges,
     total: u64,
     done: u64,
+    /// The first bytes, as long as none are done. So there is always something to go on with when room comes, even if the
+    /// writer's pages have gone meanwhile: a call cannot wait for another call's page.
+    held: Vec<u8>,
 }
 
 /// What was fetched of a writer's bytes before anything changes.
@@ -192,7 +195,7 @@ impl Pipe {
             return Ok(());
         }
         let length = wanted.min(self.buffer.length());
-        let refills = self.plan_refills(self.buffer.room() + length, desk.arena, env)?;
+        let refills = self.plan_refills(self.buffer.room() + length, desk.arena, env);
         self.give(call, &ranges, length, desk);
         self.refill(refills, desk);
         Ok(())
@@ -219,18 +222,26 @@ impl Pipe {
         let demand: u64 = self.reading.iter().map(|reader| reader.ranges.total()).sum();
         let room = if self.writing.is_empty() { self.buffer.room() + demand } else { 0 };
         let part = acceptable(total, total, room);
+        if part == 0 && nonblock {
+            return Err(Refusal::Errno(EAGAIN));
+        }
+        let mut held = Vec::new();
+        if part < total && !nonblock {
+            ranges.fault_in(call, total.min(TRANSFER_MAX), env)?;
+            if part == 0 {
+                held = ranges.gather(call, 0, total.min(PIPE_BUF), env)?;
+            }
+        }
         let mut done = 0;
         if part > 0 {
             let mut pages = desk.arena.available(Use::Pipe);
             let data = fetch(call, &ranges, 0, part, &mut pages, env)?;
             done = self.put_and_serve(call, &ranges, data, desk);
-        } else if nonblock {
-            return Err(Refusal::Errno(EAGAIN));
         }
         if done == total || done < part || nonblock {
             desk.answer(call, done);
         } else {
-            self.writing.push_back(Writer { call, ranges, total, done });
+            self.writing.push_back(Writer { call, ranges, total, done, held });
             desk.park(call, Reason::Output);
         }
         Ok(())
@@ -252,7 +263,7 @@ impl Pipe {
     /// Changes the capacity (F_SETPIPE_SZ), which may let writers go on.
     pub fn resize(&mut self, capacity: u64, desk: &mut Desk, env: &mut dyn Env) -> Result<(), Refusal> {
         let room = capacity.checked_sub(self.buffer.length()).ok_or(EBUSY)?;
-        let refills = self.plan_refills(room, desk.arena, env)?;
+        let refills = self.plan_refills(room, desk.arena, env);
         if !self.buffer.set_capacity(capacity) {
             return Err(Refusal::Errno(EBUSY));
         }
@@ -265,13 +276,8 @@ impl Pipe {
         self.buffer.capacity()
     }
 
-    /// Fetches what the waiting writers can put into `room` bytes, in their order; for each its bytes or why it fails.
-    fn plan_refills(
-        &self,
-        room: u64,
-        arena: &Arena,
-        env: &mut dyn Env,
-    ) -> Result<Vec<Result<Fetched, i32>>, Refusal> {
+    /// Fetches what the waiting writers can put into `room` bytes, in their order; nothing for one that can go no further.
+    fn plan_refills(&self, room: u64, arena: &Arena, env: &mut dyn Env) -> Vec<Option<Fetched>> {
         let mut room = room;
         let mut pages = arena.available(Use::Pipe);
         let mut refills = Vec::new();
@@ -281,40 +287,36 @@ impl Pipe {
             if part == 0 {
                 break;
             }
-            match fetch(writer.call, &writer.ranges, writer.done, part, &mut pages, env) {
-                Ok(data) => {
-                    let length = data.length();
-                    room -= length;
-                    refills.push(Ok(data));
-                    if length < left {
-                        break;
-                    }
-                }
-                Err(Refusal::Again) => return Err(Refusal::Again),
-                Err(Refusal::Errno(errno)) => refills.push(Err(errno)),
+            let held: Vec<u8> = writer.held.iter().take(part as usize).copied().collect();
+            let data = if held.is_empty() {
+                fetch(writer.call, &writer.ranges, writer.done, part, &mut pages, env).ok()
+            } else {
+                Some(Fetched::Inline(held))
+            };
+            let length = data.as_ref().map_or(left, Fetched::length);
+            room -= data.as_ref().map_or(0, Fetched::length);
+            refills.push(data);
+            if length < left {
+                break;
             }
         }
-        Ok(refills)
+        refills
     }
 
-    /// Takes over what was fetched of the waiting writers and answers those who are done.
-    fn refill(&mut self, refills: Vec<Result<Fetched, i32>>, desk: &mut Desk) {
+    /// Takes over what was fetched of the waiting writers and answers those who are done, or whose bytes cannot be had: a
+    /// partial count is an answer, too.
+    fn refill(&mut self, refills: Vec<Option<Fetched>>, desk: &mut Desk) {
         for refill in refills {
             let Some(mut writer) = self.writing.pop_front() else { return };
-            match refill {
-                Ok(data) => {
-                    writer.done += self.put(writer.call, &writer.ranges, writer.done, data, desk);
-                    if writer.done < writer.total {
-                        self.writing.push_front(writer);
-                    } else {
-                        desk.answer(writer.call, writer.done);
-                    }
-                }
-                Err(_) if writer.done > 0 => desk.answer(writer.call, writer.done),
-                Err(errno) => {
-                    desk.parked.remove(&writer.call);
-                    desk.effects.result(writer.call, -i64::from(errno));
-                }
+            let goes_on = refill.is_some();
+            if let Some(data) = refill {
+                writer.done += self.put(writer.call, &writer.ranges, writer.done, data, desk);
+                writer.held.clear();
+            }
+            if goes_on && writer.done < writer.total {
+                self.writing.push_front(writer);
+            } else {
+                desk.answer(writer.call, writer.done);
             }
         }
     }

@@ -216,11 +216,9 @@ impl Tmpfs {
         }
         let stat = node.stat(ino, self.number);
         match node.body {
-            Body::Device(_) if !path_only => return Progress::found(Found::Device { stat }),
-            Body::Special if !path_only && stat.is(mode::S_IFIFO) => {
-                return Ok(Progress::Pending(self.open_fifo(call, ino, flags, created, env)?));
-            }
-            Body::Special if !path_only => return Err(ENXIO),
+            Body::Special if !path_only && !stat.is(mode::S_IFIFO) => return Err(ENXIO),
+            // vfs opens a device at its server, and hands the open of a FIFO on to us.
+            Body::Device(_) | Body::Special if !path_only => return Progress::found(Found::Device { stat }),
             Body::File(_) if flags & O_TRUNC != 0 && !created => {
                 let spans = self.resize(ino, 0, request.credentials.uid, now_ns)?;
                 clear(effects, &spans);

@@ -167,6 +167,17 @@ impl Ranges {
         Ok(good)
     }
 
+    /// Makes the pages of the first `length` bytes come in, as far as they are the caller's at all.
+    ///
+    /// # Errors
+    /// [`Refusal::Again`] when a page is missing.
+    pub fn fault_in(&self, call: CallId, length: u64, env: &mut dyn Env) -> Result<(), Refusal> {
+        match self.probe(call, 0, length, env) {
+            Err(Refusal::Again) => Err(Refusal::Again),
+            _ => Ok(()),
+        }
+    }
+
     /// Bytes of the caller, at most [`PAYLOAD_MAX`], from behind the first `skip`.
     pub fn gather(
         &self,

@@ -133,6 +133,23 @@ impl Tree {
         }
     }
 
+    /// Forgets a volume with all that is in it, unless something of it is open. /dev stays.
+    pub fn discard(&mut self, volume: u64, arena: &mut Arena) -> Result<(), i32> {
+        let volume = u32::try_from(volume).ok().filter(|volume| *volume < VOLUMES_MAX).ok_or(EINVAL)?;
+        let in_use = self.nodes.values().any(|node| node.volume == volume && node.opens > 0);
+        if in_use || volume == DEV_VOLUME {
+            return Err(EBUSY);
+        }
+        for node in self.nodes.values_mut().filter(|node| node.volume == volume) {
+            if let Body::File(file) = &mut node.body {
+                file.contents.release(arena);
+            }
+        }
+        self.nodes.retain(|_, node| node.volume != volume);
+        self.roots.remove(&volume);
+        Ok(())
+    }
+
     /// Whether `ino` is `ancestor` or lies below it.
     pub fn is_below(&self, ino: Ino, ancestor: Ino) -> bool {
         let mut at = ino;

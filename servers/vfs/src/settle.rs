@@ -119,7 +119,7 @@ impl Vfs {
                     ForeignReply { result: i64::from(slot), close_on_exec, ..ForeignReply::default() };
                 install(call, handle, reply)
             }
-            (Outcome::Found(Found::Device { stat }), None) => self.open_device(row, stat, flags),
+            (Outcome::Found(Found::Device { stat }), None) => self.open_device(row, stat, (flags, slot)),
             (_, handle) => {
                 let mut effects = self.fail(row, EIO);
                 close_all(&mut effects, handle.as_slice());
@@ -129,12 +129,12 @@ impl Vfs {
     }
 
     /// Opens what a device node stands for at the server that has the device.
-    fn open_device(&mut self, mut row: Row, stat: &Stat, flags: u32) -> Effects {
+    fn open_device(&mut self, mut row: Row, stat: &Stat, (flags, slot): (u32, u32)) -> Effects {
         if stat.is(mode::S_IFIFO) {
             let (Some(call), Some(to)) = (row.call, self.servers.get(&row.walk.at.server)) else {
                 return self.fail(row, EIO);
             };
-            let message = Message::words(fs::OPEN_FIFO, [stat.ino, u64::from(flags), 0, 0]);
+            let message = Message::words(fs::OPEN_FIFO, [stat.ino, u64::from(flags), u64::from(slot), 0]);
             return Effects::one(Effect::Forward { call, to: *to, message });
         }
         let device = DEVICES.iter().find(|(number, _)| *number == major(stat.rdev));

@@ -2,6 +2,7 @@
 //! caller waits; then, when it is there, fork or exec fills it and answers. What the first step took is given back when
 //! the kernel refuses or memory runs out.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Frame, Handle, KernelError, Tag};
@@ -38,7 +39,7 @@ enum Contents {
     /// A copy of this space.
     Fork(u64),
     /// A program.
-    Build(Plan),
+    Build(Box<Plan>),
 }
 
 /// The answer to a request of proc's.
@@ -81,7 +82,7 @@ impl Vm {
         match plan {
             Ok(plan) => {
                 reserve(plan.frames_needed(), &mut self.memory, &mut self.spaces, &mut effects);
-                self.begin(call.id, Contents::Build(plan), env, effects)
+                self.begin(call.id, Contents::Build(Box::new(plan)), env, effects)
             }
             Err(error) => {
                 effects.reply(call.id, answer(&Answer::Failed(error.errno())));

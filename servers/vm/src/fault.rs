@@ -80,7 +80,7 @@ pub fn resolve(space: &mut Space, memory: &mut Memory, fault: &Fault, effects: &
     }
     match region.backing {
         Backing::Anonymous => site.zeroes(),
-        Backing::Object { object, page, limit } => site.from_object(object, page, limit),
+        Backing::Object { object, page, limit } => site.object_contents(object, page, limit),
     }
 }
 
@@ -210,7 +210,7 @@ impl Site<'_> {
     }
 
     /// A page of an object: the object's own frame, or a private copy of it.
-    fn from_object(&mut self, object: u64, first: u64, limit: u64) -> Outcome {
+    fn object_contents(&mut self, object: u64, first: u64, limit: u64) -> Outcome {
         let index = first + (self.number - self.region.pages().start);
         let shown = limit.saturating_sub(address_of(index)).min(PAGE_SIZE);
         if shown == 0 {

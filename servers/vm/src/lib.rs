@@ -112,7 +112,7 @@ impl Vm {
         }
     }
 
-    fn page_fault(&mut self, call: &Call, [address, access, ip, copying]: [u64; 4], now: u64) -> Effects {
+    fn page_fault(&mut self, call: &Call, [address, access, _, copying]: [u64; 4], now: u64) -> Effects {
         let mut effects = Effects::none();
         reclaim::reserve(fault::FRAMES_NEEDED, &mut self.memory, &mut self.spaces, &mut effects);
         let fault = Fault { address, access: Protection::from_bits_truncate(access as u8), now };
@@ -129,7 +129,7 @@ impl Vm {
                 effects.push(Effect::Forward { call: call.id, to: session, message });
             }
             Some(Outcome::Signal { number, code }) if copying == 0 => {
-                let message = Message::words(protocol::SIGNAL, [u64::from(number), code as u64, address, ip]);
+                let message = Message::words(protocol::SIGNAL, [u64::from(number), code as u64, address, 0]);
                 effects.push(Effect::Forward { call: call.id, to: self.proc, message });
             }
             Some(Outcome::Signal { .. }) | None => {

@@ -17,8 +17,6 @@ use crate::turn::{Asked, Outcome, Reply, Turn, errno};
 pub const SA_NOCLDSTOP: u64 = 1;
 /// Children leave no zombie.
 pub const SA_NOCLDWAIT: u64 = 2;
-/// The handler gets a siginfo; on x86_64 it always does.
-pub const SA_SIGINFO: u64 = 4;
 /// The action has a restorer, without which no handler can run.
 pub const SA_RESTORER: u64 = 0x0400_0000;
 /// The handler runs on the alternate stack.

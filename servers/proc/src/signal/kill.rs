@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use libipc::linux::errno::{EAGAIN, EINVAL, EPERM, ESRCH};
-use libipc::linux::signal::{NSIG, SI_USER, SIGCONT};
+use libipc::linux::signal::{NSIG, SI_TKILL, SI_USER, SIGCONT};
 
 use super::queue::REALTIME;
-use super::{Aim, Detail, SI_TKILL, SIGINFO_BYTES, SigInfo};
+use super::{Aim, Detail, SIGINFO_BYTES, SigInfo};
 use crate::Proc;
 use crate::id::{INIT, Pgid, Pid, Tid};
 use crate::limits::Resource;

@@ -89,9 +89,6 @@ pub const CORE: SignalSet = SignalSet::of(&[
 /// Signals that a thread's own instruction causes: taken before all others.
 pub const SYNCHRONOUS: SignalSet = SignalSet::of(&[SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGSYS]);
 
-/// si_code of a signal that tgkill(2) sent.
-pub const SI_TKILL: i32 = libipc::linux::signal::SI_TKILL;
-
 /// What a signal says about itself, besides number and code.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Detail {

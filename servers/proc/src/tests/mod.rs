@@ -1,1 +1,15 @@
+//! Tests of the whole server against a kernel in miniature. `world` is that kernel; each other module proves one part of
+//! the conformance list, a test per sentence.
 
+mod audit;
+mod exec;
+mod exit;
+mod fork;
+mod futex;
+mod identity;
+mod jobs;
+mod misc;
+mod random;
+mod signals;
+mod wait;
+mod world;

@@ -3,31 +3,34 @@
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::Pipe;
+use super::{Pipe, interrupted};
 use crate::node::Ino;
 use crate::open::{Kind, New, Then};
+use crate::transfer::Refusal;
 use crate::{Tmpfs, Wait};
 use libipc::abi::CallId;
-use libipc::linux::Stat;
 use libipc::linux::errno::*;
-use libipc::linux::open::{O_ACCMODE, O_NONBLOCK, O_RDONLY, O_WRONLY};
-use libipc::proto::fs::{Answer, Found};
+use libipc::linux::mode::S_IFIFO;
+use libipc::linux::open::{O_ACCMODE, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_WRONLY};
 use libipc::server::effect::Reason;
 use libipc::server::files;
-use libipc::server::{Effects, Env, Message};
+use libipc::server::{Effects, Env};
 
 /// An opening that waits for the other side. Its end counts as open already.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Opening {
     call: CallId,
     status: u32,
-    found: (Stat, bool),
+    close_on_exec: bool,
+    /// The descriptor reserved for it.
+    descriptor: u64,
 }
 
 impl Opening {
-    /// Whether the side it waits for is there.
+    /// Whether the side it waits for is there, or it does not wait.
     fn is_met(&self, pipe: &Pipe) -> bool {
         match self.status & O_ACCMODE {
+            _ if self.status & O_NONBLOCK != 0 => true,
             O_RDONLY => pipe.writers > 0,
             O_WRONLY => pipe.readers > 0,
             _ => true,
@@ -36,28 +39,32 @@ impl Opening {
 }
 
 impl Tmpfs {
-    /// Opens a FIFO, or waits until the other side does. Whoever waited for this side goes on.
+    /// A program's open(2) of a FIFO, which vfs hands on: words are the node, the flags, and the descriptor reserved. It
+    /// waits until the other side opens, and whoever waited for this side goes on.
     pub(crate) fn open_fifo(
         &mut self,
         call: CallId,
-        ino: Ino,
-        flags: u32,
-        created: bool,
+        words: [u64; 4],
         env: &mut dyn Env,
-    ) -> Result<Effects, i32> {
-        let stat = self.tree.node(ino)?.stat(ino, self.number);
+    ) -> Result<Effects, Refusal> {
+        let [ino, flags, descriptor, _] = words;
+        let flags = flags as u32;
+        if !self.tree.node(ino)?.is(S_IFIFO) {
+            return Err(Refusal::Errno(ENXIO));
+        }
         let status = files::status_of_open(flags);
         let pipe = self.pipes.entry(ino).or_default();
         let nobody_reads = status & O_ACCMODE == O_WRONLY && pipe.readers == 0;
         if nobody_reads && status & O_NONBLOCK != 0 {
             self.forget_unused(ino);
-            return Err(ENXIO);
+            return Err(Refusal::Errno(ENXIO));
         }
         pipe.join(status);
-        pipe.opening.push(Opening { call, status, found: (stat, created) });
-        let waits = !pipe.opening.last().is_some_and(|own| own.is_met(pipe) || status & O_NONBLOCK != 0);
+        let opening = Opening { call, status, close_on_exec: flags & O_CLOEXEC != 0, descriptor };
+        let reason = if opening.is_met(pipe) { Reason::Server } else { Reason::Peer };
+        pipe.opening.push(opening);
         let mut effects = Effects::none();
-        effects.park(call, if waits { Reason::Peer } else { Reason::Server });
+        effects.park(call, reason);
         self.parked.insert(call, Wait::Opening(ino));
         self.complete_openings(ino, &mut effects, env);
         let settled = self.with_pipe(ino, |_, _| Ok(()));
@@ -70,12 +77,13 @@ impl Tmpfs {
         let Some(pipe) = self.pipes.get_mut(&ino) else { return };
         let all = core::mem::take(&mut pipe.opening);
         let (met, waiting): (Vec<Opening>, Vec<Opening>) =
-            all.into_iter().partition(|opening| opening.is_met(pipe) || opening.status & O_NONBLOCK != 0);
+            all.into_iter().partition(|opening| opening.is_met(pipe));
         pipe.opening = waiting;
-        for Opening { call, status, found: (stat, created) } in met {
+        for Opening { call, status, close_on_exec, descriptor } in met {
             self.parked.remove(&call);
             let new = New { kind: Kind::Pipe(ino), status };
-            self.open(call, &[new], Then::Found(Found::Opened { stat, created }), effects, env);
+            let then = Then::Install { result: descriptor, outputs: Vec::new(), close_on_exec };
+            self.open(call, &[new], then, effects, env);
         }
     }
 
@@ -93,7 +101,7 @@ impl Tmpfs {
         });
         self.forget_unused(ino);
         let mut effects = left.unwrap_or_default();
-        effects.reply(call, Message::typed(0, &Answer::Failed(EINTR)));
+        interrupted(&mut effects, call);
         effects
     }
 }

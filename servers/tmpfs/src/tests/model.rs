@@ -13,19 +13,58 @@ const SIZE_MAX: u64 = 60_000;
 
 #[derive(Clone, Debug)]
 enum Act {
-    Open { name: usize, flags: u32 },
+    Open {
+        name: usize,
+        flags: u32,
+    },
     Close(usize),
-    Write { file: usize, length: u64 },
-    WriteAt { file: usize, offset: u64, length: u64 },
-    Read { file: usize, length: u64 },
-    ReadAt { file: usize, offset: u64, length: u64 },
-    Seek { file: usize, offset: u64 },
-    Truncate { file: usize, size: u64 },
-    Punch { file: usize, offset: u64, length: u64 },
-    Allocate { file: usize, offset: u64, length: u64 },
+    Write {
+        file: usize,
+        length: u64,
+    },
+    WriteAt {
+        file: usize,
+        offset: u64,
+        length: u64,
+    },
+    Read {
+        file: usize,
+        length: u64,
+    },
+    ReadAt {
+        file: usize,
+        offset: u64,
+        length: u64,
+    },
+    Seek {
+        file: usize,
+        offset: u64,
+    },
+    Truncate {
+        file: usize,
+        size: u64,
+    },
+    Punch {
+        file: usize,
+        offset: u64,
+        length: u64,
+    },
+    Allocate {
+        file: usize,
+        offset: u64,
+        length: u64,
+    },
     Unlink(usize),
-    Rename { from: usize, to: usize },
-    Link { from: usize, to: usize },
+    Rename {
+        from: usize,
+        to: usize,
+    },
+    Link {
+        from: usize,
+        to: usize,
+    },
+    /// The next page that is looked at is missing.
+    Miss,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -54,6 +93,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => name().prop_map(Act::Unlink),
         1 => (name(), name()).prop_map(|(from, to)| Act::Rename { from, to }),
         1 => (name(), name()).prop_map(|(from, to)| Act::Link { from, to }),
+        1 => Just(Act::Miss),
     ]
 }
 
@@ -113,6 +153,7 @@ impl Trial {
             }
             Act::Rename { from, to } => self.rename(from, to),
             Act::Link { from, to } => self.link(from, to),
+            Act::Miss => self.world.script.miss_next = true,
             Act::Close(file) if file < self.model.opens.len() => {
                 let open = self.model.opens.remove(file);
                 self.world.close(open.badge);

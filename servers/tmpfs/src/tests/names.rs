@@ -4,7 +4,8 @@ use super::world::{World, from_root, user};
 use libipc::linux::errno::*;
 use libipc::linux::mode::*;
 use libipc::linux::open::*;
-use libipc::proto::fs::{Answer, Credentials, Found, From, Operation, Request};
+use libipc::proto::fs::{Answer, Credentials, Found, From, Operation, Request, SYNC, UNMOUNT};
+use libipc::server::Message;
 
 const MKDIR: Operation = Operation::MakeDirectory { mode: 0o755 };
 
@@ -248,4 +249,20 @@ fn when_the_kernel_has_no_session_left_an_open_fails_and_leaves_nothing_behind()
     let result = world.linux(0, 293, [super::world::BUFFER, 0, 0, 0, 0, 0]);
     assert_eq!(result, -i64::from(ENFILE));
     assert!(world.sessions.is_empty() && world.server.pipes.is_empty() && world.server.opens.is_empty());
+}
+
+#[test]
+fn an_unmounted_volume_is_empty_when_it_is_mounted_again_and_stays_while_it_is_open() {
+    let mut world = World::new();
+    let free = world.free_pages();
+    let file = world.make("f");
+    world.write(file, b"bytes");
+    let unmount = |volume| Message::words(UNMOUNT, [volume, 0, 0, 0]);
+    assert_eq!(world.native(0, unmount(0)).label, EBUSY as u32);
+    world.close(file);
+    assert_eq!(world.native(0, unmount(0)).label, 0);
+    assert_eq!((world.stat("f").err(), world.free_pages()), (Some(ENOENT), free));
+    assert_eq!(world.native(0, unmount(1)).label, EBUSY as u32);
+    assert_eq!(world.native(0, unmount(u64::from(u32::MAX))).label, EINVAL as u32);
+    assert_eq!(world.native(0, Message::label(SYNC)).label, 0);
 }

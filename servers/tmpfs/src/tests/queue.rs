@@ -14,10 +14,18 @@ const SLOT: u64 = 200_000;
 
 #[derive(Clone, Debug)]
 enum Act {
-    Write { party: u64, length: u64 },
-    Read { party: u64, length: u64 },
+    Write {
+        party: u64,
+        length: u64,
+    },
+    Read {
+        party: u64,
+        length: u64,
+    },
     CancelWrite(u64),
     CancelRead(u64),
+    /// The next page that is looked at is missing.
+    Miss,
 }
 
 fn length() -> impl Strategy<Value = u64> {
@@ -30,6 +38,7 @@ fn act() -> impl Strategy<Value = Act> {
         4 => (0..READERS, length()).prop_map(|(party, length)| Act::Read { party, length }),
         1 => (0..WRITERS).prop_map(Act::CancelWrite),
         1 => (0..READERS).prop_map(Act::CancelRead),
+        1 => Just(Act::Miss),
     ]
 }
 
@@ -67,8 +76,10 @@ impl Trial {
             Act::Write { party, length } if self.writers[party as usize].is_none() => {
                 let address = BUFFER + party * SLOT;
                 self.serial = self.serial.wrapping_add(1);
-                // The low bits tell the writer, the others change from write to write.
-                let bytes = vec![self.serial << 2 | party as u8; length as usize];
+                // The low bits tell the writer, the others change from byte to byte and from write to write.
+                let serial = self.serial;
+                let byte = |index: u64| serial.wrapping_add((index / 7) as u8) << 2 | party as u8;
+                let bytes: Vec<u8> = (0..length).map(byte).collect();
                 self.world.store(address, &bytes);
                 let call = self.world.begin(self.write, 1, [4, address, length, 0, 0, 0]);
                 self.writers[party as usize] = Some(Running { call, address, bytes, early: 0 });
@@ -88,6 +99,7 @@ impl Trial {
                     self.world.cancel(running.call);
                 }
             }
+            Act::Miss => self.world.script.miss_next = true,
             _ => {}
         }
         self.settle();
@@ -99,6 +111,7 @@ impl Trial {
             let ended = self.writers[party].as_ref().and_then(|running| self.world.result(running.call));
             if let Some(result) = ended {
                 let running = self.writers[party].take().expect("it runs");
+                assert_ne!(result, 0, "a write that did nothing was answered");
                 let written = if result == -i64::from(EINTR) { 0 } else { result };
                 let count = usize::try_from(written).expect("no error but EINTR");
                 if running.bytes.len() <= 4096 {
@@ -107,17 +120,17 @@ impl Trial {
                 self.sent[party].extend(&running.bytes[running.early..count]);
             }
         }
-        for party in 0..READERS as usize {
-            let ended = self.readers[party].as_ref().and_then(|running| self.world.result(running.call));
-            if let Some(result) = ended {
-                let running = self.readers[party].take().expect("it runs");
-                if result == -i64::from(EINTR) {
-                    continue;
-                }
-                assert!(result > 0, "{result}");
-                for byte in self.world.load(running.address, result as u64) {
-                    self.receive(byte);
-                }
+        for ended in std::mem::take(&mut self.world.ended) {
+            let reader =
+                self.readers.iter_mut().find(|reader| reader.as_ref().is_some_and(|run| run.call == ended));
+            let Some(running) = reader.and_then(Option::take) else { continue };
+            let result = self.world.result(ended).expect("it has ended");
+            if result == -i64::from(EINTR) {
+                continue;
+            }
+            assert!(result > 0, "{result}");
+            for byte in self.world.load(running.address, result as u64) {
+                self.receive(byte);
             }
         }
     }
@@ -164,6 +177,7 @@ proptest! {
         for party in 0..READERS {
             trial.act(&Act::CancelRead(party));
         }
+        trial.world.script.miss_next = false;
         while trial.world.server.pipes.values().any(|pipe| pipe.length() > 0) {
             trial.act(&Act::Read { party: 0, length: 100_000 });
         }

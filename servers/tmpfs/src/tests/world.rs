@@ -43,6 +43,8 @@ pub struct World {
     pub script: Script,
     pub sessions: BTreeMap<u64, Session>,
     pub ends: BTreeMap<CallId, End>,
+    /// The calls that have ended, in order.
+    pub ended: Vec<CallId>,
     pub sent: Vec<(libipc::abi::Tag, Message)>,
     pub log: Vec<u8>,
     pub caller: Caller,
@@ -71,6 +73,7 @@ impl World {
             script,
             sessions: BTreeMap::new(),
             ends: BTreeMap::new(),
+            ended: Vec::new(),
             sent: Vec::new(),
             log: Vec::new(),
             caller: Caller { pid: 10, tid: 10, ..Caller::default() },
@@ -92,6 +95,7 @@ impl World {
     pub fn event(&mut self, event: &Event) {
         let mut effects = step(&mut self.server, event, &mut self.script);
         while effects.again {
+            assert!(matches!(event, Event::Call(_)), "only a call is taken again");
             effects = step(&mut self.server, event, &mut self.script);
         }
         for outcome in self.carry_out(effects) {
@@ -191,6 +195,7 @@ impl World {
     fn end(&mut self, call: CallId, end: End) {
         assert!(self.live.remove(&call).is_some(), "{call:?} is answered twice");
         self.ends.insert(call, end);
+        self.ended.push(call);
     }
 
     fn arena(&mut self, offset: u64, length: u64) -> &mut [u8] {

@@ -137,6 +137,13 @@ impl Disks {
         }
     }
 
+    /// The inode of a node, and the volume it is on.
+    pub fn find(&mut self, node: Node) -> Result<(Site<'_>, Inode), Stall> {
+        let mut site = self.site(node.disk)?;
+        let inode = site.inode(node.inode)?;
+        Ok((site, inode))
+    }
+
     fn mount(&mut self, disk: u32, sectors: u64) -> Result<(), Stall> {
         let view = View { cache: &self.cache, disk };
         let known = match Volume::mount(&view, sectors) {
@@ -291,9 +298,11 @@ impl Site<'_> {
             match part.sectors() {
                 None => bytes.resize(bytes.len() + length as usize, 0),
                 Some((extent, skip)) => {
-                    let Ok(sectors) = self.view.get(extent) else { return Err(self.data_missing(file, at, goal)) };
-                    let data = sectors.iter().skip(skip as usize).take(length as usize);
-                    bytes.extend(data);
+                    let Ok(sectors) = self.view.get(extent) else {
+                        return Err(self.data_missing(file, at, extent, goal));
+                    };
+                    let data = sectors.get(skip as usize..).and_then(|data| data.get(..length as usize));
+                    bytes.extend_from_slice(data.unwrap_or_default());
                 }
             }
             at += length;
@@ -301,18 +310,18 @@ impl Site<'_> {
         Ok(bytes)
     }
 
-    /// What to fetch when the data at `offset` is missing: the extent that holds it, and what is missing behind it up to
-    /// `goal`.
-    fn data_missing(&mut self, file: &Inode, offset: u64, goal: u64) -> Stall {
+    /// What to fetch when the data at `offset`, which lies in this extent, is missing: the extent that holds it with what
+    /// is near it, and what is missing behind it up to `goal`.
+    fn data_missing(&mut self, file: &Inode, offset: u64, extent: Extent, goal: u64) -> Stall {
         let first = offset - offset % WINDOW_BYTES;
         let goal = goal.min(first.saturating_add(AHEAD_BYTES)).max(offset + 1);
-        let mut missing: Vec<Want> = Vec::new();
+        let mut missing: Vec<Extent> = Vec::new();
         for start in (first..goal).step_by(WINDOW_BYTES as usize) {
             let pieces = match self.mounted.volume.plan_read(&self.view, file, start, WINDOW_BYTES) {
                 Ok(pieces) => pieces,
-                // The map of what comes later is asked for when it is its turn.
-                Err(_) if !missing.is_empty() => break,
-                Err(error) => return self.stall(error),
+                Err(error @ Error::Miss(_)) if missing.is_empty() => return self.stall(error),
+                // What comes later is looked at when it is its turn.
+                Err(_) => break,
             };
             let mut at = start;
             for piece in pieces {
@@ -321,16 +330,14 @@ impl Site<'_> {
                 if let Some((extent, _)) = piece.sectors().filter(|_| wanted)
                     && self.view.get(extent).is_err()
                 {
-                    missing.push(Want::Sectors(over_all(self.disk, extent)));
+                    missing.push(extent);
                 }
             }
         }
-        let ahead = missing.split_off(1.min(missing.len()));
-        match missing.pop() {
-            Some(want) => Stall::Missing { want, ahead },
-            // What was missed is part of a plan that misses nothing.
-            None => Stall::Errno(EIO),
-        }
+        let mut missing = missing.into_iter().map(|extent| Want::Sectors(over_all(self.disk, extent)));
+        // Damage beside the data must not keep it from being read.
+        let want = missing.next().unwrap_or(Want::Sectors(over_all(self.disk, extent)));
+        Stall::Missing { want, ahead: missing.collect() }
     }
 }
 

@@ -8,7 +8,7 @@ use libipc::abi::Badge;
 use libipc::linux::{Stat, StatFs};
 use libipc::server::files::device_number;
 
-use super::disks::{Site, Stall};
+use super::disks::Site;
 use crate::inode::{FileType, Inode, InodeNumber, Timestamp};
 use crate::layout::Version;
 use crate::volume::Volume;
@@ -113,11 +113,4 @@ pub(super) fn stat_fs(volume: &Volume) -> StatFs {
         frsize: u64::from(room.fragment_bytes),
         flags: ST_RDONLY,
     }
-}
-
-/// The inode of a node, and the volume it is on.
-pub(super) fn find(disks: &mut super::disks::Disks, node: Node) -> Result<(Site<'_>, Inode), Stall> {
-    let mut site = disks.site(node.disk)?;
-    let inode = site.inode(node.inode)?;
-    Ok((site, inode))
 }

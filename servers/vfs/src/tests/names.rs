@@ -72,7 +72,7 @@ fn a_fifo_is_left_to_its_server_which_may_wait() {
     let mut world = World::new();
     let Ok((_, node)) = world.look("/dev/pipe", true) else { panic!() };
     let end = world.call(2, [0, 1, 0, 0, 0, 0], &["/dev/pipe"]);
-    let message = Message::words(fs::OPEN_FIFO, [node, 1, 0, 0]);
+    let message = Message::words(fs::OPEN_FIFO, [node, 1, 3, 0]);
     assert_eq!(end, End::Forwarded(Handle(number("tmpfs") - 10), message));
 }
 

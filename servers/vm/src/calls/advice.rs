@@ -12,7 +12,7 @@ use crate::region::{Backing, Inherit, Region};
 use crate::tables::{MACHINE, ceil, floor, page_of};
 
 /// Advice of madvise (uapi/asm-generic/mman-common.h).
-mod advice {
+mod madv {
     pub const NORMAL: u64 = 0;
     pub const DONTNEED: u64 = 4;
     pub const FREE: u64 = 8;
@@ -40,11 +40,11 @@ impl Target<'_> {
     pub(super) fn madvise(&mut self, address: u64, length: u64, advice: u64) -> Result<u64, Errno> {
         let range = range_of(address, length, EINVAL)?;
         let inherit = match advice {
-            advice::NORMAL..=advice::DONTNEED | advice::FREE => None,
-            advice::MERGEABLE..=advice::DODUMP | advice::COLD | advice::PAGEOUT => None,
-            advice::DONTFORK => Some(Inherit::Nothing),
-            advice::DOFORK | advice::KEEPONFORK => Some(Inherit::Copy),
-            advice::WIPEONFORK => Some(Inherit::Zeroes),
+            madv::NORMAL..=madv::DONTNEED | madv::FREE => None,
+            madv::MERGEABLE..=madv::DODUMP | madv::COLD | madv::PAGEOUT => None,
+            madv::DONTFORK => Some(Inherit::Nothing),
+            madv::DOFORK | madv::KEEPONFORK => Some(Inherit::Copy),
+            madv::WIPEONFORK => Some(Inherit::Zeroes),
             _ => return Err(Errno(EINVAL)),
         };
         if range.is_empty() {
@@ -52,7 +52,7 @@ impl Target<'_> {
         }
         if let Some(inherit) = inherit {
             self.change_inherit(range.clone(), inherit)?;
-        } else if advice == advice::DONTNEED {
+        } else if advice == madv::DONTNEED {
             // What is not mapped is skipped, and then reported.
             self.space.drop_pages(
                 page_of(range.start)..page_of(range.end),

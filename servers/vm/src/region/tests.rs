@@ -142,7 +142,7 @@ fn check(regions: &Regions, model: &[Option<Shown>]) -> Result<(), TestCaseError
     }
     let mut free = BTreeSet::new();
     let mut reached = 0;
-    for region in regions.iter().map(Region::pages).chain([80..80]) {
+    for region in regions.iter().map(Region::pages).chain(core::iter::once(80..80)) {
         let gap = pages(reached.max(8)..region.start.min(56));
         if gap.start < gap.end {
             free.insert((gap.end - gap.start, gap.start));

@@ -317,10 +317,7 @@ impl Machine {
             match self.fault(space, address, access, false) {
                 Reply::Native(message) => assert_eq!(message.label, 0),
                 Reply::Forwarded(PROC, message) => {
-                    assert_eq!(
-                        (message.label, message.words[2], message.words[3]),
-                        (SIGNAL, address, 0x1234)
-                    );
+                    assert_eq!((message.label, message.words[2]), (SIGNAL, address));
                     return Err((message.words[0], message.words[1] as i32));
                 }
                 Reply::Forwarded(session, message) => self.page_in(session, &message),

@@ -1,0 +1,174 @@
+//! Foreign calls: words, descriptors, inputs and outputs.
+
+use libipc::abi::Protection;
+use libipc::abi::delivery::{Kind, MessageBuffer};
+use libipc::abi::foreign::Role;
+use libipc::abi::syscall::{Syscall, reply_flags};
+use libipc::linux::errno;
+
+use super::{Program, World};
+use crate::core::Machine;
+use crate::core::object::TaskId;
+
+const CLOSE: u64 = 3;
+const OPEN: u64 = 2;
+const READ: u64 = 0;
+const DUP: u64 = 32;
+const DUP2: u64 = 33;
+const FCNTL: u64 = 72;
+const GETPID: u64 = 39;
+
+pub struct Linux {
+    pub world: World,
+    pub vm: TaskId,
+    pub vfs: TaskId,
+    pub program: Program,
+}
+
+pub fn linux() -> Linux {
+    let mut world = World::new();
+    let (vm, proc, vfs) = (world.server(2, false), world.server(3, false), world.server(4, false));
+    (2..=4).for_each(|number| world.start(number));
+    world.play(Role::Vfs, 4);
+    world.play(Role::Proc, 3);
+    world.play(Role::Vm, 2);
+    let program = world.program(vm, proc);
+    Linux { world, vm, vfs, program }
+}
+
+impl Linux {
+    /// Opens a file whose session has this badge: the descriptor.
+    fn open(&mut self, badge: u64) -> i64 {
+        let pages = self.world.map(self.vm, &self.program, 0x10_0000, 1, Protection::READ);
+        self.world.kernel.machine.bytes(pages, 0, 5).copy_from_slice(b"file\0");
+        assert_eq!(self.world.linux(&self.program, OPEN, &[0x10_0000, 0, 0]), None);
+        self.world.ok(self.vfs, Syscall::Receive, &[]);
+        let delivery = self.world.delivery(self.vfs);
+        assert_eq!((delivery.kind, delivery.label, delivery.inputs[0]), (Kind::Foreign as u32, 2, 4));
+        assert_eq!(self.world.payload(self.vfs, 4), b"file");
+        self.world.ok(self.vfs, Syscall::SessionCreate, &[badge, badge, 0, 0, 0]);
+        let slot = u64::from(delivery.slots[0]);
+        let flags = reply_flags::INSTALL_FIRST;
+        self.world.ok(self.vfs, Syscall::ReplyForeign, &[delivery.token, flags, slot, 0, badge]);
+        self.world.linux_result(&self.program).unwrap()
+    }
+}
+
+#[test]
+fn getpid_is_answered_from_a_word() {
+    let mut linux = linux();
+    let pid = linux.program.badge as i64;
+    assert_eq!(linux.world.linux(&linux.program, GETPID, &[]), Some(pid));
+}
+
+#[test]
+fn an_unknown_call_is_enosys_and_counted() {
+    let mut linux = linux();
+    for number in [334, 9999, u64::MAX] {
+        let result = linux.world.linux(&linux.program, number, &[]);
+        assert_eq!(result, Some(-i64::from(errno::ENOSYS)));
+    }
+    assert_eq!(linux.world.kernel.enosys[334], 1);
+}
+
+#[test]
+fn descriptors_take_the_lowest_free_number() {
+    let mut linux = linux();
+    assert_eq!(linux.open(70), 0);
+    let Linux { world, program, .. } = &mut linux;
+    assert_eq!(world.linux(program, DUP, &[0]), Some(1));
+    assert_eq!(world.linux(program, DUP2, &[0, 5]), Some(5));
+    assert_eq!(world.linux(program, FCNTL, &[0, 0, 3]), Some(3));
+    assert_eq!(world.linux(program, CLOSE, &[1]), Some(0));
+    assert_eq!(world.linux(program, CLOSE, &[1]), Some(-i64::from(errno::EBADF)));
+    assert_eq!(world.linux(program, DUP, &[5]), Some(1));
+    assert_eq!(world.linux(program, DUP, &[5]), Some(2));
+    assert_eq!(world.linux(program, DUP, &[5]), Some(4));
+    assert_eq!(world.linux(program, DUP2, &[9, 1]), Some(-i64::from(errno::EBADF)));
+    assert_eq!(world.linux(program, DUP2, &[0, 1 << 20]), Some(-i64::from(errno::EBADF)));
+    assert_eq!(world.linux(program, READ, &[77, 0, 0]), Some(-i64::from(errno::EBADF)));
+}
+
+#[test]
+fn closing_the_last_descriptor_tells_the_file_server() {
+    let mut linux = linux();
+    assert_eq!(linux.open(70), 0);
+    let Linux { world, program, vfs, .. } = &mut linux;
+    world.linux(program, DUP, &[0]);
+    world.linux(program, CLOSE, &[0]);
+    assert_eq!(world.trap(*vfs, Syscall::Receive, &[]), None);
+    world.linux(program, CLOSE, &[1]);
+    assert_eq!(world.delivery(*vfs).kind, Kind::LastClose as u32);
+}
+
+#[test]
+fn no_descriptor_is_left_when_the_limit_is_reached() {
+    let mut linux = linux();
+    let Linux { world, program, vfs, vm, .. } = &mut linux;
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    world.ok(proc, Syscall::TaskWord, &[program.task_slot, 9, 0]);
+    world.map(*vm, program, 0x10_0000, 1, Protection::READ);
+    let result = world.linux(program, OPEN, &[0x10_0000, 0, 0]);
+    assert_eq!(result, Some(-i64::from(errno::EMFILE)), "refused before the server has heard of it");
+    assert_eq!(world.trap(*vfs, Syscall::Receive, &[]), None);
+}
+
+#[test]
+fn a_missing_page_is_faulted_in_before_the_call_is_delivered() {
+    let mut linux = linux();
+    let Linux { world, program, vfs, vm, .. } = &mut linux;
+    assert_eq!(world.trap(*vfs, Syscall::Receive, &[]), None);
+    let pages = world.map(*vm, program, 0x10_0000, 1, Protection::READ);
+    world.kernel.machine.bytes(pages, 4092, 4).copy_from_slice(b"long");
+    assert_eq!(world.linux(program, OPEN, &[0x10_0ffc, 0, 0]), None);
+    world.ok(*vm, Syscall::Receive, &[]);
+    let fault = world.delivery(*vm);
+    assert_eq!((fault.kind, fault.words[0], fault.words[3]), (Kind::Fault as u32, 0x10_1000, 1));
+    let more = world.map(*vm, program, 0x10_1000, 1, Protection::READ);
+    world.kernel.machine.bytes(more, 0, 5).copy_from_slice(b"name\0");
+    world.ok(*vm, Syscall::Reply, &[fault.token, 0]);
+    assert_eq!(world.delivery(*vfs).inputs[0], 8);
+    assert_eq!(world.payload(*vfs, 8), b"longname");
+}
+
+#[test]
+fn a_bad_address_is_efault_and_the_server_never_hears_of_it() {
+    let mut linux = linux();
+    let Linux { world, program, vfs, vm, .. } = &mut linux;
+    assert_eq!(world.trap(*vfs, Syscall::Receive, &[]), None);
+    for address in [0x10_0000, u64::MAX - 3, 0x7fff_ffff_f000] {
+        if world.linux(program, OPEN, &[address, 0, 0]).is_none() {
+            world.ok(*vm, Syscall::Receive, &[]);
+            let token = world.delivery(*vm).token;
+            world.ok(*vm, Syscall::Reply, &[token, 1]);
+        }
+        assert_eq!(world.linux_result(program), Some(-i64::from(errno::EFAULT)), "{address:#x}");
+    }
+    assert_eq!(world.result(*vfs), None);
+}
+
+#[test]
+fn a_copy_that_misses_a_page_copies_nothing_and_says_when_it_is_there() {
+    let mut linux = linux();
+    assert_eq!(linux.open(70), 0);
+    let Linux { world, program, vfs, vm, .. } = &mut linux;
+    let pages = world.map(*vm, program, 0x20_0000, 1, Protection::READ | Protection::WRITE);
+    assert_eq!(world.linux(program, 1, &[0, 0x20_0ffe, 4]), None, "write(2) from the end of a page");
+    world.ok(*vfs, Syscall::Receive, &[]);
+    let token = world.delivery(*vfs).token;
+    world.set_header(*vfs, MessageBuffer::default());
+    let missing = world.trap(*vfs, Syscall::LeaseRead, &[token, 0x20_0ffe, 4]);
+    assert_eq!(missing, Some(Err(libipc::abi::KernelError::NotResident)));
+    world.ok(*vm, Syscall::Receive, &[]);
+    let fault = world.delivery(*vm);
+    assert_eq!(fault.words[0], 0x20_1000);
+    let more = world.map(*vm, program, 0x20_1000, 1, Protection::READ);
+    world.kernel.machine.bytes(pages, 4094, 2).copy_from_slice(b"ab");
+    world.kernel.machine.bytes(more, 0, 2).copy_from_slice(b"cd");
+    world.ok(*vm, Syscall::Reply, &[fault.token, 0]);
+    world.ok(*vfs, Syscall::Receive, &[]);
+    let ready = world.delivery(*vfs);
+    assert_eq!((ready.kind, ready.token, ready.words[0]), (Kind::Ready as u32, token, 0));
+    assert_eq!(world.ok(*vfs, Syscall::LeaseRead, &[token, 0x20_0ffe, 4])[0], 4);
+    assert_eq!(world.payload(*vfs, 4), b"abcd");
+}

@@ -1,0 +1,102 @@
+//! Faults, interruption and death of programs.
+
+use libipc::abi::Protection;
+use libipc::abi::delivery::Kind;
+use libipc::abi::foreign::Role;
+use libipc::abi::syscall::{Restart, Syscall, reply_flags};
+use libipc::linux::errno;
+
+use super::descriptors::{Linux, linux};
+use crate::core::Trap;
+use crate::core::object::ThreadState;
+
+const NANOSLEEP: u64 = 35;
+const PAUSE: u64 = 34;
+
+#[test]
+fn a_page_fault_is_a_call_to_the_pager_and_the_instruction_runs_again() {
+    let mut linux = linux();
+    let Linux { world, program, vm, .. } = &mut linux;
+    let thread = world.thread_of(program.task);
+    world.run_trap(thread, Trap::PageFault { address: 0x1234, access: Protection::WRITE.bits() });
+    world.ok(*vm, Syscall::Receive, &[]);
+    let fault = world.delivery(*vm);
+    assert_eq!((fault.kind, fault.label, fault.words[0], fault.words[1]), (Kind::Fault as u32, 1, 0x1234, 2));
+    assert_eq!(fault.space, program.badge);
+    world.ok(*vm, Syscall::Reply, &[fault.token, 0]);
+    assert_eq!(world.kernel.threads.get(thread).unwrap().state, ThreadState::Runnable);
+}
+
+#[test]
+fn a_queued_call_is_withdrawn_and_starts_again_after_the_handler() {
+    let mut linux = linux();
+    let Linux { world, program, .. } = &mut linux;
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    assert_eq!(world.linux(program, PAUSE, &[]), None);
+    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot]);
+    assert!(!world.schedule(program));
+    world.ok(proc, Syscall::Receive, &[]);
+    let attention = world.delivery(proc);
+    assert_eq!(attention.kind, Kind::Attention as u32, "the call itself has gone");
+    assert_eq!(attention.words[0], Restart::Always as u64 | PAUSE << 8);
+    world.ok(proc, Syscall::Reply, &[attention.token, 0]);
+    assert_eq!(world.linux_result(program), Some(-i64::from(errno::EINTR)));
+}
+
+#[test]
+fn a_call_in_progress_is_cancelled_once_and_its_one_answer_decides() {
+    let mut linux = linux();
+    let Linux { world, program, vm, .. } = &mut linux;
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    world.map(*vm, program, 0x10_0000, 1, Protection::READ);
+    assert_eq!(world.linux(program, NANOSLEEP, &[0x10_0000, 0]), None);
+    world.ok(proc, Syscall::Receive, &[]);
+    let token = world.delivery(proc).token;
+    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot]);
+    world.ok(proc, Syscall::Receive, &[]);
+    let cancel = world.delivery(proc);
+    assert_eq!((cancel.kind, cancel.token), (Kind::Cancel as u32, token));
+    let flags = (Restart::IfAsked as u64) << reply_flags::RESTART_SHIFT;
+    let eintr = (-i64::from(errno::EINTR)) as u64;
+    world.ok(proc, Syscall::ReplyForeign, &[token, flags, eintr, 0, 0]);
+    assert!(!world.schedule(program));
+    world.ok(proc, Syscall::Receive, &[]);
+    let attention = world.delivery(proc);
+    assert_eq!(attention.words[0], Restart::IfAsked as u64 | NANOSLEEP << 8);
+}
+
+#[test]
+fn a_killed_program_leaves_nothing_behind() {
+    let mut linux = linux();
+    let Linux { world, program, vm, .. } = &mut linux;
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    world.map(*vm, program, 0x10_0000, 1, Protection::READ);
+    let before = (world.kernel.tasks.used(), world.kernel.threads.used());
+    assert_eq!(world.linux(program, NANOSLEEP, &[0x10_0000, 0]), None);
+    world.ok(proc, Syscall::Receive, &[]);
+    let token = world.delivery(proc).token;
+    world.ok(proc, Syscall::TaskKill, &[program.task_slot]);
+    assert_eq!((world.kernel.tasks.used() + 1, world.kernel.threads.used() + 1), before);
+    world.ok(proc, Syscall::ReplyForeign, &[token, 0, 0, 0, 0]);
+    assert_eq!(world.kernel.calls.used(), 0, "the answer into the void ends the call");
+    world.ok(*vm, Syscall::SpaceDestroy, &[program.badge]);
+    assert!(world.kernel.spaces.used() > 0);
+    assert_eq!(world.trap(proc, Syscall::ThreadStart, &[program.thread_slot]).map(|result| result.is_err()), Some(true));
+}
+
+#[test]
+fn a_stopped_thread_keeps_its_result_for_later() {
+    let mut linux = linux();
+    let Linux { world, program, .. } = &mut linux;
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    assert_eq!(world.linux(program, PAUSE, &[]), None);
+    world.ok(proc, Syscall::Receive, &[]);
+    let token = world.delivery(proc).token;
+    world.ok(proc, Syscall::ThreadStop, &[program.thread_slot]);
+    world.ok(proc, Syscall::ReplyForeign, &[token, 0, 5, 0, 0]);
+    let thread = world.thread_of(program.task);
+    assert!(!world.kernel.threads.get_mut(thread).unwrap().link.is_listed(), "it does not run");
+    world.ok(proc, Syscall::ThreadStart, &[program.thread_slot]);
+    assert_eq!(world.linux_result(program), Some(5));
+    assert!(world.kernel.threads.get_mut(thread).unwrap().link.is_listed());
+}

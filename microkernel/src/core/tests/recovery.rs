@@ -1,0 +1,128 @@
+//! Servers that die and come back.
+
+use libipc::abi::delivery::Kind;
+use libipc::abi::syscall::Syscall;
+
+use super::{World, info};
+use crate::core::object::{ServerState, TaskId};
+
+fn kill(world: &mut World, task: TaskId) {
+    let server = world.kernel.tasks.get(task).unwrap().server.unwrap();
+    world.kernel.die(server, crate::core::server::Death::Outside);
+    assert_eq!(world.kernel.server(task).unwrap().state, ServerState::Dead);
+}
+
+fn restart(world: &mut World, number: u64) {
+    world.ok(world.root, Syscall::ServerRestart, &[number + 100]);
+}
+
+fn two(journaled: bool) -> (World, TaskId, TaskId) {
+    let mut world = World::new();
+    let (client, server) = (world.server(2, false), world.server(3, journaled));
+    world.grant(2, 0, 3);
+    world.start(3);
+    world.start(2);
+    (world, client, server)
+}
+
+#[test]
+fn root_is_told_of_a_death_by_the_number_of_the_dead() {
+    let (mut world, _, server) = two(true);
+    assert_eq!(world.trap(world.root, Syscall::Receive, &[]), None);
+    kill(&mut world, server);
+    let delivery = world.delivery(world.root);
+    assert_eq!((delivery.kind, delivery.words[0]), (Kind::Notify as u32, 1 << 3));
+}
+
+#[test]
+fn a_reissued_server_gets_its_calls_again_in_order() {
+    let (mut world, client, server) = two(false);
+    for word in 1..=3 {
+        world.ok(client, Syscall::Send, &[0, info(1, 0, 0), word]);
+    }
+    world.ok(server, Syscall::Receive, &[]);
+    world.ok(server, Syscall::Receive, &[]);
+    kill(&mut world, server);
+    restart(&mut world, 3);
+    let words: Vec<u64> = (0..3)
+        .map(|_| {
+            world.ok(server, Syscall::Receive, &[]);
+            world.delivery(server).words[0]
+        })
+        .collect();
+    assert_eq!(words, [1, 2, 3]);
+}
+
+#[test]
+fn a_journaled_server_is_answered_from_its_journal_and_nothing_happens_twice() {
+    let (mut world, client, server) = two(true);
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 6]);
+    world.ok(server, Syscall::Receive, &[]);
+    let first = world.delivery(server);
+    world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
+    world.ok(server, Syscall::Reply, &[first.token, info(0, 0, 0), 50]);
+    world.ok(server, Syscall::Receive, &[]);
+    let second = world.delivery(server);
+    kill(&mut world, server);
+    restart(&mut world, 3);
+    world.ok(server, Syscall::Receive, &[]);
+    assert_eq!(world.delivery(server).token, first.token, "the same event comes again");
+    world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
+    assert_eq!(world.kernel.sessions.used(), 1, "the session is the one made before");
+    world.ok(server, Syscall::Reply, &[first.token, info(0, 0, 0), 50]);
+    world.ok(server, Syscall::Receive, &[]);
+    assert_eq!(world.delivery(server).token, second.token);
+    world.ok(server, Syscall::Reply, &[second.token, info(0, 0, 0), 60]);
+    for word in [50, 60] {
+        world.ok(client, Syscall::Receive, &[]);
+        assert_eq!(world.delivery(client).words[0], word, "each answer comes once");
+    }
+    assert_eq!(world.trap(client, Syscall::Receive, &[]), None);
+}
+
+#[test]
+fn a_replay_that_does_something_else_is_noticed() {
+    let (mut world, client, server) = two(true);
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+    world.ok(server, Syscall::Receive, &[]);
+    let token = world.delivery(server).token;
+    world.ok(server, Syscall::Reply, &[token, 0]);
+    kill(&mut world, server);
+    restart(&mut world, 3);
+    world.ok(server, Syscall::Receive, &[]);
+    world.trap(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
+    assert_eq!(world.kernel.server(server).unwrap().state, ServerState::Dead);
+}
+
+#[test]
+fn a_snapshot_lets_go_of_the_journal_before_it() {
+    let (mut world, client, server) = two(true);
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+    world.ok(server, Syscall::Receive, &[]);
+    let token = world.delivery(server).token;
+    world.ok(server, Syscall::Reply, &[token, 0]);
+    world.set_payload(server, b"state");
+    world.ok(server, Syscall::SnapshotWrite, &[5]);
+    world.ok(server, Syscall::SnapshotCommit, &[99]);
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 6]);
+    world.ok(server, Syscall::Receive, &[]);
+    kill(&mut world, server);
+    restart(&mut world, 3);
+    assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[0], 5);
+    assert_eq!(world.payload(server, 5), b"state");
+    assert_eq!(world.ok(server, Syscall::SnapshotRead, &[5])[0], 0);
+    world.ok(server, Syscall::Receive, &[]);
+    assert_eq!(world.delivery(server).words[0], 6);
+}
+
+#[test]
+fn a_server_killed_while_it_waits_for_an_event_waits_again() {
+    let (mut world, client, server) = two(true);
+    assert_eq!(world.trap(server, Syscall::Receive, &[]), None);
+    kill(&mut world, server);
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+    restart(&mut world, 3);
+    world.ok(server, Syscall::Receive, &[]);
+    assert_eq!(world.delivery(server).words[0], 5);
+}

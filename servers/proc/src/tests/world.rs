@@ -1,0 +1,657 @@
+//! A kernel in miniature: it carries effects out as the real one does, and panics where the real one would call the
+//! server faulty: an operation on what is not there, a call dropped or answered twice, a thread run when it is dead.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use libipc::abi::foreign::{Input, LINUX};
+use libipc::abi::delivery::{FaultKind, Named};
+use libipc::abi::{CallId, Handle, Tag, TaskWord, UserRegisters};
+use libipc::proto::process::{self as protocol, Exec};
+use libipc::proto::{space, terminal};
+use libipc::server::effect::{Effect, Operation};
+use libipc::server::testing::{Script, boot, step};
+use libipc::server::{Caller, Effects, Env, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
+
+use super::audit;
+use crate::Proc;
+
+/// Where programs keep their data.
+pub const DATA: u64 = 0x10_0000;
+/// Where their stacks are.
+pub const STACK: u64 = 0x7f00_0000_0000;
+const REGION_BYTES: usize = 16 * 4096;
+const VM: Handle = Handle(0);
+const TTY: Handle = Handle(1);
+
+pub struct Task {
+    pub words: BTreeMap<TaskWord, u64>,
+    pub alive: bool,
+}
+
+pub struct Thread {
+    task: Handle,
+    tid: u32,
+    started: bool,
+    ended: bool,
+    attention: bool,
+    call: Option<CallId>,
+    restart: u64,
+}
+
+struct Open {
+    thread: Handle,
+    number: u32,
+    foreign: bool,
+    cancelled: bool,
+}
+
+pub struct World {
+    pub proc: Proc,
+    pub script: Script,
+    pub tasks: BTreeMap<Handle, Task>,
+    pub threads: BTreeMap<Handle, Thread>,
+    calls: BTreeMap<CallId, Open>,
+    pub queue: VecDeque<Event>,
+    pub replies: BTreeMap<CallId, ForeignReply>,
+    pub native: Vec<Message>,
+    pub spaces: BTreeMap<u64, Handle>,
+    pub descriptors: Vec<(Handle, u32, Handle)>,
+    pub power: Option<(u32, bool)>,
+    pub timer: u64,
+    pub forwarded: Vec<Message>,
+    pub tty_events: Vec<terminal::Event>,
+    pub foreground: u32,
+    pub ended_sessions: Vec<u64>,
+    pub vm_fails: Option<i32>,
+    pub hold_vm: bool,
+    pub held: Vec<Event>,
+    pub refuse: BTreeSet<&'static str>,
+    pub log: Vec<Effect>,
+    /// Every event stepped, for the tests that step them again.
+    pub history: Vec<Event>,
+    next_space: u64,
+    next_handle: u32,
+    /// Chooses which event comes next; first come, first served without it.
+    pub dice: Option<u64>,
+}
+
+pub fn server() -> Proc {
+    Proc::new(&boot("proc", &["vm", "tty"]))
+}
+
+impl World {
+    pub fn new() -> World {
+        let mut script = Script::default();
+        script.memory.insert(DATA, vec![0; REGION_BYTES]);
+        script.memory.insert(STACK, vec![0; REGION_BYTES]);
+        script.oracle = |_, message| {
+            Ok(match message.label {
+                space::REQUEST => {
+                    let memory = space::Answer::Memory { total: 1000, free: 400, cached: 100 };
+                    Message::typed(0, &memory)
+                }
+                _ => Message::words(0, [0x8801, 2, 0, 0]),
+            })
+        };
+        let mut world = World {
+            proc: server(),
+            script,
+            tasks: BTreeMap::new(),
+            threads: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            queue: VecDeque::new(),
+            replies: BTreeMap::new(),
+            native: Vec::new(),
+            spaces: BTreeMap::new(),
+            descriptors: Vec::new(),
+            power: None,
+            timer: u64::MAX,
+            forwarded: Vec::new(),
+            tty_events: Vec::new(),
+            foreground: 0,
+            ended_sessions: Vec::new(),
+            vm_fails: None,
+            hold_vm: false,
+            held: Vec::new(),
+            refuse: BTreeSet::new(),
+            log: Vec::new(),
+            history: Vec::new(),
+            next_space: 1,
+            next_handle: 10_000,
+            dice: None,
+        };
+        world.step(Event::Start);
+        world
+    }
+
+    /// A world in which the first program, process 2, runs.
+    pub fn started() -> World {
+        let mut world = World::new();
+        world.spawn(true);
+        assert_eq!(world.tids(), [2]);
+        world
+    }
+
+    pub fn spawn(&mut self, exit_on_end: bool) {
+        let exec = Exec { filename: b"/bin/sh".to_vec(), path: b"/bin/sh".to_vec(), ..Exec::default() };
+        let argv = vec![b"sh".to_vec()];
+        let env = vec![b"A=B".to_vec()];
+        let request = protocol::Request::Spawn { exec, argv, env, exit_on_end };
+        let handles = [self.new_handle(), self.new_handle(), self.new_handle(), self.new_handle()];
+        self.ask(Message::typed(protocol::REQUEST, &request).with_handles(&handles));
+    }
+
+    /// Another server's call, and what comes of it.
+    pub fn ask(&mut self, message: Message) -> Option<Message> {
+        let call = self.script.native(message);
+        let before = self.native.len();
+        self.calls.insert(call.id, Open { thread: Handle::NONE, number: 0, foreign: false, cancelled: false });
+        self.queue.push_back(Event::Call(call));
+        self.run();
+        self.native.get(before).cloned()
+    }
+
+    pub fn new_handle(&mut self) -> Handle {
+        self.next_handle += 1;
+        Handle(self.next_handle)
+    }
+
+    /// The living threads' numbers.
+    pub fn tids(&self) -> Vec<u32> {
+        let mut tids: Vec<u32> = self.threads.values().filter(|it| !it.ended).map(|it| it.tid).collect();
+        tids.sort();
+        tids
+    }
+
+    pub fn handle(&self, tid: u32) -> Handle {
+        let found = self.threads.iter().find(|(_, thread)| thread.tid == tid && !thread.ended);
+        *found.unwrap_or_else(|| panic!("thread {tid} does not live")).0
+    }
+
+    pub fn lives(&self, tid: u32) -> bool {
+        self.threads.values().any(|thread| thread.tid == tid && !thread.ended)
+    }
+
+    /// Whether a thread runs its program: it has been started and is in no call.
+    pub fn runs(&self, tid: u32) -> bool {
+        self.threads.values().any(|it| it.tid == tid && it.started && !it.ended && it.call.is_none())
+    }
+
+    pub fn registers(&mut self, tid: u32) -> &mut UserRegisters {
+        let handle = self.handle(tid);
+        self.script.threads.get_mut(&handle).expect("a thread has registers")
+    }
+
+    pub fn word(&self, tid: u32, word: TaskWord) -> u64 {
+        let task = self.threads[&self.handle(tid)].task;
+        self.tasks[&task].words.get(&word).copied().unwrap_or(0)
+    }
+
+    pub fn poke(&mut self, address: u64, bytes: &[u8]) {
+        let (start, region) = self.script.memory.range_mut(..=address).next_back().expect("mapped");
+        let at = (address - start) as usize;
+        region[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    pub fn peek(&mut self, address: u64, length: u32) -> Vec<u8> {
+        self.script.read_user(CallId(0), address, length).expect("mapped")
+    }
+
+    pub fn peek32(&mut self, address: u64) -> u32 {
+        u32::from_le_bytes(self.peek(address, 4).try_into().unwrap())
+    }
+
+    fn caller(&self, thread: Handle) -> Caller {
+        let thread = &self.threads[&thread];
+        let words = &self.tasks[&thread.task].words;
+        let of = |word| words.get(&word).copied().unwrap_or(0) as u32;
+        Caller {
+            pid: of(TaskWord::Pid),
+            tid: thread.tid,
+            uid: of(TaskWord::EffectiveUid),
+            gid: of(TaskWord::EffectiveGid),
+            pgid: of(TaskWord::Pgid),
+            sid: of(TaskWord::Sid),
+            umask: of(TaskWord::Umask),
+            space: 0,
+        }
+    }
+
+    fn enqueue(&mut self, thread: Handle, number: u32, foreign: bool, request: Request) -> CallId {
+        let call = self.script.call(self.caller(thread), 0, request);
+        let id = call.id;
+        self.calls.insert(id, Open { thread, number, foreign, cancelled: false });
+        self.threads.get_mut(&thread).unwrap().call = Some(id);
+        self.queue.push_back(Event::Call(call));
+        id
+    }
+
+    /// A thread makes a Linux call; it is queued, not yet served.
+    pub fn begin(&mut self, tid: u32, number: u32, arguments: &[u64]) -> CallId {
+        self.begin_named(tid, number, arguments, Named::default())
+    }
+
+    pub fn begin_named(&mut self, tid: u32, number: u32, arguments: &[u64], named: Named) -> CallId {
+        assert!(self.runs(tid), "thread {tid} makes a call while it is in one");
+        let mut six = [0; 6];
+        six[..arguments.len()].copy_from_slice(arguments);
+        let mut inputs = [None, None];
+        for (slot, input) in inputs.iter_mut().zip(LINUX[number as usize].inputs) {
+            *slot = self.gather(input, &six);
+        }
+        let registers = self.registers(tid);
+        registers.rax = u64::from(number);
+        registers.rip += 2;
+        let foreign =
+            Foreign { number, arguments: six, inputs, named: [named, Named::default()], ..Foreign::default() };
+        let thread = self.handle(tid);
+        self.enqueue(thread, number, true, Request::Foreign(foreign))
+    }
+
+    fn gather(&mut self, input: Input, arguments: &[u64; 6]) -> Option<Vec<u8>> {
+        let (address, length) = match input {
+            Input::None => return None,
+            Input::Bytes(at, bytes) => (arguments[at as usize], u32::from(bytes)),
+            Input::Array(at, count, size) => {
+                (arguments[at as usize], arguments[count as usize] as u32 * u32::from(size))
+            }
+            Input::Text(_) => unreachable!("no call of this server has a path"),
+        };
+        (address != 0).then(|| self.script.read_user(CallId(0), address, length).expect("inputs are mapped"))
+    }
+
+    /// A thread makes a Linux call. Its result, if it has one when everything has come to rest.
+    pub fn syscall(&mut self, tid: u32, number: u32, arguments: &[u64]) -> Option<i64> {
+        let id = self.begin(tid, number, arguments);
+        self.run();
+        self.result(id)
+    }
+
+    pub fn result(&self, id: CallId) -> Option<i64> {
+        self.replies.get(&id).map(|reply| reply.result)
+    }
+
+    /// A thread has a fault.
+    pub fn fault(&mut self, tid: u32, vector: u64) {
+        let thread = self.handle(tid);
+        let rip = self.registers(tid).rip;
+        let request = Request::Fault { kind: FaultKind::Exception, words: [vector, 0, rip, 0] };
+        self.enqueue(thread, 0, false, request);
+        self.run();
+    }
+
+    /// A native message on a thread's behalf: vm's signal, tty's question, vfs's exec.
+    pub fn on_behalf(&mut self, tid: u32, foreign: bool, message: Message) -> CallId {
+        let thread = self.handle(tid);
+        self.registers(tid).rip += 2;
+        let id = self.enqueue(thread, 59, foreign, Request::Native(message));
+        self.run();
+        id
+    }
+
+    /// Steps until nothing is left to do.
+    pub fn run(&mut self) {
+        while self.run_one() {}
+    }
+
+    /// Steps one event; false when there is none.
+    pub fn run_one(&mut self) -> bool {
+        let outcome = self.queue.iter().position(|event| matches!(event, Event::Done { .. }));
+        let index = outcome.unwrap_or_else(|| match &mut self.dice {
+            Some(dice) if !self.queue.is_empty() => {
+                *dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (*dice >> 33) as usize % self.queue.len()
+            }
+            _ => 0,
+        });
+        let Some(event) = self.queue.remove(index) else { return false };
+        self.step(event);
+        true
+    }
+
+    pub fn step(&mut self, event: Event) {
+        self.history.push(event.clone());
+        let mut effects = step(&mut self.proc, &event, &mut self.script);
+        while effects.again {
+            effects = step(&mut self.proc, &event, &mut self.script);
+        }
+        if let Event::Call(call) = &event {
+            let kept = effects.list.iter().any(|effect| match effect {
+                Effect::Reply { call: id, .. }
+                | Effect::ReplyForeign { call: id, .. }
+                | Effect::Forward { call: id, .. }
+                | Effect::Park { call: id, .. } => *id == call.id,
+                _ => false,
+            });
+            assert!(kept, "a call was dropped: {call:?}");
+        }
+        self.log.extend(effects.list.iter().cloned());
+        self.apply(effects);
+        audit::check(self);
+    }
+
+    fn apply(&mut self, effects: Effects) {
+        for effect in effects.list {
+            match effect {
+                Effect::Reply { call, message } => self.reply(call, None, message),
+                Effect::ReplyForeign { call, reply } => self.reply(call, Some(reply), Message::default()),
+                Effect::Forward { call, message, .. } => {
+                    self.calls.remove(&call).expect("a call in progress");
+                    self.forwarded.push(message);
+                }
+                Effect::Park { call, .. } => assert!(self.calls.contains_key(&call), "parked a call that is over"),
+                Effect::Send { to, tag, message } => self.send(to, tag, &message),
+                Effect::CopyOut { call, address, bytes } => {
+                    let open = self.calls.get(&call).expect("a call in progress");
+                    if !self.threads[&open.thread].ended {
+                        self.poke(address, &bytes);
+                    }
+                }
+                Effect::Do(operation) => self.operate(operation).expect("the operation cannot fail"),
+                Effect::Try { tag, operation } => {
+                    let result = self.operate(operation).map(|()| 0);
+                    self.queue.push_back(Event::Done { tag, result });
+                }
+                other => panic!("not an effect of this server: {other:?}"),
+            }
+        }
+    }
+
+    fn reply(&mut self, call: CallId, foreign: Option<ForeignReply>, message: Message) {
+        let open = self.calls.remove(&call).unwrap_or_else(|| panic!("{call:?} is answered twice"));
+        if open.thread == Handle::NONE {
+            self.native.push(message);
+            return;
+        }
+        assert_eq!(open.foreign, foreign.is_some(), "the answer has the form of its call");
+        let thread = self.threads.get_mut(&open.thread).unwrap();
+        if let Some(reply) = foreign {
+            let word = reply.restart as u64 | u64::from(open.number) << 8;
+            thread.restart = if reply.restart as u64 != 0 { word } else { 0 };
+            if !thread.ended {
+                if let Some(registers) = self.script.threads.get_mut(&open.thread) {
+                    registers.rax = reply.result as u64;
+                }
+                for output in &reply.outputs {
+                    self.poke(output.address, &output.bytes);
+                }
+            }
+            self.replies.insert(call, reply);
+        }
+        let thread = self.threads.get_mut(&open.thread).unwrap();
+        if thread.call == Some(call) {
+            thread.call = None;
+        }
+        self.about_to_run(open.thread);
+    }
+
+    /// A thread is about to return to its program: if it was interrupted it makes an attention call instead.
+    fn about_to_run(&mut self, handle: Handle) {
+        let thread = self.threads.get_mut(&handle).unwrap();
+        if thread.attention && thread.started && !thread.ended && thread.call.is_none() {
+            thread.attention = false;
+            let restart = std::mem::take(&mut thread.restart);
+            self.enqueue(handle, 0, false, Request::Attention { restart });
+        }
+    }
+
+    fn send(&mut self, to: Handle, tag: Tag, message: &Message) {
+        let answer = match to {
+            VM => self.vm(message),
+            TTY => self.tty(message),
+            other => panic!("sent to {other:?}"),
+        };
+        let Some(answer) = answer else { return };
+        let event = Event::Answer { tag, answer: Ok(answer) };
+        if self.hold_vm && to == VM { self.held.push(event) } else { self.queue.push_back(event) }
+    }
+
+    fn vm(&mut self, message: &Message) -> Option<Message> {
+        let request = message.decode().expect("a request of vm's protocol");
+        if let space::Request::Destroy { space } = request {
+            self.spaces.remove(&space).expect("a space is destroyed once");
+            return Some(Message::typed(0, &space::Answer::Done));
+        }
+        if let Some(errno) = self.vm_fails {
+            return Some(Message::typed(0, &space::Answer::Failed(errno)));
+        }
+        let space = self.next_space;
+        self.next_space += 1;
+        let handle = self.new_handle();
+        self.spaces.insert(space, handle);
+        let answer = match request {
+            space::Request::Fork { space: old } => {
+                assert!(self.spaces.contains_key(&old), "a space is forked that is gone");
+                space::Answer::Space { space }
+            }
+            space::Request::Build(_) => space::Answer::Image { space, entry: 0x40_1000, stack: STACK + 0x8000 },
+            other => panic!("not asked by this server: {other:?}"),
+        };
+        Some(Message::typed(0, &answer).with_handles(&[handle]))
+    }
+
+    fn tty(&mut self, message: &Message) -> Option<Message> {
+        Some(match message.label {
+            terminal::TAKE_EVENTS => Message::typed(0, &std::mem::take(&mut self.tty_events)),
+            terminal::SESSION_ENDED => {
+                self.ended_sessions.push(message.words[0]);
+                let group = if message.words[0] == 2 { std::mem::take(&mut self.foreground) } else { 0 };
+                Message::words(0, [u64::from(group), 0, 0, 0])
+            }
+            other => panic!("not asked of tty: {other:#x}"),
+        })
+    }
+
+    /// tty has something to say.
+    pub fn typed(&mut self, event: terminal::Event) {
+        self.tty_events.push(event);
+        self.queue.push_back(Event::Notify { bits: 1 << protocol::TERMINAL_BIT });
+        self.run();
+    }
+
+    /// Time passes.
+    pub fn pass(&mut self, ns: u64) {
+        self.script.now += ns;
+        if self.timer <= self.script.now {
+            self.timer = u64::MAX;
+            self.queue.push_back(Event::Notify { bits: TIMER_BIT });
+        }
+        self.run();
+    }
+
+    fn operate(&mut self, operation: Operation) -> Result<(), libipc::abi::KernelError> {
+        use libipc::abi::KernelError::Quota;
+        match operation {
+            Operation::TaskCreate { into, space, .. } => {
+                assert!(self.spaces.values().any(|handle| *handle == space), "a task in a space that is gone");
+                if self.refuse.contains("task") {
+                    return Err(Quota);
+                }
+                self.tasks.insert(into, Task { words: BTreeMap::new(), alive: true });
+            }
+            Operation::ThreadCreate { into, task, tid, source } => {
+                if self.refuse.contains("thread") {
+                    return Err(Quota);
+                }
+                assert!(self.tasks[&task].alive);
+                let registers = self.script.threads.get(&source).copied().unwrap_or_default();
+                self.script.threads.insert(into, registers);
+                let fresh = Thread {
+                    task,
+                    tid,
+                    started: false,
+                    ended: false,
+                    attention: false,
+                    call: None,
+                    restart: 0,
+                };
+                self.threads.insert(into, fresh);
+            }
+            Operation::TaskWord { task, word, value } => {
+                let task = self.tasks.get_mut(&task).filter(|task| task.alive).expect("a living task");
+                task.words.insert(word, value);
+            }
+            Operation::TaskExec { task, .. } => assert!(self.tasks[&task].alive),
+            Operation::TaskKill { task } => self.kill(task),
+            Operation::ThreadEnd { thread } => self.end(thread),
+            Operation::ThreadSetRegisters { thread, registers, .. } => {
+                assert!(!self.threads[&thread].ended, "registers of a thread that is dead");
+                self.script.threads.insert(thread, registers);
+            }
+            Operation::ThreadStart { thread } => {
+                self.threads.get_mut(&thread).unwrap().started = true;
+                self.about_to_run(thread);
+            }
+            Operation::ThreadInterrupt { thread } => self.interrupt(thread),
+            Operation::TimerSet { deadline_ns } => self.timer = deadline_ns,
+            Operation::PowerOff { status, reboot } => self.power = Some((status, reboot)),
+            Operation::DescriptorSet { task, slot, handle, .. } => self.descriptors.push((task, slot, handle)),
+            Operation::Close { .. } | Operation::SessionCreate { .. } | Operation::SessionReady { .. } => {}
+            other => panic!("not an operation of this server: {other:?}"),
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, task: Handle) {
+        assert!(std::mem::replace(&mut self.tasks.get_mut(&task).unwrap().alive, false), "a task is killed twice");
+        let threads: Vec<Handle> =
+            self.threads.iter().filter(|(_, it)| it.task == task && !it.ended).map(|(handle, _)| *handle).collect();
+        threads.into_iter().for_each(|thread| self.end(thread));
+    }
+
+    fn end(&mut self, handle: Handle) {
+        let thread = self.threads.get_mut(&handle).unwrap();
+        assert!(!std::mem::replace(&mut thread.ended, true), "a thread is ended twice");
+        let Some(call) = thread.call else { return };
+        self.script.threads.remove(&handle);
+        if !self.withdraw(call) {
+            self.queue.push_back(Event::Cancel { call });
+        } else {
+            self.calls.remove(&call);
+        }
+    }
+
+    /// Takes a call back that no server has received.
+    fn withdraw(&mut self, call: CallId) -> bool {
+        let queued = |event: &Event| matches!(event, Event::Call(it) if it.id == call);
+        let Some(index) = self.queue.iter().position(queued) else { return false };
+        self.queue.remove(index);
+        true
+    }
+
+    fn interrupt(&mut self, handle: Handle) {
+        let thread = self.threads.get_mut(&handle).expect("a thread");
+        assert!(!thread.ended, "a dead thread is interrupted");
+        thread.attention = true;
+        let Some(call) = thread.call else { return self.about_to_run(handle) };
+        let open = self.calls.get_mut(&call).unwrap();
+        if !open.foreign || std::mem::replace(&mut open.cancelled, true) {
+            return;
+        }
+        let number = u64::from(open.number);
+        if !self.withdraw(call) {
+            self.queue.push_back(Event::Cancel { call });
+            return;
+        }
+        self.calls.remove(&call);
+        let thread = self.threads.get_mut(&handle).unwrap();
+        (thread.call, thread.restart) = (None, 3 | number << 8);
+        self.about_to_run(handle);
+    }
+
+    /// The calls that no answer has been given to, of threads that are dead.
+    pub fn leaked_calls(&self) -> usize {
+        self.calls.values().filter(|open| self.threads.get(&open.thread).is_some_and(|it| it.ended)).count()
+    }
+}
+
+/// Short names for the calls that nearly every test makes.
+impl World {
+    pub fn fork(&mut self, tid: u32) -> u32 {
+        let child = self.syscall(tid, 57, &[]).expect("fork is answered");
+        u32::try_from(child).unwrap_or_else(|_| panic!("fork failed: {child}"))
+    }
+
+    pub fn thread(&mut self, tid: u32) -> u32 {
+        let flags = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000;
+        self.syscall(tid, 56, &[flags, STACK + 0x4000]).expect("clone is answered") as u32
+    }
+
+    /// exit_group(2).
+    pub fn exit(&mut self, tid: u32, code: u64) {
+        self.syscall(tid, 231, &[code]);
+    }
+
+    /// exit(2), of one thread.
+    pub fn exit_thread(&mut self, tid: u32, code: u64) {
+        self.syscall(tid, 60, &[code]);
+    }
+
+    /// wait4(2), with the status at DATA.
+    pub fn wait(&mut self, tid: u32, pid: i32, options: u32) -> Option<i64> {
+        self.poke(DATA, &0xdead_beef_u32.to_le_bytes());
+        self.syscall(tid, 61, &[pid as u64, DATA, u64::from(options), 0])
+    }
+
+    /// waitid(2), with the siginfo at DATA + 64.
+    pub fn waitid(&mut self, tid: u32, kind: u64, id: u64, options: u32) -> Option<i64> {
+        self.poke(DATA + 64, &[0xff; 128]);
+        self.syscall(tid, 247, &[kind, id, DATA + 64, u64::from(options), 0])
+    }
+
+    pub fn status(&mut self) -> u32 {
+        self.peek32(DATA)
+    }
+
+    /// si_signo, si_code, si_pid, si_status of the last waitid.
+    pub fn info(&mut self) -> [u32; 4] {
+        [0, 8, 16, 24].map(|at| self.peek32(DATA + 64 + at))
+    }
+
+    pub fn kill_process(&mut self, tid: u32, pid: i32, signal: u8) -> i64 {
+        self.syscall(tid, 62, &[pid as u64, u64::from(signal)]).unwrap_or(i64::MIN)
+    }
+
+    /// rt_sigaction(2).
+    pub fn action(&mut self, tid: u32, signal: u8, handler: u64, flags: u64) {
+        let words = [handler, flags | 0x0400_0000, 0x40_2000, 0];
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        self.poke(DATA + 256, &bytes);
+        assert_eq!(self.syscall(tid, 13, &[u64::from(signal), DATA + 256, 0, 8]), Some(0));
+    }
+
+    /// rt_sigprocmask(2) with SIG_SETMASK.
+    pub fn mask(&mut self, tid: u32, set: u64) {
+        self.poke(DATA + 320, &set.to_le_bytes());
+        assert_eq!(self.syscall(tid, 14, &[2, DATA + 320, 0, 8]), Some(0));
+    }
+
+    pub fn setpgid(&mut self, tid: u32, pid: u32, pgid: u32) -> i64 {
+        self.syscall(tid, 109, &[u64::from(pid), u64::from(pgid)]).unwrap()
+    }
+
+    pub fn prctl(&mut self, tid: u32, option: u64, argument: u64) -> i64 {
+        self.syscall(tid, 157, &[option, argument]).unwrap()
+    }
+
+    /// execve(2), as vfs hands it on, of a program without arguments.
+    pub fn begin_exec(&mut self, tid: u32, exec: &Exec) -> CallId {
+        let handle = self.new_handle();
+        self.on_behalf(tid, true, Message::typed(protocol::EXEC, exec).with_handles(&[handle]))
+    }
+
+    pub fn exec(&mut self, tid: u32) -> CallId {
+        self.begin_exec(tid, &Exec { filename: b"/bin/true".to_vec(), path: b"/bin/true".to_vec(), ..Exec::default() })
+    }
+
+    /// Takes a handler's first instruction for its last: back to the program through rt_sigreturn(2).
+    pub fn sigreturn(&mut self, tid: u32) {
+        self.registers(tid).rsp += 8;
+        self.syscall(tid, 15, &[]);
+    }
+
+    /// Whether a thread is at the start of this handler.
+    pub fn handles(&mut self, tid: u32, handler: u64) -> bool {
+        self.runs(tid) && self.registers(tid).rip == handler
+    }
+}

@@ -1,0 +1,330 @@
+//! Open files: sessions, and the Linux calls on them.
+//!
+//! A file's text is written when it is opened and kept until its last close, so that a program that reads it in pieces
+//! sees one state, and sees it again after a crash of this server.
+
+use alloc::{vec, vec::Vec};
+
+use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
+use libipc::linux::Stat;
+use libipc::linux::errno::*;
+use libipc::proto::fs::{Answer, Found};
+use libipc::server::files::*;
+use libipc::server::{
+    Call, Effect, Effects, Env, Foreign, ForeignReply, LeaseError, Message, Operation, Output,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Procfs;
+use crate::names::stat_fs;
+use crate::tree::{Kind, Node};
+
+/// Most bytes that go with a reply.
+const OUTPUTS_MAX: u64 = 512;
+/// Longest command that is read from a control file.
+const COMMAND_MAX: u64 = 64;
+/// Where the positions of entries begin that are named by a number; below are the fixed names.
+const NUMBERED: u64 = 1 << 16;
+
+/// An open file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Open {
+    /// The node's number.
+    node: u64,
+    /// What it said when it was opened.
+    text: Vec<u8>,
+}
+
+/// A file whose session is being made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Opening {
+    /// The request of vfs.
+    pub call: CallId,
+    /// The node's number.
+    pub node: u64,
+    /// Its text.
+    pub text: Vec<u8>,
+    /// How it is opened.
+    pub status: u32,
+    /// Its attributes.
+    pub stat: Stat,
+}
+
+impl Procfs {
+    /// Makes a session for a file.
+    pub(crate) fn open(&mut self, opening: Opening, env: &mut dyn Env) -> Effects {
+        let badge = self.next_badge;
+        self.next_badge += 1;
+        let owner = env.new_handle();
+        let mut effects = Effects::none();
+        effects.park(opening.call, libipc::server::effect::Reason::Server);
+        let session = Operation::SessionCreate {
+            owner,
+            badge: Badge(badge),
+            object: opening.node,
+            status: opening.status,
+            readiness: Readiness::IN | Readiness::OUT,
+            position: 0,
+        };
+        effects.attempt(Tag(badge), session);
+        self.openings.insert(badge, (opening, owner));
+        effects
+    }
+
+    /// The session is there, or the quota is used up.
+    pub(crate) fn session_made(&mut self, tag: Tag, result: &Result<u64, KernelError>) -> Effects {
+        let mut effects = Effects::none();
+        let Some((opening, owner)) = self.openings.remove(&tag.0) else { return effects };
+        let Opening { call, node, text, stat, .. } = opening;
+        match result {
+            Ok(_) => {
+                self.opens.insert(tag.0, Open { node, text });
+                let answer = Answer::Found(Found::Opened { stat, created: false });
+                effects.reply(call, Message::typed(0, &answer).with_handles(&[owner]));
+            }
+            Err(_) => {
+                effects.reply(call, Message::typed(0, &Answer::Failed(ENFILE)));
+            }
+        }
+        effects
+    }
+
+    /// The last holder of a session is gone.
+    pub(crate) fn closed(&mut self, badge: Badge, owner: Handle) -> Effects {
+        self.opens.remove(&badge.0);
+        Effects::one(Effect::Do(Operation::Close { handle: owner }))
+    }
+
+    /// The node behind a session.
+    pub(crate) fn node_of(&self, badge: Badge) -> Option<Node> {
+        Node::from_number(self.opens.get(&badge.0)?.node)
+    }
+
+    /// Bytes of an open file for another server.
+    pub(crate) fn read_at(&self, badge: Badge, offset: u64, length: u64) -> Message {
+        match self.opens.get(&badge.0) {
+            Some(open) => {
+                let length = length.min(libipc::abi::PAYLOAD_MAX.into());
+                let payload = part(&open.text, offset, length).to_vec();
+                Message { words: [open.node, 0, 0, 0], payload, ..Message::default() }
+            }
+            None => Message::label(EBADF as u32),
+        }
+    }
+
+    /// Takes a Linux call on a session.
+    pub(crate) fn linux(&mut self, call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Effects {
+        let Some(node) = self.node_of(call.badge) else { return failed(call.id, EBADF) };
+        let words = foreign.arguments;
+        match foreign.number {
+            0 => self.read(call, &[[words[1], words[2]]], None),
+            17 => self.read(call, &[[words[1], words[2]]], Some(words[3])),
+            19 => self.read(call, &vectors(foreign), None),
+            295 => self.read(call, &vectors(foreign), Some(words[3])),
+            1 | 18 => write(self, call, node, &[[words[1], words[2]]], env),
+            20 | 296 => write(self, call, node, &vectors(foreign), env),
+            5 => match self.stat(node, env) {
+                Ok(stat) => filled(call.id, words[1], stat.to_bytes().to_vec(), ForeignReply::default()),
+                Err(errno) => failed(call.id, errno),
+            },
+            8 => match seek(call.position, words[1] as i64, words[2], 0) {
+                // Positions of a directory are no byte offsets: there is no end to seek from.
+                Ok(to) if words[2] < 2 || !node.is_directory() => moved(call.id, to as i64, to),
+                Ok(_) => failed(call.id, EINVAL),
+                Err(errno) => failed(call.id, errno),
+            },
+            217 => self.directory(call, node, words, DirentLayout::Wide, env),
+            78 => self.directory(call, node, words, DirentLayout::Old, env),
+            138 => filled(call.id, words[1], stat_fs().to_bytes().to_vec(), ForeignReply::default()),
+            16 => failed(call.id, ENOTTY),
+            // flock(2) excludes nobody here, and advice is nobody's duty.
+            73 | 221 => failed(call.id, 0),
+            72 | 74 | 75 | 77 | 187 => failed(call.id, EINVAL),
+            91 | 93 => failed(call.id, EPERM),
+            285 => failed(call.id, EOPNOTSUPP),
+            306 => failed(call.id, 0),
+            _ => failed(call.id, ENOSYS),
+        }
+    }
+
+    /// read(2) and its relatives: into each buffer in turn; `at` for those that leave the position alone.
+    fn read(&self, call: &Call, buffers: &[[u64; 2]], at: Option<u64>) -> Effects {
+        let Some(open) = self.opens.get(&call.badge.0) else { return failed(call.id, EBADF) };
+        if let Err(errno) = check_readable(call.status) {
+            return failed(call.id, errno);
+        }
+        if Node::from_number(open.node).is_none_or(Node::is_directory) {
+            return failed(call.id, EISDIR);
+        }
+        if at.is_some_and(|at| i64::try_from(at).is_err()) {
+            return failed(call.id, EINVAL);
+        }
+        let mut effects = Effects::none();
+        let start = at.unwrap_or(call.position);
+        let mut offset = start;
+        for [address, length] in buffers {
+            let bytes = part(&open.text, offset, *length).to_vec();
+            offset += bytes.len() as u64;
+            if !bytes.is_empty() {
+                effects.push(Effect::CopyOut { call: call.id, address: *address, bytes });
+            }
+        }
+        let result = (offset - start) as i64;
+        let position = at.is_none().then_some(offset);
+        effects.foreign(call.id, ForeignReply { result, position, ..ForeignReply::default() });
+        effects
+    }
+
+    /// getdents64(2) and getdents(2).
+    fn directory(
+        &self,
+        call: &Call,
+        node: Node,
+        words: [u64; 6],
+        layout: DirentLayout,
+        env: &mut dyn Env,
+    ) -> Effects {
+        if !node.is_directory() {
+            return failed(call.id, ENOTDIR);
+        }
+        let entries = match self.entries(node, call.position, env) {
+            Ok(entries) => entries,
+            Err(errno) => return failed(call.id, errno),
+        };
+        // What one copy carries.
+        const BUFFER_MAX: u64 = 64 * 1024;
+        let mut records = Dirents::new(layout, (words[2] & 0xffff_ffff).min(BUFFER_MAX));
+        for (next, child, name) in entries {
+            if !records.push(child.number(), next, child.mode(), &name) {
+                break;
+            }
+        }
+        match records.finish() {
+            Ok((bytes, position)) => {
+                let result = bytes.len() as i64;
+                filled(call.id, words[1], bytes, ForeignReply { result, position, ..ForeignReply::default() })
+            }
+            Err(errno) => failed(call.id, errno),
+        }
+    }
+
+    /// The entries of a directory from a position on: the position behind each, its node and its name. Fixed names are
+    /// counted; what is named by a number has it as its position, so that nothing is skipped when others come and go.
+    fn entries(
+        &self,
+        node: Node,
+        position: u64,
+        env: &mut dyn Env,
+    ) -> Result<Vec<(u64, Node, Vec<u8>)>, i32> {
+        let dots = [(".", node), ("..", node.parent())];
+        let fixed = dots.into_iter().chain(node.children()).zip(1..);
+        let fixed = fixed.map(|((name, child), next)| (next, child, name.as_bytes().to_vec()));
+        let members: Vec<(u32, Node, Vec<u8>)> = match node.kind {
+            Kind::Root => {
+                let process = |id| (id, Node { kind: Kind::Process, id, tid: 0 }, decimal(id));
+                self.pids(env)?.into_iter().map(process).collect()
+            }
+            Kind::Tasks => {
+                let thread = |tid| (tid, Node { kind: Kind::Thread, id: node.id, tid }, decimal(tid));
+                let mut threads = self.process(node.id, env)?.threads;
+                threads.sort_unstable();
+                threads.into_iter().map(thread).collect()
+            }
+            Kind::Servers => {
+                let server = |(name, number): (&alloc::string::String, &u32)| {
+                    (*number, Node { kind: Kind::Server, id: *number, tid: 0 }, name.clone().into_bytes())
+                };
+                let mut servers: Vec<_> = self.numbers.iter().map(server).collect();
+                servers.sort_unstable();
+                servers
+            }
+            _ => Vec::new(),
+        };
+        let members = members.into_iter().map(|(id, node, name)| (NUMBERED + u64::from(id) + 1, node, name));
+        Ok(fixed.chain(members).filter(|(next, ..)| *next > position).collect())
+    }
+
+    /// Does what a control file was told.
+    fn command(&self, node: Node, command: &[u8]) -> Result<Operation, i32> {
+        let name = self.server_name(node.id).ok_or(ENOENT)?;
+        match command.trim_ascii() {
+            b"crash" => Ok(Operation::Crash { task: *self.tasks.get(name).ok_or(ENXIO)? }),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+/// write(2) and its relatives: one command to a server's control file.
+fn write(procfs: &Procfs, call: &Call, node: Node, buffers: &[[u64; 2]], env: &mut dyn Env) -> Effects {
+    if let Err(errno) = check_writable(call.status) {
+        return failed(call.id, errno);
+    }
+    if node.kind != Kind::ServerControl {
+        return failed(call.id, EIO);
+    }
+    let mut command = Vec::new();
+    for [address, length] in buffers {
+        if command.len() as u64 + length > COMMAND_MAX {
+            return failed(call.id, EINVAL);
+        }
+        match env.read_user(call.id, *address, *length as u32) {
+            Ok(bytes) => command.extend(bytes),
+            Err(LeaseError::NotResident) => return Effects::again(),
+            Err(LeaseError::BadAddress | LeaseError::Gone) => return failed(call.id, EFAULT),
+        }
+    }
+    match procfs.command(node, &command) {
+        Ok(operation) => {
+            // The program has its answer before the server dies, which may be the one that the answer comes from.
+            let mut effects = Effects::none();
+            effects.result(call.id, command.len() as i64);
+            effects.act(operation);
+            effects
+        }
+        Err(errno) => failed(call.id, errno),
+    }
+}
+
+/// Minus an errno, or 0.
+fn failed(call: CallId, errno: i32) -> Effects {
+    let mut effects = Effects::none();
+    effects.result(call, -i64::from(errno));
+    effects
+}
+
+fn moved(call: CallId, result: i64, position: u64) -> Effects {
+    let mut effects = Effects::none();
+    effects.foreign(call, ForeignReply { result, position: Some(position), ..ForeignReply::default() });
+    effects
+}
+
+/// A reply with bytes for the caller's memory.
+fn filled(call: CallId, address: u64, bytes: Vec<u8>, reply: ForeignReply) -> Effects {
+    let mut effects = Effects::none();
+    let mut outputs = Vec::new();
+    if bytes.len() as u64 > OUTPUTS_MAX {
+        effects.push(Effect::CopyOut { call, address, bytes });
+    } else if !bytes.is_empty() {
+        outputs = vec![Output { address, bytes }];
+    }
+    effects.foreign(call, ForeignReply { outputs, ..reply });
+    effects
+}
+
+/// A part of a text; nothing beyond its end.
+fn part(text: &[u8], offset: u64, length: u64) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+    let length = usize::try_from(length).unwrap_or(usize::MAX).min(text.len() - start);
+    text.get(start..start + length).unwrap_or_default()
+}
+
+/// The `struct iovec` array that was gathered.
+fn vectors(foreign: &Foreign) -> Vec<[u64; 2]> {
+    let (words, _) = foreign.inputs[0].as_deref().unwrap_or_default().as_chunks::<8>();
+    let (pairs, _) = words.as_chunks::<2>();
+    pairs.iter().map(|pair| pair.map(u64::from_le_bytes)).collect()
+}
+
+fn decimal(id: u32) -> Vec<u8> {
+    alloc::format!("{id}").into_bytes()
+}

@@ -1,0 +1,181 @@
+//! Files about the servers and the kernel: `/proc/naiad`.
+
+use alloc::{borrow::ToOwned, format, string::String, vec, vec::Vec};
+
+use libipc::abi::Handle;
+use libipc::abi::foreign::{LINUX, LINUX_CALLS};
+use libipc::linux::errno::*;
+use libipc::server::Env;
+use libipc::server::env::{Statistic, TaskFigure};
+
+use super::{NS_PER_S, table};
+use crate::Procfs;
+
+/// Most calls of the kernel's arena that are looked at.
+const WAITS_MAX: u64 = 4096;
+/// The kinds of kernel objects that are counted, in the order of the kernel's numbers.
+const OBJECTS: [&str; 10] = [
+    "tasks",
+    "threads",
+    "spaces",
+    "tables",
+    "slot chunks",
+    "sessions",
+    "calls",
+    "watchers",
+    "directories",
+    "buffers",
+];
+
+fn row(cells: &[&str]) -> Vec<String> {
+    cells.iter().map(|cell| (*cell).to_owned()).collect()
+}
+
+fn seconds(ns: u64) -> String {
+    format!("{}.{:03}", ns / NS_PER_S, ns % NS_PER_S / 1_000_000)
+}
+
+/// What the kernel tells of a server.
+struct Figures {
+    incarnation: u64,
+    dead: bool,
+    /// Deaths from outside, and by its own fault.
+    deaths: [u64; 2],
+    messages: u64,
+    cpu_ns: u64,
+    /// Bytes of its journal: used, in all.
+    journal: [u64; 2],
+}
+
+fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
+    let [incarnation, state, outside, itself] = env.task_info(task, TaskFigure::Incarnation).ok()?;
+    let [messages, cpu_ns, used, size] = env.task_info(task, TaskFigure::Activity).ok()?;
+    Some(Figures {
+        incarnation,
+        dead: state != 0,
+        deaths: [outside, itself],
+        messages,
+        cpu_ns,
+        journal: [used, size],
+    })
+}
+
+impl Procfs {
+    /// One line per server; what the kernel does not tell is left out.
+    fn per_server(
+        &self,
+        head: &[&str],
+        env: &mut dyn Env,
+        cells: impl Fn(&str, &Figures) -> Vec<String>,
+    ) -> String {
+        let mut rows = vec![row(head)];
+        for (name, task) in &self.tasks {
+            if let Some(figures) = figures(*task, env) {
+                rows.push(cells(name, &figures));
+            }
+        }
+        table(&rows)
+    }
+
+    /// `/proc/naiad/incarnations`.
+    pub(super) fn incarnations(&self, env: &mut dyn Env) -> String {
+        self.per_server(&["server", "incarnation", "state"], env, |name, figures| {
+            let state = if figures.dead { "dead" } else { "running" };
+            vec![name.to_owned(), format!("{}", figures.incarnation), state.to_owned()]
+        })
+    }
+
+    /// `/proc/naiad/crashes`.
+    pub(super) fn crashes(&self, env: &mut dyn Env) -> String {
+        self.per_server(&["server", "killed", "crashed"], env, |name, figures| {
+            let [outside, itself] = figures.deaths.map(|count| format!("{count}"));
+            vec![name.to_owned(), outside, itself]
+        })
+    }
+
+    /// `/proc/naiad/servers/NAME/status`.
+    pub(super) fn server_status(&self, number: u32, env: &mut dyn Env) -> Result<String, i32> {
+        let name = self.server_name(number).ok_or(ENOENT)?;
+        let task = self.tasks.get(name).copied().ok_or(ENOENT)?;
+        let figures = figures(task, env).ok_or(EIO)?;
+        let [outside, itself] = figures.deaths;
+        let [used, size] = figures.journal;
+        Ok(format!(
+            "name:         {name}\n\
+             state:        {}\n\
+             incarnation:  {}\n\
+             deaths:       {} ({outside} from outside, {itself} of its own)\n\
+             messages:     {}\n\
+             cpu:          {} s\n\
+             journal:      {used} of {size} bytes\n",
+            if figures.dead { "dead" } else { "running" },
+            figures.incarnation,
+            outside + itself,
+            figures.messages,
+            seconds(figures.cpu_ns),
+        ))
+    }
+
+    /// `/proc/naiad/waits`: every call that is not answered yet.
+    pub(super) fn waits(&self, env: &mut dyn Env) -> String {
+        let mut rows = vec![row(&["server", "state", "pid", "tid", "call", "seconds"])];
+        for index in 0..WAITS_MAX {
+            let [server, who, label, since_ns] = env.statistic(Statistic::Waits, index);
+            if server == u64::MAX {
+                break;
+            }
+            if [server, who, label, since_ns] == [0; 4] {
+                continue;
+            }
+            let (pid, number, state) = (who >> 32, server as u32, server >> 32);
+            // A server's call carries a protocol's label, a program's the number of a Linux call.
+            let known = usize::try_from(label).ok().filter(|_| pid != 0).and_then(|number| LINUX.get(number));
+            rows.push(vec![
+                self.server_name(number).unwrap_or("?").to_owned(),
+                if state == 0 { "queued" } else { "held" }.to_owned(),
+                format!("{pid}"),
+                format!("{}", who & 0xffff_ffff),
+                known.map_or_else(|| format!("{label:#x}"), |row| row.name.to_owned()),
+                seconds(env.now().saturating_sub(since_ns)),
+            ]);
+        }
+        table(&rows)
+    }
+
+    /// A server's name by its number.
+    pub(crate) fn server_name(&self, number: u32) -> Option<&str> {
+        self.numbers.iter().find(|(_, known)| **known == number).map(|(name, _)| name.as_str())
+    }
+}
+
+/// `/proc/naiad/counters`: what the kernel counts.
+pub(super) fn counters(env: &mut dyn Env) -> String {
+    let [idle_ns, now_ns, switches, traps] = env.statistic(Statistic::Cpu, 0);
+    let [frames, kernel_frames, ..] = env.statistic(Statistic::Frames, 0);
+    let mut rows = vec![
+        vec!["uptime".to_owned(), seconds(now_ns)],
+        vec!["idle".to_owned(), seconds(idle_ns)],
+        vec!["context switches".to_owned(), format!("{switches}")],
+        vec!["traps".to_owned(), format!("{traps}")],
+        vec!["frames".to_owned(), format!("{frames}")],
+        vec!["frames of the kernel".to_owned(), format!("{kernel_frames}")],
+    ];
+    for (kind, name) in OBJECTS.iter().enumerate() {
+        let [used, capacity, ..] = env.statistic(Statistic::Objects, kind as u64);
+        rows.push(vec![(*name).to_owned(), format!("{used} of {capacity}")]);
+    }
+    table(&rows)
+}
+
+/// `/proc/naiad/enosys`: Linux calls that programs made and that are not there.
+pub(super) fn enosys(env: &mut dyn Env) -> String {
+    let mut rows = vec![row(&["number", "call", "count"])];
+    for (number, call) in (0..LINUX_CALLS).zip(&LINUX) {
+        match env.statistic(Statistic::Enosys, number.into()) {
+            [0, ..] => {}
+            [u64::MAX, ..] => break,
+            [count, ..] => rows.push(vec![format!("{number}"), call.name.to_owned(), format!("{count}")]),
+        }
+    }
+    table(&rows)
+}
