@@ -17,6 +17,7 @@ fn server(name: &str, calls: &[&str]) -> ServerEntry {
         arena_kib: 0,
         dma_kib: 0,
         calls: calls.iter().map(|&name| name.into()).collect(),
+        forwards: vec![],
         quotas: Quotas::default(),
         ports: vec![],
         irqs: vec![],

@@ -54,6 +54,28 @@ impl Traps for Kernel {
     }
 }
 
+/// Reads an I/O port of 1, 2 or 4 bytes at once. Only for drivers of class reissued: the value is in no journal.
+///
+/// # Panics
+/// When the manifest does not give this server the port.
+pub fn port_read(port: u16, width: u8) -> u32 {
+    match Kernel(()).trap(Syscall::PortIn, [u64::from(port), u64::from(width), 0, 0, 0, 0]) {
+        Ok(values) => values[0] as u32,
+        Err(error) => panic!("{error}: reading port {port:#x}"),
+    }
+}
+
+/// Writes an I/O port of 1, 2 or 4 bytes at once. Only for drivers of class reissued, whose steps are never run again.
+///
+/// # Panics
+/// When the manifest does not give this server the port.
+pub fn port_write(port: u16, width: u8, value: u32) {
+    let arguments = [u64::from(port), u64::from(width), u64::from(value), 0, 0, 0];
+    if let Err(error) = Kernel(()).trap(Syscall::PortOut, arguments) {
+        panic!("{error}: writing port {port:#x}");
+    }
+}
+
 /// Readies the heap, and reads the boot block: its first four bytes are its length, the next eight the heap's.
 pub fn boot() -> (Kernel, crate::server::Boot) {
     let block = boot_block();

@@ -95,7 +95,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Sessions under way in a message are held by it.
-    fn hold(&mut self, objects: &[Object; 4]) {
+    pub(crate) fn hold(&mut self, objects: &[Object; 4]) {
         for object in objects {
             if let Object::Session(session) = object
                 && let Some(session) = self.sessions.get_mut(*session)

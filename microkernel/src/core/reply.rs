@@ -27,8 +27,11 @@ impl<M: Machine> Kernel<M> {
         }
         let installed = self.installed_objects(task, flags, install)?;
         let Some(thread) = thread else {
-            // The caller is gone: nothing to write to, nothing to install in.
+            // The caller is gone: nothing to write to. What it would have been given is given and closed, so that
+            // the server hears of the last close.
             self.end_call(id);
+            self.hold(&[installed[0], installed[1], Object::None, Object::None]);
+            installed.into_iter().for_each(|object| self.let_go(object));
             return Ok([0; 5]);
         };
         if outputs > 0 {

@@ -1,2 +1,4 @@
-//! The blk server as a program.
-fn main() {}
+//! The block driver as a program.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+libipc::server_main!(blk::Blk);

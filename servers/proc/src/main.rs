@@ -1,2 +1,4 @@
 //! The proc server as a program.
-fn main() {}
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+libipc::server_main!(proc::Proc);

@@ -276,12 +276,14 @@ impl Proc {
 
     /// Has a thread come in before it next runs its program. One that is held is in already.
     pub(crate) fn interrupt(&mut self, tid: Tid, turn: &mut Turn) {
-        if let Some(thread) = self.threads.get_mut(&tid)
-            && !thread.called
-            && !thread.is_held()
-        {
+        let Some(thread) = self.threads.get_mut(&tid).filter(|thread| !thread.is_held()) else { return };
+        if !thread.called {
             thread.called = true;
             turn.act(Operation::ThreadInterrupt { thread: thread.handle });
+        }
+        // The kernel asks for a call back once. One that slept on through an earlier signal must still end.
+        if let Some(Waiting { call, on: On::Vfork { .. } }) = thread.waiting {
+            self.cancel(call, turn);
         }
     }
 

@@ -1,2 +1,4 @@
 //! The tty server as a program.
-fn main() {}
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+libipc::server_main!(tty::Tty);

@@ -248,6 +248,10 @@ impl Fields {
         if self.blocks > geometry.fragments * (geometry.fragment_bytes() / 512) {
             return Err(corrupt("more blocks than the volume has"));
         }
+        // A directory has no holes. Without this a small volume could hold one that takes minutes to search.
+        if kind == FileType::Directory && self.size / 512 > self.blocks {
+            return Err(corrupt("a directory larger than its blocks"));
+        }
         Ok(Inode {
             number,
             kind,

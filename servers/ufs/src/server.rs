@@ -10,6 +10,7 @@
 //!
 //! It must never write to a disk, and never wait.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
@@ -104,7 +105,9 @@ impl Server for Ufs {
             Event::Done { tag, result } => self.opened(*tag, *result),
             Event::LastClose { owner, .. } => closed(*owner),
             // A call on a disk ends soon and is left to it.
-            Event::Cancel { .. } | Event::Start | Event::Notify { .. } | Event::Watch { .. } => Effects::none(),
+            Event::Cancel { .. } | Event::Start | Event::Notify { .. } | Event::Watch { .. } => {
+                Effects::none()
+            }
         };
         if effects.again {
             return effects;
@@ -183,7 +186,7 @@ impl Ufs {
     fn native(&mut self, call: &Call, message: &Message, env: &mut dyn Env) -> Effects {
         let mut effects = match (message.label, message.words) {
             (fs::REQUEST, _) => match message.decode::<fs::Request>() {
-                Ok(request) => self.take(call.id, Work::Request(Task::new(request)), env),
+                Ok(request) => self.take(call.id, Work::Request(Box::new(Task::new(request))), env),
                 Err(_) => label(call.id, EINVAL),
             },
             (fs::PAGE_IN | fs::READ_AT, _) if call.badge.0 == 0 => label(call.id, EBADF),

@@ -217,6 +217,12 @@ pub(crate) fn addresses(first: &[u64]) -> [u64; 15] {
     core::array::from_fn(|index| first.get(index).copied().unwrap_or(0))
 }
 
+/// `di_blocks`: enough for a directory of this size.
+fn blocks(mode: u16, size: u64) -> u64 {
+    let directory = mode & 0o170_000 == 0o040_000;
+    if directory { (size / 512).max(8) } else { 8 }
+}
+
 fn dinode1<O: ByteOrder>(mode: u16, size: u64, addresses: [u64; 15]) -> Vec<u8> {
     let mut raw = Dinode1::<O>::new_zeroed();
     raw.mode.set(mode);
@@ -224,7 +230,7 @@ fn dinode1<O: ByteOrder>(mode: u16, size: u64, addresses: [u64; 15]) -> Vec<u8> 
     raw.uid.set(1000);
     raw.gid.set(100);
     raw.size.set(size);
-    raw.blocks.set(8);
+    raw.blocks.set(blocks(mode, size) as _);
     raw.mtime.set(-5);
     raw.mtimensec.set(999_999_999);
     raw.ctimensec.set(1_000_000_000);
@@ -240,7 +246,7 @@ fn dinode2<O: ByteOrder>(mode: u16, size: u64, addresses: [u64; 15]) -> Vec<u8> 
     raw.uid.set(1000);
     raw.gid.set(100);
     raw.size.set(size);
-    raw.blocks.set(8);
+    raw.blocks.set(blocks(mode, size) as _);
     raw.mtime.set(-5);
     raw.mtimensec.set(999_999_999);
     raw.ctimensec.set(1_000_000_000);

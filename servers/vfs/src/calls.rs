@@ -36,15 +36,15 @@ pub(crate) struct PathAt {
 }
 
 /// The path in the first input, from the working directory.
-const PLAIN: PathAt = PathAt { input: 0, descriptor: None, may_be_empty: false };
+pub(crate) const PLAIN: PathAt = PathAt { input: 0, descriptor: None, may_be_empty: false };
 /// The path in the second input, from the working directory.
-const SECOND: PathAt = PathAt { input: 1, ..PLAIN };
+pub(crate) const SECOND: PathAt = PathAt { input: 1, ..PLAIN };
 /// The path in the first input, from the directory in the first argument.
-const AT: PathAt = PathAt { descriptor: Some((0, 0)), ..PLAIN };
+pub(crate) const AT: PathAt = PathAt { descriptor: Some((0, 0)), ..PLAIN };
 
 impl PathAt {
     /// The same path; with AT_EMPTY_PATH among the flags it may be empty.
-    fn flags(self, flags: u64) -> PathAt {
+    pub fn flags(self, flags: u64) -> PathAt {
         PathAt { may_be_empty: flags & u64::from(AT_EMPTY_PATH) != 0, ..self }
     }
 }

@@ -15,7 +15,7 @@ use libipc::proto::process::{self, Exec};
 use libipc::server::files::{X_OK, permits};
 use libipc::server::{Effect, Effects, Message};
 
-use crate::calls::{Args, PathAt};
+use crate::calls::{AT, Args, PLAIN};
 use crate::image::{HEADER_BYTES, Image, linker_path, recognise};
 use crate::row::{ExecStage, Expects, Outcome, Program, Purpose, Row, Spawn, Target, Wanted};
 use crate::walk::{Aim, Walk};
@@ -35,11 +35,7 @@ impl Vfs {
         if flags & !u64::from(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) & 0xffff_ffff != 0 {
             return Err(EINVAL);
         }
-        let path = PathAt {
-            input: 0,
-            descriptor: at.then_some((0, 0)),
-            may_be_empty: flags & u64::from(AT_EMPTY_PATH) != 0,
-        };
+        let path = if at { AT.flags(flags) } else { PLAIN };
         let target = args.target(path)?;
         let given = args.input(0).unwrap_or_default();
         let descriptor = at && !given.starts_with(b"/") && args.int(0) as i32 != AT_FDCWD;

@@ -3,14 +3,13 @@
 use alloc::{boxed::Box, string::ToString, vec::Vec};
 
 use libipc::linux::errno::*;
-use libipc::linux::open::PATH_MAX;
 use libipc::linux::{Stat, mode};
 use libipc::proto::fs::{self, Found, Operation};
 use libipc::proto::proc_tree;
 use libipc::server::files::volume_of_device;
 use libipc::server::{Effects, Env, LeaseError, Message};
 
-use crate::calls::{Args, PathAt};
+use crate::calls::{Args, PLAIN, SECOND};
 use crate::mounts::{Covered, Mount};
 use crate::row::{Expects, MountStage, Mounting, Outcome, Purpose, Row, Target, Wanted};
 use crate::settle::value;
@@ -44,7 +43,7 @@ impl Vfs {
             Err(LeaseError::NotResident) => return Ok(Effects::again()),
             Err(LeaseError::BadAddress | LeaseError::Gone) => return Err(EFAULT),
         };
-        let target = args.target(PathAt { input: 1, descriptor: None, may_be_empty: false })?;
+        let target = args.target(SECOND)?;
         let source = args.input(0).unwrap_or_default();
         let kind = core::str::from_utf8(&kind).map_err(|_| ENODEV)?;
         let mounting = self.mounting(kind, source, target, flags & MS_RDONLY != 0)?;
@@ -222,9 +221,8 @@ impl Vfs {
         if flags & !(MNT_DETACH | UMOUNT_NOFOLLOW) != 0 {
             return Err(EINVAL);
         }
-        let path = PathAt { input: 0, descriptor: None, may_be_empty: false };
         let follow = flags & UMOUNT_NOFOLLOW == 0;
-        let row = args.walk(path, follow, Operation::Stat, Purpose::Unmount(None))?;
+        let row = args.walk(PLAIN, follow, Operation::Stat, Purpose::Unmount(None))?;
         Ok(self.advance(row))
     }
 
@@ -266,7 +264,7 @@ fn disk_number(source: &[u8]) -> Option<u32> {
 /// is not there, so it is read byte by byte.
 fn read_name(args: &Args<'_>, env: &mut dyn Env) -> Result<Vec<u8>, LeaseError> {
     let mut name = Vec::new();
-    for offset in 0..u64::from(KIND_BYTES.min(PATH_MAX)) {
+    for offset in 0..u64::from(KIND_BYTES) {
         match env.read_user(args.call.id, args.word(2).wrapping_add(offset), 1)?.first() {
             None | Some(0) => break,
             Some(byte) => name.push(*byte),

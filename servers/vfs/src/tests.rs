@@ -6,4 +6,5 @@ pub(crate) mod model;
 mod mounting;
 mod names;
 mod paths;
+mod reference;
 pub(crate) mod world;

@@ -324,7 +324,7 @@ fn place_stack(
     for number in &wanted {
         let frame = memory.frames.take().ok_or(BuildError::NoMemory)?;
         let address = address_of(*number);
-        space.pages.insert(*number, Page { hot: address <= lowest, ..Page::unmapped(frame) });
+        space.pages.insert(*number, Page { hot: address <= lowest, ..Page::own(frame) });
         let from = stack.pointer.max(address);
         let skip = (from - stack.pointer) as usize;
         let part = stack.bytes.get(skip..).unwrap_or_default();

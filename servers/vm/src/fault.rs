@@ -5,11 +5,14 @@
 //! be touched next are mapped along, so that walking through memory does not fault at every page. Nothing here waits,
 //! and nothing here looks for free frames: the caller has made sure that there are some, if there can be.
 
+use alloc::collections::btree_map::Entry;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
 use libipc::abi::{Frame, Handle, PAGE_SIZE, Protection};
 use libipc::linux::signal::{BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SIGBUS, SIGKILL, SIGSEGV};
+use libipc::server::effect::PageMap;
 use libipc::server::{Effects, Operation};
 
 use crate::region::{Backing, Purpose, Region};
@@ -103,8 +106,8 @@ impl Site<'_> {
         hardware(&self.region, in_place, self.fault.access)
     }
 
-    fn enter(&mut self, wanted: &[(u64, Protection)]) -> Outcome {
-        if self.space.enter(wanted, &mut self.memory.frames, self.effects) {
+    fn map(&mut self, list: Vec<PageMap>) -> Outcome {
+        if self.space.map(list, &mut self.memory.frames, self.effects) {
             Outcome::Resolved
         } else {
             NO_FRAMES
@@ -146,7 +149,8 @@ impl Site<'_> {
             .filter(|(number, page)| **number == self.number || page.mapped.is_empty())
             .map(|(number, page)| (*number, target(page)))
             .collect();
-        self.enter(&wanted)
+        let mapped = self.space.enter(&wanted, &mut self.memory.frames, self.effects);
+        if mapped { Outcome::Resolved } else { NO_FRAMES }
     }
 
     /// Allows more on the faulting page, and on those next to it that are in the same state: after a fork whose child has
@@ -180,8 +184,14 @@ impl Site<'_> {
         let Some(to) = self.memory.frames.take() else { return NO_FRAMES };
         self.effects.act(Operation::FrameCopy { from, to });
         self.memory.frames.release(from);
-        self.space.pages.insert(self.number, Page { hot: true, ..Page::unmapped(to) });
-        self.enter(&[(self.number, self.hardware(true))])
+        self.show(Page { hot: true, ..Page::own(to) })
+    }
+
+    /// Puts a page of the space's own where the fault was.
+    fn show(&mut self, page: Page) -> Outcome {
+        let protection = self.hardware(true);
+        self.space.pages.insert(self.number, Page { mapped: protection, ..page });
+        self.map(vec![PageMap { address: address_of(self.number), frame: page.frame, protection }])
     }
 
     /// Pages of zeroes: as many as were already touched in a row just below, so that a walk upward soon faults only at
@@ -189,14 +199,16 @@ impl Site<'_> {
     fn zeroes(&mut self) -> Outcome {
         let stack = self.region.purpose == Purpose::Stack;
         let count = if stack { 1 } else { self.ahead() };
-        let mut wanted = Vec::with_capacity(count as usize);
+        let protection = self.hardware(true);
+        let mut list = Vec::with_capacity(count as usize);
         for number in self.number..self.number + count {
             let Some(frame) = self.memory.frames.take() else { break };
             self.effects.act(Operation::FrameZero { frame });
-            self.space.pages.insert(number, Page { hot: stack, ..Page::unmapped(frame) });
-            wanted.push((number, self.hardware(true)));
+            let page = Page { mapped: protection, hot: stack, ..Page::own(frame) };
+            self.space.pages.insert(number, page);
+            list.push(PageMap { address: address_of(number), frame, protection });
         }
-        if wanted.is_empty() { NO_FRAMES } else { self.enter(&wanted) }
+        if list.is_empty() { NO_FRAMES } else { self.map(list) }
     }
 
     fn ahead(&self) -> u64 {
@@ -204,9 +216,11 @@ impl Site<'_> {
         let first = self.number.saturating_sub(AROUND).max(self.region.pages().start);
         let below = pages.range(first..self.number).rev().zip((first..self.number).rev());
         let touched = below.take_while(|((key, _), next)| **key == *next).count() as u64;
-        let end = (self.number + touched.max(1)).min(self.region.pages().end);
-        let free = pages.range(self.number + 1..end).next().map_or(end, |(next, _)| *next) - self.number;
-        if self.memory.frames.free() < 2 * FRAMES_NEEDED { 1 } else { free }
+        if touched < 2 || self.memory.frames.free() < 2 * FRAMES_NEEDED {
+            return 1;
+        }
+        let end = (self.number + touched).min(self.region.pages().end);
+        pages.range(self.number + 1..end).next().map_or(end, |(next, _)| *next) - self.number
     }
 
     /// A page of an object: the object's own frame, or a private copy of it.
@@ -255,11 +269,10 @@ impl Site<'_> {
         let Some(to) = self.memory.frames.take() else { return NO_FRAMES };
         self.effects.act(Operation::FrameCopy { from, to });
         if u64::from(shown) < PAGE_SIZE {
-            let bytes = alloc::vec![0; (PAGE_SIZE - u64::from(shown)) as usize];
+            let bytes = vec![0; (PAGE_SIZE - u64::from(shown)) as usize];
             self.effects.act(Operation::FrameWrite { frame: to, offset: shown, bytes });
         }
-        self.space.pages.insert(self.number, Page { hot: self.writes(), ..Page::unmapped(to) });
-        self.enter(&[(self.number, self.hardware(true))])
+        self.show(Page { hot: self.writes(), ..Page::own(to) })
     }
 
     /// Maps the object's own frames, those of its pages around the fault that are in memory too.
@@ -269,16 +282,16 @@ impl Site<'_> {
         let whole = if self.region.shared { u64::MAX } else { page_of(floor(limit)) };
         let indices = first + (around.start - base)..(first + (around.end - base)).min(whole);
         let target = hardware(&self.region, self.region.shared, self.fault.access);
-        let mut wanted = Vec::with_capacity(AROUND as usize);
+        let mut list = Vec::with_capacity(AROUND as usize);
         for (index, cached) in object.pages.range_mut(indices) {
             let number = index - first + base;
-            if let alloc::collections::btree_map::Entry::Vacant(entry) = self.space.pages.entry(number) {
-                entry.insert(Page::unmapped(cached.frame));
+            if let Entry::Vacant(entry) = self.space.pages.entry(number) {
+                entry.insert(Page { mapped: target, ..Page::of_object(cached.frame) });
                 self.memory.frames.share(cached.frame);
                 cached.used = true;
-                wanted.push((number, target));
+                list.push(PageMap { address: address_of(number), frame: cached.frame, protection: target });
             }
         }
-        self.enter(&wanted)
+        self.map(list)
     }
 }

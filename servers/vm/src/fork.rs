@@ -1,22 +1,26 @@
 //! Fork: a copy-on-write copy of a space.
 //!
-//! Private pages that the parent could write are write-protected in it and held by both. Pages that were written soon
-//! after earlier forks are copied at once instead, which spares both sides a fault. The child's pages are mapped for it
-//! up to a bound; the others are present and are mapped when touched. Nothing here can fail for want of frames.
+//! Pages of the parent's own that it could write are write-protected in it and held by both. What is an object's is not
+//! copied: the child finds it where the parent did. What earlier children touched soon is mapped for the next at once,
+//! and what they or the parent wrote is copied at once, which spares both sides the faults. The other pages are mapped
+//! when they are touched. Nothing here can fail for want of frames.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::abi::{Frame, Handle, Protection};
+use libipc::server::effect::PageMap;
 use libipc::server::{Effects, Operation};
 
 use crate::region::{Backing, Inherit, Region};
 use crate::runs::Runs;
 use crate::space::{MAP_MAX, Memory, Page, Space, hardware};
-use crate::tables::Tables;
+use crate::tables::{Tables, address_of};
 
 /// Most pages that are copied at once rather than on write.
 const COPIES_MAX: usize = 16;
+/// How many faults of a child its parent learns from: those of the time between fork and exec.
+const LESSONS: u8 = 64;
 /// Frames that copying at once leaves free.
 const FRAMES_LEFT: u32 = 256;
 
@@ -29,9 +33,12 @@ pub fn fork(
     memory: &mut Memory,
     effects: &mut Effects,
 ) -> Space {
+    let regions: Vec<Region> = parent.regions.iter().copied().collect();
     let mut child = Space {
         badge,
         handle,
+        parent: parent.badge,
+        lessons: LESSONS,
         regions: parent.regions.clone(),
         pages: BTreeMap::new(),
         tables: Tables::new(top),
@@ -39,8 +46,8 @@ pub fn fork(
         stack_floor: parent.stack_floor,
         marks: parent.marks.clone(),
     };
-    let regions: Vec<Region> = parent.regions.iter().copied().collect();
-    let mut copier = Copier::new(parent, memory);
+    let (pages, wanted) = (Vec::with_capacity(parent.pages.len()), Vec::new());
+    let mut copier = Copier { parent, memory, protect: Runs::new(), copies: Vec::new(), pages, wanted };
     for region in &regions {
         match region.inherit {
             Inherit::Copy => copier.copy_region(region),
@@ -51,7 +58,7 @@ pub fn fork(
             }
         }
     }
-    let Copier { parent, memory, protect, copies, pages, first, rest } = copier;
+    let Copier { parent, memory, protect, copies, pages, wanted } = copier;
     child.pages = pages.into_iter().collect();
     for region in child.regions.iter() {
         if let Backing::Object { object, .. } = region.backing {
@@ -62,9 +69,16 @@ pub fn fork(
     for (from, to) in copies {
         effects.act(Operation::FrameCopy { from, to });
     }
-    let wanted: Vec<(u64, Protection)> = first.into_iter().chain(rest).take(MAP_MAX).collect();
-    child.enter(&wanted, &mut memory.frames, effects);
+    child.map(wanted, &mut memory.frames, effects);
     child
+}
+
+/// A child has faulted on a page soon after the fork: the next child will, too.
+pub fn learn(parent: &mut Space, number: u64, write: bool) {
+    if let Some(page) = parent.pages.get_mut(&number) {
+        page.wanted = true;
+        page.hot |= write && page.own;
+    }
 }
 
 /// Copies a parent's pages, region by region.
@@ -75,18 +89,11 @@ struct Copier<'a> {
     copies: Vec<(Frame, Frame)>,
     /// The child's pages.
     pages: Vec<(u64, Page)>,
-    /// What is to be mapped for the child: memory that it can write first, since it is touched first.
-    first: Vec<(u64, Protection)>,
-    rest: Vec<(u64, Protection)>,
+    /// Those of them that are to be mapped at once.
+    wanted: Vec<PageMap>,
 }
 
-impl<'a> Copier<'a> {
-    fn new(parent: &'a mut Space, memory: &'a mut Memory) -> Copier<'a> {
-        let pages = Vec::with_capacity(parent.pages.len());
-        let (first, rest, copies) = (Vec::new(), Vec::new(), Vec::new());
-        Copier { parent, memory, protect: Runs::new(), copies, pages, first, rest }
-    }
-
+impl Copier<'_> {
     /// The child gets none of the region's pages.
     fn keep_region(&mut self, region: &Region) {
         for (_, page) in self.parent.pages.range(region.pages()).filter(|(_, page)| !page.mapped.is_empty()) {
@@ -95,38 +102,40 @@ impl<'a> Copier<'a> {
     }
 
     fn copy_region(&mut self, region: &Region) {
-        let writable = region.protection.contains(Protection::WRITE);
         let frames = &mut self.memory.frames;
         for (number, page) in self.parent.pages.range_mut(region.pages()) {
+            if !page.own && !page.wanted {
+                if !page.mapped.is_empty() {
+                    self.protect.pass(page.mapped);
+                }
+                continue;
+            }
             let copy_now = page.hot
                 && !region.shared
                 && self.copies.len() < COPIES_MAX
-                && frames.holders(page.frame) == 1
-                && frames.free() > FRAMES_LEFT;
+                && frames.free() > FRAMES_LEFT
+                && frames.holders(page.frame) == 1;
             let copied = if copy_now { frames.take() } else { None };
-            let frame = match copied {
-                Some(to) => {
-                    self.copies.push((page.frame, to));
-                    to
-                }
-                None => {
-                    frames.share(page.frame);
-                    page.frame
-                }
-            };
+            let frame = copied.unwrap_or(page.frame);
+            match copied {
+                Some(to) => self.copies.push((page.frame, to)),
+                None => frames.share(frame),
+            }
             let in_place = region.shared || copied.is_some();
-            let target = hardware(region, in_place, Protection::empty());
             if !in_place && page.mapped.contains(Protection::WRITE) {
                 page.mapped -= Protection::WRITE;
                 self.protect.push(*number, page.mapped);
             } else if !page.mapped.is_empty() {
                 self.protect.pass(page.mapped);
             }
-            self.pages.push((*number, Page { hot: page.hot, ..Page::unmapped(frame) }));
-            if !target.is_empty() {
-                let list = if writable { &mut self.first } else { &mut self.rest };
-                list.push((*number, target));
+            let mut mapped = Protection::empty();
+            if (page.wanted || page.hot) && self.wanted.len() < MAP_MAX {
+                mapped = hardware(region, in_place, Protection::empty());
             }
+            if !mapped.is_empty() {
+                self.wanted.push(PageMap { address: address_of(*number), frame, protection: mapped });
+            }
+            self.pages.push((*number, Page { frame, mapped, ..*page }));
         }
     }
 }

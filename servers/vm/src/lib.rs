@@ -122,6 +122,7 @@ impl Vm {
             .map(|space| fault::resolve(space, &mut self.memory, &fault, &mut effects));
         match outcome {
             Some(Outcome::Resolved) => {
+                self.learn(call.caller.space, &fault);
                 effects.reply(call.id, Message::default());
             }
             Some(Outcome::Fetch { session, object, page, count }) => {
@@ -137,6 +138,16 @@ impl Vm {
             }
         }
         effects
+    }
+
+    /// What a child touches soon after a fork, its parent has mapped at once for the next child.
+    fn learn(&mut self, child: u64, fault: &Fault) {
+        let Some(space) = self.spaces.get_mut(&child).filter(|space| space.lessons > 0) else { return };
+        space.lessons -= 1;
+        let parent = space.parent;
+        if let Some(parent) = self.spaces.get_mut(&parent) {
+            fork::learn(parent, tables::page_of(fault.address), fault.access.contains(Protection::WRITE));
+        }
     }
 }
 

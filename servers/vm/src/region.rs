@@ -204,23 +204,32 @@ impl Regions {
     }
 
     /// Adds a region where nothing is mapped; it grows together with neighbours that it continues.
-    pub fn insert(&mut self, region: Region) {
-        let (below, above) = self.neighbours(region.start, region.end);
-        self.drop_gap(below, above);
-        self.add_gap(below, region.start);
-        self.add_gap(region.end, above);
+    pub fn insert(&mut self, mut region: Region) {
+        let below = self.before(region.start).copied();
+        let above = self.next(region.end).copied();
+        let below_end = below.map_or(0, |below| below.end);
+        let above_start = above.map_or(u64::MAX, |above| above.start);
+        self.drop_gap(below_end, above_start);
+        self.add_gap(below_end, region.start);
+        self.add_gap(region.end, above_start);
+        if let Some(below) = below.filter(|below| below.continues_as(&region)) {
+            region = Region { end: region.end, ..below };
+        }
+        if let Some(above) = above.filter(|above| region.continues_as(above)) {
+            self.list.remove(&above.start);
+            region.end = above.end;
+        }
         self.list.insert(region.start, region);
-        self.join(region.start..region.end);
     }
 
     /// Takes out everything in a range and returns it, in order.
     pub fn carve(&mut self, range: Range<u64>) -> Vec<Region> {
+        if self.before(range.end).is_none_or(|region| region.end <= range.start) {
+            return Vec::new();
+        }
         self.cut(range.start);
         self.cut(range.end);
         let taken: Vec<Region> = self.list.range(range.clone()).map(|(_, region)| *region).collect();
-        if taken.is_empty() {
-            return taken;
-        }
         let (below, above) = self.neighbours(range.start, range.end);
         let mut reached = below;
         for region in &taken {

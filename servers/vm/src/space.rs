@@ -22,8 +22,8 @@ use crate::tables::{Tables, address_of, floor, page_of};
 
 /// Most pages in one map operation.
 pub const MAP_MAX: usize = 256;
-/// No page is added to a map operation that brings more tables than so; the kernel takes 64.
-const TABLES_MAX: usize = 60;
+/// Most tables in one map operation.
+const TABLES_MAX: usize = 64;
 /// Bytes that stay free below the stack, Linux's `stack_guard_gap`.
 const STACK_GUARD: u64 = 256 * 4096;
 
@@ -43,14 +43,23 @@ pub struct Page {
     pub frame: Frame,
     /// How the kernel has it mapped now; nothing when it does not.
     pub mapped: Protection,
-    /// It was written while a copy on write: it will be again after the next fork.
+    /// It is the space's, or was its parent's: not just an object's page shown, which could be found again.
+    pub own: bool,
+    /// A child touched it after the last fork; the next one will too.
+    pub wanted: bool,
+    /// It was written after a fork by parent or child; it will be again after the next.
     pub hot: bool,
 }
 
 impl Page {
-    /// A page that is not mapped yet.
-    pub fn unmapped(frame: Frame) -> Page {
-        Page { frame, mapped: Protection::empty(), hot: false }
+    /// A page of the space's own that is not mapped yet.
+    pub fn own(frame: Frame) -> Page {
+        Page { frame, mapped: Protection::empty(), own: true, wanted: false, hot: false }
+    }
+
+    /// A page of an object that is not mapped yet.
+    pub fn of_object(frame: Frame) -> Page {
+        Page { own: false, ..Page::own(frame) }
     }
 }
 
@@ -72,6 +81,10 @@ pub struct Space {
     pub badge: u64,
     /// The kernel's object.
     pub handle: Handle,
+    /// The space it is a copy of; 0 for a program's first.
+    pub parent: u64,
+    /// How many of its next faults tell what its parent's next child will touch.
+    pub lessons: u8,
     /// What is mapped.
     pub regions: Regions,
     /// What is there, by number of page.
@@ -114,6 +127,8 @@ impl Space {
         Space {
             badge,
             handle,
+            parent: 0,
+            lessons: 0,
             regions: Regions::new(window),
             pages: BTreeMap::new(),
             tables: Tables::new(top),
@@ -191,35 +206,43 @@ impl Space {
         }
     }
 
-    /// Maps pages that are present, with the frames for tables that they lack. False when frames for tables ran out;
-    /// then some stay unmapped.
+    /// Maps pages that are present. False when frames for tables ran out; then some stay unmapped.
     pub fn enter(
         &mut self,
         wanted: &[(u64, Protection)],
         frames: &mut Frames,
         effects: &mut Effects,
     ) -> bool {
-        let space = self.handle;
-        let (mut tables, mut pages) = (Vec::new(), Vec::with_capacity(wanted.len().min(MAP_MAX)));
-        let mut covered = true;
+        let mut list = Vec::with_capacity(wanted.len());
         for (number, protection) in wanted {
-            if pages.len() == MAP_MAX || tables.len() > TABLES_MAX {
-                let (tables, pages) = (take(&mut tables), take(&mut pages));
-                effects.act(Operation::Map { space, tables, pages });
-            }
             let Some(page) = self.pages.get_mut(number) else { continue };
-            let address = address_of(*number);
-            covered = self.tables.cover(address, frames, &mut tables);
-            if !covered {
+            page.mapped = *protection;
+            list.push(PageMap { address: address_of(*number), frame: page.frame, protection: *protection });
+        }
+        self.map(list, frames, effects)
+    }
+
+    /// Has the kernel map pages that are marked so already, with the frames for tables that they lack. False when
+    /// frames for tables ran out; then the rest is marked unmapped again.
+    pub fn map(&mut self, mut list: Vec<PageMap>, frames: &mut Frames, effects: &mut Effects) -> bool {
+        let space = self.handle;
+        while !list.is_empty() {
+            let mut tables = Vec::new();
+            let addresses = list.iter().take(MAP_MAX).map(|page| page.address);
+            let count = self.tables.cover(addresses, TABLES_MAX, frames, &mut tables);
+            if count == 0 {
                 break;
             }
-            page.mapped = *protection;
-            pages.push(PageMap { address, frame: page.frame, protection: *protection });
-        }
-        if !pages.is_empty() {
+            let rest = list.split_off(count);
+            let pages = core::mem::replace(&mut list, rest);
             effects.act(Operation::Map { space, tables, pages });
         }
-        covered
+        for page in &list {
+            if let Some(page) = self.pages.get_mut(&page_of(page.address)) {
+                page.mapped = Protection::empty();
+            }
+        }
+        list.is_empty()
     }
 
     /// Makes the kernel's tables follow regions whose protection has changed.

@@ -62,23 +62,56 @@ impl Tables {
         Tables { top, below: BTreeMap::new() }
     }
 
-    /// Takes frames for the tables that a page at `address` lacks, and adds them to `taken`, topmost first. False, and
-    /// nothing taken, when there are not enough frames.
-    pub fn cover(&mut self, address: u64, frames: &mut Frames, taken: &mut Vec<Frame>) -> bool {
-        self.cover_with(&MACHINE, address, frames, taken)
+    /// Takes frames for the tables that these pages lack and adds them to `taken`, topmost first, page by page. Stops
+    /// before the page for which there are not enough frames, or when `most` could be exceeded; returns how many are
+    /// covered.
+    pub fn cover(
+        &mut self,
+        pages: impl Iterator<Item = u64>,
+        most: usize,
+        frames: &mut Frames,
+        taken: &mut Vec<Frame>,
+    ) -> usize {
+        self.cover_with(&MACHINE, pages, most, frames, taken)
     }
 
     fn cover_with(
+        &mut self,
+        geometry: &Geometry,
+        pages: impl Iterator<Item = u64>,
+        most: usize,
+        frames: &mut Frames,
+        taken: &mut Vec<Frame>,
+    ) -> usize {
+        let lowest = geometry.covers.last().copied().unwrap_or_default();
+        let mut covered = None;
+        let mut count = 0;
+        for address in pages {
+            // Neighbours have the same table, so most pages need no search.
+            let area = address >> lowest;
+            if covered != Some(area) {
+                if taken.len() + geometry.covers.len() > most
+                    || !self.cover_one(geometry, address, frames, taken)
+                {
+                    break;
+                }
+                covered = Some(area);
+            }
+            count += 1;
+        }
+        count
+    }
+
+    fn cover_one(
         &mut self,
         geometry: &Geometry,
         address: u64,
         frames: &mut Frames,
         taken: &mut Vec<Frame>,
     ) -> bool {
-        let missing =
-            |below: &BTreeMap<(u8, u64), Frame>, shift: u8| !below.contains_key(&(shift, address >> shift));
         // A table exists only below one that exists, so the search goes upward from the lowest and stops at the first.
-        let lacking = geometry.covers.iter().rev().take_while(|shift| missing(&self.below, **shift)).count();
+        let missing = |shift: &&u8| !self.below.contains_key(&(**shift, address >> **shift));
+        let lacking = geometry.covers.iter().rev().take_while(missing).count();
         if frames.free() < lacking as u32 {
             return false;
         }
@@ -113,7 +146,7 @@ mod tests {
 
     fn cover(tables: &mut Tables, geometry: &Geometry, address: u64, frames: &mut Frames) -> usize {
         let mut taken = Vec::new();
-        assert!(tables.cover_with(geometry, address, frames, &mut taken));
+        assert_eq!(tables.cover_with(geometry, core::iter::once(address), 64, frames, &mut taken), 1);
         taken.len()
     }
 
@@ -141,11 +174,21 @@ mod tests {
     }
 
     #[test]
-    fn when_frames_do_not_suffice_none_is_taken() {
-        let mut frames = Frames::new(&[(Frame(0), 3)]);
+    fn when_frames_do_not_suffice_the_pages_before_are_covered_and_no_frame_is_lost() {
+        let mut frames = Frames::new(&[(Frame(0), 6)]);
         let mut tables = Tables::new(frames.take().unwrap());
         let mut taken = Vec::new();
-        assert!(!tables.cover(0x1000, &mut frames, &mut taken));
-        assert!(taken.is_empty() && frames.free() == 2 && tables.frames().count() == 1);
+        let pages = [0x1000, 0x2000, 0x4000_0000, 0x8000_0000];
+        assert_eq!(tables.cover(pages.into_iter(), 64, &mut frames, &mut taken), 3);
+        assert_eq!((taken.len(), frames.free(), tables.frames().count()), (5, 0, 6));
+    }
+
+    #[test]
+    fn no_more_tables_are_taken_than_one_operation_may_bring() {
+        let mut frames = Frames::new(&[(Frame(0), 100)]);
+        let mut tables = Tables::new(frames.take().unwrap());
+        let mut taken = Vec::new();
+        assert_eq!(tables.cover((0..20).map(|page| page << 39), 10, &mut frames, &mut taken), 3);
+        assert_eq!(taken.len(), 9);
     }
 }

@@ -131,23 +131,22 @@ fn four_threads_waiting_for_one_pid_have_one_winner_and_three_echild() {
 fn any_thread_may_reap_a_child_that_another_thread_forked() {
     let mut world = World::started();
     let threads: Vec<u32> = (0..8).map(|index| if index == 0 { 2 } else { world.thread(2) }).collect();
-    let mut children: Vec<u32> = (0..400).map(|index| world.fork(threads[index % 8])).collect();
-    let mut reaped = Vec::new();
-    for (index, child) in children.clone().into_iter().enumerate() {
-        let waiter = threads[(index * 3 + 1) % 8];
-        if index % 2 == 0 {
+    let (mut forked, mut reaped) = (Vec::new(), Vec::new());
+    for round in 0..40 {
+        let children: Vec<u32> = (0..10).map(|index| world.fork(threads[(round + index) % 8])).collect();
+        for (index, child) in children.iter().enumerate() {
+            let waiter = threads[(round + index * 3 + 1) % 8];
             let call = world.begin(waiter, 61, &[-1_i64 as u64, 0, 0, 0]);
-            world.run();
-            world.exit(child, 0);
-            reaped.push(world.result(call).expect("answered by the exit") as u32);
-        } else {
-            world.exit(child, 0);
-            reaped.push(world.wait(waiter, -1, 0).expect("answered at once") as u32);
+            if index % 2 == 0 {
+                world.run();
+            }
+            world.exit(*child, 0);
+            reaped.push(world.result(call).expect("answered") as u32);
         }
+        forked.extend(children);
     }
     reaped.sort();
-    children.sort();
-    assert_eq!(reaped, children);
+    assert_eq!(reaped, forked);
     assert_eq!(world.wait(2, -1, 0), ECHILD);
 }
 

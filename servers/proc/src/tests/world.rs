@@ -10,7 +10,7 @@ use libipc::proto::process::{self as protocol, Exec};
 use libipc::proto::{space, terminal};
 use libipc::server::effect::{Effect, Operation};
 use libipc::server::testing::{Script, boot, step};
-use libipc::server::{Caller, Effects, Env, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
+use libipc::server::{Caller, Effects, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
 
 use super::audit;
 use crate::Proc;
@@ -193,11 +193,13 @@ impl World {
         region[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    pub fn peek(&mut self, address: u64, length: u32) -> Vec<u8> {
-        self.script.read_user(CallId(0), address, length).expect("mapped")
+    pub fn peek(&self, address: u64, length: u32) -> Vec<u8> {
+        let (start, region) = self.script.memory.range(..=address).next_back().expect("mapped");
+        let at = (address - start) as usize;
+        region[at..at + length as usize].to_vec()
     }
 
-    pub fn peek32(&mut self, address: u64) -> u32 {
+    pub fn peek32(&self, address: u64) -> u32 {
         u32::from_le_bytes(self.peek(address, 4).try_into().unwrap())
     }
 
@@ -257,7 +259,7 @@ impl World {
             }
             Input::Text(_) => unreachable!("no call of this server has a path"),
         };
-        (address != 0).then(|| self.script.read_user(CallId(0), address, length).expect("inputs are mapped"))
+        (address != 0).then(|| self.peek(address, length))
     }
 
     /// A thread makes a Linux call. Its result, if it has one when everything has come to rest.
@@ -653,5 +655,26 @@ impl World {
     /// Whether a thread is at the start of this handler.
     pub fn handles(&mut self, tid: u32, handler: u64) -> bool {
         self.runs(tid) && self.registers(tid).rip == handler
+    }
+}
+
+/// Odd situations.
+impl World {
+    /// A process that is nobody's relation, for sending signals from: a child of init in a session of its own.
+    pub fn outsider(&mut self) -> u32 {
+        let middle = self.fork(2);
+        let outsider = self.fork(middle);
+        self.exit(middle, 0);
+        self.syscall(outsider, 112, &[]);
+        self.syscall(2, 61, &[u64::from(middle), 0, 0, 0]);
+        outsider
+    }
+
+    /// A thread enters a call of a server that never answers.
+    pub fn silence(&mut self, tid: u32) {
+        let thread = self.handle(tid);
+        let id = CallId(1 << 40 | u64::from(tid));
+        self.calls.insert(id, Open { thread, number: 0, foreign: true, cancelled: true });
+        self.threads.get_mut(&thread).unwrap().call = Some(id);
     }
 }

@@ -27,9 +27,9 @@ use crate::volume::Volume;
 
 /// Disks are numbered below this, as a node's number and `st_dev` demand.
 const DISKS_MAX: u32 = 256;
-/// Inodes remembered of a volume, in a generation: half a kilobyte each at most.
+/// Inodes remembered, in a generation: some 300 bytes each.
 const INODES_MAX: u32 = 512;
-/// Names remembered of a volume, in a generation: some 80 bytes each.
+/// Names remembered, in a generation: some 100 bytes each.
 const NAMES_MAX: u32 = 2048;
 /// How often a disk may be complained of in the log.
 const COMPLAINTS_MAX: u32 = 8;
@@ -78,15 +78,7 @@ impl Blocks for View<'_> {
     }
 }
 
-/// A volume, and what was found out about it.
-#[derive(Debug)]
-struct Mounted {
-    volume: Volume,
-    inodes: Recent<InodeNumber, Inode>,
-    /// Directory entries, and names that a directory does not have, by directory and the name's hash.
-    names: Recent<(InodeNumber, u64), Name>,
-}
-
+/// What a directory has under a name.
 #[derive(Debug)]
 struct Name {
     name: Box<[u8]>,
@@ -99,15 +91,24 @@ enum Disk {
     /// How many sectors it has.
     Sized(u64),
     /// The volume on it.
-    Mounted(Box<Mounted>),
+    Mounted(Box<Volume>),
     /// No volume can be had from it: errno.
     Refused(i32),
+}
+
+/// What was found out about files, on all volumes.
+#[derive(Debug)]
+struct Memory {
+    inodes: Recent<Node, Inode>,
+    /// Directory entries, and names that a directory does not have, by directory and the name's hash.
+    names: Recent<(Node, u64), Name>,
 }
 
 /// All disks.
 #[derive(Debug)]
 pub(super) struct Disks {
     cache: Cache,
+    memory: Memory,
     disks: BTreeMap<u32, Disk>,
     complaints: Complaints,
 }
@@ -115,7 +116,12 @@ pub(super) struct Disks {
 impl Disks {
     /// Nothing is known, and the cache may grow to so many bytes.
     pub fn new(budget_bytes: u64) -> Self {
-        Self { cache: Cache::new(budget_bytes), disks: BTreeMap::new(), complaints: Complaints::default() }
+        Self {
+            cache: Cache::new(budget_bytes),
+            memory: Memory { inodes: Recent::new(INODES_MAX), names: Recent::new(NAMES_MAX) },
+            disks: BTreeMap::new(),
+            complaints: Complaints::default(),
+        }
     }
 
     /// The volume on a disk.
@@ -127,10 +133,10 @@ impl Disks {
             let sectors = *sectors;
             self.mount(disk, sectors)?;
         }
-        match self.disks.get_mut(&disk) {
-            Some(Disk::Mounted(mounted)) => {
+        match self.disks.get(&disk) {
+            Some(Disk::Mounted(volume)) => {
                 let view = View { cache: &self.cache, disk };
-                Ok(Site { disk, view, mounted, complaints: &mut self.complaints })
+                Ok(Site { disk, view, volume, memory: &mut self.memory, complaints: &mut self.complaints })
             }
             Some(Disk::Refused(errno)) => Err(Stall::Errno(*errno)),
             Some(Disk::Sized(_)) | None => Err(Want::Capacity(disk).into()),
@@ -147,11 +153,7 @@ impl Disks {
     fn mount(&mut self, disk: u32, sectors: u64) -> Result<(), Stall> {
         let view = View { cache: &self.cache, disk };
         let known = match Volume::mount(&view, sectors) {
-            Ok(volume) => Disk::Mounted(Box::new(Mounted {
-                volume,
-                inodes: Recent::new(INODES_MAX),
-                names: Recent::new(NAMES_MAX),
-            })),
+            Ok(volume) => Disk::Mounted(Box::new(volume)),
             Err(Error::Miss(Miss(extent))) => return Err(Want::Sectors(over_all(disk, extent)).into()),
             Err(error) => {
                 self.complaints.add(disk, &error);
@@ -219,19 +221,20 @@ impl Complaints {
 pub(super) struct Site<'a> {
     disk: u32,
     view: View<'a>,
-    mounted: &'a mut Mounted,
+    volume: &'a Volume,
+    memory: &'a mut Memory,
     complaints: &'a mut Complaints,
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
     /// The node of an inode here.
     pub fn node(&self, inode: InodeNumber) -> Node {
         Node { disk: self.disk, inode }
     }
 
     /// The volume, for what is not remembered.
-    pub fn volume(&self) -> (&Volume, &View<'_>) {
-        (&self.mounted.volume, &self.view)
+    pub fn volume(&self) -> (&'a Volume, View<'a>) {
+        (self.volume, self.view)
     }
 
     /// What the library's error means for a call.
@@ -252,11 +255,12 @@ impl Site<'_> {
 
     /// An inode.
     pub fn inode(&mut self, number: InodeNumber) -> Result<Inode, Stall> {
-        if let Some(known) = self.mounted.inodes.get(number, Inode::clone) {
+        let node = self.node(number);
+        if let Some(known) = self.memory.inodes.get(node, Inode::clone) {
             return Ok(known);
         }
-        let inode = self.mounted.volume.inode(&self.view, number).map_err(|error| self.stall(error))?;
-        self.mounted.inodes.insert(number, inode.clone());
+        let inode = self.volume.inode(&self.view, number).map_err(|error| self.stall(error))?;
+        self.memory.inodes.insert(node, inode.clone());
         Ok(inode)
     }
 
@@ -267,17 +271,17 @@ impl Site<'_> {
         name: &[u8],
         search: &mut Search,
     ) -> Result<Option<InodeNumber>, Stall> {
-        let key = (directory.number, hash(name));
+        let key = (self.node(directory.number), hash(name));
         let same = |known: &Name| (*known.name == *name).then_some(known.number);
-        if let Some(number) = self.mounted.names.get(key, same).flatten() {
+        if let Some(number) = self.memory.names.get(key, same).flatten() {
             return Ok(number);
         }
-        let number = match self.mounted.volume.lookup(&self.view, directory, name, search) {
+        let number = match self.volume.lookup(&self.view, directory, name, search) {
             Ok(number) => Some(number),
             Err(Error::NotFound) => None,
             Err(error) => return Err(self.stall(error)),
         };
-        self.mounted.names.insert(key, Name { name: name.into(), number });
+        self.memory.names.insert(key, Name { name: name.into(), number });
         Ok(number)
     }
 
@@ -288,7 +292,7 @@ impl Site<'_> {
         let end = offset + length;
         let mut at = offset;
         while at < end {
-            let piece = self.mounted.volume.block_map(&self.view, file, at);
+            let piece = self.volume.block_map(&self.view, file, at);
             let Some(piece) = piece.map_err(|error| self.stall(error))? else { break };
             let length = piece.bytes().min(end - at);
             let part = match piece {
@@ -317,7 +321,7 @@ impl Site<'_> {
         let goal = goal.min(first.saturating_add(AHEAD_BYTES)).max(offset + 1);
         let mut missing: Vec<Extent> = Vec::new();
         for start in (first..goal).step_by(WINDOW_BYTES as usize) {
-            let pieces = match self.mounted.volume.plan_read(&self.view, file, start, WINDOW_BYTES) {
+            let pieces = match self.volume.plan_read(&self.view, file, start, WINDOW_BYTES) {
                 Ok(pieces) => pieces,
                 Err(error @ Error::Miss(_)) if missing.is_empty() => return self.stall(error),
                 // What comes later is looked at when it is its turn.
@@ -343,5 +347,6 @@ impl Site<'_> {
 
 /// FNV-1a. Names that share a hash only displace each other.
 fn hash(name: &[u8]) -> u64 {
-    name.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    name.iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

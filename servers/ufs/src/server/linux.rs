@@ -102,9 +102,13 @@ pub(super) fn decode(call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Resul
         number::FSTAT => Work::Stat { node, address: first },
         number::FSTATFS => Work::StatFs { node, address: first },
         _ if is_path => return Err(Refusal::Errno(EBADF)),
-        number::READ | number::PREAD64 | number::READV | number::PREADV => Work::Read(read(call, foreign, env)?),
+        number::READ | number::PREAD64 | number::READV | number::PREADV => {
+            Work::Read(read(call, foreign, env)?)
+        }
         number::LSEEK => Work::Seek(Seek::new(node, call.position, first as i64, second)),
-        number::GETDENTS => Work::List(List::new(node, DirentLayout::Old, first, length(second), call.position)),
+        number::GETDENTS => {
+            Work::List(List::new(node, DirentLayout::Old, first, length(second), call.position))
+        }
         number::GETDENTS64 => {
             Work::List(List::new(node, DirentLayout::Wide, first, length(second), call.position))
         }

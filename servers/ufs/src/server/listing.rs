@@ -67,7 +67,7 @@ impl List {
         any: &mut bool,
     ) -> Result<bool, Stall> {
         let (volume, view) = site.volume();
-        let entries = match volume.read_dir(view, directory, self.cookie) {
+        let entries = match volume.read_dir(&view, directory, self.cookie) {
             Ok(entries) => entries,
             Err(error) => return Err(site.stall(error)),
         };

@@ -25,7 +25,7 @@ const UFS2_MAGIC: u64 = 0x1954_0119;
 const ST_RDONLY: u64 = 1;
 
 /// A file on a disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Node {
     /// The disk, which is also the volume's number.
     pub disk: u32,

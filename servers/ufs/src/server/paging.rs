@@ -81,7 +81,8 @@ impl ReadAt {
     /// Goes on.
     pub fn advance(&mut self, call: CallId, disks: &mut Disks, effects: &mut Effects) -> Result<(), Stall> {
         let (mut site, inode) = disks.find(self.node)?;
-        let payload = data(&mut site, &inode, self.offset, self.length, self.offset.saturating_add(self.length))?;
+        let payload =
+            data(&mut site, &inode, self.offset, self.length, self.offset.saturating_add(self.length))?;
         let words = [self.node.object(&inode), 0, 0, 0];
         effects.reply(call, Message { words, payload, ..Message::default() });
         Ok(())

@@ -3,6 +3,7 @@
 //! The volume is read-only. Where Linux tells first that a name is taken, missing or no directory, and then that nothing
 //! can be written, so does this.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::abi::CallId;
@@ -30,7 +31,7 @@ pub(super) struct Task {
     request: Request,
     walk: Walk,
     /// What the walk has found, when it is done.
-    target: Option<Target>,
+    target: Option<Box<Target>>,
     /// The way up, when the path is asked for.
     climb: Option<Climb>,
 }
@@ -128,7 +129,7 @@ fn operate(
         }
         Operation::ReadLink => {
             let (volume, view) = site.volume();
-            let text = volume.read_link(view, inode).map(<[u8]>::to_vec);
+            let text = volume.read_link(&view, inode).map(<[u8]>::to_vec);
             Found::Text(text.map_err(|error| site.stall(error))?)
         }
         Operation::StatFs => Found::StatFs(stat_fs(site.volume().0)),
@@ -243,12 +244,13 @@ impl Climb {
     fn name_in(&mut self, parent: &Inode, site: &mut Site<'_>) -> Result<Vec<u8>, Stall> {
         loop {
             let (volume, view) = site.volume();
-            let mut entries = match volume.read_dir(view, parent, self.cookie) {
+            let mut entries = match volume.read_dir(&view, parent, self.cookie) {
                 Ok(entries) => entries,
                 Err(error) => return Err(site.stall(error)),
             };
             let next = entries.next_block();
-            let ours = |entry: &crate::DirEntry<'_>| entry.number == self.at && !matches!(entry.name, b"." | b"..");
+            let ours =
+                |entry: &crate::DirEntry<'_>| entry.number == self.at && !matches!(entry.name, b"." | b"..");
             let found = entries.find(|entry| entry.as_ref().map_or(true, ours));
             match found.map(|entry| entry.map(|entry| entry.name.to_vec())) {
                 Some(Ok(name)) => return Ok(name),

@@ -4,9 +4,9 @@ use libipc::abi::CallId;
 use libipc::linux::errno::*;
 use libipc::server::{Effects, ForeignReply, files};
 
-use super::disks::{Disks, Stall};
+use super::disks::{Disks, Site, Stall};
 use super::node::Node;
-use crate::inode::FileType;
+use crate::inode::{FileType, Inode};
 use crate::read::Piece;
 
 const SEEK_DATA: u64 = 3;
@@ -38,29 +38,32 @@ impl Seek {
         let (mut site, inode) = disks.find(self.node)?;
         let mut position = files::seek(self.position, self.offset, self.whence, inode.size)?;
         if inode.kind == FileType::Regular && matches!(self.whence, SEEK_DATA | SEEK_HOLE) {
-            self.searched = self.searched.max(self.offset as u64); // not below zero, or it would have been refused
-            let data = self.whence == SEEK_DATA;
-            loop {
-                let (volume, view) = site.volume();
-                let piece = volume.block_map(view, &inode, self.searched).map_err(|error| site.stall(error))?;
-                let Some(piece) = piece else {
-                    position = if data { Err(ENXIO)? } else { inode.size };
-                    break;
-                };
-                if matches!(piece, Piece::Disk { .. }) == data {
-                    position = self.searched;
-                    break;
-                }
-                if self.blocks == BLOCKS_MAX {
-                    position = if data { self.searched } else { inode.size };
-                    break;
-                }
-                self.blocks += 1;
-                self.searched += piece.bytes();
-            }
+            // A negative offset has been refused.
+            self.searched = self.searched.max(self.offset as u64);
+            position = self.search(&inode, &mut site)?;
         }
         let result = position as i64;
         effects.foreign(call, ForeignReply { result, position: Some(position), ..ForeignReply::default() });
         Ok(())
+    }
+
+    /// Where the next data or hole begins. Every file ends with a hole.
+    fn search(&mut self, file: &Inode, site: &mut Site<'_>) -> Result<u64, Stall> {
+        let data = self.whence == SEEK_DATA;
+        loop {
+            let (volume, view) = site.volume();
+            match volume.block_map(&view, file, self.searched).map_err(|error| site.stall(error))? {
+                None if data => return Err(Stall::Errno(ENXIO)),
+                None => return Ok(file.size),
+                Some(piece) if matches!(piece, Piece::Disk { .. }) == data => return Ok(self.searched),
+                Some(_) if self.blocks == BLOCKS_MAX => {
+                    return Ok(if data { self.searched } else { file.size });
+                }
+                Some(piece) => {
+                    self.blocks += 1;
+                    self.searched += piece.bytes();
+                }
+            }
+        }
     }
 }

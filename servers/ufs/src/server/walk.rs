@@ -3,6 +3,7 @@
 //! A walk stays on its volume and stops where vfs has to go on: at a symbolic link, at a covered directory, above the
 //! root. It remembers how far it has come, so that it goes on from there when something had to be fetched.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::linux::errno::*;
@@ -34,7 +35,7 @@ pub(super) struct Target {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Arrival {
     /// At its end.
-    At(Target),
+    At(Box<Target>),
     /// Where vfs has to go on.
     Stopped(Stop),
 }
@@ -62,10 +63,9 @@ impl Last {
     fn of(request: &Request) -> Self {
         let follow = request.follow;
         match &request.operation {
-            Operation::Unlink
-            | Operation::RemoveDirectory
-            | Operation::Parent
-            | Operation::Rename { .. } => Last::Leave,
+            Operation::Unlink | Operation::RemoveDirectory | Operation::Parent | Operation::Rename { .. } => {
+                Last::Leave
+            }
             Operation::MakeDirectory { .. }
             | Operation::MakeNode { .. }
             | Operation::MakeSymlink { .. }
@@ -95,26 +95,20 @@ impl Walk {
 
     /// Walks on as far as it can.
     pub fn advance(&mut self, request: &Request, disks: &mut Disks) -> Result<Arrival, Stall> {
-        let mut site = disks.site(self.at.disk)?;
-        let step = Stepper { request, last: Last::of(request) };
+        let (site, mut here) = disks.find(self.at)?;
+        let mut stepper = Stepper { request, last: Last::of(request), disk: self.at.disk, site };
         loop {
             let rest = request.path.get(self.walked as usize..).unwrap_or_default();
             if strip_slashes(rest).is_empty() {
-                return Ok(Arrival::At(Target {
-                    disk: self.at.disk,
-                    directory: None,
-                    name: Vec::new(),
-                    inode: Some(site.inode(self.at.inode)?),
-                    slash: false,
-                }));
+                return Ok(stepper.arrive(None, b"", Some(here), false));
             }
-            match step.take(self, rest, &mut site)? {
-                Taken::Step(next, left) => {
-                    self.at.inode = next;
-                    self.walked = (request.path.len() - left) as u32;
-                    self.search = Search::default();
-                }
+            match stepper.take(&here, rest, &mut self.search)? {
                 Taken::Arrived(arrival) => return Ok(arrival),
+                Taken::Step(next, left) => {
+                    self.walked = (request.path.len() - left) as u32;
+                    (self.at.inode, self.search) = (next.number, Search::default());
+                    here = next;
+                }
             }
         }
     }
@@ -123,7 +117,7 @@ impl Walk {
 /// What taking one component came to.
 enum Taken {
     /// The walk stands here, with so many bytes of the path left.
-    Step(InodeNumber, usize),
+    Step(Inode, usize),
     /// It has ended.
     Arrived(Arrival),
 }
@@ -131,64 +125,69 @@ enum Taken {
 struct Stepper<'a> {
     request: &'a Request,
     last: Last,
+    disk: u32,
+    site: Site<'a>,
 }
 
 impl Stepper<'_> {
-    fn take(&self, walk: &mut Walk, rest: &[u8], site: &mut Site<'_>) -> Result<Taken, Stall> {
-        let directory = site.inode(walk.at.inode)?;
+    fn take(&mut self, directory: &Inode, rest: &[u8], search: &mut Search) -> Result<Taken, Stall> {
         if directory.kind != FileType::Directory {
             return Err(Stall::Errno(ENOTDIR));
         }
         let who = &self.request.credentials;
-        if !permits(mode(&directory), directory.uid, directory.gid, who, X_OK) {
+        if !permits(mode(directory), directory.uid, directory.gid, who, X_OK) {
             return Err(Stall::Errno(EACCES));
         }
-        let Some(component) = first_component(rest)? else { return Ok(Taken::Step(walk.at.inode, 0)) };
-        let is_last = component.rest.is_empty();
-        let mut target = Target {
-            disk: walk.at.disk,
-            directory: Some(directory.number),
-            name: component.name.to_vec(),
-            inode: None,
-            slash: component.directory,
-        };
-        let dots = matches!(component.name, b"." | b"..");
+        let Some(component) = first_component(rest)? else { return Ok(Taken::Step(directory.clone(), 0)) };
+        let Component { name, rest, directory: slash } = component;
+        let is_last = rest.is_empty();
+        let here = directory.number;
+        let dots = matches!(name, b"." | b"..");
         if is_last && (self.last == Last::Leave || dots && !matches!(self.last, Last::Enter { .. })) {
-            return Ok(Taken::Arrived(Arrival::At(target)));
+            return Ok(Taken::Arrived(self.arrive(Some(here), name, None, slash)));
         }
-        let found = match component.name {
-            b"." => Some(directory.number),
-            b".." if self.request.barrier == Some(walk.at.number()) => Some(directory.number),
-            b".." if directory.number == InodeNumber::ROOT => {
-                let stop = Stop::Above { volume: walk.at.disk, rest: component.rest.to_vec() };
+        let found = match name {
+            b"." => Some(here),
+            b".." if self.request.barrier == Some(self.site.node(here).number()) => Some(here),
+            b".." if here == InodeNumber::ROOT => {
+                let stop = Stop::Above { volume: self.disk, rest: rest.to_vec() };
                 return Ok(Taken::Arrived(Arrival::Stopped(stop)));
             }
-            name => site.lookup(&directory, name, &mut walk.search)?,
+            name => self.site.lookup(directory, name, search)?,
         };
         let Some(found) = found else {
-            return if is_last { Ok(Taken::Arrived(Arrival::At(target))) } else { Err(Stall::Errno(ENOENT)) };
+            let missing = is_last.then(|| Taken::Arrived(self.arrive(Some(here), name, None, slash)));
+            return missing.ok_or(Stall::Errno(ENOENT));
         };
-        let inode = site.inode(found)?;
-        if let Some(stop) = self.stop(&directory, &inode, &component, site)? {
+        let inode = self.site.inode(found)?;
+        if let Some(stop) = self.stop(here, &inode, &component)? {
             return Ok(Taken::Arrived(Arrival::Stopped(stop)));
         }
         if !is_last {
-            return Ok(Taken::Step(found, component.rest.len()));
+            return Ok(Taken::Step(inode, rest.len()));
         }
-        if target.slash && inode.kind != FileType::Directory && self.last != Last::Look {
+        if slash && inode.kind != FileType::Directory && self.last != Last::Look {
             return Err(Stall::Errno(ENOTDIR));
         }
-        target.inode = Some(inode);
-        Ok(Taken::Arrived(Arrival::At(target)))
+        Ok(Taken::Arrived(self.arrive(Some(here), name, Some(inode), slash)))
+    }
+
+    fn arrive(
+        &self,
+        directory: Option<InodeNumber>,
+        name: &[u8],
+        inode: Option<Inode>,
+        slash: bool,
+    ) -> Arrival {
+        Arrival::At(Box::new(Target { disk: self.disk, directory, name: name.to_vec(), inode, slash }))
     }
 
     /// Whether vfs has to go on from what a component names: a link to follow, or a mount to enter.
     fn stop(
-        &self,
-        directory: &Inode,
+        &mut self,
+        directory: InodeNumber,
         inode: &Inode,
         component: &Component<'_>,
-        site: &mut Site<'_>,
     ) -> Result<Option<Stop>, Stall> {
         let is_last = component.rest.is_empty();
         let (follow, cross) = match self.last {
@@ -197,15 +196,15 @@ impl Stepper<'_> {
             Last::Enter { follow } => (follow || component.directory, true),
             Last::MayCreate { follow } => (follow, true),
         };
-        let rest = component.rest.to_vec();
         if inode.kind == FileType::Symlink && follow {
-            let (volume, view) = site.volume();
-            let target = volume.read_link(view, inode).map(<[u8]>::to_vec);
-            let target = target.map_err(|error| site.stall(error))?;
-            return Ok(Some(Stop::Symlink { directory: site.node(directory.number).number(), target, rest }));
+            let (volume, view) = self.site.volume();
+            let target = volume.read_link(&view, inode).map(<[u8]>::to_vec);
+            let target = target.map_err(|error| self.site.stall(error))?;
+            let directory = self.site.node(directory).number();
+            return Ok(Some(Stop::Symlink { directory, target, rest: component.rest.to_vec() }));
         }
-        let node = site.node(inode.number).number();
+        let node = self.site.node(inode.number).number();
         let covered = cross && component.name != b"." && self.request.covers.contains(&node);
-        Ok(covered.then_some(Stop::Covered { node, rest }))
+        Ok(covered.then(|| Stop::Covered { node, rest: component.rest.to_vec() }))
     }
 }

@@ -1,5 +1,6 @@
 //! Calls that look at a volume, as pieces of work that can be taken up again when what they missed has come.
 
+use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -51,7 +52,7 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) enum Work {
     /// What vfs asks.
-    Request(Task),
+    Request(Box<Task>),
     /// read(2) and its relatives.
     Read(Read),
     /// getdents(2) and getdents64(2).
@@ -105,19 +106,22 @@ impl Work {
     /// Answers the call with an errno, in its own manner.
     pub fn fail(&self, call: CallId, errno: i32, effects: &mut Effects) {
         match self {
-            Work::Request(_) => effects.reply(call, Message::typed(0, &Answer::Failed(errno))),
+            Work::Request(_) => {
+                effects.reply(call, Message::typed(0, &Answer::Failed(errno)));
+            }
             Work::PageIn(_) | Work::ReadAt(_) | Work::Mount { .. } => {
-                effects.reply(call, Message::label(errno as u32))
+                effects.reply(call, Message::label(errno as u32));
             }
-            Work::Read(read) => return read.fail(call, errno, effects),
+            Work::Read(read) => read.fail(call, errno, effects),
             Work::List(_) | Work::Seek(_) | Work::Stat { .. } | Work::StatFs { .. } => {
-                effects.result(call, -i64::from(errno))
+                effects.result(call, -i64::from(errno));
             }
-        };
+        }
     }
 }
 
 /// Answers a Linux call with a structure.
 fn hand_out(call: CallId, address: u64, bytes: Vec<u8>, effects: &mut Effects) {
-    effects.foreign(call, ForeignReply { outputs: vec![Output { address, bytes }], ..ForeignReply::default() });
+    effects
+        .foreign(call, ForeignReply { outputs: vec![Output { address, bytes }], ..ForeignReply::default() });
 }

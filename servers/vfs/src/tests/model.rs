@@ -224,6 +224,9 @@ impl Model {
             _ => {}
         }
         let node = if name.is_empty() { directory } else { self.last(request, directory, name)? };
+        if request.path.ends_with(b"/") && !matches!(self.nodes[&node].content, Content::Directory(..)) {
+            return Err(ENOTDIR.into());
+        }
         self.look(request, node)
     }
 
