@@ -3,6 +3,7 @@
 pub mod delivery;
 pub mod error;
 pub mod foreign;
+pub mod journal;
 pub mod manual;
 pub mod syscall;
 pub mod types;

@@ -153,6 +153,10 @@ syscalls! {
     65 Statistics "statistics" (what, index) [BadArgument] "Reads a counter of the kernel into the values.";
     66 DescriptorSet "descriptor_set" (task, slot, handle, flags) [BadHandle, WrongKind, NoRight, BadArgument, Quota, Exhausted]
         "Puts a session into a task's descriptor table, or makes it its directory. Flags: 1 close-on-exec.";
+    67 ServerAbandon "server_abandon" (task) [BadHandle, WrongKind, NoRight, WrongState]
+        "Gives a dead server up: the calls it has, and those still to come, fail at once.";
+    68 JournalRead "journal_read" (task, what, offset, length) [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
+        "Reads a server's snapshot (what 0) or journal (1) into the payload. Value 0: bytes read; value 1: how many snapshots it has made.";
 }
 
 /// Slots of `descriptor_set` that are no descriptors.

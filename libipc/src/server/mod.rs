@@ -15,6 +15,7 @@ pub mod handles;
 mod live;
 pub mod message;
 pub mod receive;
+pub mod replay;
 pub mod shell;
 pub mod testing;
 

@@ -1,26 +1,21 @@
 //! The journal of a server: every trap it made, with what came of it, appended in the same step as the effect, where the
 //! server cannot write. A restarted server runs the same binary; its traps are answered from here until the journal ends,
 //! and from there on it is live. Beside it lie two halves for snapshots, one sound and one being written.
-//!
-//! A record is a header word (number, error, count of values, payload bytes), the six arguments, the values, and the bytes
-//! that the kernel left in the message buffer (for a receive: delivery and payload), padded to eight.
+//! The format of records is [`libipc::abi::journal`]'s.
 
-use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, PAYLOAD_OFFSET};
+use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
+use libipc::abi::journal::{DELIVERY_BYTES, FIXED_BYTES, Header, VALUES_MAX};
 use libipc::abi::syscall::Syscall;
-use libipc::abi::{KernelError, PAYLOAD_MAX};
+use libipc::abi::{KernelError, PAYLOAD_MAX, Rights};
 
 use super::arena::Id;
 use super::machine::Machine;
 use super::object::*;
 use super::{Kernel, Outcome};
 
-const ARGUMENTS: u64 = 6;
-const VALUES: u64 = 5;
-/// Bytes of header and arguments.
-const FIXED_BYTES: u64 = 8 * (1 + ARGUMENTS);
-const DELIVERY_BYTES: u64 = size_of::<Delivery>() as u64;
+const VALUES: usize = VALUES_MAX as usize;
 /// Longest record.
-const RECORD_MAX: u64 = FIXED_BYTES + 8 * VALUES + DELIVERY_BYTES + PAYLOAD_MAX as u64;
+const RECORD_MAX: u64 = FIXED_BYTES + 8 * VALUES as u64 + DELIVERY_BYTES + PAYLOAD_MAX as u64;
 
 /// One server's journal and snapshots.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +36,8 @@ pub struct Journal {
     pub sound_bytes: u64,
     /// Digest the server gave with it.
     pub digest: u64,
+    /// Snapshots made so far.
+    pub snapshots_made: u64,
     /// Bytes written to the other half so far.
     pub writing_bytes: u64,
 }
@@ -61,36 +58,6 @@ impl Journal {
             0 => 0,
             bytes => (self.end * 1000 / bytes) as u32,
         }
-    }
-}
-
-/// A record's header word, taken apart.
-struct Header {
-    number: u16,
-    error: u8,
-    values: u8,
-    payload: u32,
-}
-
-impl Header {
-    fn pack(&self) -> u64 {
-        u64::from(self.number)
-            | u64::from(self.error) << 16
-            | u64::from(self.values) << 24
-            | u64::from(self.payload) << 32
-    }
-
-    fn unpack(word: u64) -> Header {
-        Header {
-            number: word as u16,
-            error: (word >> 16) as u8,
-            values: (word >> 24) as u8,
-            payload: (word >> 32) as u32,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        FIXED_BYTES + 8 * u64::from(self.values) + u64::from(self.payload).next_multiple_of(8)
     }
 }
 
@@ -239,7 +206,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(error) = KernelError::from_number(u64::from(header.error)) {
             return Replayed::Answer(Err(error));
         }
-        let mut values = [0; VALUES as usize];
+        let mut values = [0; VALUES];
         let count = usize::from(header.values).min(values.len());
         Self::words(&mut self.machine, memory, values_at, &mut values[..count]);
         Replayed::Answer(Ok(values))
@@ -274,6 +241,7 @@ impl<M: Machine> Kernel<M> {
         journal.active = 1 - journal.active;
         journal.sound_bytes = core::mem::take(&mut journal.writing_bytes);
         journal.digest = digest;
+        journal.snapshots_made += 1;
         journal.end = 0;
         journal.records = 0;
         // A replay that comes to the snapshot it was making when it died has come to the journal's end.
@@ -288,6 +256,27 @@ impl<M: Machine> Kernel<M> {
         let from = journal.snapshots.physical() + journal.half_offset(true) + offset.min(journal.sound_bytes);
         self.machine.copy(from, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
         Ok([length, 0, 0, 0, 0])
+    }
+
+    /// A part of another server's snapshot or journal, for replay on the host.
+    pub(crate) fn journal_read(&mut self, task: TaskId, [handle, what, offset, length, ..]: [u64; 6]) -> Outcome {
+        let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else { return Err(KernelError::WrongKind) };
+        if length > u64::from(PAYLOAD_MAX) {
+            return Err(KernelError::TooBig);
+        }
+        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let journal = self.own_journal(id).map_err(|_| KernelError::WrongKind)?;
+        let (start, bytes) = match what {
+            0 => (journal.snapshots.physical() + journal.half_offset(true), journal.sound_bytes),
+            1 => (journal.memory.physical(), journal.end),
+            _ => return Err(KernelError::BadArgument),
+        };
+        let made = journal.snapshots_made;
+        let length = bytes.saturating_sub(offset).min(length);
+        if length > 0 {
+            self.machine.copy(start + offset, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
+        }
+        Ok([length, made, 0, 0, 0])
     }
 }
 

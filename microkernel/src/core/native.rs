@@ -28,7 +28,11 @@ fn recorded(call: Syscall, arguments: [u64; 6]) -> [u64; 6] {
 fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
     let Ok(values) = outcome else { return 0 };
     match call {
-        Syscall::LeaseRead | Syscall::ArenaRead | Syscall::FrameRead | Syscall::ThreadRegisters => values[0] as u32,
+        Syscall::LeaseRead
+        | Syscall::ArenaRead
+        | Syscall::FrameRead
+        | Syscall::ThreadRegisters
+        | Syscall::JournalRead => values[0] as u32,
         _ => 0,
     }
 }
@@ -209,6 +213,8 @@ impl<M: Machine> Kernel<M> {
             Syscall::ServerRestart => self.server_restart(task, a),
             Syscall::Personality => self.personality(task, a),
             Syscall::Statistics => self.statistics(a),
+            Syscall::ServerAbandon => self.server_abandon(task, a),
+            Syscall::JournalRead => self.journal_read(task, a),
             Syscall::DescriptorSet => self.descriptor_set(task, a),
         }
     }

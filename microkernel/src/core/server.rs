@@ -5,6 +5,7 @@
 
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights, UserRegisters};
+use libipc::linux::errno;
 
 use super::arena::{Id, List};
 use super::journal::Journal;
@@ -323,6 +324,53 @@ impl<M: Machine> Kernel<M> {
         }
         self.restart(id);
         Ok([0; 5])
+    }
+
+    pub(crate) fn server_abandon(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+        self.is_root(task)?;
+        let id = self.server_named(task, handle, Rights::CONTROL)?;
+        let server = self.servers.get_mut(id).ok_or(KernelError::BadHandle)?;
+        if server.state != ServerState::Dead {
+            return Err(KernelError::WrongState);
+        }
+        server.state = ServerState::Gone;
+        let gone = server.task;
+        for index in 0..self.calls.bound() {
+            let Some(call) = self.calls.at(index) else { continue };
+            let waits = |call: &Call| call.server == gone && matches!(call.phase, Phase::Queued | Phase::Held);
+            if self.calls.get(call).is_some_and(waits) {
+                self.fail_call(call);
+            }
+        }
+        Ok([0; 5])
+    }
+
+    /// Ends a call that nobody will answer.
+    fn fail_call(&mut self, id: CallRef) {
+        let Some(call) = self.calls.get(id) else { return };
+        let thread = call.thread;
+        match call.kind {
+            CallKind::Foreign => self.finish_foreign(id, -i64::from(errno::EIO)),
+            CallKind::Fault => self.fault_answered(id, false),
+            CallKind::Attention => self.finish_attention(id),
+            CallKind::Native => {
+                self.end_call(id);
+                if let Some(thread) = thread {
+                    self.complete_native(thread, Err(KernelError::PeerDead), 0);
+                    self.make_ready(thread);
+                }
+            }
+            CallKind::Sent => {
+                self.unlink(id);
+                let Some(call) = self.calls.get_mut(id) else { return };
+                call.phase = Phase::Answered;
+                call.label = u32::MAX;
+                call.payload_len = 0;
+                call.signals = 0;
+                let sender = call.task;
+                self.post_event(sender, id);
+            }
+        }
     }
 
     /// Fills a dead server's memory as it was at first, sees to its calls, and starts it.

@@ -94,7 +94,7 @@ impl Command {
             block::WRITE if disk.read_only => Err(BlockError::ReadOnly),
             block::WRITE => {
                 let length = message.payload.len() as u64;
-                if length % SECTOR_SIZE != 0 {
+                if !length.is_multiple_of(SECTOR_SIZE) {
                     return Err(BlockError::BadRange);
                 }
                 let extent = Extent::checked(first, length / SECTOR_SIZE, disk.sectors)?;

@@ -1,6 +1,6 @@
 //! Virtio block devices behind PCI (Virtual I/O Device 1.2, sections 4.1 and 5.2).
 //!
-//! It owns the device's queue and [`SLOTS`] sets of buffers in DMA memory, one for each command under way. All devices
+//! It owns the device's queue and a set of buffers in DMA memory for each command under way. All devices
 //! are reset before any DMA memory is taken, since until then one may still write where the last incarnation told it to.
 
 mod memory;

@@ -188,6 +188,19 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::ServerRestart, [u64::from(task.0), 0, 0, 0, 0])
     }
 
+    /// Gives a dead server up: its clients are answered errors.
+    pub fn abandon(&mut self, task: Handle) -> Done {
+        self.act(Syscall::ServerAbandon, [u64::from(task.0), 0, 0, 0, 0])
+    }
+
+    /// Deaths by its own fault so far, and events received: how far a server has come.
+    pub fn fate(&mut self, task: Handle) -> (u64, u64) {
+        let info = |kernel: &mut Kernel<T>, what| kernel.traps.trap(Syscall::TaskInfo, [u64::from(task.0), what, 0, 0, 0, 0]);
+        let faults = info(self, 1).map_or(0, |values| values[3]);
+        let received = info(self, 2).map_or(0, |values| values[0]);
+        (faults, received)
+    }
+
     pub fn incarnation(&mut self, task: Handle) -> u64 {
         self.call(Syscall::TaskInfo, [u64::from(task.0), 1, 0, 0, 0]).unwrap_or(0)
     }

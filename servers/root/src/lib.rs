@@ -13,6 +13,7 @@ mod image;
 mod kernel;
 mod memory;
 mod pci;
+mod policy;
 mod start;
 mod supervise;
 mod tables;
@@ -42,7 +43,7 @@ pub fn run<T: Traps>(traps: T, boot: &RootBoot, archive: &[u8]) -> ! {
             Err(error) => give_up(&mut kernel, &error),
         },
     };
-    supervise::supervise(&mut kernel, &charges)
+    supervise::supervise(&mut kernel, charges)
 }
 
 fn give_up<T: Traps>(kernel: &mut Kernel<T>, error: &StartError) -> ! {

@@ -24,6 +24,7 @@ use crate::image::{Image, Part};
 use crate::kernel::{Kernel, Purpose, READ_WRITE};
 use crate::memory::{Free, pages};
 use crate::pci::{self, Found};
+use crate::policy::History;
 use crate::supervise::Charge;
 use crate::tables::Tables;
 
@@ -103,6 +104,7 @@ impl<'a, T: Traps> Start<'a, T> {
             name: server.entry.name.clone(),
             number: server.number,
             task: server.task,
+            history: History::default(),
         });
         Ok(charges.collect())
     }

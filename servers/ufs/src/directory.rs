@@ -184,7 +184,7 @@ pub(crate) fn entries<'a>(
     }
     let size = directory.size;
     let cookie = cookie.min(size);
-    let base = cookie - cookie % geometry.block_bytes();
+    let base = if cookie == size { size } else { cookie - cookie % geometry.block_bytes() };
     let len = geometry.block_bytes().min(size - base);
     let bytes = if cookie == size {
         &[]

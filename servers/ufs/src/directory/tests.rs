@@ -54,6 +54,16 @@ fn every_name_is_listed_once_without_free_entries_and_whiteouts() {
 }
 
 #[test]
+fn no_block_comes_after_the_end() {
+    let mut specimen = Specimen::new(KINDS[0]);
+    let directory = specimen.directory(&sample(KINDS[0].1));
+    for cookie in [directory.size, directory.size + 1, u64::MAX] {
+        let mut entries = specimen.volume.read_dir(&specimen.disk, &directory, cookie).unwrap();
+        assert_eq!((entries.next_block(), entries.next()), (None, None));
+    }
+}
+
+#[test]
 fn a_name_is_found_or_not_found() {
     for kind in KINDS {
         let mut specimen = Specimen::new(kind);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::specimen::{BLOCK, DATA, KINDS, Specimen, addresses};
+use crate::specimen::{BLOCK, DATA, FRAGMENT, KINDS, Specimen, addresses};
 
 fn refusal(specimen: &Specimen, number: u32) -> Error {
     specimen.volume.inode(&specimen.disk, InodeNumber(number)).expect_err("the inode should be refused")
@@ -73,4 +73,16 @@ fn a_root_that_is_a_file_is_corrupt() {
     specimen.put_inode(2, 0o100_644, 0, [0; 15]);
     let refused = specimen.volume.root(&specimen.disk);
     assert_eq!(refused, Err(Error::corrupt_inode("a root that is not a directory", InodeNumber::ROOT)));
+}
+
+#[test]
+fn a_directory_larger_than_its_blocks_is_corrupt() {
+    let mut specimen = Specimen::new((Version::Ufs2, Order::Little));
+    specimen.put_inode(6, 0o040_755, 2 * BLOCK, addresses(&[DATA, DATA + 4]));
+    assert_eq!(specimen.inode(6).blocks, 16);
+    let (run, place) = specimen.geometry.inode_place(6);
+    let field = core::mem::offset_of!(Dinode2::<LittleEndian>, blocks) as u64;
+    specimen.disk.put(run.fragment * FRAGMENT + place + field, &[15]);
+    let what = "a directory larger than its blocks";
+    assert_eq!(refusal(&specimen, 6), Error::corrupt_inode(what, InodeNumber(6)));
 }
