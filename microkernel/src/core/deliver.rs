@@ -163,7 +163,7 @@ impl<M: Machine> Kernel<M> {
         let foreign = call.kind == CallKind::Foreign && !call.rewritten;
         let mut inputs = [INPUT_NULL; 2];
         let mut length = call.payload_len;
-        let mut passed = (u32::MAX, 0);
+        let mut passed = Passed::NOTHING;
         if foreign {
             let row = row(call.label);
             let Some(thread) = call.thread else {
@@ -200,8 +200,9 @@ impl<M: Machine> Kernel<M> {
         delivery.inputs = inputs;
         delivery.handle_count = u32::from(count);
         delivery.handles = given;
-        if passed.1 > 0 {
-            (delivery.handles[0], delivery.handle_count) = passed;
+        if passed.count > 0 {
+            (delivery.handles[0], delivery.handle_count) = (passed.slot, passed.count);
+            delivery.status = passed.status;
         }
         let pending = self.calls.get(id).is_some_and(|call| call.signals != 0);
         if pending
@@ -296,20 +297,20 @@ impl<M: Machine> Kernel<M> {
         thread: ThreadId,
         row: Option<&'static Row>,
         buffer: FrameRange,
-    ) -> (u32, u32) {
-        const NOTHING: (u32, u32) = (u32::MAX, 0);
-        let Some(row) = row else { return NOTHING };
-        let Some(state) = self.threads.get(thread) else { return NOTHING };
+    ) -> Passed {
+        let Some(row) = row else { return Passed::NOTHING };
+        let Some(state) = self.threads.get(thread) else { return Passed::NOTHING };
         let registers = &state.registers;
         let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-        let Some(descriptor) = arguments.get(usize::from(row.passes)) else { return NOTHING };
-        let Some(table) = self.tasks.get(state.task).map(|task| task.table) else { return NOTHING };
+        let Some(descriptor) = arguments.get(usize::from(row.passes)) else { return Passed::NOTHING };
+        let Some(table) = self.tasks.get(state.task).map(|task| task.table) else { return Passed::NOTHING };
         let object = self.slot(table, *descriptor as u32).object;
-        let Object::Session(_) = object else { return NOTHING };
-        let offer = Self::header(&mut self.machine, buffer).map_or(u32::MAX, |header| header.offer[0]);
-        match self.put(task, u64::from(offer), object, Rights::all()) {
-            Ok(()) => (offer, 1),
-            Err(_) => NOTHING,
+        let Object::Session(session) = object else { return Passed::NOTHING };
+        let status = self.sessions.get(session).map_or(0, |session| session.status);
+        let slot = Self::header(&mut self.machine, buffer).map_or(u32::MAX, |header| header.offer[0]);
+        match self.put(task, u64::from(slot), object, Rights::all()) {
+            Ok(()) => Passed { slot, count: 1, status },
+            Err(_) => Passed::NOTHING,
         }
     }
 
@@ -363,6 +364,17 @@ impl<M: Machine> Kernel<M> {
         }
         Gathered::All(lengths, total)
     }
+}
+
+/// A descriptor that went along with a call: the receiver's slot for it, and its status flags.
+struct Passed {
+    slot: u32,
+    count: u32,
+    status: u32,
+}
+
+impl Passed {
+    const NOTHING: Passed = Passed { slot: u32::MAX, count: 0, status: 0 };
 }
 
 /// What came of gathering a call's inputs.

@@ -11,7 +11,7 @@ pub struct FrameInfo {
     /// Index of the task that may use it; `NOBODY` for the kernel's own.
     pub owner: u16,
     /// Mappings of it.
-    pub mapped: u16,
+    pub mapped: u32,
     /// It is a page table.
     pub table: bool,
 }

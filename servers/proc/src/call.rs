@@ -101,12 +101,7 @@ const IOCTL: u32 = 16;
 
 impl Proc {
     /// Serves a Linux call.
-    pub(crate) fn foreign(
-        &mut self,
-        call: &Call,
-        foreign: &Foreign,
-        turn: &mut Turn,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn foreign(&mut self, call: &Call, foreign: &Foreign, turn: &mut Turn) -> Result<(), Refusal> {
         let tid = Tid(call.caller.tid);
         let outcome = match self.threads.get(&tid).map(|thread| thread.pid) {
             Some(pid) => self.serve(&Asked { id: call.id, foreign, call, pid, tid }, turn),

@@ -59,7 +59,8 @@ impl Proc {
         [signal, code, address, _]: [u64; 4],
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
-        let signal = u8::try_from(signal).ok().filter(|signal| (1..=NSIG).contains(signal)).unwrap_or(SIGSEGV);
+        let signal =
+            u8::try_from(signal).ok().filter(|signal| (1..=NSIG).contains(signal)).unwrap_or(SIGSEGV);
         let code = code as i32;
         let error = if code == SEGV_ACCERR { FROM_USER | PROTECTED } else { FROM_USER };
         let detail = Detail::Fault { address, vector: PAGE_FAULT, error };

@@ -192,8 +192,7 @@ impl Proc {
         let (args, pid) = (job.args, Pid(job.number));
         let Some(maker) = self.processes.get(&asked.pid) else { return };
         let sibling = args.has(CLONE_PARENT);
-        let (parent, creator) =
-            if sibling { (maker.parent, maker.creator) } else { (maker.pid, asked.tid) };
+        let (parent, creator) = if sibling { (maker.parent, maker.creator) } else { (maker.pid, asked.tid) };
         let exit_signal = if sibling { maker.exit_signal } else { args.exit_signal as u8 };
         let shared = args.has(CLONE_SIGHAND).then_some(maker.actions);
         let mut inherited = self.actions.get(maker.actions).cloned().unwrap_or_default();
@@ -240,7 +239,9 @@ impl Proc {
         let parent = job.task;
         let job = ForkJob { task: Handle::NONE, ..job };
         let handle = self.spaces.get(job.space).copied();
-        let (Some(space), true) = (handle, self.maker_waits(&job)) else { return self.undo(job, EAGAIN, turn) };
+        let (Some(space), true) = (handle, self.maker_waits(&job)) else {
+            return self.undo(job, EAGAIN, turn);
+        };
         let into = turn.env.new_handle();
         let inherit = Inherit {
             share_descriptors: job.args.has(CLONE_FILES),
@@ -333,7 +334,8 @@ impl Proc {
 
     /// The embryo becomes a process: a child of its parent, in the group its maker is in now.
     fn give_birth(&mut self, job: &ForkJob, maker: Pid, pid: Pid, turn: &mut Turn) {
-        let groups = self.processes.get(&maker).map(|maker| (maker.pgid, maker.sid, maker.parent, maker.creator));
+        let groups =
+            self.processes.get(&maker).map(|maker| (maker.pgid, maker.sid, maker.parent, maker.creator));
         let Some((pgid, sid, grandparent, creator)) = groups else { return };
         if self.processes.get(&pid).is_some_and(|child| child.pgid != pgid) {
             self.move_to_group(pid, pgid, sid, turn);

@@ -90,7 +90,7 @@ impl Proc {
             return errno(ENOSYS);
         }
         let address = asked.word(0);
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             return errno(EINVAL);
         }
         let (count, bits) = (asked.int(2), asked.unsigned(5));
@@ -192,7 +192,7 @@ impl Proc {
     fn futex_requeue(&mut self, asked: &Asked, compare: Option<u32>, turn: &mut Turn) -> Outcome {
         let (wakes, moves) = (asked.int(2), asked.int(3));
         let target = asked.word(4);
-        if wakes < 0 || moves < 0 || target % 4 != 0 {
+        if wakes < 0 || moves < 0 || !target.is_multiple_of(4) {
             return errno(EINVAL);
         }
         if let Some(value) = compare
@@ -225,7 +225,7 @@ impl Proc {
     /// machine has one processor, unless the page must first be made writable.
     fn futex_wake_op(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
         let second = asked.word(4);
-        if second % 4 != 0 {
+        if !second.is_multiple_of(4) {
             return errno(EINVAL);
         }
         let old = self.value_now(asked, second, turn)?;

@@ -6,8 +6,8 @@ use alloc::collections::BTreeMap;
 use libipc::abi::{CallId, Handle, Readiness};
 use libipc::linux::errno::{EBADF, EINVAL, ESRCH};
 use libipc::linux::open::{O_NONBLOCK, O_RDWR};
-use libipc::server::effect::Operation;
 use libipc::server::ForeignReply;
+use libipc::server::effect::Operation;
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;

@@ -45,7 +45,8 @@ impl Load {
         }
         let passed = now - self.at_ns;
         let idle = idle_ns.saturating_sub(self.idle_ns).min(passed);
-        let busy = u64::try_from(u128::from(passed - idle) * u128::from(ONE) / u128::from(passed)).unwrap_or(ONE);
+        let busy =
+            u64::try_from(u128::from(passed - idle) * u128::from(ONE) / u128::from(passed)).unwrap_or(ONE);
         for _ in 0..samples {
             for (average, decay) in self.averages.iter_mut().zip(DECAY) {
                 *average = (*average * decay + busy * (ONE - decay) + ONE / 2) / ONE;
@@ -68,7 +69,12 @@ impl Proc {
         let averages = self.load_averages(turn).map(|average| average * 100 / ONE);
         let threads = self.threads.len() as u32;
         let waiting = self.calls.len() as u32;
-        Answer::Load { averages, running: threads.saturating_sub(waiting).min(1), threads, last_pid: self.last_pid }
+        Answer::Load {
+            averages,
+            running: threads.saturating_sub(waiting).min(1),
+            threads,
+            last_pid: self.last_pid,
+        }
     }
 
     /// Process ids above one, as many as an answer holds.
@@ -88,7 +94,8 @@ impl Proc {
         let own = &process.credentials;
         let first = self.first_thread(process.pid).and_then(|tid| self.threads.get(&tid));
         let program = self.programs.get(process.program);
-        let (ignored, caught) = self.actions_of(process.pid).map(|actions| actions.sets()).unwrap_or_default();
+        let (ignored, caught) =
+            self.actions_of(process.pid).map(|actions| actions.sets()).unwrap_or_default();
         let thread_pending = first.map(|thread| thread.pending.set()).unwrap_or_default();
         let (tty, foreground) = self.terminal_of(process, turn);
         let strings = |bytes: &[u8]| bytes.iter().copied().take(STRINGS_MAX).collect::<Vec<u8>>();
@@ -122,9 +129,10 @@ impl Proc {
     }
 
     fn name_of_process(&self, process: &Process) -> Vec<u8> {
-        let first = self.threads.get(&Tid(process.pid.0)).or_else(|| {
-            self.first_thread(process.pid).and_then(|tid| self.threads.get(&tid))
-        });
+        let first = self
+            .threads
+            .get(&Tid(process.pid.0))
+            .or_else(|| self.first_thread(process.pid).and_then(|tid| self.threads.get(&tid)));
         match first {
             Some(thread) => thread.name.clone(),
             None => {
@@ -142,7 +150,8 @@ impl Proc {
             Life::Stopped { .. } => b'T',
             _ if process.task == Handle::NONE => b'S',
             _ => {
-                let [_, _, calls, _] = turn.env.task_info(process.task, TaskFigure::Holdings).unwrap_or_default();
+                let [_, _, calls, _] =
+                    turn.env.task_info(process.task, TaskFigure::Holdings).unwrap_or_default();
                 if calls >= process.threads.len() as u64 { b'S' } else { b'R' }
             }
         }

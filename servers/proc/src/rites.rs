@@ -173,7 +173,7 @@ fn orphan(
     memory: &mut UserMemory,
     turn: &mut Turn,
 ) -> Result<Option<LastWrite>, LeaseError> {
-    if address % 4 != 0 {
+    if !address.is_multiple_of(4) {
         return Err(LeaseError::BadAddress);
     }
     let value = half_at(&memory.bytes(turn.env, address, 4)?, 0);

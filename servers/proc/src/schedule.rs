@@ -65,7 +65,8 @@ impl Proc {
 
     pub(crate) fn getpriority(&mut self, asked: &Asked, _: &mut Turn) -> Outcome {
         let named = self.those_named(asked)?;
-        let nice = named.iter().filter_map(|pid| self.processes.get(pid)).map(|process| process.settings.nice);
+        let nice =
+            named.iter().filter_map(|pid| self.processes.get(pid)).map(|process| process.settings.nice);
         // The call cannot return a negative value: 40 is the rudest, 1 the nicest.
         Ok(Reply::Value(i64::from(20 - nice.min().unwrap_or(0))))
     }
@@ -161,7 +162,7 @@ impl Proc {
 
     pub(crate) fn sched_getaffinity(&mut self, asked: &Asked, _: &mut Turn) -> Outcome {
         let room = asked.word(1);
-        if room < MASK_BYTES as u64 || room % MASK_BYTES as u64 != 0 {
+        if room < MASK_BYTES as u64 || !room.is_multiple_of(MASK_BYTES as u64) {
             return errno(EINVAL);
         }
         self.scheduled_by(asked)?;

@@ -63,7 +63,9 @@ impl Proc {
     pub(crate) fn is_orphaned(&self, pgid: Pgid) -> bool {
         let Some(group) = self.groups.get(&pgid) else { return true };
         let anchored = |pid: &Pid| {
-            let Some(member) = self.processes.get(pid).filter(|member| !member.is_ending()) else { return false };
+            let Some(member) = self.processes.get(pid).filter(|member| !member.is_ending()) else {
+                return false;
+            };
             let parent = self.processes.get(&member.parent);
             member.parent != INIT
                 && parent.is_some_and(|parent| parent.sid == member.sid && parent.pgid != member.pgid)

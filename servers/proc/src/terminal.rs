@@ -54,7 +54,8 @@ impl Proc {
         let reads = message.words[0] == READ;
         let signal = if reads { SIGTTIN } else { SIGTTOU };
         let pgid = process.pgid;
-        let ignored = self.actions_of(process.pid).is_some_and(|actions| actions.get(signal).handler == SIG_IGN);
+        let ignored =
+            self.actions_of(process.pid).is_some_and(|actions| actions.get(signal).handler == SIG_IGN);
         let deaf = thread.blocked.has(signal) || ignored;
         if deaf && !reads {
             let permitted = Message { label: PERMITTED, ..message.clone() };

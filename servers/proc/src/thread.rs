@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use libipc::abi::syscall::Restart;
 use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::EINTR;
-use libipc::server::effect::{Operation, Output, Reason};
 use libipc::server::ForeignReply;
+use libipc::server::effect::{Operation, Output, Reason};
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
@@ -227,7 +227,8 @@ impl Proc {
     /// The kernel wants a parked call back: a signal is there for its thread, or the thread is gone.
     pub(crate) fn cancel(&mut self, call: CallId, turn: &mut Turn) {
         let Some(tid) = self.calls.get(&call).copied() else { return };
-        let Some(Waiting { on, .. }) = self.threads.get(&tid).and_then(|thread| thread.waiting.clone()) else {
+        let Some(Waiting { on, .. }) = self.threads.get(&tid).and_then(|thread| thread.waiting.clone())
+        else {
             return;
         };
         let (restart, resume) = match &on {

@@ -109,9 +109,8 @@ impl Proc {
     fn alarm_rings(&mut self, pid: Pid, deadline_ns: u64, turn: &mut Turn) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let interval_ns = process.alarm.take().map_or(0, |alarm| alarm.interval_ns);
-        if interval_ns > 0 {
-            // Rings that were missed are one ring.
-            let late = turn.env.now().saturating_sub(deadline_ns) / interval_ns;
+        // Rings that were missed are one ring.
+        if let Some(late) = turn.env.now().saturating_sub(deadline_ns).checked_div(interval_ns) {
             let next = deadline_ns.saturating_add(interval_ns.saturating_mul(late + 1));
             process.alarm = Some(Alarm { deadline_ns: next, interval_ns });
             self.timers.insert((next, Timer::Alarm(pid)));

@@ -6,7 +6,9 @@ use libipc::abi::syscall::Restart;
 use libipc::abi::{CallId, Handle, Tag};
 use libipc::linux::errno::EFAULT;
 use libipc::server::effect::Reason;
-use libipc::server::{Call, Effect, Effects, Env, Foreign, ForeignReply, LeaseError, Message, Operation, Output};
+use libipc::server::{
+    Call, Effect, Effects, Env, Foreign, ForeignReply, LeaseError, Message, Operation, Output,
+};
 
 use crate::id::{Pid, Tid};
 

@@ -290,12 +290,7 @@ impl Proc {
 
     /// Changes a child, and with it what its parent's waits can hope for. Answers whether a wait may want it that did
     /// not before.
-    pub(crate) fn update(
-        &mut self,
-        child: Pid,
-        turn: &mut Turn,
-        change: impl FnOnce(&mut Process),
-    ) -> bool {
+    pub(crate) fn update(&mut self, child: Pid, turn: &mut Turn, change: impl FnOnce(&mut Process)) -> bool {
         let Some(process) = self.processes.get_mut(&child) else { return false };
         let before = process.member();
         change(process);

@@ -3,7 +3,7 @@
 //! A program proves sentences and prints each of them without process ids, addresses or times, so that its output is
 //! the same bytes on every run and on every machine. It never reads standard input, and every wait in it is bounded.
 
-mod errno;
+mod error;
 pub mod files;
 pub mod memory;
 pub mod process;
@@ -11,7 +11,7 @@ mod report;
 pub mod signals;
 pub mod times;
 
-pub use errno::{Answer, Errno, names as errno};
+pub use error::{Answer, Errno, names as errno};
 pub use libc;
 pub use report::{apart, equal, exec_self, ok, run, run_with, say};
 

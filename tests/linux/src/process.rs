@@ -93,7 +93,7 @@ pub fn fork(child: impl FnOnce() -> i32) -> Pid {
     }
 }
 
-/// Makes a child, kills it when the test is through, and reaps it; but the test may be quicker.
+/// Makes a child that sleeps until a signal ends it.
 pub fn sleeper() -> Pid {
     fork(|| loop {
         let _ = call!(pause());

@@ -116,13 +116,14 @@ impl Actions {
 
     /// The signals that are ignored by choice, and those that have a handler.
     pub fn sets(&self) -> (SignalSet, SignalSet) {
-        self.set.iter().fold((SignalSet::default(), SignalSet::default()), |(ignored, caught), (signal, action)| {
-            match action.handler {
+        self.set.iter().fold(
+            (SignalSet::default(), SignalSet::default()),
+            |(ignored, caught), (signal, action)| match action.handler {
                 SIG_IGN => (ignored.with(*signal), caught),
                 SIG_DFL => (ignored, caught),
                 _ => (ignored, caught.with(*signal)),
-            }
-        })
+            },
+        )
     }
 
     /// Whether children that end leave no zombie, and whether not even SIGCHLD is sent.

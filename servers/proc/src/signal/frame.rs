@@ -67,8 +67,7 @@ pub fn build(
     }
     let nested = stack.holds(old.rsp);
     let switch = action.flags & SA_ONSTACK != 0 && stack.size > 0 && !nested;
-    let top =
-        if switch { stack.base.checked_add(stack.size)? } else { old.rsp.checked_sub(RED_ZONE)? };
+    let top = if switch { stack.base.checked_add(stack.size)? } else { old.rsp.checked_sub(RED_ZONE)? };
     let fpu_at = top.checked_sub(FPU_BYTES)? & !63;
     let address = (fpu_at.checked_sub(FRAME_BYTES)? & !15).checked_sub(8)?;
     let overflows = (switch || nested) && address < stack.base;
@@ -103,8 +102,9 @@ fn context(old: &UserRegisters, info: &SigInfo, mask: SignalSet, fpu_at: u64) ->
         _ => (0, 0, 0),
     };
     let mut bytes = words(&[
-        old.r8, old.r9, old.r10, old.r11, old.r12, old.r13, old.r14, old.r15, old.rdi, old.rsi, old.rbp, old.rbx,
-        old.rdx, old.rax, old.rcx, old.rsp, old.rip, old.rflags, SELECTORS, error, vector, mask.0, address, fpu_at,
+        old.r8, old.r9, old.r10, old.r11, old.r12, old.r13, old.r14, old.r15, old.rdi, old.rsi, old.rbp,
+        old.rbx, old.rdx, old.rax, old.rcx, old.rsp, old.rip, old.rflags, SELECTORS, error, vector, mask.0,
+        address, fpu_at,
     ]);
     bytes.resize(256, 0);
     bytes
@@ -153,8 +153,11 @@ pub fn parse(bytes: &[u8], current: &UserRegisters) -> Option<Restored> {
         gs_base: current.gs_base,
     };
     let at = 8 + 16;
-    let stack =
-        AlternateStack { base: word_at(bytes, at), flags: half_at(bytes, at + 8), size: word_at(bytes, at + 16) };
+    let stack = AlternateStack {
+        base: word_at(bytes, at),
+        flags: half_at(bytes, at + 8),
+        size: word_at(bytes, at + 16),
+    };
     let mask = SignalSet(word_at(bytes, MASK_AT)).less(UNBLOCKABLE);
     (registers.rip < USER_END).then_some(Restored { registers, mask, stack, fpu_at: word(23) })
 }

@@ -94,7 +94,8 @@ fn is_concerned(wait: &WaitFor, child: &Process) -> bool {
 }
 
 fn calls_and_threads_belong_together(proc: &Proc) {
-    let waiting = proc.threads.values().filter_map(|it| it.waiting.as_ref().map(|waiting| (waiting.call, it.tid)));
+    let waiting =
+        proc.threads.values().filter_map(|it| it.waiting.as_ref().map(|waiting| (waiting.call, it.tid)));
     assert_eq!(proc.calls, waiting.collect(), "parked calls");
     for thread in proc.threads.values() {
         let process = proc.processes.get(&thread.pid).expect("a thread has a process");
@@ -107,7 +108,8 @@ fn calls_and_threads_belong_together(proc: &Proc) {
         let held = process.threads.iter().filter(|tid| proc.threads[tid].is_held()).count();
         assert_eq!(process.held as usize, held, "held threads of {:?}", process.pid);
     }
-    let asleep = proc.threads.values().filter(|it| matches!(it.waiting, Some(Waiting { on: On::Futex(_), .. })));
+    let asleep =
+        proc.threads.values().filter(|it| matches!(it.waiting, Some(Waiting { on: On::Futex(_), .. })));
     assert_eq!(proc.futexes.len(), asleep.count(), "futex queues");
 }
 

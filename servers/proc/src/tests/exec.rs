@@ -142,7 +142,11 @@ fn exec_after_the_leader_is_gone_brings_its_number_back() {
     world.exec(other);
     assert_eq!(world.tids(), [2, child, grandchild]);
     world.exit(grandchild, 0);
-    assert_eq!(world.wait(child, -1, 0x2000_0000), Some(i64::from(grandchild)), "its children are its own again");
+    assert_eq!(
+        world.wait(child, -1, 0x2000_0000),
+        Some(i64::from(grandchild)),
+        "its children are its own again"
+    );
 }
 
 #[test]
@@ -172,7 +176,9 @@ fn set_id_bits_change_the_effective_ids_unless_no_new_privileges() {
     let exec = Exec { set_uid: Some(0), set_gid: Some(5), ..Exec::default() };
     let second = world.fork(child);
     world.begin_exec(child, &exec);
-    let ids = |world: &World, tid| [TaskWord::Uid, TaskWord::EffectiveUid, TaskWord::EffectiveGid].map(|it| world.word(tid, it));
+    let ids = |world: &World, tid| {
+        [TaskWord::Uid, TaskWord::EffectiveUid, TaskWord::EffectiveGid].map(|it| world.word(tid, it))
+    };
     assert_eq!(ids(&world, child), [1000, 0, 5]);
     world.prctl(second, 38, 1);
     world.begin_exec(second, &exec);

@@ -26,7 +26,8 @@ fn robust_futex(world: &mut World, tid: u32, at: u64, waiters: bool) -> u64 {
 #[test]
 fn the_first_program_is_process_2_and_leads_its_session_and_group() {
     let world = World::started();
-    let words = [TaskWord::Pid, TaskWord::ParentPid, TaskWord::Pgid, TaskWord::Sid].map(|word| world.word(2, word));
+    let words =
+        [TaskWord::Pid, TaskWord::ParentPid, TaskWord::Pgid, TaskWord::Sid].map(|word| world.word(2, word));
     assert_eq!(words, [2, 1, 2, 2]);
     let slots: Vec<u32> = world.descriptors.iter().map(|(_, slot, _)| *slot).collect();
     assert_eq!(slots, [0x8000_0000, 0x8000_0001, 0, 1, 2]);

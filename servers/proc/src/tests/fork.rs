@@ -158,7 +158,8 @@ fn flags_that_contradict_each_other_are_einval() {
 fn the_childs_number_is_where_it_wants_it_before_it_first_runs() {
     let mut world = World::started();
     world.script.miss_next = false;
-    let child = world.syscall(2, 56, &[CHILD_SETTID | 0x10_0000 | 17, 0, DATA + 600, DATA + 604]).unwrap() as u32;
+    let child =
+        world.syscall(2, 56, &[CHILD_SETTID | 0x10_0000 | 17, 0, DATA + 600, DATA + 604]).unwrap() as u32;
     assert_eq!((world.peek32(DATA + 600), world.peek32(DATA + 604)), (child, child));
     let order: Vec<&Effect> = world
         .log
@@ -170,10 +171,10 @@ fn the_childs_number_is_where_it_wants_it_before_it_first_runs() {
             )
         })
         .collect();
-    assert!(matches!(order[order.len() - 2..], [
-        Effect::Do(Operation::ThreadInterrupt { .. }),
-        Effect::Do(Operation::ThreadStart { .. })
-    ]));
+    assert!(matches!(
+        order[order.len() - 2..],
+        [Effect::Do(Operation::ThreadInterrupt { .. }), Effect::Do(Operation::ThreadStart { .. })]
+    ));
     assert!(world.runs(child));
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use libipc::abi::foreign::{Input, LINUX};
 use libipc::abi::delivery::{FaultKind, Named};
+use libipc::abi::foreign::{Input, LINUX};
 use libipc::abi::{CallId, Handle, Tag, TaskWord, UserRegisters};
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::proto::{space, terminal};
@@ -73,6 +73,8 @@ pub struct World {
     next_handle: u32,
     /// Chooses which event comes next; first come, first served without it.
     pub dice: Option<u64>,
+    /// Addresses that lead nowhere are passed over, where the kernel would answer EFAULT.
+    lenient: bool,
 }
 
 pub fn server() -> Proc {
@@ -119,6 +121,7 @@ impl World {
             next_space: 1,
             next_handle: 10_000,
             dice: None,
+            lenient: false,
         };
         world.step(Event::Start);
         world
@@ -145,7 +148,8 @@ impl World {
     pub fn ask(&mut self, message: Message) -> Option<Message> {
         let call = self.script.native(message);
         let before = self.native.len();
-        self.calls.insert(call.id, Open { thread: Handle::NONE, number: 0, foreign: false, cancelled: false });
+        self.calls
+            .insert(call.id, Open { thread: Handle::NONE, number: 0, foreign: false, cancelled: false });
         self.queue.push_back(Event::Call(call));
         self.run();
         self.native.get(before).cloned()
@@ -188,9 +192,15 @@ impl World {
     }
 
     pub fn poke(&mut self, address: u64, bytes: &[u8]) {
-        let (start, region) = self.script.memory.range_mut(..=address).next_back().expect("mapped");
-        let at = (address - start) as usize;
-        region[at..at + bytes.len()].copy_from_slice(bytes);
+        let region = self.script.memory.range_mut(..=address).next_back();
+        let place = region.and_then(|(start, region)| {
+            let at = (address - start) as usize;
+            region.get_mut(at..at.checked_add(bytes.len())?)
+        });
+        match place {
+            Some(place) => place.copy_from_slice(bytes),
+            None => assert!(self.lenient, "{address:#x} is not mapped"),
+        }
     }
 
     pub fn peek(&self, address: u64, length: u32) -> Vec<u8> {
@@ -244,8 +254,13 @@ impl World {
         let registers = self.registers(tid);
         registers.rax = u64::from(number);
         registers.rip += 2;
-        let foreign =
-            Foreign { number, arguments: six, inputs, named: [named, Named::default()], ..Foreign::default() };
+        let foreign = Foreign {
+            number,
+            arguments: six,
+            inputs,
+            named: [named, Named::default()],
+            ..Foreign::default()
+        };
         let thread = self.handle(tid);
         self.enqueue(thread, number, true, Request::Foreign(foreign))
     }
@@ -341,7 +356,9 @@ impl World {
                     self.calls.remove(&call).expect("a call in progress");
                     self.forwarded.push(message);
                 }
-                Effect::Park { call, .. } => assert!(self.calls.contains_key(&call), "parked a call that is over"),
+                Effect::Park { call, .. } => {
+                    assert!(self.calls.contains_key(&call), "parked a call that is over")
+                }
                 Effect::Send { to, tag, message } => self.send(to, tag, &message),
                 Effect::CopyOut { call, address, bytes } => {
                     let open = self.calls.get(&call).expect("a call in progress");
@@ -426,7 +443,9 @@ impl World {
                 assert!(self.spaces.contains_key(&old), "a space is forked that is gone");
                 space::Answer::Space { space }
             }
-            space::Request::Build(_) => space::Answer::Image { space, entry: 0x40_1000, stack: STACK + 0x8000 },
+            space::Request::Build(_) => {
+                space::Answer::Image { space, entry: 0x40_1000, stack: STACK + 0x8000 }
+            }
             other => panic!("not asked by this server: {other:?}"),
         };
         Some(Message::typed(0, &answer).with_handles(&[handle]))
@@ -465,7 +484,10 @@ impl World {
         use libipc::abi::KernelError::Quota;
         match operation {
             Operation::TaskCreate { into, space, .. } => {
-                assert!(self.spaces.values().any(|handle| *handle == space), "a task in a space that is gone");
+                assert!(
+                    self.spaces.values().any(|handle| *handle == space),
+                    "a task in a space that is gone"
+                );
                 if self.refuse.contains("task") {
                     return Err(Quota);
                 }
@@ -507,7 +529,9 @@ impl World {
             Operation::ThreadInterrupt { thread } => self.interrupt(thread),
             Operation::TimerSet { deadline_ns } => self.timer = deadline_ns,
             Operation::PowerOff { status, reboot } => self.power = Some((status, reboot)),
-            Operation::DescriptorSet { task, slot, handle, .. } => self.descriptors.push((task, slot, handle)),
+            Operation::DescriptorSet { task, slot, handle, .. } => {
+                self.descriptors.push((task, slot, handle))
+            }
             Operation::Close { .. } | Operation::SessionCreate { .. } | Operation::SessionReady { .. } => {}
             other => panic!("not an operation of this server: {other:?}"),
         }
@@ -515,9 +539,16 @@ impl World {
     }
 
     fn kill(&mut self, task: Handle) {
-        assert!(std::mem::replace(&mut self.tasks.get_mut(&task).unwrap().alive, false), "a task is killed twice");
-        let threads: Vec<Handle> =
-            self.threads.iter().filter(|(_, it)| it.task == task && !it.ended).map(|(handle, _)| *handle).collect();
+        assert!(
+            std::mem::replace(&mut self.tasks.get_mut(&task).unwrap().alive, false),
+            "a task is killed twice"
+        );
+        let threads: Vec<Handle> = self
+            .threads
+            .iter()
+            .filter(|(_, it)| it.task == task && !it.ended)
+            .map(|(handle, _)| *handle)
+            .collect();
         threads.into_iter().for_each(|thread| self.end(thread));
     }
 
@@ -643,7 +674,10 @@ impl World {
     }
 
     pub fn exec(&mut self, tid: u32) -> CallId {
-        self.begin_exec(tid, &Exec { filename: b"/bin/true".to_vec(), path: b"/bin/true".to_vec(), ..Exec::default() })
+        self.begin_exec(
+            tid,
+            &Exec { filename: b"/bin/true".to_vec(), path: b"/bin/true".to_vec(), ..Exec::default() },
+        )
     }
 
     /// Takes a handler's first instruction for its last: back to the program through rt_sigreturn(2).
@@ -676,5 +710,50 @@ impl World {
         let id = CallId(1 << 40 | u64::from(tid));
         self.calls.insert(id, Open { thread, number: 0, foreign: true, cancelled: true });
         self.threads.get_mut(&thread).unwrap().call = Some(id);
+    }
+}
+
+impl World {
+    /// The server that was silent gives a thread's call back.
+    pub fn speak(&mut self, tid: u32) {
+        let thread = self.handle(tid);
+        let id = self.threads[&thread].call.expect("a thread in a call");
+        self.reply(id, Some(ForeignReply::default()), Message::default());
+        self.run();
+    }
+}
+
+/// For the random tests.
+impl World {
+    /// A message on a thread's behalf, not yet served.
+    pub fn queue_on_behalf(&mut self, tid: u32, message: Message) {
+        let thread = self.handle(tid);
+        self.registers(tid).rip += 2;
+        self.enqueue(thread, 59, true, Request::Native(message));
+    }
+
+    /// Carries out effects that came about outside a step.
+    pub fn carry_out(&mut self, effects: Effects) {
+        self.apply(effects);
+        audit::check(self);
+    }
+
+    /// A Linux call with any arguments and any inputs, as a kernel that checks nothing would deliver it.
+    pub fn begin_raw(&mut self, tid: u32, number: u32, arguments: [u64; 6], bytes: &[u8]) {
+        let mut inputs = [None, None];
+        for (slot, input) in inputs.iter_mut().zip(LINUX[number as usize].inputs) {
+            *slot = match input {
+                Input::None | Input::Text(_) => None,
+                Input::Bytes(at, length) => {
+                    (arguments[at as usize] != 0).then(|| bytes[..length.min(128) as usize].to_vec())
+                }
+                Input::Array(at, ..) => (arguments[at as usize] != 0).then(|| bytes.to_vec()),
+            };
+        }
+        let foreign = Foreign { number, arguments, inputs, ..Foreign::default() };
+        let thread = self.handle(tid);
+        self.lenient = true;
+        self.enqueue(thread, number, true, Request::Foreign(foreign));
+        self.run();
     }
 }

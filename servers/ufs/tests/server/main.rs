@@ -1,8 +1,8 @@
 //! The server as vfs, vm and programs see it, over images made by makefs and a disk that answers in any order.
 
+mod calls;
 #[path = "../common/mod.rs"]
 mod common;
-mod calls;
 mod damage;
 mod model;
 mod names;
