@@ -1,7 +1,7 @@
 //! The habits of this house, checked: sizes, purposes, and words that do not belong into finished code.
 //!
-//! It reads the repository's sources and changes nothing. An exception is a row in a table here, with its reason; a row
-//! that is no longer needed is an offence too.
+//! It reads the repository's sources and changes nothing. An exception is a row in a table here, with its reason; a
+//! row that is no longer needed is an offence too.
 
 use std::{
     fs,
@@ -164,13 +164,22 @@ fn only_arch_folders_ask_for_the_architecture() {
     none(&offences);
 }
 
+/// A line that breaking would not make easier to read: a row of a table in a comment, or nothing but a string.
+fn is_one_piece(line: &str) -> bool {
+    let line = line.trim_start();
+    let row = line
+        .strip_prefix("//")
+        .is_some_and(|rest| rest.trim_start_matches(['/', '!']).trim_start().starts_with('|'));
+    row || line.starts_with('"')
+}
+
 #[test]
 fn no_line_is_wider_than_the_page() {
     let mut offences = Vec::new();
     for Source { path, text } in sources(&[".rs", ".toml", ".ld", ".sh"]) {
         for (number, line) in (1..).zip(text.lines()) {
             let columns = line.chars().count();
-            if columns > COLUMNS_MAX {
+            if columns > COLUMNS_MAX && !is_one_piece(line) {
                 offences.push(format!("{path}:{number}: {columns} columns, at most {COLUMNS_MAX}"));
             }
         }

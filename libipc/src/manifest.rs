@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// The server that starts the others. It stands outside the order of calls and holds every handle.
 pub const ROOT: &str = "root";
 
-/// How a line of the console log (COM2) begins that tells the host the status with which the machine ends, in decimal.
+/// How a line of the console log (COM2) begins that tells the host the status with which the machine ends, in
+/// decimal.
 pub const OFF_LINE: &str = "naiad: off status=";
 /// How the first line of the kernel's epitaph begins.
 pub const PANIC_LINE: &str = "naiad: panic";
@@ -289,10 +290,9 @@ impl Manifest {
     }
 
     fn check_references(&self, known: &BTreeMap<&str, &[String]>) -> Result<(), ManifestError> {
-        let calls = self
-            .servers
-            .iter()
-            .flat_map(|server| server.calls.iter().chain(&server.forwards).map(move |name| (format!("`{}`", server.name), name)));
+        let calls = self.servers.iter().flat_map(|server| {
+            server.calls.iter().chain(&server.forwards).map(move |name| (format!("`{}`", server.name), name))
+        });
         let mounts = self.mounts.iter().map(|mount| (format!("the mount `{}`", mount.at), &mount.server));
         let fallbacks =
             self.personality.linux.default.iter().map(|name| ("the Linux personality".to_owned(), name));

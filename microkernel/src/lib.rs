@@ -1,5 +1,5 @@
-//! The Naiad microkernel: scheduling, the pmap and IPC. [`core`](mod@core) is the kernel as a pure value, [`arch`] what it
-//! runs on.
+//! The Naiad microkernel: scheduling, the pmap and IPC. [`core`](mod@core) is the kernel as a pure value, [`arch`]
+//! what it runs on.
 #![cfg_attr(target_os = "none", no_std)]
 
 pub mod arch;

@@ -1,4 +1,5 @@
-//! The kernel as a program: what the boot loader loads. On the host it is nothing; the kernel's core is a library there.
+//! The kernel as a program: what the boot loader loads. On the host it is nothing; the kernel's core is a library
+//! there.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]

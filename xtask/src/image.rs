@@ -68,8 +68,8 @@ fn from_folder(folder: &Path, additions: &[Addition]) -> Result<PathBuf> {
     pack(&tree, &slot(Some(&folder), additions), additions.is_empty().then_some(&folder))
 }
 
-/// The name of the image for what was asked: machines that run at the same time and want different files must not take
-/// turns at one image.
+/// The name of the image for what was asked: machines that run at the same time and want different files must not
+/// take turns at one image.
 fn slot(folder: Option<&Path>, additions: &[Addition]) -> String {
     let mut hasher = DefaultHasher::new();
     (folder, additions).hash(&mut hasher);
@@ -118,8 +118,8 @@ fn pack(tree: &Tree, slot: &str, folder: Option<&PathBuf>) -> Result<PathBuf> {
         return Ok(image);
     }
 
-    // Others may be running from the old image: it is replaced by name, never changed. The listing goes first and comes
-    // last, so that an interrupted run leaves no listing that lies.
+    // Others may be running from the old image: it is replaced by name, never changed. The listing goes first and
+    // comes last, so that an interrupted run leaves no listing that lies.
     let work = tempfile::tempdir_in(&images)?;
     let new = work.path().join("image");
     match folder {

@@ -1,7 +1,7 @@
 //! The command line of the house: `cargo xtask run|test|setup`.
 //!
-//! It builds the kernel, the servers and a root file system, and drives QEMU. It never changes a file outside `target/`
-//! and the temporary folder, except what `setup` installs after saying so.
+//! It builds the kernel, the servers and a root file system, and drives QEMU. It never changes a file outside
+//! `target/` and the temporary folder, except what `setup` installs after saying so.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! The record format of journals. The kernel writes records; a restarted server and the host read them.
 //!
-//! A record is a header word, the six arguments, the values, and the bytes that the kernel left in the message buffer,
-//! padded to eight; all little-endian. For a receive the bytes are the [`Delivery`] and the payload after it; for every other
-//! call they are payload.
+//! A record is a header word, the six arguments, the values, and the bytes that the kernel left in the message
+//! buffer, padded to eight; all little-endian. For a receive the bytes are the [`Delivery`] and the payload after it;
+//! for every other call they are payload.
 
 use alloc::vec::Vec;
 
@@ -33,7 +33,10 @@ pub struct Header {
 impl Header {
     /// As a word.
     pub const fn pack(&self) -> u64 {
-        self.number as u64 | (self.error as u64) << 16 | (self.values as u64) << 24 | (self.payload as u64) << 32
+        self.number as u64
+            | (self.error as u64) << 16
+            | (self.values as u64) << 24
+            | (self.payload as u64) << 32
     }
 
     /// From a word.

@@ -11,16 +11,23 @@ const PREFACE: &str = "\
 Made from the table in `libipc/src/abi/syscall.rs`; `cargo test -p libipc` checks that it is up to date, and
 `UPDATE_DOCS=1 cargo test -p libipc` writes it anew.
 
-Registers on x86_64: number in rax, arguments in rdi, rsi, rdx, r10, r8, r9. On return rax is 0 or the number of an error, and
-values are in rdi, rsi, rdx, r10, r8. A call that answers an error has changed nothing. Programs with the Linux personality
-never use these calls; where theirs go is in `libipc/src/abi/foreign.rs`.
+Registers on x86_64: number in rax, arguments in rdi, rsi, rdx, r10, r8, r9. On return rax is 0 or the number of an
+error, and values are in rdi, rsi, rdx, r10, r8. A call that answers an error has changed nothing. Programs with the
+Linux personality never use these calls; where theirs go is in `libipc/src/abi/foreign.rs`.
 ";
 
 /// The manual as Markdown.
 pub fn render() -> String {
     let mut text = String::from(PREFACE);
     for row in TABLE {
-        let _ = write!(text, "\n## {} {}({})\n\n{}\n", row.call as u16, row.name, row.arguments.join(", "), row.meaning);
+        let _ = write!(
+            text,
+            "\n## {} {}({})\n\n{}\n",
+            row.call as u16,
+            row.name,
+            row.arguments.join(", "),
+            row.meaning
+        );
         if !row.errors.is_empty() {
             text.push_str("\n| error | when |\n|---|---|\n");
             for error in row.errors {

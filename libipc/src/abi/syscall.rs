@@ -54,7 +54,8 @@ syscalls! {
     6 ReplyForeign "reply_foreign" (token, flags, result, position, install)
         [NoSuchCall, TooBig, BadHandle, BadArgument]
         "Answers a foreign call: result register, new position, descriptors to install, bytes for the caller's memory.";
-    7 Forward "forward" (token, handle, info, word0, word1, word2) [NoSuchCall, BadHandle, WrongKind, NoRight, TooBig]
+    7 Forward "forward" (token, handle, info, word0, word1, word2)
+        [NoSuchCall, BadHandle, WrongKind, NoRight, TooBig]
         "Hands a caller on to another server, whose reply goes straight to the caller.";
     8 Notify "notify" (handle, bits) [BadHandle, WrongKind, NoRight] "Posts notification bits to a server.";
     9 TimerSet "timer_set" (deadline_ns) []
@@ -62,7 +63,8 @@ syscalls! {
     10 Close "close" (handle) [BadHandle] "Gives a handle back.";
     11 Duplicate "duplicate" (handle, into, rights) [BadHandle, NoRight, SlotInUse, BadArgument]
         "A second handle of the same object, with the same rights or fewer.";
-    12 SessionCreate "session_create" (into, badge, object, state, position) [SlotInUse, Quota, Exhausted, BadArgument]
+    12 SessionCreate "session_create" (into, badge, object, state, position)
+        [SlotInUse, Quota, Exhausted, BadArgument]
         "Makes a session of the calling server. state: status flags, readiness in the high half.";
     13 SessionReady "session_ready" (handle, readiness) [BadHandle, WrongKind, NoRight]
         "Sets the readiness word of one's own session and wakes those who watch it.";
@@ -74,47 +76,65 @@ syscalls! {
         "Copies bytes of the caller's memory into the payload.";
     17 LeaseWrite "lease_write" (token, address, source, length) [NoSuchCall, NotResident, BadAddress, TooBig]
         "Copies bytes of one's own memory (at source) into the caller's.";
-    18 LeaseToArena "lease_to_arena" (token, address, offset, length) [NoSuchCall, NotResident, BadAddress, TooBig, BadArgument]
+    18 LeaseToArena "lease_to_arena" (token, address, offset, length)
+        [NoSuchCall, NotResident, BadAddress, TooBig, BadArgument]
         "Copies the caller's bytes into the calling server's arena.";
     19 LeaseFromArena "lease_from_arena" (token, address, offset, length)
         [NoSuchCall, NotResident, BadAddress, TooBig, BadArgument]
         "Copies bytes of the arena into the caller's memory.";
     20 ArenaZero "arena_zero" (offset, length) [BadArgument, TooBig] "Zeroes a part of the arena.";
     21 ArenaCopy "arena_copy" (from, to, length) [BadArgument, TooBig] "Copies within the arena.";
-    22 ArenaRead "arena_read" (offset, length) [BadArgument, TooBig] "Copies bytes of the arena into the payload.";
+    22 ArenaRead "arena_read" (offset, length)
+        [BadArgument, TooBig]
+        "Copies bytes of the arena into the payload.";
     23 ArenaWrite "arena_write" (offset, length) [BadArgument, TooBig] "Copies the payload into the arena.";
     24 SpaceCreate "space_create" (into, badge, frame) [SlotInUse, Quota, Exhausted, FrameInUse, NoRight]
         "Makes an empty address space whose top table is the frame; its faults come to the caller with the badge.";
     25 SpaceDestroy "space_destroy" (handle) [BadHandle, WrongKind, NoRight]
         "Unmaps all of a space. Its table frames are the caller's again when its last task has gone.";
-    26 Map "map" (space, tables, pages) [BadHandle, WrongKind, NoRight, FrameInUse, NeedTable, BadArgument, BadAddress]
+    26 Map "map" (space, tables, pages)
+        [BadHandle, WrongKind, NoRight, FrameInUse, NeedTable, BadArgument, BadAddress]
         "Maps pages. Payload: table frames (u32 each, padded to 8 bytes), then pages (address u64, frame u32, protection u32).";
     27 Unmap "unmap" (space, address, pages) [BadHandle, WrongKind, NoRight, BadArgument, BadAddress]
         "Unmaps pages; holes are fine.";
-    28 Protect "protect" (space, address, pages, protection) [BadHandle, WrongKind, NoRight, BadArgument, BadAddress]
+    28 Protect "protect" (space, address, pages, protection)
+        [BadHandle, WrongKind, NoRight, BadArgument, BadAddress]
         "Changes the protection of the pages mapped in a range; holes are fine.";
-    29 FrameZero "frame_zero" (frame, count) [NoRight, FrameInUse, TooBig] "Zeroes frames one owns: one, or as many as count says.";
+    29 FrameZero "frame_zero" (frame, count)
+        [NoRight, FrameInUse, TooBig]
+        "Zeroes frames one owns: one, or as many as count says.";
     30 FrameCopy "frame_copy" (from, to) [NoRight, FrameInUse] "Copies a whole frame.";
-    31 FrameRead "frame_read" (frame, offset, length) [NoRight, TooBig] "Copies bytes of a frame into the payload.";
+    31 FrameRead "frame_read" (frame, offset, length)
+        [NoRight, TooBig]
+        "Copies bytes of a frame into the payload.";
     32 FrameWrite "frame_write" (frame, offset, length) [NoRight, TooBig] "Copies the payload into a frame.";
     33 FrameFromLease "frame_from_lease" (token, address, frame, offset, length)
         [NoSuchCall, NotResident, BadAddress, TooBig, NoRight]
         "Copies the caller's bytes into a frame.";
-    34 TaskCreate "task_create" (into, space, parent, flags) [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
+    34 TaskCreate "task_create" (into, space, parent, flags)
+        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
         "Makes a task with a foreign personality. Flags: 1 shares the parent's descriptors, 2 copies them, 4 shares its directories, 8 copies them.";
-    35 TaskWord "task_word" (task, word, value) [BadHandle, WrongKind, NoRight, BadArgument] "Sets a word of a task.";
+    35 TaskWord "task_word" (task, word, value)
+        [BadHandle, WrongKind, NoRight, BadArgument]
+        "Sets a word of a task.";
     36 TaskExec "task_exec" (task, space) [BadHandle, WrongKind, NoRight]
         "Gives a task another address space, unshares its descriptors and closes those marked close-on-exec.";
     37 TaskKill "task_kill" (task) [BadHandle, WrongKind, NoRight]
         "Ends a task: its threads, calls and descriptors. Waits for nobody.";
-    38 TaskInfo "task_info" (task, what) [BadHandle, WrongKind, NoRight, BadArgument] "Reads a figure about a task.";
-    39 ThreadCreate "thread_create" (into, task, tid, source) [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
+    38 TaskInfo "task_info" (task, what)
+        [BadHandle, WrongKind, NoRight, BadArgument]
+        "Reads a figure about a task.";
+    39 ThreadCreate "thread_create" (into, task, tid, source)
+        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
         "Makes a thread, with the registers and FPU state of another one or fresh ones. It does not run yet.";
     40 ThreadRegisters "thread_registers" (thread) [BadHandle, WrongKind, NoRight]
         "Reads registers, then the 512 bytes of FXSAVE state, into the payload. Value 0: restart kind of an interrupted call.";
-    41 ThreadSetRegisters "thread_set_registers" (thread, what) [BadHandle, WrongKind, NoRight, BadAddress, WrongState]
+    41 ThreadSetRegisters "thread_set_registers" (thread, what)
+        [BadHandle, WrongKind, NoRight, BadAddress, WrongState]
         "Sets registers (what bit 0) and FXSAVE state (bit 1) from the payload.";
-    42 ThreadStart "thread_start" (thread) [BadHandle, WrongKind, NoRight, WrongState] "Lets a new or stopped thread run.";
+    42 ThreadStart "thread_start" (thread)
+        [BadHandle, WrongKind, NoRight, WrongState]
+        "Lets a new or stopped thread run.";
     43 ThreadStop "thread_stop" (thread) [BadHandle, WrongKind, NoRight]
         "Stops a thread before its next instruction; a call in progress goes on, its result waits.";
     44 ThreadInterrupt "thread_interrupt" (thread) [BadHandle, WrongKind, NoRight]
@@ -122,7 +142,9 @@ syscalls! {
     45 ThreadEnd "thread_end" (thread) [BadHandle, WrongKind, NoRight] "Ends one thread.";
     46 PortIn "port_in" (port, width) [NoRight, BadArgument] "Reads an I/O port of 1, 2 or 4 bytes.";
     47 PortOut "port_out" (port, width, value) [NoRight, BadArgument] "Writes an I/O port.";
-    48 IrqBind "irq_bind" (irq, bit) [NoRight, BadArgument] "Makes an interrupt post that notification bit here.";
+    48 IrqBind "irq_bind" (irq, bit)
+        [NoRight, BadArgument]
+        "Makes an interrupt post that notification bit here.";
     49 IrqAck "irq_ack" (irq) [NoRight, BadArgument] "Lets the interrupt come again.";
     50 Log "log" (length) [TooBig] "Prints the payload on the console log.";
     51 PowerOff "power_off" (status, how) [NoRight] "Ends the machine: how 0 off, 1 reboot.";
@@ -132,30 +154,39 @@ syscalls! {
         "Makes the snapshot just written the one to restart from, and lets go of the journal before it.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
         "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read.";
-    55 Crash "crash" (task) [BadHandle, WrongKind, NoRight] "Makes a server fail as if it had done so itself.";
+    55 Crash "crash" (task)
+        [BadHandle, WrongKind, NoRight]
+        "Makes a server fail as if it had done so itself.";
     56 Clock "clock" () [] "Value 0: nanoseconds since boot. Value 1: seconds of the Epoch at boot.";
-    57 ServerCreate "server_create" (into, space, number, class) [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
+    57 ServerCreate "server_create" (into, space, number, class)
+        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
         "Makes a native task with an inbox: a server. Class 0 is reissued, 1 journaled.";
-    58 ServerMemory "server_memory" (task, what, frame, count) [BadHandle, WrongKind, NoRight, BadArgument, FrameInUse]
+    58 ServerMemory "server_memory" (task, what, frame, count)
+        [BadHandle, WrongKind, NoRight, BadArgument, FrameInUse]
         "Gives a new server memory: what 0 message buffer, 1 arena, 2 journal, 3 snapshot, 4 frames of its own.";
-    59 ServerSegment "server_segment" (task, address, pages, source, bytes) [BadHandle, WrongKind, NoRight, BadArgument, Exhausted]
+    59 ServerSegment "server_segment" (task, address, pages, source, bytes)
+        [BadHandle, WrongKind, NoRight, BadArgument, Exhausted]
         "Names writable memory that a restart fills again: from that address of the caller, then zeroes.";
-    60 ServerGrant "server_grant" (task, into, handle, rights) [BadHandle, WrongKind, NoRight, SlotInUse, BadArgument]
+    60 ServerGrant "server_grant" (task, into, handle, rights)
+        [BadHandle, WrongKind, NoRight, SlotInUse, BadArgument]
         "Puts a handle of the caller into a new server's capability space.";
     61 ServerDevice "server_device" (task, what, first, count) [BadHandle, WrongKind, NoRight, BadArgument]
         "Gives a server I/O ports (what 0) or an interrupt (what 1).";
-    62 ServerStart "server_start" (task, entry, stack, priority) [BadHandle, WrongKind, NoRight, BadAddress, BadArgument]
+    62 ServerStart "server_start" (task, entry, stack, priority)
+        [BadHandle, WrongKind, NoRight, BadAddress, BadArgument]
         "Starts a server for the first time.";
     63 ServerRestart "server_restart" (task) [BadHandle, WrongKind, NoRight, WrongState]
         "Starts the next incarnation of a dead server.";
     64 Personality "personality" (index, task) [BadHandle, WrongKind, NoRight, BadArgument]
         "Names the server that foreign calls routed to this index go to.";
     65 Statistics "statistics" (what, index) [BadArgument] "Reads a counter of the kernel into the values.";
-    66 DescriptorSet "descriptor_set" (task, slot, handle, flags) [BadHandle, WrongKind, NoRight, BadArgument, Quota, Exhausted]
+    66 DescriptorSet "descriptor_set" (task, slot, handle, flags)
+        [BadHandle, WrongKind, NoRight, BadArgument, Quota, Exhausted]
         "Puts a session into a task's descriptor table, or makes it its directory. Flags: 1 close-on-exec.";
     67 ServerAbandon "server_abandon" (task) [BadHandle, WrongKind, NoRight, WrongState]
         "Gives a dead server up: the calls it has, and those still to come, fail at once.";
-    68 JournalRead "journal_read" (task, what, offset, length) [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
+    68 JournalRead "journal_read" (task, what, offset, length)
+        [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
         "Reads a server's snapshot (what 0) or journal (1) into the payload. Value 0: bytes read; value 1: how many snapshots it has made.";
 }
 
@@ -198,7 +229,11 @@ impl Info {
 
     /// From a register word.
     pub const fn unpack(word: u64) -> Info {
-        Info { label: word as u32, payload_len: (word >> 32) as u32 & 0xff_ffff, handles: (word >> 56) as u32 }
+        Info {
+            label: word as u32,
+            payload_len: (word >> 32) as u32 & 0xff_ffff,
+            handles: (word >> 56) as u32,
+        }
     }
 }
 

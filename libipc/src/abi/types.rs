@@ -147,8 +147,20 @@ impl TaskWord {
 
 /// The registers of a thread as a personality server sees and sets them: the general purpose registers of x86_64 in
 /// the order of Linux's `struct user_regs_struct`, less the segment selectors.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct UserRegisters {

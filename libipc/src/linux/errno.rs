@@ -1,7 +1,9 @@
 //! errno values of Linux x86_64 (uapi/asm-generic/errno-base.h and errno.h).
 
 macro_rules! errnos {
-    ($($name:ident $number:literal)*) => { $(#[doc = concat!(stringify!($name), ".")] pub const $name: i32 = $number;)* };
+    ($($name:ident $number:literal)*) => {
+        $(#[doc = concat!(stringify!($name), ".")] pub const $name: i32 = $number;)*
+    };
 }
 
 errnos! {

@@ -1,7 +1,9 @@
 //! Flags of open(2) and its relatives (uapi/asm-generic/fcntl.h), and constants of the *at calls.
 
 macro_rules! flags {
-    ($($name:ident $number:literal)*) => { $(#[doc = concat!(stringify!($name), ".")] pub const $name: u32 = $number;)* };
+    ($($name:ident $number:literal)*) => {
+        $(#[doc = concat!(stringify!($name), ".")] pub const $name: u32 = $number;)*
+    };
 }
 
 flags! {

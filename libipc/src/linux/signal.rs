@@ -1,7 +1,9 @@
 //! Signal numbers of Linux x86_64 and codes of siginfo (uapi/asm-generic/signal.h, siginfo.h).
 
 macro_rules! signals {
-    ($($name:ident $number:literal)*) => { $(#[doc = concat!(stringify!($name), ".")] pub const $name: u8 = $number;)* };
+    ($($name:ident $number:literal)*) => {
+        $(#[doc = concat!(stringify!($name), ".")] pub const $name: u8 = $number;)*
+    };
 }
 
 signals! {
@@ -15,7 +17,9 @@ signals! {
 pub const NSIG: u8 = 64;
 
 macro_rules! codes {
-    ($($name:ident $number:literal)*) => { $(#[doc = concat!(stringify!($name), ".")] pub const $name: i32 = $number;)* };
+    ($($name:ident $number:literal)*) => {
+        $(#[doc = concat!(stringify!($name), ".")] pub const $name: i32 = $number;)*
+    };
 }
 
 codes! {

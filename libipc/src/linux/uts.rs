@@ -1,5 +1,5 @@
-//! What uname(2) and the files of `/proc/sys/kernel` call the system. Programs built for Linux compare the release with
-//! the oldest kernel they run on, so it is the number of the Linux whose calls are followed.
+//! What uname(2) and the files of `/proc/sys/kernel` call the system. Programs built for Linux compare the release
+//! with the oldest kernel they run on, so it is the number of the Linux whose calls are followed.
 
 /// `sysname`, `/proc/sys/kernel/ostype`.
 pub const SYSNAME: &str = "Linux";

@@ -1,6 +1,7 @@
 //! What a file server asks of a disk driver. Sectors are 512 bytes.
 
-/// Reads: words: disk number, first sector, count of sectors (at most [`SECTORS_MAX`]). The answer's payload is the data.
+/// Reads: words: disk number, first sector, count of sectors (at most [`SECTORS_MAX`]). The answer's payload is the
+/// data.
 pub const READ: u32 = 0x200;
 /// Writes the payload: words: disk number, first sector.
 pub const WRITE: u32 = 0x201;

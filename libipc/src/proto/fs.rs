@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 use crate::abi::Badge;
 use crate::linux::Stat;
 
-/// Label of a typed [`Request`]. Words: process and thread id of the program on whose behalf it is (0 for vfs itself). A
-/// server of devices (tty) gets it too, for what is behind its open sessions: from [`From::Session`], with an empty path.
+/// Label of a typed [`Request`]. Words: process and thread id of the program on whose behalf it is (0 for vfs
+/// itself). A server of devices (tty) gets it too, for what is behind its open sessions: from [`From::Session`], with
+/// an empty path.
 pub const REQUEST: u32 = 0x100;
 /// A page fault that vm forwards: words: vm's object number, page index, pages wanted at most. The file server reads
-/// the data, sends it to vm ([`super::space::Request::Supply`]), and then answers the fault with label 0, or nonzero on EIO.
+/// the data, sends it to vm ([`super::space::Request::Supply`]), and then answers the fault with label 0, or nonzero
+/// on EIO.
 pub const PAGE_IN: u32 = 0x101;
 
 /// Where a walk begins.
@@ -49,7 +51,8 @@ pub struct Request {
     /// Where to begin.
     pub from: From,
     /// Relative path, components separated by `/`; empty means the starting point itself. Leading slashes are vfs's
-    /// to strip; `.`, repeated and trailing slashes are the file server's to handle (a trailing slash demands a directory).
+    /// to strip; `.`, repeated and trailing slashes are the file server's to handle (a trailing slash demands a
+    /// directory).
     pub path: Vec<u8>,
     /// The node that is the caller's root directory, if it is on this server: `..` there stays there.
     pub barrier: Option<u64>,
@@ -69,8 +72,8 @@ pub struct Request {
 pub enum Operation {
     /// stat(2).
     Stat,
-    /// open(2) with Linux's flags (O_CREAT, O_EXCL, O_TRUNC, O_DIRECTORY, O_PATH, O_APPEND …); mode for what is created,
-    /// the umask not yet applied. The answer brings the session as handle 0.
+    /// open(2) with Linux's flags (O_CREAT, O_EXCL, O_TRUNC, O_DIRECTORY, O_PATH, O_APPEND …); mode for what is
+    /// created, the umask not yet applied. The answer brings the session as handle 0.
     Open {
         /// O_* flags.
         flags: u32,
@@ -205,20 +208,21 @@ pub enum Answer {
 }
 
 /// Label of a request to open a device node, which vfs sends to the server that has the device: words: device number,
-/// O_* flags, caller's pid, caller's sid << 32 | pgid. The answer's handle 0 is the session; a nonzero label is an errno.
+/// O_* flags, caller's pid, caller's sid << 32 | pgid. The answer's handle 0 is the session; a nonzero label is an
+/// errno.
 pub const OPEN_DEVICE: u32 = 0x102;
-/// Label of a read for another server's use (exec headers): words: offset, length; needs an open session. The answer's
-/// payload is the data, its word 0 what the session was given as its object; a nonzero label is an errno.
+/// Label of a read for another server's use (exec headers): words: offset, length; needs an open session. The
+/// answer's payload is the data, its word 0 what the session was given as its object; a nonzero label is an errno.
 pub const READ_AT: u32 = 0x103;
-/// A program's open(2) of a FIFO, forwarded with the program's call: words: node, O_* flags, the descriptor reserved. Permission
-/// has been checked. The file server answers the program: the session as descriptor, or minus an errno; it sees the
-/// cancellation too.
+/// A program's open(2) of a FIFO, forwarded with the program's call: words: node, O_* flags, the descriptor reserved.
+/// Permission has been checked. The file server answers the program: the session as descriptor, or minus an errno; it
+/// sees the cancellation too.
 pub const OPEN_FIFO: u32 = 0x104;
 /// Makes all that was answered durable: no words. A nonzero label is an errno.
 pub const SYNC: u32 = 0x105;
-/// A volume is about to be used: words: volume, 1 if nothing on it may be changed. A nonzero label is an errno. Sent only
-/// where a request by [`From::Root`] would not do: to make a volume read-only.
+/// A volume is about to be used: words: volume, 1 if nothing on it may be changed. A nonzero label is an errno. Sent
+/// only where a request by [`From::Root`] would not do: to make a volume read-only.
 pub const MOUNT: u32 = 0x106;
-/// A volume is no longer in use and what lives in memory alone may go: words: volume. A nonzero label is an errno: EBUSY
-/// while files on it are open.
+/// A volume is no longer in use and what lives in memory alone may go: words: volume. A nonzero label is an errno:
+/// EBUSY while files on it are open.
 pub const UNMOUNT: u32 = 0x107;

@@ -5,17 +5,18 @@ use serde::{Deserialize, Serialize};
 
 /// Label of a typed [`Request`].
 pub const REQUEST: u32 = 0x400;
-/// An execve(2) or execveat(2) that vfs has resolved and forwards, the program's call with it. Payload: [`Exec`]; handle 0 is the
-/// program's file session, handle 1 the interpreter's. The process server reads arguments and environment from the caller.
+/// An execve(2) or execveat(2) that vfs has resolved and forwards, the program's call with it. Payload: [`Exec`];
+/// handle 0 is the program's file session, handle 1 the interpreter's. The process server reads arguments and
+/// environment from the caller.
 pub const EXEC: u32 = 0x401;
-/// A terminal call by a background process that tty forwards for a decision: word 0: 1 read, 2 write or 3 control; the
-/// process server stops the group (the call restarts when it runs again), answers EIO, or forwards the message back
-/// as [`super::terminal::PERMITTED`]. The other words and the payload are tty's.
+/// A terminal call by a background process that tty forwards for a decision: word 0: 1 read, 2 write or 3 control;
+/// the process server stops the group (the call restarts when it runs again), answers EIO, or forwards the message
+/// back as [`super::terminal::PERMITTED`]. Words 1 and 2 and the payload are tty's.
 pub const BACKGROUND: u32 = 0x402;
 /// Asks the host name that sethostname(2) sets. The answer's payload is the name.
 pub const HOST_NAME: u32 = 0x403;
-/// Asks for the resource limits of a process: words: its id. The answer's payload: soft and hard limit (u64 each) of every
-/// resource in the order of Linux's numbers; a nonzero label is an errno.
+/// Asks for the resource limits of a process: words: its id. The answer's payload: soft and hard limit (u64 each) of
+/// every resource in the order of Linux's numbers; a nonzero label is an errno.
 pub const LIMITS: u32 = 0x404;
 /// Notification bit by which tty says "take my events" ([`super::terminal::TAKE_EVENTS`]).
 pub const TERMINAL_BIT: u8 = 0;
@@ -52,9 +53,11 @@ pub struct Exec {
 
 /// What vfs and procfs ask.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "made and taken apart at once, never kept in numbers")]
 pub enum Request {
-    /// Start the first program: handle 0 its file, 1 the interpreter, last the three directories' and terminal sessions:
-    /// handles are [program, interpreter or program again, root directory, terminal]. Descriptors 0, 1 and 2 become the terminal.
+    /// Start the first program: handle 0 its file, 1 the interpreter, last the three directories' and terminal
+    /// sessions: handles are [program, interpreter or program again, root directory, terminal]. Descriptors 0, 1 and
+    /// 2 become the terminal.
     Spawn {
         /// The resolved program; argv and envp are not used.
         exec: Exec,
@@ -126,6 +129,7 @@ pub struct ProcessInfo {
 
 /// The process server's answers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "made and taken apart at once, never kept in numbers")]
 pub enum Answer {
     /// Done; the first program's pid.
     Spawned(u32),

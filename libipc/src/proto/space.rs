@@ -18,8 +18,9 @@ pub enum Request {
         space: u64,
     },
     /// A new space from an image. Answer: [`Answer::Image`]; handle 0 is the space. The message carries handle 0: the
-    /// program's file session, and handle 1: the interpreter's, if there is one. When arguments and environment do not
-    /// fit into the message, word 0 is the key of an earlier [`Request::Strings`], and `strings` what follows those.
+    /// program's file session, and handle 1: the interpreter's, if there is one. When arguments and environment do
+    /// not fit into the message, word 0 is the key of an earlier [`Request::Strings`], and `strings` what follows
+    /// those.
     Build(Build),
     /// No task uses the space any more.
     Destroy {
@@ -37,16 +38,18 @@ pub enum Request {
         #[serde(with = "crate::bytes")]
         data: Vec<u8>,
     },
-    /// What `/proc/PID/maps` and `stat` show of a space. Answer: [`Answer::Regions`]. Word 0: regions that end at or below
-    /// this address are left out; an answer holds as many as fit, so one asks again from the last end until none come.
+    /// What `/proc/PID/maps` and `stat` show of a space. Answer: [`Answer::Regions`]. Word 0: regions that end at or
+    /// below this address are left out; an answer holds as many as fit, so one asks again from the last end until
+    /// none come.
     Regions {
         /// The space's badge.
         space: u64,
     },
     /// Memory of the whole machine. Answer: [`Answer::Memory`].
     Memory,
-    /// A file server says that pages of a file have changed or are gone (write(2), truncate(2)): vm forgets what it has
-    /// of them, and asks again when they are touched. A server needs to say so only for files it has supplied pages of.
+    /// A file server says that pages of a file have changed or are gone (write(2), truncate(2)): vm forgets what it
+    /// has of them, and asks again when they are touched. A server needs to say so only for files it has supplied
+    /// pages of.
     Invalidate {
         /// Server number and object of the file.
         file: (u64, u64),
@@ -55,8 +58,8 @@ pub enum Request {
         /// How many; `u64::MAX` for all that follow.
         pages: u64,
     },
-    /// A part of the arguments and environment of a [`Request::Build`] to come; parts follow each other. An empty part
-    /// forgets the key, for an exec that ended before its time.
+    /// A part of the arguments and environment of a [`Request::Build`] to come; parts follow each other. An empty
+    /// part forgets the key, for an exec that ended before its time.
     Strings {
         /// Chosen by the process server; not 0.
         key: u64,

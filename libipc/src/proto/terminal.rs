@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 
 /// Takes the queued events: answer payload: a list of [`Event`]. They are gone when the answer is given.
 pub const TAKE_EVENTS: u32 = 0x500;
-/// The session's leader has ended: words: sid. The terminal is released; answer word 0: the foreground group, 0 for none.
+/// The session's leader has ended: words: sid. The terminal is released; answer word 0: the foreground group, 0 for
+/// none.
 pub const SESSION_ENDED: u32 = 0x501;
 /// Answer words: device number of the session's terminal, foreground group (0 for none): words: sid.
 pub const QUERY: u32 = 0x502;
 
 /// A call that came up as [`super::process::BACKGROUND`] comes back: the process may go on although it is in the
-/// background. Words and payload are those the terminal server sent up, so that it can put there what it needs.
+/// background. Words 0 to 2 and the payload are those the terminal server sent up, so that it can put there what it
+/// needs.
 pub const PERMITTED: u32 = 0x503;
 
 /// What happened at a terminal.

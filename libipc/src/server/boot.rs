@@ -98,6 +98,9 @@ impl Boot {
     /// # Panics
     /// When the manifest does not list it: a fault of the build, found at first start.
     pub fn server(&self, name: &str) -> Handle {
-        *self.servers.get(name).unwrap_or_else(|| panic!("system.toml does not let {} call {name}", self.name))
+        *self
+            .servers
+            .get(name)
+            .unwrap_or_else(|| panic!("system.toml does not let {} call {name}", self.name))
     }
 }

@@ -62,7 +62,11 @@ fn done(trapped: Trapped) -> Result<(), KernelError> {
 }
 
 /// Carries one effect out.
-pub(super) fn carry<T: Traps>(traps: &mut T, slots: &mut HandleSlots, effect: &Effect) -> Result<(), KernelError> {
+pub(super) fn carry<T: Traps>(
+    traps: &mut T,
+    slots: &mut HandleSlots,
+    effect: &Effect,
+) -> Result<(), KernelError> {
     match effect {
         Effect::Reply { call, message } => {
             let info = put_message(traps, message, 0)?;
@@ -123,7 +127,8 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
         }
         reply.outputs.iter().for_each(|output| payload.extend_from_slice(&output.bytes));
         put_payload(traps, &payload)?;
-        flags |= (reply.outputs.len() as u64) << flag::OUTPUTS_SHIFT | (payload.len() as u64) << flag::PAYLOAD_SHIFT;
+        flags |= (reply.outputs.len() as u64) << flag::OUTPUTS_SHIFT
+            | (payload.len() as u64) << flag::PAYLOAD_SHIFT;
     } else {
         for output in &reply.outputs {
             copy_out(traps, call, output.address, &output.bytes)?;

@@ -23,8 +23,8 @@ pub struct ForeignReply {
     pub result: i64,
     /// The session's new position word, if it changes.
     pub position: Option<u64>,
-    /// Up to four small pieces for the caller's memory; together with the reply they are one step, and at most 512 bytes.
-    /// More goes by [`Effect::CopyOut`] or from the arena.
+    /// Up to four small pieces for the caller's memory; together with the reply they are one step, and at most 512
+    /// bytes. More goes by [`Effect::CopyOut`] or from the arena.
     pub outputs: Vec<Output>,
     /// Handles that become descriptors, in the reserved slots.
     pub install: Vec<Handle>,
@@ -61,42 +61,157 @@ pub struct Inherit {
 #[allow(missing_docs)]
 pub enum Operation {
     /// A session of this server. `owner` keeps it; what is given out in replies are counted holders.
-    SessionCreate { owner: Handle, badge: Badge, object: u64, status: u32, readiness: Readiness, position: u64 },
-    SessionReady { session: Handle, readiness: Readiness },
-    SessionStatus { session: Handle, status: u32 },
-    Close { handle: Handle },
-    Duplicate { handle: Handle, into: Handle, rights: Rights },
-    Notify { handle: Handle, bits: u64 },
-    TimerSet { deadline_ns: u64 },
-    ArenaZero { offset: u64, length: u64 },
-    ArenaCopy { from: u64, to: u64, length: u64 },
-    ArenaWrite { offset: u64, bytes: Vec<u8> },
-    SpaceCreate { into: Handle, badge: Badge, frame: Frame },
-    SpaceDestroy { space: Handle },
-    Map { space: Handle, tables: Vec<Frame>, pages: Vec<PageMap> },
-    Unmap { space: Handle, address: u64, pages: u64 },
-    Protect { space: Handle, address: u64, pages: u64, protection: Protection },
-    FrameZero { frame: Frame },
-    FrameCopy { from: Frame, to: Frame },
-    FrameWrite { frame: Frame, offset: u32, bytes: Vec<u8> },
-    TaskCreate { into: Handle, space: Handle, parent: Handle, inherit: Inherit },
-    TaskWord { task: Handle, word: TaskWord, value: u64 },
-    TaskExec { task: Handle, space: Handle },
-    TaskKill { task: Handle },
-    ThreadCreate { into: Handle, task: Handle, tid: u32, source: Handle },
-    ThreadSetRegisters { thread: Handle, registers: UserRegisters, fpu: Option<Vec<u8>> },
-    ThreadStart { thread: Handle },
-    ThreadStop { thread: Handle },
-    ThreadInterrupt { thread: Handle },
-    ThreadEnd { thread: Handle },
-    PortOut { port: u16, width: u8, value: u32 },
-    IrqBind { irq: u8, bit: u8 },
-    IrqAck { irq: u8 },
-    Log { text: Vec<u8> },
-    PowerOff { status: u32, reboot: bool },
-    Crash { task: Handle },
-    /// Puts a session into another task's table: a descriptor number, or one of [`crate::abi::syscall::descriptor_slot`].
-    DescriptorSet { task: Handle, slot: u32, handle: Handle, close_on_exec: bool },
+    SessionCreate {
+        owner: Handle,
+        badge: Badge,
+        object: u64,
+        status: u32,
+        readiness: Readiness,
+        position: u64,
+    },
+    SessionReady {
+        session: Handle,
+        readiness: Readiness,
+    },
+    SessionStatus {
+        session: Handle,
+        status: u32,
+    },
+    Close {
+        handle: Handle,
+    },
+    Duplicate {
+        handle: Handle,
+        into: Handle,
+        rights: Rights,
+    },
+    Notify {
+        handle: Handle,
+        bits: u64,
+    },
+    TimerSet {
+        deadline_ns: u64,
+    },
+    ArenaZero {
+        offset: u64,
+        length: u64,
+    },
+    ArenaCopy {
+        from: u64,
+        to: u64,
+        length: u64,
+    },
+    ArenaWrite {
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    SpaceCreate {
+        into: Handle,
+        badge: Badge,
+        frame: Frame,
+    },
+    SpaceDestroy {
+        space: Handle,
+    },
+    Map {
+        space: Handle,
+        tables: Vec<Frame>,
+        pages: Vec<PageMap>,
+    },
+    Unmap {
+        space: Handle,
+        address: u64,
+        pages: u64,
+    },
+    Protect {
+        space: Handle,
+        address: u64,
+        pages: u64,
+        protection: Protection,
+    },
+    FrameZero {
+        frame: Frame,
+    },
+    FrameCopy {
+        from: Frame,
+        to: Frame,
+    },
+    FrameWrite {
+        frame: Frame,
+        offset: u32,
+        bytes: Vec<u8>,
+    },
+    TaskCreate {
+        into: Handle,
+        space: Handle,
+        parent: Handle,
+        inherit: Inherit,
+    },
+    TaskWord {
+        task: Handle,
+        word: TaskWord,
+        value: u64,
+    },
+    TaskExec {
+        task: Handle,
+        space: Handle,
+    },
+    TaskKill {
+        task: Handle,
+    },
+    ThreadCreate {
+        into: Handle,
+        task: Handle,
+        tid: u32,
+        source: Handle,
+    },
+    ThreadSetRegisters {
+        thread: Handle,
+        registers: UserRegisters,
+        fpu: Option<Vec<u8>>,
+    },
+    ThreadStart {
+        thread: Handle,
+    },
+    ThreadStop {
+        thread: Handle,
+    },
+    ThreadInterrupt {
+        thread: Handle,
+    },
+    ThreadEnd {
+        thread: Handle,
+    },
+    PortOut {
+        port: u16,
+        width: u8,
+        value: u32,
+    },
+    IrqBind {
+        irq: u8,
+        bit: u8,
+    },
+    IrqAck {
+        irq: u8,
+    },
+    Log {
+        text: Vec<u8>,
+    },
+    PowerOff {
+        status: u32,
+        reboot: bool,
+    },
+    Crash {
+        task: Handle,
+    },
+    /// Puts a session into another task's table: a descriptor number, or one of
+    /// [`crate::abi::syscall::descriptor_slot`].
+    DescriptorSet {
+        task: Handle,
+        slot: u32,
+        handle: Handle,
+        close_on_exec: bool,
+    },
 }
 
 /// Something to be changed outside.

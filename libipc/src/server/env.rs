@@ -67,8 +67,14 @@ pub trait Env {
     /// A counter of the kernel.
     fn statistic(&mut self, what: Statistic, index: u64) -> [u64; 4];
 
-    /// Watches a descriptor of the caller for a call being served (until its reply), and says what it is ready for now.
-    fn watch(&mut self, call: CallId, descriptor: u32, readiness: Readiness) -> Result<Readiness, KernelError>;
+    /// Watches a descriptor of the caller for a call being served (until its reply), and says what it is ready for
+    /// now.
+    fn watch(
+        &mut self,
+        call: CallId,
+        descriptor: u32,
+        readiness: Readiness,
+    ) -> Result<Readiness, KernelError>;
 
     /// Reads an I/O port. The value is recorded, since reading may change the device.
     fn port_in(&mut self, port: u16, width: u8) -> u32;
@@ -100,7 +106,7 @@ pub enum Statistic {
     Cpu = 2,
     /// Objects in use and possible: index is the kind.
     Objects = 3,
-    /// An outstanding call, by arena index: server number and 1 if in progress, caller pid << 32 | tid, label, since ns.
-    /// All zero when there is none; value 0 is u64::MAX past the last.
+    /// An outstanding call, by arena index: server number and 1 if in progress, caller pid << 32 | tid, label, since
+    /// ns. All zero when there is none; value 0 is u64::MAX past the last.
     Waits = 4,
 }

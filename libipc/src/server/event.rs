@@ -111,7 +111,8 @@ pub enum Event {
         /// The bits posted since the last such event; [`super::TIMER_BIT`] is the timer.
         bits: u64,
     },
-    /// The caller of a call in progress wants it back (a signal came, or it was killed). Reply, or leave it to its end.
+    /// The caller of a call in progress wants it back (a signal came, or it was killed). Reply, or leave it to its
+    /// end.
     Cancel {
         /// The call.
         call: CallId,

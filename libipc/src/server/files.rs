@@ -1,8 +1,8 @@
 //! What every file server does alike: taking paths apart, packing directory records, moving a file offset, checking
 //! permission bits and how a file was opened.
 //!
-//! Plain functions over plain values, with errno as the error, since file servers stand at the POSIX edge. Nothing here
-//! owns state or knows how a server keeps its files.
+//! Plain functions over plain values, with errno as the error, since file servers stand at the POSIX edge. Nothing
+//! here owns state or knows how a server keeps its files.
 
 use alloc::vec::Vec;
 
@@ -175,8 +175,8 @@ pub fn status_of_open(flags: u32) -> u32 {
 /// The new position of `lseek(2)` on a file of `size` bytes that has no holes to tell of.
 ///
 /// # Errors
-/// `EINVAL` for an unknown `whence` or a position below zero, `EOVERFLOW` above what a file offset holds, `ENXIO` when
-/// `SEEK_DATA` or `SEEK_HOLE` begins at or beyond the end.
+/// `EINVAL` for an unknown `whence` or a position below zero, `EOVERFLOW` above what a file offset holds, `ENXIO`
+/// when `SEEK_DATA` or `SEEK_HOLE` begins at or beyond the end.
 pub fn seek(position: u64, offset: i64, whence: u64, size: u64) -> Result<u64, i32> {
     const SEEK_SET: u64 = 0;
     const SEEK_CUR: u64 = 1;
@@ -225,8 +225,8 @@ impl Dirents {
         Dirents { layout, capacity, bytes: Vec::new(), position: None, refused: false }
     }
 
-    /// Adds an entry, or says false when it does not fit any more: then the answer is complete. `next` is the position
-    /// from which reading goes on behind this entry, `file_mode` the mode (its type bits are enough).
+    /// Adds an entry, or says false when it does not fit any more: then the answer is complete. `next` is the
+    /// position from which reading goes on behind this entry, `file_mode` the mode (its type bits are enough).
     pub fn push(&mut self, inode: u64, next: u64, file_mode: u32, name: &[u8]) -> bool {
         let kind = ((file_mode & mode::S_IFMT) >> 12) as u8;
         let header = match self.layout {

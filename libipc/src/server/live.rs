@@ -62,7 +62,8 @@ impl<T: Traps> Env for Live<'_, T> {
             handles: message.handles.len() as u32,
         };
         let [word0, word1, word2, word3] = message.words;
-        let values = self.traps.trap(Syscall::Call, [u64::from(server.0), info.pack(), word0, word1, word2, word3])?;
+        let values =
+            self.traps.trap(Syscall::Call, [u64::from(server.0), info.pack(), word0, word1, word2, word3])?;
         let [info, word0, word1, word2, word3] = values;
         let info = Info::unpack(info);
         let mut handles = Vec::new();
@@ -113,7 +114,12 @@ impl<T: Traps> Env for Live<'_, T> {
         Self::four(self.traps.trap(Syscall::Statistics, [what as u64, index, 0, 0, 0, 0])).unwrap_or([0; 4])
     }
 
-    fn watch(&mut self, call: CallId, descriptor: u32, readiness: Readiness) -> Result<Readiness, KernelError> {
+    fn watch(
+        &mut self,
+        call: CallId,
+        descriptor: u32,
+        readiness: Readiness,
+    ) -> Result<Readiness, KernelError> {
         let arguments = [call.0, u64::from(descriptor), u64::from(readiness.bits()), 0, 0, 0];
         let values = self.traps.trap(Syscall::Watch, arguments)?;
         Ok(Readiness::from_bits_truncate(values[0] as u32))

@@ -1,6 +1,6 @@
 //! A native message and its typed form.
 
-use alloc::{string::ToString, vec::Vec};
+use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -25,7 +25,7 @@ pub struct ProtocolError;
 
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&"the message does not decode as its protocol says".to_string())
+        f.write_str("the message does not decode as its protocol says")
     }
 }
 

@@ -1,9 +1,10 @@
 //! The server shell: what every server is made of.
 //!
-//! A server is a value that implements [`Server`]: `step(event, env) -> effects`. It is a deterministic state machine:
-//! it asks through [`Env`], changes only itself, and returns what is to be changed outside. The [`shell`] receives events,
-//! steps, and carries the effects out, one trap each. Since the kernel records every trap of a journaled server together
-//! with its effect, stepping the same events again leads to the same state, on the machine or on the host.
+//! A server is a value that implements [`Server`]: `step(event, env) -> effects`. It is a deterministic state
+//! machine: it asks through [`Env`], changes only itself, and returns what is to be changed outside. The [`shell`]
+//! receives events, steps, and carries the effects out, one trap each. Since the kernel records every trap of a
+//! journaled server together with its effect, stepping the same events again leads to the same state, on the machine
+//! or on the host.
 
 pub mod boot;
 mod carry;

@@ -11,6 +11,7 @@ use crate::abi::{Badge, CallId, Handle, KernelError, Tag};
 use crate::sys::BUFFER_BYTES;
 
 /// What has come.
+#[allow(clippy::large_enum_variant, reason = "made and taken apart at once, never kept in numbers")]
 pub enum Incoming {
     /// Something for the server.
     Event(Event),

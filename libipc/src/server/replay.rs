@@ -1,5 +1,5 @@
-//! A server run again over its journal, on the host: every trap is answered from the record of it, and must be the trap
-//! that was recorded. Where the journal ends, the run ends.
+//! A server run again over its journal, on the host: every trap is answered from the record of it, and must be the
+//! trap that was recorded. Where the journal ends, the run ends.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
@@ -36,7 +36,11 @@ pub struct Divergence {
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} records the server made {}, but the journal has {}", self.records, self.made, self.recorded)
+        write!(
+            f,
+            "after {} records the server made {}, but the journal has {}",
+            self.records, self.made, self.recorded
+        )
     }
 }
 

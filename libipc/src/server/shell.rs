@@ -1,7 +1,7 @@
 //! The shell around a server: receive, decode, step, carry the effects out, take snapshots.
 //!
-//! It keeps, with the server's own state, what it holds for it: handle slots, effects that wait for a caller's page, and
-//! events to be stepped again. All of it is in the snapshot; nothing else survives an incarnation.
+//! It keeps, with the server's own state, what it holds for it: handle slots, effects that wait for a caller's page,
+//! and events to be stepped again. All of it is in the snapshot; nothing else survives an incarnation.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -259,5 +259,7 @@ fn read_snapshot<T: Traps>(traps: &mut T) -> Vec<u8> {
 
 /// The digest of a state: FNV-1a over its serialised form.
 pub fn digest(state: &[u8]) -> u64 {
-    state.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    state
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -140,10 +140,16 @@ pub fn step<S: Server>(server: &mut S, event: &Event, script: &mut Script) -> Ef
     let effects = server.step(event, script);
     let after = postcard::to_allocvec(server).expect("state encodes");
     if effects.again {
-        assert!(effects.list.is_empty() && before == after, "a step that wants the event again has changed something");
+        assert!(
+            effects.list.is_empty() && before == after,
+            "a step that wants the event again has changed something"
+        );
     }
     let copy: S = postcard::from_bytes(&after).expect("state decodes");
-    assert!(postcard::to_allocvec(&copy).expect("state encodes") == after, "the state does not survive a snapshot");
+    assert!(
+        postcard::to_allocvec(&copy).expect("state encodes") == after,
+        "the state does not survive a snapshot"
+    );
     effects
 }
 

@@ -65,7 +65,8 @@ pub fn port_read(port: u16, width: u8) -> u32 {
     }
 }
 
-/// Writes an I/O port of 1, 2 or 4 bytes at once. Only for drivers of class reissued, whose steps are never run again.
+/// Writes an I/O port of 1, 2 or 4 bytes at once. Only for drivers of class reissued, whose steps are never run
+/// again.
 ///
 /// # Panics
 /// When the manifest does not give this server the port.

@@ -134,7 +134,8 @@ impl<M: Machine> Kernel<M> {
         Delivered::Yes
     }
 
-    /// Puts handles that came with a message into the slots the receiver offers. The counted holders under way become slots.
+    /// Puts handles that came with a message into the slots the receiver offers. The counted holders under way become
+    /// slots.
     pub(crate) fn hand_over(
         &mut self,
         task: TaskId,
@@ -276,8 +277,10 @@ impl<M: Machine> Kernel<M> {
             Some(word) => self.name_of(self.slot(table, *word as u32).object),
             None => Named::default(),
         });
-        let sessions = directories.and_then(|id| self.directories.get(id)).map_or([None; 2], |both| both.sessions);
-        let directories = sessions.map(|session| session.map_or(Named::default(), |id| self.name_of(Object::Session(id))));
+        let sessions =
+            directories.and_then(|id| self.directories.get(id)).map_or([None; 2], |both| both.sessions);
+        let directories =
+            sessions.map(|session| session.map_or(Named::default(), |id| self.name_of(Object::Session(id))));
         if let Some(delivery) = Self::delivery(&mut self.machine, buffer) {
             (delivery.named, delivery.directories) = (named, directories);
         }
@@ -301,7 +304,8 @@ impl<M: Machine> Kernel<M> {
         let Some(row) = row else { return Passed::NOTHING };
         let Some(state) = self.threads.get(thread) else { return Passed::NOTHING };
         let registers = &state.registers;
-        let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        let arguments =
+            [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
         let Some(descriptor) = arguments.get(usize::from(row.passes)) else { return Passed::NOTHING };
         let Some(table) = self.tasks.get(state.task).map(|task| task.table) else { return Passed::NOTHING };
         let object = self.slot(table, *descriptor as u32).object;
@@ -315,11 +319,18 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Brings a foreign call's inputs into the server's payload, and checks that its output can be written.
-    fn gather(&mut self, id: CallRef, thread: ThreadId, row: Option<&'static Row>, buffer: FrameRange) -> Gathered {
+    fn gather(
+        &mut self,
+        id: CallRef,
+        thread: ThreadId,
+        row: Option<&'static Row>,
+        buffer: FrameRange,
+    ) -> Gathered {
         let Some(row) = row else { return Gathered::All([INPUT_NULL; 2], 0) };
         let Some(state) = self.threads.get(thread) else { return Gathered::Failed(errno::EFAULT) };
         let registers = &state.registers;
-        let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        let arguments =
+            [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
         let argument = |index: u8| arguments.get(usize::from(index)).copied().unwrap_or(0);
         let output = match row.output {
             Output::None => (0, 0),

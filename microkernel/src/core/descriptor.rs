@@ -10,7 +10,8 @@ use super::machine::Machine;
 use super::object::*;
 
 /// Status flags that F_SETFL may change.
-const SETTABLE: u32 = flags::O_APPEND | flags::O_NONBLOCK | flags::O_ASYNC | flags::O_DIRECT | flags::O_NOATIME;
+const SETTABLE: u32 =
+    flags::O_APPEND | flags::O_NONBLOCK | flags::O_ASYNC | flags::O_DIRECT | flags::O_NOATIME;
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
@@ -52,7 +53,9 @@ impl<M: Machine> Kernel<M> {
                 }
                 self.duplicate_to(task, table, descriptor, arguments[1] as u32, arguments[2] != 0)
             }
-            KernelCall::Fcntl => return self.fcntl(task, table, descriptor, arguments[1] as u32, arguments[2]),
+            KernelCall::Fcntl => {
+                return self.fcntl(task, table, descriptor, arguments[1] as u32, arguments[2]);
+            }
             KernelCall::CloseRange => self.close_range(table, arguments),
             KernelCall::Yield => {
                 self.yield_current(thread);
@@ -66,7 +69,14 @@ impl<M: Machine> Kernel<M> {
         })
     }
 
-    fn duplicate(&mut self, task: TaskId, table: TableId, from: u32, lowest: u32, close_on_exec: bool) -> i64 {
+    fn duplicate(
+        &mut self,
+        task: TaskId,
+        table: TableId,
+        from: u32,
+        lowest: u32,
+        close_on_exec: bool,
+    ) -> i64 {
         let value = self.slot(table, from);
         if value.object == Object::None {
             return negative(errno::EBADF);
@@ -104,7 +114,14 @@ impl<M: Machine> Kernel<M> {
         result
     }
 
-    fn fcntl(&mut self, task: TaskId, table: TableId, descriptor: u32, command: u32, argument: u64) -> Option<i64> {
+    fn fcntl(
+        &mut self,
+        task: TaskId,
+        table: TableId,
+        descriptor: u32,
+        command: u32,
+        argument: u64,
+    ) -> Option<i64> {
         let value = self.slot(table, descriptor);
         let Object::Session(session) = value.object else { return Some(negative(errno::EBADF)) };
         Some(match command {
@@ -180,7 +197,8 @@ impl<M: Machine> Kernel<M> {
             return negative(errno::EFAULT);
         }
         for (index, place) in places.iter_mut().enumerate().take(bytes.len()) {
-            let Some(physical) = self.translate(root, address.wrapping_add(index as u64), Protection::WRITE) else {
+            let Some(physical) = self.translate(root, address.wrapping_add(index as u64), Protection::WRITE)
+            else {
                 return negative(errno::EFAULT);
             };
             let frame = libipc::abi::Frame((physical / libipc::abi::PAGE_SIZE) as u32);
@@ -192,7 +210,8 @@ impl<M: Machine> Kernel<M> {
         0
     }
 
-    /// The clocks that need nobody; `None` for the CPU clocks, or when the page is not there (the server's path faults it in).
+    /// The clocks that need nobody; `None` for the CPU clocks, or when the page is not there (the server's path
+    /// faults it in).
     fn clock_gettime(&mut self, task: TaskId, clock: u64, address: u64) -> Option<i64> {
         let since_boot = self.machine.now();
         let ns = match clock as u32 {
@@ -233,7 +252,8 @@ impl<M: Machine> Kernel<M> {
             self.set_directory(program, (slot & 1) as usize, object);
             return Ok([0; 5]);
         }
-        let table = self.tasks.get(program).map(|task| task.table).ok_or(libipc::abi::KernelError::BadHandle)?;
+        let table =
+            self.tasks.get(program).map(|task| task.table).ok_or(libipc::abi::KernelError::BadHandle)?;
         let slot = u32::try_from(slot).map_err(|_| libipc::abi::KernelError::BadArgument)?;
         self.empty(table, slot);
         self.reserve(table, slot)?;

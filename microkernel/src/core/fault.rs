@@ -1,5 +1,6 @@
 //! Faults. A program's page fault is a call by the faulting thread to its pager, an exception one to the process
-//! server; a page that a copy misses is a fault of the caller, served for the call. A server's own fault is its death.
+//! server; a page that a copy misses is a fault of the caller, served for the call. A server's own fault is its
+//! death.
 
 use libipc::abi::delivery::FaultKind;
 use libipc::abi::foreign::Role;
@@ -19,7 +20,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(crate) fn exception(&mut self, vector: u8, code: u64) {
-        let Some((thread, task)) = self.current_program_or_die("exception", u64::from(vector)) else { return };
+        let Some((thread, task)) = self.current_program_or_die("exception", u64::from(vector)) else {
+            return;
+        };
         let ip = self.threads.get(thread).map_or(0, |thread| thread.registers.rip);
         let Some(server) = self.roles[Role::Proc as usize] else { return };
         self.raise(thread, task, server, FaultKind::Exception, [u64::from(vector), code, ip, 0]);
@@ -57,7 +60,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Asks the caller's pager for a page that a copy for a held call needs.
-    pub(crate) fn fault_for(&mut self, id: CallRef, address: u64, access: Protection) -> Result<(), KernelError> {
+    pub(crate) fn fault_for(
+        &mut self,
+        id: CallRef,
+        address: u64,
+        access: Protection,
+    ) -> Result<(), KernelError> {
         let call = self.calls.get(id).ok_or(KernelError::NoSuchCall)?;
         if call.faulting {
             return Ok(());
@@ -112,7 +120,8 @@ impl<M: Machine> Kernel<M> {
         let thread = call.thread;
         match call.phase {
             Phase::Faulting if resolved => {
-                let wanted = thread.and_then(|thread| self.threads.get(thread)).is_some_and(|thread| thread.attention);
+                let wanted =
+                    thread.and_then(|thread| self.threads.get(thread)).is_some_and(|thread| thread.attention);
                 self.enqueue_call(id);
                 if let (true, Some(thread)) = (wanted, thread) {
                     self.withdraw(thread);

@@ -30,7 +30,9 @@ impl<M: Machine> Kernel<M> {
             }
             Route::Kernel(call) => match self.kernel_call(call, thread, task, arguments) {
                 Some(result) => return self.set_result(thread, result),
-                None if call == KernelCall::ClockGettime => self.roles[Role::Proc as usize].map(|role| (role, None)),
+                None if call == KernelCall::ClockGettime => {
+                    self.roles[Role::Proc as usize].map(|role| (role, None))
+                }
                 None => self.behind_descriptor(task, arguments[0]),
             },
             Route::Server(role) => self.roles[role as usize].map(|role| (role, None)),

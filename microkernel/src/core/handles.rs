@@ -1,5 +1,5 @@
-//! Handle tables: slots in chunks, the lowest free one found through bitmaps. A program's table holds its descriptors,
-//! a server's its capabilities; the mechanism is one. Sessions count the slots that hold them.
+//! Handle tables: slots in chunks, the lowest free one found through bitmaps. A program's table holds its
+//! descriptors, a server's its capabilities; the mechanism is one. Sessions count the slots that hold them.
 
 use libipc::abi::{Handle, KernelError, Rights, TaskWord};
 
@@ -93,7 +93,9 @@ impl<M: Machine> Kernel<M> {
         let hint = self.tables.get(table)?.lowest_free;
         let mut slot = from.max(hint);
         while slot < limit {
-            let Some(chunk) = self.chunk_of(table, slot).and_then(|chunk| self.chunks.get(chunk)) else { break };
+            let Some(chunk) = self.chunk_of(table, slot).and_then(|chunk| self.chunks.get(chunk)) else {
+                break;
+            };
             let offset = slot % CHUNK_SLOTS;
             let free = !chunk.taken >> offset;
             if free != 0 {
@@ -156,8 +158,11 @@ impl<M: Machine> Kernel<M> {
 
     /// A copy of a table, every session counted once more. Close-on-exec flags go along.
     pub(crate) fn copy_table(&mut self, from: TableId) -> Result<TableId, KernelError> {
-        let (bound, lowest_free) =
-            self.tables.get(from).map(|table| (table.bound, table.lowest_free)).ok_or(KernelError::BadHandle)?;
+        let (bound, lowest_free) = self
+            .tables
+            .get(from)
+            .map(|table| (table.bound, table.lowest_free))
+            .ok_or(KernelError::BadHandle)?;
         let copy = Table { lowest_free, ..Table::new() };
         let copy = self.tables.insert(copy).map_err(|_| KernelError::Exhausted)?;
         let mut slot = 0;
@@ -252,7 +257,13 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Puts a new handle into a slot of a task's choice.
-    pub(crate) fn put(&mut self, task: TaskId, slot: u64, object: Object, rights: Rights) -> Result<(), KernelError> {
+    pub(crate) fn put(
+        &mut self,
+        task: TaskId,
+        slot: u64,
+        object: Object,
+        rights: Rights,
+    ) -> Result<(), KernelError> {
         self.check_free(task, slot)?;
         let table = self.table_of(task)?;
         self.reserve(table, slot as u32)?;
@@ -292,5 +303,6 @@ impl<M: Machine> Kernel<M> {
 
 /// Counts every object of an arena that a test picks; for statistics and tests.
 pub(crate) fn count_in<T>(arena: &Arena<T>, pick: impl Fn(&T) -> bool) -> u64 {
-    (0..arena.bound()).filter_map(|index| arena.get(arena.at(index)?)).filter(|object| pick(object)).count() as u64
+    (0..arena.bound()).filter_map(|index| arena.get(arena.at(index)?)).filter(|object| pick(object)).count()
+        as u64
 }

@@ -1,7 +1,7 @@
 //! A server's inbox: what waits for it, in which order it is received, and who is told what about a call.
 //!
-//! Notification bits come first, then what there is to say about calls, then closed sessions, then new calls. Each kind
-//! has its place in the object it speaks of, so nothing is ever allocated to post it and nothing can overflow.
+//! Notification bits come first, then what there is to say about calls, then closed sessions, then new calls. Each
+//! kind has its place in the object it speaks of, so nothing is ever allocated to post it and nothing can overflow.
 
 use libipc::abi::KernelError;
 use libipc::abi::syscall::Syscall;

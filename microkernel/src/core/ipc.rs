@@ -117,7 +117,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Keeps a task's outgoing payload in a buffer of the kernel's.
-    fn keep(&mut self, from: FrameRange, length: u32, reuse: Option<u32>) -> Result<Option<u32>, KernelError> {
+    fn keep(
+        &mut self,
+        from: FrameRange,
+        length: u32,
+        reuse: Option<u32>,
+    ) -> Result<Option<u32>, KernelError> {
         if length == 0 {
             return Ok(reuse);
         }
@@ -152,7 +157,13 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// call and send: makes the call object and hands it to the server.
-    pub(crate) fn send(&mut self, thread: ThreadId, task: TaskId, arguments: [u64; 6], wait: bool) -> Outcome {
+    pub(crate) fn send(
+        &mut self,
+        thread: ThreadId,
+        task: TaskId,
+        arguments: [u64; 6],
+        wait: bool,
+    ) -> Outcome {
         let [handle, info, word0, word1, word2, word3] = arguments;
         let message = Outgoing::new(info, [word0, word1, word2, word3])?;
         let (server, session) = self.callee(task, handle)?;

@@ -1,7 +1,7 @@
-//! The journal of a server: every trap it made, with what came of it, appended in the same step as the effect, where the
-//! server cannot write. A restarted server runs the same binary; its traps are answered from here until the journal ends,
-//! and from there on it is live. Beside it lie two halves for snapshots, one sound and one being written.
-//! The format of records is [`libipc::abi::journal`]'s.
+//! The journal of a server: every trap it made, with what came of it, appended in the same step as the effect, where
+//! the server cannot write. A restarted server runs the same binary; its traps are answered from here until the
+//! journal ends, and from there on it is live. Beside it lie two halves for snapshots, one sound and one being
+//! written. The format of records is [`libipc::abi::journal`]'s.
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
 use libipc::abi::journal::{DELIVERY_BYTES, FIXED_BYTES, Header, VALUES_MAX};
@@ -146,7 +146,8 @@ impl<M: Machine> Kernel<M> {
         let Some(buffer) = self.servers.get(id).map(|server| server.buffer) else { return };
         let length = Self::delivery(&mut self.machine, buffer).map_or(0, |delivery| delivery.payload_len);
         // The payload follows the delivery in the record as if the gap between them were not there.
-        let header = Header { number: call as u16, error: 0, values: 0, payload: DELIVERY_BYTES as u32 + length };
+        let header =
+            Header { number: call as u16, error: 0, values: 0, payload: DELIVERY_BYTES as u32 + length };
         let Some(journal) = self.servers.get(id).and_then(|server| server.journal) else { return };
         let at = journal.end;
         let bytes = header.bytes();
@@ -176,7 +177,9 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn replay(&mut self, id: Id<Server>, call: Syscall, arguments: &[u64; 6]) -> Replayed {
         let Some(server) = self.servers.get(id) else { return Replayed::Live };
         let buffer = server.buffer;
-        let Some(Journal { cursor: Some(at), end, memory, .. }) = server.journal else { return Replayed::Live };
+        let Some(Journal { cursor: Some(at), end, memory, .. }) = server.journal else {
+            return Replayed::Live;
+        };
         if at >= end {
             if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
                 journal.cursor = None;
@@ -202,7 +205,11 @@ impl<M: Machine> Kernel<M> {
             self.machine.copy(payload_at + DELIVERY_BYTES, to, length);
             return Replayed::Delivery;
         }
-        self.machine.copy(payload_at, buffer.physical() + u64::from(PAYLOAD_OFFSET), u64::from(header.payload));
+        self.machine.copy(
+            payload_at,
+            buffer.physical() + u64::from(PAYLOAD_OFFSET),
+            u64::from(header.payload),
+        );
         if let Some(error) = KernelError::from_number(u64::from(header.error)) {
             return Replayed::Answer(Err(error));
         }
@@ -259,8 +266,14 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A part of another server's snapshot or journal, for replay on the host.
-    pub(crate) fn journal_read(&mut self, task: TaskId, [handle, what, offset, length, ..]: [u64; 6]) -> Outcome {
-        let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else { return Err(KernelError::WrongKind) };
+    pub(crate) fn journal_read(
+        &mut self,
+        task: TaskId,
+        [handle, what, offset, length, ..]: [u64; 6],
+    ) -> Outcome {
+        let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else {
+            return Err(KernelError::WrongKind);
+        };
         if length > u64::from(PAYLOAD_MAX) {
             return Err(KernelError::TooBig);
         }

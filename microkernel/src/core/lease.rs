@@ -1,6 +1,6 @@
-//! Copies between a caller's memory and the server that holds its call. Each copy is checked in whole and then done in
-//! whole within one trap: a page that is missing stops it before its first byte, becomes the caller's own fault, and the
-//! server is told when it is there. Nothing is held meanwhile, and no copy runs twice.
+//! Copies between a caller's memory and the server that holds its call. Each copy is checked in whole and then done
+//! in whole within one trap: a page that is missing stops it before its first byte, becomes the caller's own fault,
+//! and the server is told when it is there. Nothing is held meanwhile, and no copy runs twice.
 
 use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection};
@@ -111,7 +111,11 @@ impl<M: Machine> Kernel<M> {
         Ok([length, 0, 0, 0, 0])
     }
 
-    pub(crate) fn lease_write(&mut self, task: TaskId, [token, address, source, length, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn lease_write(
+        &mut self,
+        task: TaskId,
+        [token, address, source, length, ..]: [u64; 6],
+    ) -> Outcome {
         let id = self.held_call(task, token)?;
         let own = self.tasks.get(task).map(|task| task.space).and_then(|space| self.spaces.get(space));
         let own = own.map(|space| space.root).ok_or(KernelError::WrongState)?;
@@ -189,7 +193,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Between the arena and the payload.
-    pub(crate) fn arena_payload(&mut self, task: TaskId, [offset, length, ..]: [u64; 6], read: bool) -> Outcome {
+    pub(crate) fn arena_payload(
+        &mut self,
+        task: TaskId,
+        [offset, length, ..]: [u64; 6],
+        read: bool,
+    ) -> Outcome {
         if length > u64::from(PAYLOAD_MAX) {
             return Err(KernelError::TooBig);
         }
@@ -228,7 +237,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Between a frame and the payload.
-    pub(crate) fn frame_payload(&mut self, task: TaskId, [frame, offset, length, ..]: [u64; 6], read: bool) -> Outcome {
+    pub(crate) fn frame_payload(
+        &mut self,
+        task: TaskId,
+        [frame, offset, length, ..]: [u64; 6],
+        read: bool,
+    ) -> Outcome {
         let frame = self.frame_argument(task, frame)?;
         if offset.checked_add(length).is_none_or(|end| end > PAGE_SIZE) {
             return Err(KernelError::TooBig);
@@ -247,7 +261,14 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Writes payload bytes to an output that is known to be there.
-    pub(crate) fn write_piece(&mut self, root: Frame, address: u64, buffer: FrameRange, from: u64, length: u64) {
+    pub(crate) fn write_piece(
+        &mut self,
+        root: Frame,
+        address: u64,
+        buffer: FrameRange,
+        from: u64,
+        length: u64,
+    ) {
         if from + length <= u64::from(PAYLOAD_MAX) {
             let other = buffer.physical() + u64::from(PAYLOAD_OFFSET) + from;
             self.transfer(root, address, other, length, Direction::ToCaller);

@@ -1,5 +1,5 @@
-//! Loads root, the one server the kernel itself starts: from its image in the boot archive, over memory taken from the
-//! low end of what is free. Everything else is root's to make.
+//! Loads root, the one server the kernel itself starts: from its image in the boot archive, over memory taken from
+//! the low end of what is free. Everything else is root's to make.
 
 use elf::ElfBytes;
 use elf::abi::{PF_W, PF_X, PT_LOAD};
@@ -9,7 +9,8 @@ use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
 use libipc::manifest::ROOT;
 use libipc::server::boot::{
-    ARCHIVE_ADDRESS, BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS, RootBoot, STACK_PAGES, STACK_TOP,
+    ARCHIVE_ADDRESS, BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS, RootBoot, STACK_PAGES,
+    STACK_TOP,
 };
 use zerocopy::IntoBytes;
 
@@ -50,7 +51,8 @@ struct Loader<'k, M: Machine> {
 impl<M: Machine> Loader<'_, M> {
     fn take(&mut self, count: u32) -> Result<FrameRange, KernelError> {
         let range = FrameRange { first: Frame(self.next), count };
-        self.next = self.next.checked_add(count).filter(|next| *next <= self.end).ok_or(KernelError::Exhausted)?;
+        self.next =
+            self.next.checked_add(count).filter(|next| *next <= self.end).ok_or(KernelError::Exhausted)?;
         self.kernel.machine.bytes(range, 0, range.bytes()).fill(0);
         Ok(range)
     }
@@ -74,7 +76,12 @@ impl<M: Machine> Loader<'_, M> {
         Ok(())
     }
 
-    fn map_range(&mut self, address: u64, range: FrameRange, protection: Protection) -> Result<(), KernelError> {
+    fn map_range(
+        &mut self,
+        address: u64,
+        range: FrameRange,
+        protection: Protection,
+    ) -> Result<(), KernelError> {
         (0..range.count).try_for_each(|page| {
             self.map(address + u64::from(page) * PAGE_SIZE, Frame(range.first.0 + page), protection)
         })
@@ -95,7 +102,8 @@ impl<M: Machine> Loader<'_, M> {
 
     /// One loadable part of the image. Read-only parts are mapped where they lie in the archive.
     fn part(&mut self, image: Frame, header: &elf::segment::ProgramHeader) -> Result<(), KernelError> {
-        let misplaced = !header.p_vaddr.is_multiple_of(PAGE_SIZE) || !header.p_offset.is_multiple_of(PAGE_SIZE);
+        let misplaced =
+            !header.p_vaddr.is_multiple_of(PAGE_SIZE) || !header.p_offset.is_multiple_of(PAGE_SIZE);
         if misplaced || header.p_filesz > header.p_memsz {
             return Err(KernelError::BadArgument);
         }
@@ -103,7 +111,11 @@ impl<M: Machine> Loader<'_, M> {
         let first = Frame(image.0 + (header.p_offset / PAGE_SIZE) as u32);
         if header.p_flags & PF_W == 0 {
             let execute = if header.p_flags & PF_X != 0 { Protection::EXECUTE } else { Protection::empty() };
-            return self.map_range(header.p_vaddr, FrameRange { first, count: pages }, Protection::READ | execute);
+            return self.map_range(
+                header.p_vaddr,
+                FrameRange { first, count: pages },
+                Protection::READ | execute,
+            );
         }
         let range = self.take(pages)?;
         self.kernel.machine.copy(physical(first), range.physical(), header.p_filesz);
@@ -129,7 +141,8 @@ pub fn load_root<M: Machine>(
     kernel.machine.prepare_root(top);
     let (task, server) = kernel.make_root(top, true)?;
     let end = layout.archive.0.min(layout.free.first.0 + layout.free.count);
-    let mut loader = Loader { kernel, next: top.0 + 1, end, top, segments: [Segment::default(); 4], count: 0 };
+    let mut loader =
+        Loader { kernel, next: top.0 + 1, end, top, segments: [Segment::default(); 4], count: 0 };
     for header in file.segments().ok_or(KernelError::BadArgument)?.iter() {
         if header.p_type == PT_LOAD {
             loader.part(image, &header)?;

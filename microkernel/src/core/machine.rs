@@ -15,8 +15,8 @@ pub enum Mapping {
     Page(Frame, Protection),
 }
 
-/// A machine. Frames given to the methods are always ones that [`super::frames::Frames`] knows; the memory of the kernel's own objects is
-/// not among them, so none of these can reach it.
+/// A machine. Frames given to the methods are always ones that [`super::frames::Frames`] knows; the memory of the
+/// kernel's own objects is not among them, so none of these can reach it.
 pub trait Machine {
     /// Levels of page tables.
     const LEVELS: u32;

@@ -16,7 +16,8 @@ fn is_unrecorded(call: Syscall) -> bool {
     matches!(call, Syscall::SnapshotRead | Syscall::SnapshotWrite | Syscall::SnapshotCommit)
 }
 
-/// The arguments as they are recorded: without addresses of the server's own memory, which differ between incarnations.
+/// The arguments as they are recorded: without addresses of the server's own memory, which differ between
+/// incarnations.
 fn recorded(call: Syscall, arguments: [u64; 6]) -> [u64; 6] {
     match (call, arguments) {
         (Syscall::LeaseWrite, [token, address, _, length, ..]) => [token, address, 0, length, 0, 0],
@@ -50,7 +51,8 @@ impl<M: Machine> Kernel<M> {
         match call {
             Syscall::Receive => self.receive_call(thread, task),
             Syscall::ReplyReceive => {
-                let outcome = self.replayed_or(task, Syscall::Reply, &arguments, |kernel| kernel.reply(task, arguments));
+                let outcome = self
+                    .replayed_or(task, Syscall::Reply, &arguments, |kernel| kernel.reply(task, arguments));
                 self.set_outcome(thread, &outcome);
                 if outcome.is_ok() {
                     self.receive_call(thread, task);
@@ -58,8 +60,9 @@ impl<M: Machine> Kernel<M> {
             }
             Syscall::Call => self.call_and_wait(thread, task, arguments),
             _ => {
-                let outcome =
-                    self.replayed_or(task, call, &arguments, |kernel| kernel.carry_out(call, thread, task, arguments));
+                let outcome = self.replayed_or(task, call, &arguments, |kernel| {
+                    kernel.carry_out(call, thread, task, arguments)
+                });
                 self.set_outcome(thread, &outcome);
             }
         }
@@ -181,6 +184,13 @@ impl<M: Machine> Kernel<M> {
             Syscall::FrameRead => self.frame_payload(task, a, true),
             Syscall::FrameWrite => self.frame_payload(task, a, false),
             Syscall::FrameFromLease => self.frame_from_lease(task, a),
+            _ => self.carry_out_control(call, task, a),
+        }
+    }
+
+    /// The calls that control tasks, threads, servers and devices.
+    fn carry_out_control(&mut self, call: Syscall, task: TaskId, a: [u64; 6]) -> Outcome {
+        match call {
             Syscall::TaskCreate => self.task_create(task, a),
             Syscall::TaskWord => self.task_word(task, a),
             Syscall::TaskExec => self.task_exec(task, a),
@@ -216,6 +226,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::ServerAbandon => self.server_abandon(task, a),
             Syscall::JournalRead => self.journal_read(task, a),
             Syscall::DescriptorSet => self.descriptor_set(task, a),
+            _ => Err(KernelError::BadCall),
         }
     }
 }

@@ -56,7 +56,8 @@ pub struct HandleSlot {
 
 impl HandleSlot {
     /// Free.
-    pub const EMPTY: HandleSlot = HandleSlot { object: Object::None, rights: Rights::empty(), close_on_exec: false };
+    pub const EMPTY: HandleSlot =
+        HandleSlot { object: Object::None, rights: Rights::empty(), close_on_exec: false };
 }
 
 /// Slots in a chunk.

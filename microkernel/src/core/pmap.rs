@@ -43,7 +43,9 @@ impl<M: Machine> Kernel<M> {
         }
         let table = self.leaf_table(root, address)?;
         match self.machine.entry(table, index::<M>(address, 0)) {
-            Mapping::Page(frame, protection) if protection.contains(access) && self.frames.contains(frame) => {
+            Mapping::Page(frame, protection)
+                if protection.contains(access) && self.frames.contains(frame) =>
+            {
                 Some(physical(frame) | (address & (PAGE_SIZE - 1)))
             }
             _ => None,
@@ -161,13 +163,15 @@ impl<M: Machine> Kernel<M> {
         buffer: FrameRange,
         at: u64,
     ) -> Result<(u64, Frame, Protection), KernelError> {
-        let address = u64::from(self.payload_u32(buffer, at)) | u64::from(self.payload_u32(buffer, at + 4)) << 32;
+        let address =
+            u64::from(self.payload_u32(buffer, at)) | u64::from(self.payload_u32(buffer, at + 4)) << 32;
         let frame = Frame(self.payload_u32(buffer, at + 8));
         let bits = self.payload_u32(buffer, at + 12);
         if !address.is_multiple_of(PAGE_SIZE) || address >= M::USER_END || address == 0 {
             return Err(KernelError::BadAddress);
         }
-        let protection = u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
+        let protection =
+            u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
         check_protection(protection)?;
         // Device registers are nobody's memory: root may map them for a driver.
         let device = !self.frames.contains(frame) && self.root == Some(task);
@@ -197,12 +201,19 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn protect(&mut self, task: TaskId, [handle, address, pages, bits, ..]: [u64; 6]) -> Outcome {
         let space = self.space_of(task, handle)?;
-        let protection = u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
+        let protection =
+            u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
         check_protection(protection)?;
         self.each_page(space, address, pages, |frame| Mapping::Page(frame, protection))
     }
 
-    fn each_page(&mut self, space: SpaceId, address: u64, pages: u64, change: impl Fn(Frame) -> Mapping) -> Outcome {
+    fn each_page(
+        &mut self,
+        space: SpaceId,
+        address: u64,
+        pages: u64,
+        change: impl Fn(Frame) -> Mapping,
+    ) -> Outcome {
         let bytes = pages.checked_mul(PAGE_SIZE).ok_or(KernelError::BadArgument)?;
         let end = address.checked_add(bytes).ok_or(KernelError::BadAddress)?;
         if !address.is_multiple_of(PAGE_SIZE) || end > M::USER_END {

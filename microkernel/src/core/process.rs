@@ -1,5 +1,5 @@
-//! Programs' tasks and threads, as the process server makes, changes and ends them. Ending waits for nobody: what other
-//! servers hold of the dead is theirs to answer into the void.
+//! Programs' tasks and threads, as the process server makes, changes and ends them. Ending waits for nobody: what
+//! other servers hold of the dead is theirs to answer into the void.
 
 use libipc::abi::delivery::PAYLOAD_OFFSET;
 use libipc::abi::foreign::Role;
@@ -32,15 +32,55 @@ const FPU_BYTES: u64 = 512;
 fn registers_to_words(registers: &UserRegisters) -> [u64; 20] {
     let r = registers;
     [
-        r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx, r.rdx, r.rsi, r.rdi,
-        r.rip, r.rflags, r.rsp, r.fs_base, r.gs_base,
+        r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx, r.rdx, r.rsi,
+        r.rdi, r.rip, r.rflags, r.rsp, r.fs_base, r.gs_base,
     ]
 }
 
 fn registers_from_words(w: [u64; 20]) -> UserRegisters {
-    let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, rip, rflags, rsp, fs_base, gs_base] = w;
+    let [
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rip,
+        rflags,
+        rsp,
+        fs_base,
+        gs_base,
+    ] = w;
     UserRegisters {
-        r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, rip, rflags, rsp, fs_base, gs_base,
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rip,
+        rflags,
+        rsp,
+        fs_base,
+        gs_base,
     }
 }
 
@@ -64,13 +104,18 @@ impl<M: Machine> Kernel<M> {
         self.threads.get(id).map(|_| id).ok_or(KernelError::BadHandle)
     }
 
-    pub(crate) fn task_create(&mut self, task: TaskId, [into, space, parent, flags, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn task_create(
+        &mut self,
+        task: TaskId,
+        [into, space, parent, flags, ..]: [u64; 6],
+    ) -> Outcome {
         self.check_free(task, into)?;
         let Object::Space(space) = self.named(task, space, Rights::CONTROL)? else {
             return Err(KernelError::WrongKind);
         };
         self.spaces.get(space).ok_or(KernelError::BadHandle)?;
-        let parent = if parent == u64::from(u32::MAX) { None } else { Some(self.program_named(task, parent)?) };
+        let parent =
+            if parent == u64::from(u32::MAX) { None } else { Some(self.program_named(task, parent)?) };
         let table = self.inherit_table(parent, flags)?;
         let directories = match self.inherit_directories(parent, flags) {
             Ok(directories) => directories,
@@ -79,7 +124,9 @@ impl<M: Machine> Kernel<M> {
                 return Err(error);
             }
         };
-        let words = parent.and_then(|parent| self.tasks.get(parent)).map_or_else(default_words, |parent| parent.words);
+        let words = parent
+            .and_then(|parent| self.tasks.get(parent))
+            .map_or_else(default_words, |parent| parent.words);
         let program = Task {
             personality: Personality::Linux,
             space,
@@ -117,16 +164,22 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    fn inherit_directories(&mut self, parent: Option<TaskId>, flags: u64) -> Result<DirectoriesId, KernelError> {
+    fn inherit_directories(
+        &mut self,
+        parent: Option<TaskId>,
+        flags: u64,
+    ) -> Result<DirectoriesId, KernelError> {
         let from = parent.and_then(|parent| self.tasks.get(parent)).and_then(|parent| parent.directories);
         let (sessions, umask) = match from {
             Some(id) if flags & SHARE_DIRECTORIES != 0 => {
                 self.directories.get_mut(id).ok_or(KernelError::BadHandle)?.users += 1;
                 return Ok(id);
             }
-            Some(id) if flags & COPY_DIRECTORIES != 0 => {
-                self.directories.get(id).map(|both| (both.sessions, both.umask)).ok_or(KernelError::BadHandle)?
-            }
+            Some(id) if flags & COPY_DIRECTORIES != 0 => self
+                .directories
+                .get(id)
+                .map(|both| (both.sessions, both.umask))
+                .ok_or(KernelError::BadHandle)?,
             _ => ([None; 2], 0o022),
         };
         let both = Directories { users: 1, sessions, umask };
@@ -205,7 +258,11 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
-    pub(crate) fn thread_create(&mut self, task: TaskId, [into, handle, tid, source, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn thread_create(
+        &mut self,
+        task: TaskId,
+        [into, handle, tid, source, ..]: [u64; 6],
+    ) -> Outcome {
         self.check_free(task, into)?;
         let program = self.program_named(task, handle)?;
         let source = match source {
@@ -223,7 +280,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A thread that does not run yet.
-    pub(crate) fn new_thread(&mut self, task: TaskId, tid: u32, priority: u8) -> Result<ThreadId, KernelError> {
+    pub(crate) fn new_thread(
+        &mut self,
+        task: TaskId,
+        tid: u32,
+        priority: u8,
+    ) -> Result<ThreadId, KernelError> {
         let registers = UserRegisters { rflags: FIXED_FLAGS, ..UserRegisters::default() };
         let thread = Thread {
             registers,
@@ -263,7 +325,9 @@ impl<M: Machine> Kernel<M> {
         }
         let mut image = [0; FPU_BYTES as usize];
         self.machine.read_fpu(thread, &mut image);
-        self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET) + REGISTER_BYTES, FPU_BYTES).copy_from_slice(&image);
+        self.machine
+            .bytes(buffer, u64::from(PAYLOAD_OFFSET) + REGISTER_BYTES, FPU_BYTES)
+            .copy_from_slice(&image);
         Ok([REGISTER_BYTES + FPU_BYTES, restart, 0, 0, 0])
     }
 
@@ -277,7 +341,10 @@ impl<M: Machine> Kernel<M> {
                 *word = <[u8; 8]>::try_from(chunk).map_or(0, u64::from_le_bytes);
             }
             let mut registers = registers_from_words(words);
-            if registers.rip >= M::USER_END || registers.fs_base >= M::USER_END || registers.gs_base >= M::USER_END {
+            if registers.rip >= M::USER_END
+                || registers.fs_base >= M::USER_END
+                || registers.gs_base >= M::USER_END
+            {
                 return Err(KernelError::BadAddress);
             }
             registers.rflags = registers.rflags & USER_FLAGS | FIXED_FLAGS;
@@ -328,7 +395,9 @@ impl<M: Machine> Kernel<M> {
 
     /// Takes a thread out of the call it waits in: at once if no server has seen it, else by asking its server.
     pub(crate) fn withdraw(&mut self, thread: ThreadId) {
-        let Some(ThreadState::Calling(id)) = self.threads.get(thread).map(|thread| thread.state) else { return };
+        let Some(ThreadState::Calling(id)) = self.threads.get(thread).map(|thread| thread.state) else {
+            return;
+        };
         let Some(call) = self.calls.get(id) else { return };
         if call.kind != CallKind::Foreign {
             return;

@@ -1,5 +1,5 @@
-//! The answer to a program's system call: result, new file position, bytes for its memory and descriptors for its table,
-//! all in one step. If a page to be written is not there, nothing happens, and the server is told when it is.
+//! The answer to a program's system call: result, new file position, bytes for its memory and descriptors for its
+//! table, all in one step. If a page to be written is not there, nothing happens, and the server is told when it is.
 
 use libipc::abi::syscall::{Restart, reply_flags as flag};
 use libipc::abi::{KernelError, Protection, Rights};
@@ -47,7 +47,8 @@ impl<M: Machine> Kernel<M> {
         let restart = (flags >> flag::RESTART_SHIFT) & 3;
         if let Some(state) = self.threads.get_mut(thread) {
             state.registers.rax = result;
-            state.restart = if restart == Restart::Never as u64 { 0 } else { restart | u64::from(label) << 8 };
+            state.restart =
+                if restart == Restart::Never as u64 { 0 } else { restart | u64::from(label) << 8 };
         }
         self.release_thread(thread, id);
         Ok([0; 5])
@@ -112,9 +113,15 @@ impl<M: Machine> Kernel<M> {
             if object == Object::None {
                 continue;
             }
-            let Some(slot) = self.calls.get_mut(id).and_then(|call| call.reserved[index].take()) else { continue };
+            let Some(slot) = self.calls.get_mut(id).and_then(|call| call.reserved[index].take()) else {
+                continue;
+            };
             let close_on_exec = flags & flag::CLOSE_ON_EXEC != 0;
-            self.fill(table, slot, HandleSlot { object, rights: Rights::CALL | Rights::TRANSFER, close_on_exec });
+            self.fill(
+                table,
+                slot,
+                HandleSlot { object, rights: Rights::CALL | Rights::TRANSFER, close_on_exec },
+            );
         }
     }
 

@@ -39,7 +39,9 @@ impl<M: Machine> Kernel<M> {
 
     /// Whether a thread can go on where it is.
     fn can_run(&self, thread: ThreadId) -> bool {
-        self.threads.get(thread).is_some_and(|thread| thread.state == ThreadState::Runnable && !thread.stopped)
+        self.threads
+            .get(thread)
+            .is_some_and(|thread| thread.state == ThreadState::Runnable && !thread.stopped)
     }
 
     /// Chooses what runs next. The current thread goes on unless it cannot, or somebody more important can.
@@ -50,7 +52,8 @@ impl<M: Machine> Kernel<M> {
             }
             let current = self.current.filter(|thread| self.can_run(*thread));
             let best = 31u32.checked_sub(self.ready.leading_zeros());
-            let mine = current.and_then(|thread| self.threads.get(thread)).map(|thread| u32::from(thread.priority));
+            let mine =
+                current.and_then(|thread| self.threads.get(thread)).map(|thread| u32::from(thread.priority));
             let next = match (mine, best) {
                 (None, None) => {
                     self.switch(None);
@@ -166,7 +169,9 @@ impl<M: Machine> Kernel<M> {
 
     fn expire(&mut self, now: u64) {
         for index in 0..self.servers.bound() {
-            let Some(server) = self.servers.at(index).and_then(|id| self.servers.get_mut(id)) else { continue };
+            let Some(server) = self.servers.at(index).and_then(|id| self.servers.get_mut(id)) else {
+                continue;
+            };
             if server.deadline <= now {
                 server.deadline = u64::MAX;
                 let task = server.task;

@@ -1,7 +1,7 @@
 //! Servers: how root makes them, what happens when one fails, and how the next incarnation starts.
 //!
-//! The task, its handles and its calls outlive the incarnation; only memory and registers begin anew. A journaled server
-//! is then answered from its journal until it stands where it was. The others get their calls delivered again.
+//! The task, its handles and its calls outlive the incarnation; only memory and registers begin anew. A journaled
+//! server is then answered from its journal until it stands where it was. The others get their calls delivered again.
 
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights, UserRegisters};
@@ -43,7 +43,11 @@ impl<M: Machine> Kernel<M> {
         self.servers.get_mut(id).ok_or(KernelError::BadHandle)
     }
 
-    pub(crate) fn server_create(&mut self, task: TaskId, [into, space, number, class, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn server_create(
+        &mut self,
+        task: TaskId,
+        [into, space, number, class, ..]: [u64; 6],
+    ) -> Outcome {
         self.is_root(task)?;
         self.check_free(task, into)?;
         let Object::Space(space) = self.named(task, space, Rights::CONTROL)? else {
@@ -58,7 +62,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A native task with an inbox.
-    pub(crate) fn new_server(&mut self, space: SpaceId, number: u32, journaled: bool) -> Result<TaskId, KernelError> {
+    pub(crate) fn new_server(
+        &mut self,
+        space: SpaceId,
+        number: u32,
+        journaled: bool,
+    ) -> Result<TaskId, KernelError> {
         let table = self.tables.insert(Table::new()).map_err(|_| KernelError::Exhausted)?;
         let task = Task {
             personality: Personality::Native,
@@ -104,7 +113,11 @@ impl<M: Machine> Kernel<M> {
         Ok(task)
     }
 
-    pub(crate) fn server_memory(&mut self, task: TaskId, [handle, what, first, count, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn server_memory(
+        &mut self,
+        task: TaskId,
+        [handle, what, first, count, ..]: [u64; 6],
+    ) -> Outcome {
         self.embryo(task, handle)?;
         let (Ok(first), Ok(count)) = (u32::try_from(first), u32::try_from(count)) else {
             return Err(KernelError::BadArgument);
@@ -112,7 +125,8 @@ impl<M: Machine> Kernel<M> {
         let range = FrameRange { first: Frame(first), count };
         let owner = match what {
             0 => {
-                (first..first.saturating_add(count)).try_for_each(|frame| self.frames.owned(Frame(frame), task).map(|_| ()))?;
+                (first..first.saturating_add(count))
+                    .try_for_each(|frame| self.frames.owned(Frame(frame), task).map(|_| ()))?;
                 None
             }
             1..=3 => {
@@ -148,7 +162,8 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn server_segment(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {
         let [handle, address, pages, source, bytes, _] = arguments;
-        let (Ok(pages), Ok(source), Ok(bytes)) = (u32::try_from(pages), u32::try_from(source), u32::try_from(bytes))
+        let (Ok(pages), Ok(source), Ok(bytes)) =
+            (u32::try_from(pages), u32::try_from(source), u32::try_from(bytes))
         else {
             return Err(KernelError::BadArgument);
         };
@@ -160,12 +175,17 @@ impl<M: Machine> Kernel<M> {
             self.frames.owned(Frame(frame), task)?;
         }
         let server = self.embryo(task, handle)?;
-        let free = server.segments.iter_mut().find(|segment| segment.pages == 0).ok_or(KernelError::Exhausted)?;
+        let free =
+            server.segments.iter_mut().find(|segment| segment.pages == 0).ok_or(KernelError::Exhausted)?;
         *free = Segment { address, pages, pristine, bytes };
         Ok([0; 5])
     }
 
-    pub(crate) fn server_grant(&mut self, task: TaskId, [handle, into, given, rights, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn server_grant(
+        &mut self,
+        task: TaskId,
+        [handle, into, given, rights, ..]: [u64; 6],
+    ) -> Outcome {
         self.embryo(task, handle)?;
         let rights = u8::try_from(rights).ok().and_then(Rights::from_bits).ok_or(KernelError::BadArgument)?;
         let Object::Task(server) = self.named(task, handle, Rights::CONTROL)? else {
@@ -183,14 +203,19 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
-    pub(crate) fn server_device(&mut self, task: TaskId, [handle, what, first, count, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn server_device(
+        &mut self,
+        task: TaskId,
+        [handle, what, first, count, ..]: [u64; 6],
+    ) -> Outcome {
         let server = self.embryo(task, handle)?;
         match what {
             0 => {
                 let (Ok(first), Ok(count)) = (u16::try_from(first), u16::try_from(count)) else {
                     return Err(KernelError::BadArgument);
                 };
-                let free = server.ports.iter_mut().find(|(_, count)| *count == 0).ok_or(KernelError::Exhausted)?;
+                let free =
+                    server.ports.iter_mut().find(|(_, count)| *count == 0).ok_or(KernelError::Exhausted)?;
                 *free = (first, count);
             }
             1 if first < 32 => server.irqs |= 1 << first,
@@ -199,7 +224,11 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
-    pub(crate) fn server_start(&mut self, task: TaskId, [handle, entry, stack, priority, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn server_start(
+        &mut self,
+        task: TaskId,
+        [handle, entry, stack, priority, ..]: [u64; 6],
+    ) -> Outcome {
         self.is_root(task)?;
         let id = self.server_named(task, handle, Rights::CONTROL)?;
         if entry >= M::USER_END || stack >= M::USER_END {
@@ -259,7 +288,8 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn server_fault(&mut self, task: TaskId, what: &str, detail: u64) {
         let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return };
         let Some(server) = self.servers.get(id) else { return };
-        let registers = server.thread.and_then(|thread| self.threads.get(thread)).map(|thread| thread.registers);
+        let registers =
+            server.thread.and_then(|thread| self.threads.get(thread)).map(|thread| thread.registers);
         let registers = registers.unwrap_or_default();
         let mut line = Line::new();
         let _ = core::fmt::write(
@@ -290,9 +320,10 @@ impl<M: Machine> Kernel<M> {
         let (task, thread, number) = (server.task, server.thread, server.number);
         if let Some(thread) = thread {
             self.unqueue(thread);
-            let state = self.threads.get_mut(thread).map(|thread| {
-                core::mem::replace(&mut thread.state, ThreadState::Embryo)
-            });
+            let state = self
+                .threads
+                .get_mut(thread)
+                .map(|thread| core::mem::replace(&mut thread.state, ThreadState::Embryo));
             // A question it was waiting for is asked again by the next incarnation.
             if let Some(ThreadState::Calling(call)) = state {
                 if let Some(call) = self.calls.get_mut(call) {
@@ -337,7 +368,8 @@ impl<M: Machine> Kernel<M> {
         let gone = server.task;
         for index in 0..self.calls.bound() {
             let Some(call) = self.calls.at(index) else { continue };
-            let waits = |call: &Call| call.server == gone && matches!(call.phase, Phase::Queued | Phase::Held);
+            let waits =
+                |call: &Call| call.server == gone && matches!(call.phase, Phase::Queued | Phase::Held);
             if self.calls.get(call).is_some_and(waits) {
                 self.fail_call(call);
             }
@@ -427,7 +459,8 @@ impl<M: Machine> Kernel<M> {
         let held = (0..self.calls.bound()).filter_map(|index| {
             let id = self.calls.at(index)?;
             let call = self.calls.get(id)?;
-            (call.server == task && call.phase == Phase::Held && call.sequence < before).then_some((call.sequence, id))
+            (call.server == task && call.phase == Phase::Held && call.sequence < before)
+                .then_some((call.sequence, id))
         });
         held.max_by_key(|(sequence, _)| *sequence)
     }
@@ -539,5 +572,3 @@ impl core::fmt::Write for Line {
         Ok(())
     }
 }
-
-

@@ -1,5 +1,5 @@
-//! Sessions: made by a server, held by its clients, closed when the last holder lets go. Their readiness words are what
-//! poll waits on.
+//! Sessions: made by a server, held by its clients, closed when the last holder lets go. Their readiness words are
+//! what poll waits on.
 
 use libipc::abi::{Badge, Handle, KernelError, Readiness, Rights};
 

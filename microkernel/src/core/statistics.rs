@@ -9,7 +9,9 @@ use super::{Kernel, Outcome};
 
 impl<M: Machine> Kernel<M> {
     pub(crate) fn task_info(&mut self, task: TaskId, [handle, what, ..]: [u64; 6]) -> Outcome {
-        let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else { return Err(KernelError::WrongKind) };
+        let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else {
+            return Err(KernelError::WrongKind);
+        };
         let state = self.tasks.get(id).ok_or(KernelError::BadHandle)?;
         let server = self.server(id);
         match (what, server) {
@@ -20,14 +22,16 @@ impl<M: Machine> Kernel<M> {
                 Ok([u64::from(server.incarnation), dead, outside, itself, 0])
             }
             (2, Some(server)) => {
-                let (used, size) = server.journal.map_or((0, 0), |journal| (journal.end, journal.memory.bytes()));
+                let (used, size) =
+                    server.journal.map_or((0, 0), |journal| (journal.end, journal.memory.bytes()));
                 Ok([server.received, self.cpu_time(state), used, size, 0])
             }
             (3, _) => {
                 let calls = count_in(&self.calls, |call| call.task == id || call.server == id);
                 let sessions = count_in(&self.sessions, |session| session.server == id);
                 let bound = self.tables.get(state.table).map_or(0, |table| table.bound);
-                let handles = (0..bound).filter(|slot| self.slot(state.table, *slot).object != Object::None).count();
+                let handles =
+                    (0..bound).filter(|slot| self.slot(state.table, *slot).object != Object::None).count();
                 Ok([handles as u64, sessions, calls, 0, 0])
             }
             _ => Err(KernelError::BadArgument),

@@ -3,10 +3,10 @@
 //! It owns the PCI devices that root found for it, and its DMA memory. Disks are numbered in the order of the boot
 //! block; one that cannot be brought up keeps its number and answers [`BlockError::Device`].
 //!
-//! Its recovery class is *reissued*: nothing of it survives, so it may hold device objects and touch registers while it
-//! steps. Every incarnation resets the devices before it uses DMA memory again, and the kernel delivers the calls that
-//! were not answered once more, in order. Doing those twice is harmless because requests for overlapping sectors are
-//! carried out in the order in which they came ([`queue`]).
+//! Its recovery class is *reissued*: nothing of it survives, so it may hold device objects and touch registers while
+//! it steps. Every incarnation resets the devices before it uses DMA memory again, and the kernel delivers the calls
+//! that were not answered once more, in order. Doing those twice is harmless because requests for overlapping sectors
+//! are carried out in the order in which they came ([`queue`]).
 //!
 //! It must never wait for a device: what is not finished is parked, and an interrupt brings the driver back.
 #![cfg_attr(not(test), no_std)]

@@ -1,7 +1,8 @@
 //! Virtio block devices behind PCI (Virtual I/O Device 1.2, sections 4.1 and 5.2).
 //!
 //! It owns the device's queue and a set of buffers in DMA memory for each command under way. All devices
-//! are reset before any DMA memory is taken, since until then one may still write where the last incarnation told it to.
+//! are reset before any DMA memory is taken, since until then one may still write where the last incarnation told it
+//! to.
 
 mod memory;
 mod pci;
@@ -64,7 +65,8 @@ impl Disk for VirtioDisk {
     fn submit(&mut self, command: &Command) -> Option<u32> {
         let (number, slot) = self.slots.iter_mut().enumerate().find(|(_, slot)| slot.token.is_none())?;
         slot.prepare(command);
-        // SAFETY: the buffers are the slot's own DMA memory, which nobody touches while `token` says the device has it.
+        // SAFETY: the buffers are the slot's own DMA memory, which nobody touches while `token` says the device has
+        // it.
         let added = slot.with_buffers(|inputs, outputs| unsafe { self.queue.add(inputs, outputs) });
         slot.token = Some(added.expect("the queue has three descriptors for every slot"));
         if self.queue.should_notify() {

@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Handle, UserRegisters};
-use libipc::linux::errno::{EAGAIN, EINVAL, ESRCH};
+use libipc::linux::errno::{EAGAIN, EINVAL, ENOEXEC, ESRCH};
 use libipc::linux::signal::SIGCHLD;
 use libipc::proto::process::Exec;
 use libipc::server::effect::Operation;
@@ -115,6 +115,9 @@ impl Proc {
             Err(errno) => return self.refuse_exec(&job, errno, turn),
         };
         let job = ExecJob { space: made.space, handle: made.handle, start: made.start, ..job };
+        if !made.can_start() {
+            return self.abandon_exec(&job, ENOEXEC, turn);
+        }
         if !self.executor_waits(&job) {
             return self.abandon_exec(&job, EAGAIN, turn);
         }
@@ -169,8 +172,7 @@ impl Proc {
         self.leave_space(left, turn);
         self.release_vfork(vfork, job.pid, turn);
         self.reset_signals(job.pid);
-        self.gain_privileges(&job);
-        self.set_words(job.pid, turn);
+        self.gain_privileges(&job, turn);
         self.change(job.pid, turn, |process| process.exit_signal = SIGCHLD);
         self.start_program(first, job.start, turn);
         if let Some(thread) = self.threads.get_mut(&first) {
@@ -234,7 +236,7 @@ impl Proc {
     }
 
     /// Set-id bits take effect.
-    fn gain_privileges(&mut self, job: &ExecJob) {
+    fn gain_privileges(&mut self, job: &ExecJob, turn: &mut Turn) {
         let Some(process) = self.processes.get_mut(&job.pid) else { return };
         process.credentials.after_exec(job.set_uid, job.set_gid);
         process.settings.dumpable = 1;
@@ -242,6 +244,7 @@ impl Proc {
         if job.set_uid.is_some() || job.set_gid.is_some() {
             process.settings.dumpable = 0;
             process.settings.parent_death_signal = 0;
+            self.set_words(job.pid, turn);
         }
     }
 

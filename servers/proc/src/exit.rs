@@ -309,8 +309,8 @@ impl Proc {
 
     /// A dead process becomes a zombie for its parent to reap, or vanishes if its parent does not want to know.
     ///
-    /// The signal comes before the answer to a wait, so that a thread that is told by both takes the signal on its way
-    /// out of the wait; and after the row has changed, so that a handler that waits finds the child.
+    /// The signal comes before the answer to a wait, so that a thread that is told by both takes the signal on its
+    /// way out of the wait; and after the row has changed, so that a handler that waits finds the child.
     fn tell_parent_of_end(&mut self, pid: Pid, status: Status, turn: &mut Turn) {
         let Some(process) = self.processes.get(&pid) else { return };
         let (parent, signal) = (process.parent, process.exit_signal);

@@ -1,7 +1,8 @@
 //! fork(2), vfork(2), clone(2), clone3(2): built aside, published in one step.
 //!
-//! The child's row is there from the start as an embryo, so that its number is taken and a signal to its group reaches
-//! it; nobody can name it or wait for it before the step that starts its thread. A refusal on the way undoes it all.
+//! The child's row is there from the start as an embryo, so that its number is taken and a signal to its group
+//! reaches it; nobody can name it or wait for it before the step that starts its thread. A refusal on the way undoes
+//! it all.
 
 use alloc::vec::Vec;
 
@@ -94,8 +95,6 @@ pub struct ForkJob {
     parent: Tid,
     /// The child's number, process or thread.
     number: u32,
-    /// The caller's file mode creation mask, which only the kernel keeps.
-    umask: u32,
     space: u64,
     /// The maker's task, until the child has one.
     task: Handle,
@@ -167,9 +166,8 @@ impl Proc {
         }
         let (space, task) = (parent.space, parent.task);
         let number = self.take_number().ok_or(Refusal::Errno(EAGAIN))?;
-        let umask = asked.call.caller.umask;
         let (call, parent, thread) = (asked.id, asked.tid, Handle::NONE);
-        let job = ForkJob { args, call, parent, number, umask, space, task, thread };
+        let job = ForkJob { args, call, parent, number, space, task, thread };
         self.park(asked.tid, asked.id, On::Server, turn);
         if args.has(CLONE_THREAD) {
             self.make_thread(job, turn);
@@ -332,20 +330,23 @@ impl Proc {
         turn.act(Operation::ThreadStart { thread: handle });
     }
 
-    /// The embryo becomes a process: a child of its parent, in the group its maker is in now.
+    /// The embryo becomes a process: a child of its parent, with what its maker is now. The kernel has copied the
+    /// words of the maker's task, of which only two are not the child's.
     fn give_birth(&mut self, job: &ForkJob, maker: Pid, pid: Pid, turn: &mut Turn) {
-        let groups =
-            self.processes.get(&maker).map(|maker| (maker.pgid, maker.sid, maker.parent, maker.creator));
-        let Some((pgid, sid, grandparent, creator)) = groups else { return };
+        let Some(maker) = self.processes.get(&maker) else { return };
+        let (pgid, sid) = (maker.pgid, maker.sid);
+        let (credentials, limits) = (maker.credentials.clone(), maker.limits.clone());
+        let family = (maker.parent, maker.creator);
         if self.processes.get(&pid).is_some_and(|child| child.pgid != pgid) {
             self.move_to_group(pid, pgid, sid, turn);
         }
         let Some(child) = self.processes.get_mut(&pid) else { return };
         if job.args.has(CLONE_PARENT) {
             // The maker may have been orphaned meanwhile, and its parent's thread may have ended.
-            (child.parent, child.creator) = (grandparent, creator);
+            (child.parent, child.creator) = family;
         }
         child.life = Life::Running;
+        (child.credentials, child.limits) = (credentials, limits);
         (child.task, child.space) = (job.task, job.space);
         if job.args.suspends() {
             child.vfork_parent = Some((job.parent, job.call));
@@ -354,9 +355,9 @@ impl Proc {
         if let Some(parent) = self.processes.get_mut(&parent) {
             parent.family.admit(&member);
         }
-        self.set_words(pid, turn);
-        let value = u64::from(job.umask);
-        turn.act(Operation::TaskWord { task: job.task, word: TaskWord::Umask, value });
+        for (word, value) in [(TaskWord::Pid, pid.0), (TaskWord::ParentPid, parent.0)] {
+            turn.act(Operation::TaskWord { task: job.task, word, value: u64::from(value) });
+        }
     }
 
     /// Answers the call, or lets the maker wait on for its vfork child.
@@ -402,7 +403,7 @@ impl Proc {
         }
     }
 
-    /// Sets the words of a process's task that the kernel answers calls from.
+    /// Sets all words of a process's task that the kernel answers calls from.
     pub(crate) fn set_words(&self, pid: Pid, turn: &mut Turn) {
         let Some(process) = self.processes.get(&pid) else { return };
         let credentials = &process.credentials;

@@ -1,7 +1,8 @@
 //! futex(2): queues of threads that wait for a word of their memory to change.
 //!
 //! A word is named by its address space and address, so that threads and processes that share a space share its
-//! queues. The value is read in the step that parks the waiter: since wakes are steps too, none can fall in between.
+//! queues. The value is read when the call is delivered, or again in the step that parks the waiter: since wakes are
+//! calls and steps too, none can fall in between.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -113,7 +114,7 @@ impl Proc {
         Word { space, address }
     }
 
-    /// The value of a word now, as opposed to when the call was made.
+    /// The value of a word now, as opposed to when the call was delivered first.
     fn value_now(&self, asked: &Asked, address: u64, turn: &mut Turn) -> Result<u32, Refusal> {
         Ok(half_at(&turn.env.read_user(asked.id, address, 4)?, 0))
     }
@@ -144,19 +145,23 @@ impl Proc {
             return errno(if asked.input(0).is_some() { EAGAIN } else { EFAULT });
         }
         let word = self.word_of(asked, asked.word(0));
-        self.futex_sleep(asked, FutexWait { word, ticket: 0, bits, value, deadline_ns }, turn)
-    }
-
-    /// A wait that a stop interrupted goes on.
-    pub(crate) fn futex_resume(&mut self, asked: &Asked, wait: FutexWait, turn: &mut Turn) -> Outcome {
+        let wait = FutexWait { word, ticket: 0, bits, value, deadline_ns };
+        // The value came with the call, just now; unless the timeout's page was missing, and the call has come again.
+        if deadline_ns.is_some() {
+            return self.futex_resume(asked, wait, turn);
+        }
         self.futex_sleep(asked, wait, turn)
     }
 
-    /// Compares and goes to sleep, which is one step.
-    fn futex_sleep(&mut self, asked: &Asked, wait: FutexWait, turn: &mut Turn) -> Outcome {
+    /// A wait goes on, if the word still has its value.
+    pub(crate) fn futex_resume(&mut self, asked: &Asked, wait: FutexWait, turn: &mut Turn) -> Outcome {
         if self.value_now(asked, wait.word.address, turn)? != wait.value {
             return errno(EAGAIN);
         }
+        self.futex_sleep(asked, wait, turn)
+    }
+
+    fn futex_sleep(&mut self, asked: &Asked, wait: FutexWait, turn: &mut Turn) -> Outcome {
         if wait.deadline_ns.is_some_and(|deadline_ns| deadline_ns <= turn.env.now()) {
             return errno(libipc::linux::errno::ETIMEDOUT);
         }

@@ -1,4 +1,5 @@
-//! The numbers of the process table as types, so that a thread is never taken for a process, nor a group for a session.
+//! The numbers of the process table as types, so that a thread is never taken for a process, nor a group for a
+//! session.
 
 use serde::{Deserialize, Serialize};
 

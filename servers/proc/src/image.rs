@@ -109,8 +109,8 @@ fn read_array(
     Ok(strings)
 }
 
-/// As much of a program's first page as says how to load it: the ELF header and the program headers. A message holds two
-/// of these beside the strings, but not two pages.
+/// As much of a program's first page as says how to load it: the ELF header and the program headers. A message holds
+/// two of these beside the strings, but not two pages.
 fn headers(first_page: &[u8]) -> Vec<u8> {
     let field = |at: usize, bytes: usize| {
         let field = first_page.iter().skip(at).take(bytes).rev();

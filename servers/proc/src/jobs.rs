@@ -11,6 +11,7 @@ use crate::Proc;
 use crate::exec::ExecJob;
 use crate::fork::ForkJob;
 use crate::pidfd::PidfdJob;
+use crate::signal::frame::USER_END;
 use crate::spawn::SpawnJob;
 use crate::turn::Turn;
 
@@ -89,6 +90,13 @@ pub struct MadeSpace {
     pub handle: libipc::abi::Handle,
     /// Where its program starts and its stack pointer; zero for a copy.
     pub start: (u64, u64),
+}
+
+impl MadeSpace {
+    /// Whether a program's thread can be started where it says; a file may name any address.
+    pub fn can_start(&self) -> bool {
+        self.start.0 < USER_END && self.start.1 < USER_END
+    }
 }
 
 /// vm's answer about a new space: the space, or an errno.

@@ -1,8 +1,8 @@
 //! The process server: processes, threads, wait and exit, signals, sessions, futexes and the time programs ask for.
 //!
-//! It owns the process table and everything that hangs on it. It must never wait: what takes time (a copy of an address
-//! space, a page of a program, a terminal) is a stored continuation (`jobs`), and what programs wait for is a parked
-//! call (`thread`). It knows no file and maps no page: vm owns memory, the kernel owns descriptors.
+//! It owns the process table and everything that hangs on it. It must never wait: what takes time (a copy of an
+//! address space, a page of a program, a terminal) is a stored continuation (`jobs`), and what programs wait for is a
+//! parked call (`thread`). It knows no file and maps no page: vm owns memory, the kernel owns descriptors.
 //!
 //! # Parent and child
 //!
@@ -43,9 +43,11 @@
 //!
 //! What holds after every step, and is checked after every step of the random tests:
 //!
-//! - A status is moved out once, in the step that answers a wait of the process that is the parent then (`wait::told`);
+//! - A status is moved out once, in the step that answers a wait of the process that is the parent then
+//! (`wait::told`);
 //!   WNOWAIT copies it. A wait that a signal or a kill has ended takes nothing.
-//! - No wait is parked while a child has news for it: whatever makes news (`offer`) answers the oldest wait that wants
+//! - No wait is parked while a child has news for it: whatever makes news (`offer`) answers the oldest wait that
+//! wants
 //!   them. No wait is parked that nothing could answer: whatever takes a child out of its class (`update`, `bury`)
 //!   answers ECHILD (`disappoint`). And ECHILD is given for no other reason.
 //! - Every process but init has a living parent; nobody is the child of a zombie.
@@ -58,9 +60,9 @@
 //!
 //! A thread is never changed while it runs. To signal, stop or end it, the server has it called in
 //! (`ThreadInterrupt`): the kernel takes it out of the call it waits in, and before it would next run its program it
-//! makes an attention call here. What the thread then does is decided in `signal::deliver`, with its registers at rest
-//! and its memory readable through that call. Being stopped is that call being held. An answer that ends a call always
-//! follows the interrupt of its thread, so that the thread cannot slip out in between.
+//! makes an attention call here. What the thread then does is decided in `signal::deliver`, with its registers at
+//! rest and its memory readable through that call. Being stopped is that call being held. An answer that ends a call
+//! always follows the interrupt of its thread, so that the thread cannot slip out in between.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -1,9 +1,9 @@
-//! Resource limits: getrlimit(2), setrlimit(2), prlimit64(2). Kept here; the descriptor limit is the kernel's to keep to,
-//! the stack's vm's, the signal queue's ours.
+//! Resource limits: getrlimit(2), setrlimit(2), prlimit64(2). Kept here; the descriptor limit is the kernel's to keep
+//! to, the stack's vm's, the signal queue's ours.
 
 use alloc::vec::Vec;
 
-use libipc::abi::TaskWord;
+use libipc::abi::{Handle, TaskWord};
 use libipc::linux::errno::{EFAULT, EINVAL, EPERM, ESRCH};
 use libipc::server::effect::Operation;
 use serde::{Deserialize, Serialize};
@@ -115,8 +115,8 @@ impl Proc {
                 return errno(EPERM);
             }
             *limit = new;
-            if descriptors {
-                let task = process.task;
+            let task = process.task;
+            if descriptors && task != Handle::NONE {
                 turn.act(Operation::TaskWord { task, word: TaskWord::DescriptorLimit, value: new.0 });
             }
         }

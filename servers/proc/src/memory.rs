@@ -1,31 +1,35 @@
-//! Reading a caller's memory: whole pages, each once per step, since a page is readable as a whole or not at all.
-//! Nothing here outlives a step; what is needed later is read again.
+//! Reading a caller's memory: in blocks, each once per step. A block lies within a page, which is readable as a whole
+//! or not at all, so reading more than was asked for does no harm. Nothing here outlives a step; what is needed later
+//! is read again.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use libipc::abi::{CallId, PAGE_SIZE};
+use libipc::abi::CallId;
 use libipc::server::{Env, LeaseError};
+
+/// Bytes in a block: a divisor of a page, and about what the strings of a program fill.
+const BLOCK_BYTES: u64 = 512;
 
 /// The memory of the caller of a call, as far as it has been read in this step.
 pub struct UserMemory {
     call: CallId,
-    pages: BTreeMap<u64, Vec<u8>>,
+    blocks: BTreeMap<u64, Vec<u8>>,
 }
 
 impl UserMemory {
     /// Nothing read yet.
     pub fn new(call: CallId) -> UserMemory {
-        UserMemory { call, pages: BTreeMap::new() }
+        UserMemory { call, blocks: BTreeMap::new() }
     }
 
-    /// The bytes from an address to the end of its page.
-    fn rest_of_page(&mut self, env: &mut dyn Env, address: u64) -> Result<&[u8], LeaseError> {
-        let page = address & !(PAGE_SIZE - 1);
-        if !self.pages.contains_key(&page) {
-            let bytes = env.read_user(self.call, page, PAGE_SIZE as u32)?;
-            self.pages.insert(page, bytes);
+    /// The bytes from an address to the end of its block.
+    fn rest_of_block(&mut self, env: &mut dyn Env, address: u64) -> Result<&[u8], LeaseError> {
+        let block = address & !(BLOCK_BYTES - 1);
+        if !self.blocks.contains_key(&block) {
+            let bytes = env.read_user(self.call, block, BLOCK_BYTES as u32)?;
+            self.blocks.insert(block, bytes);
         }
-        let bytes = self.pages.get(&page).and_then(|bytes| bytes.get((address - page) as usize..));
+        let bytes = self.blocks.get(&block).and_then(|bytes| bytes.get((address - block) as usize..));
         bytes.filter(|bytes| !bytes.is_empty()).ok_or(LeaseError::BadAddress)
     }
 
@@ -35,7 +39,7 @@ impl UserMemory {
         while (bytes.len() as u64) < length {
             let at = address.checked_add(bytes.len() as u64).ok_or(LeaseError::BadAddress)?;
             let wanted = length - bytes.len() as u64;
-            let rest = self.rest_of_page(env, at)?;
+            let rest = self.rest_of_block(env, at)?;
             bytes.extend(rest.iter().take(usize::try_from(wanted).unwrap_or(usize::MAX)));
         }
         Ok(bytes)
@@ -56,7 +60,7 @@ impl UserMemory {
         let mut text = Vec::new();
         while (text.len() as u64) < most {
             let at = address.checked_add(text.len() as u64).ok_or(LeaseError::BadAddress)?;
-            let rest = self.rest_of_page(env, at)?;
+            let rest = self.rest_of_block(env, at)?;
             match rest.iter().position(|byte| *byte == 0) {
                 Some(end) => {
                     text.extend(rest.iter().take(end));

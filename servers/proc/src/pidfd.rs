@@ -1,5 +1,5 @@
-//! pidfd_open(2), pidfd_send_signal(2): descriptors that stand for a process. They are sessions of this server, readable
-//! once the process is dead, and they never come to stand for another process that is given its number.
+//! pidfd_open(2), pidfd_send_signal(2): descriptors that stand for a process. They are sessions of this server,
+//! readable once the process is dead, and they never come to stand for another process that is given its number.
 
 use alloc::collections::BTreeMap;
 

@@ -1,9 +1,9 @@
 //! What a thread's end writes into its memory: the robust futexes it held are marked as orphaned, and its
 //! clear_child_tid word becomes 0, each with a wake (set_robust_list(2), set_tid_address(2), CLONE_CHILD_CLEARTID).
 //!
-//! The writes ride on a call of the dying thread and may have to wait for a page, so the end has two halves: write and
-//! answer the call with the thread called in, and when it comes in, wake and end it. A waiter therefore either sees
-//! the new word or is found by the wake. The list is the program's and may be garbage: reading it stops where it
+//! The writes ride on a call of the dying thread and may have to wait for a page, so the end has two halves: write
+//! and answer the call with the thread called in, and when it comes in, wake and end it. A waiter therefore either
+//! sees the new word or is found by the wake. The list is the program's and may be garbage: reading it stops where it
 //! makes no sense, and after [`LIST_MAX`] entries.
 
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::Proc;
 use crate::exit::Via;
 use crate::id::Tid;
-use crate::memory::{UserMemory, half_at, word_at, words};
+use crate::memory::{half_at, word_at, words};
 use crate::signal::Entry;
 use crate::status::Status;
 use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno, piece};
@@ -54,16 +54,13 @@ impl Proc {
         tids: &[Tid],
         turn: &mut Turn,
     ) -> Result<Vec<LastWrite>, Refusal> {
-        let mut memory = UserMemory::new(call);
         let mut writes = Vec::new();
         for thread in tids.iter().filter_map(|tid| self.threads.get(tid)) {
-            let before = writes.len();
-            match walk(thread.robust_list, thread.tid, &mut memory, turn, &mut writes) {
+            match walk(call, thread.robust_list, thread.tid, turn, &mut writes) {
                 Err(LeaseError::NotResident) => return Err(Refusal::Again),
                 // What was found before the list led nowhere still counts.
                 Ok(()) | Err(LeaseError::BadAddress | LeaseError::Gone) => {}
             }
-            debug_assert!(writes.len() - before <= LIST_MAX as usize + 1);
             let others = self.processes.get(&thread.pid).is_some_and(|process| {
                 process.threads.len() > tids.len() || self.spaces.users(process.space) > 1
             });
@@ -133,19 +130,19 @@ impl Proc {
     }
 }
 
-/// Walks a robust list: a ring of entries, each with its futex at a fixed distance, and one entry that was being locked
-/// or unlocked.
+/// Walks a robust list: a ring of entries, each with its futex at a fixed distance, and one entry that was being
+/// locked or unlocked.
 fn walk(
+    call: CallId,
     head: u64,
     tid: Tid,
-    memory: &mut UserMemory,
     turn: &mut Turn,
     writes: &mut Vec<LastWrite>,
 ) -> Result<(), LeaseError> {
     if head == 0 {
         return Ok(());
     }
-    let bytes = memory.bytes(turn.env, head, HEAD_BYTES)?;
+    let bytes = turn.env.read_user(call, head, HEAD_BYTES as u32)?;
     // Bit 0 marks a priority-inheriting futex.
     let [first, distance, pending] = [word_at(&bytes, 0) & !1, word_at(&bytes, 8), word_at(&bytes, 16) & !1];
     let mut entry = first;
@@ -153,30 +150,30 @@ fn walk(
         if entry == head || entry == 0 {
             break;
         }
-        let next = memory.word(turn.env, entry);
+        let next = turn.env.read_user(call, entry, 8).map(|bytes| word_at(&bytes, 0));
         if entry != pending {
-            writes.extend(orphan(entry.wrapping_add(distance), tid, false, memory, turn)?);
+            writes.extend(orphan(call, entry.wrapping_add(distance), tid, false, turn)?);
         }
         entry = next? & !1;
     }
     if pending != 0 {
-        writes.extend(orphan(pending.wrapping_add(distance), tid, true, memory, turn)?);
+        writes.extend(orphan(call, pending.wrapping_add(distance), tid, true, turn)?);
     }
     Ok(())
 }
 
 /// The write that marks one futex, if the thread holds it.
 fn orphan(
+    call: CallId,
     address: u64,
     tid: Tid,
     pending: bool,
-    memory: &mut UserMemory,
     turn: &mut Turn,
 ) -> Result<Option<LastWrite>, LeaseError> {
     if !address.is_multiple_of(4) {
         return Err(LeaseError::BadAddress);
     }
-    let value = half_at(&memory.bytes(turn.env, address, 4)?, 0);
+    let value = half_at(&turn.env.read_user(call, address, 4)?, 0);
     let owner = value & FUTEX_TID_MASK;
     if pending && owner == 0 {
         // It had been released, but the wake may not have been made.

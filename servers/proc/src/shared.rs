@@ -1,5 +1,5 @@
-//! Rows that several processes share, and that go when the last one lets go: address spaces, tables of signal actions,
-//! the strings of a program.
+//! Rows that several processes share, and that go when the last one lets go: address spaces, tables of signal
+//! actions, the strings of a program.
 
 use alloc::collections::BTreeMap;
 

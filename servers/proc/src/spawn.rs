@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use libipc::abi::syscall::descriptor_slot;
-use libipc::abi::{CallId, Handle, TaskWord};
-use libipc::linux::errno::{EAGAIN, EINVAL};
+use libipc::abi::{CallId, Handle};
+use libipc::linux::errno::{EAGAIN, EINVAL, ENOEXEC};
 use libipc::proto::process::{Answer, Exec};
 use libipc::server::effect::{Inherit, Operation, Reason};
 use libipc::server::{Call, Message};
@@ -19,9 +19,6 @@ use crate::limits::{Limits, Resource};
 use crate::process::{Life, Process};
 use crate::thread::Thread;
 use crate::turn::{Refusal, Turn};
-
-/// The file mode creation mask of the first program.
-const UMASK: u64 = 0o022;
 
 /// The first program being made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -101,6 +98,9 @@ impl Proc {
             Err(errno) => return self.abandon_spawn(&job, errno, turn),
         };
         self.spaces.insert(made.space, made.handle);
+        if !made.can_start() {
+            return self.abandon_spawn(&SpawnJob { space: made.space, ..job }, ENOEXEC, turn);
+        }
         let into = turn.env.new_handle();
         let job = SpawnJob { space: made.space, start: made.start, task: into, ..job };
         let tag = self.start(Job::SpawnTask(job));
@@ -141,7 +141,6 @@ impl Proc {
             self.first = Some(job.pid);
         }
         self.set_words(job.pid, turn);
-        turn.act(Operation::TaskWord { task: job.task, word: TaskWord::Umask, value: UMASK });
         if let [_, _, root, terminal] = *job.files.as_slice() {
             let directories = [(descriptor_slot::CWD, root), (descriptor_slot::ROOT, root)];
             let descriptors = [0, 1, 2].map(|slot| (slot, terminal));

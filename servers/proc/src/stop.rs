@@ -47,7 +47,8 @@ impl Proc {
         self.announce(pid, News::Continued, code, SIGCONT, turn);
     }
 
-    /// Tells the parent that a process was stopped or continued: by SIGCHLD unless it does not want that, and by wait.
+    /// Tells the parent that a process was stopped or continued: by SIGCHLD unless it does not want that, and by
+    /// wait.
     fn announce(&mut self, pid: Pid, news: News, code: i32, status: u8, turn: &mut Turn) {
         self.update(pid, turn, |process| process.news = Some(news));
         let parent = self.processes.get(&pid).map(|process| process.parent).unwrap_or_default();

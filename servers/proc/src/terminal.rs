@@ -42,8 +42,9 @@ impl Proc {
         }
     }
 
-    /// A call on the terminal by a process in the background (POSIX XBD 11.1.4): its group is stopped and the call made
-    /// again when it runs again; or it may go on, or fails, when the signal would do nothing or stop it for ever.
+    /// A call on the terminal by a process in the background (POSIX XBD 11.1.4): its group is stopped and the call
+    /// made again when it runs again; or it may go on, or fails, when the signal would do nothing or stop it for
+    /// ever.
     pub(crate) fn background(&mut self, call: &Call, message: &Message, turn: &mut Turn) {
         let tid = Tid(call.caller.tid);
         let thread = self.threads.get(&tid);
@@ -63,6 +64,12 @@ impl Proc {
         } else if deaf || self.is_orphaned(pgid) {
             turn.result(call.id, -i64::from(EIO));
         } else {
+            // The call has become a message on its way here: what it was is in its thread's register alone.
+            let handle = thread.handle;
+            let number = turn.env.thread(handle).map_or(0, |state| state.registers.rax);
+            if let Some(thread) = self.threads.get_mut(&tid) {
+                thread.carried = Restart::IfAsked as u64 | number << 8;
+            }
             self.signal_group(pgid, signal, turn);
             self.interrupt(tid, turn);
             turn.interrupted(call.id, Restart::IfAsked);

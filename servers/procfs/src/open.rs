@@ -1,7 +1,7 @@
 //! Open files: sessions, and the Linux calls on them.
 //!
-//! A file's text is written when it is opened and kept until its last close, so that a program that reads it in pieces
-//! sees one state, and sees it again after a crash of this server.
+//! A file's text is written when it is opened and kept until its last close, so that a program that reads it in
+//! pieces sees one state, and sees it again after a crash of this server.
 
 use alloc::{vec, vec::Vec};
 
@@ -208,8 +208,9 @@ impl Procfs {
         }
     }
 
-    /// The entries of a directory from a position on: the position behind each, its node and its name. Fixed names are
-    /// counted; what is named by a number has it as its position, so that nothing is skipped when others come and go.
+    /// The entries of a directory from a position on: the position behind each, its node and its name. Fixed names
+    /// are counted; what is named by a number has it as its position, so that nothing is skipped when others come and
+    /// go.
     fn entries(
         &self,
         node: Node,

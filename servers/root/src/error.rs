@@ -41,7 +41,9 @@ impl fmt::Display for StartError {
             StartError::Archive => f.write_str("the boot archive is damaged"),
             StartError::Manifest => f.write_str("the manifest in the boot archive does not decode"),
             StartError::Image(name) => write!(f, "the archive has no sound image of {name}"),
-            StartError::Memory { server } => write!(f, "not enough memory for {server}: give the machine more"),
+            StartError::Memory { server } => {
+                write!(f, "not enough memory for {server}: give the machine more")
+            }
             StartError::Kernel(error) => write!(f, "the kernel refuses: {error}"),
         }
     }

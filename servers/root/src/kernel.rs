@@ -67,15 +67,17 @@ impl<T: Traps> Kernel<T> {
         let _ = self.act(Syscall::PowerOff, [u64::from(status), 0, 0, 0, 0]);
     }
 
-    /// Waits for notification bits; anything else that might come is nothing to root. Also: how full the journal is, in
-    /// thousandths.
+    /// Waits for notification bits; anything else that might come is nothing to root. Also: how full the journal is,
+    /// in thousandths.
     pub fn receive(&mut self) -> (u64, u32) {
         if self.act(Syscall::Receive, [0; 5]).is_err() {
             return (0, 0);
         }
         let from = DELIVERY_OFFSET as usize;
         match Delivery::read_from_prefix(&self.traps.buffer()[from..]) {
-            Ok((delivery, _)) if delivery.kind == Kind::Notify as u32 => (delivery.words[0], delivery.reserved),
+            Ok((delivery, _)) if delivery.kind == Kind::Notify as u32 => {
+                (delivery.words[0], delivery.reserved)
+            }
             _ => (0, 0),
         }
     }
@@ -146,8 +148,7 @@ impl<T: Traps> Kernel<T> {
 
     pub fn new_server(&mut self, space: Handle, number: u32, journaled: bool) -> Result<Handle, KernelError> {
         let task = self.slots.take();
-        let arguments =
-            [u64::from(task.0), u64::from(space.0), u64::from(number), u64::from(journaled), 0];
+        let arguments = [u64::from(task.0), u64::from(space.0), u64::from(number), u64::from(journaled), 0];
         self.act(Syscall::ServerCreate, arguments).map(|()| task)
     }
 
@@ -195,7 +196,9 @@ impl<T: Traps> Kernel<T> {
 
     /// Deaths by its own fault so far, and events received: how far a server has come.
     pub fn fate(&mut self, task: Handle) -> (u64, u64) {
-        let info = |kernel: &mut Kernel<T>, what| kernel.traps.trap(Syscall::TaskInfo, [u64::from(task.0), what, 0, 0, 0, 0]);
+        let info = |kernel: &mut Kernel<T>, what| {
+            kernel.traps.trap(Syscall::TaskInfo, [u64::from(task.0), what, 0, 0, 0, 0])
+        };
         let faults = info(self, 1).map_or(0, |values| values[3]);
         let received = info(self, 2).map_or(0, |values| values[0]);
         (faults, received)

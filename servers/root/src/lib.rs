@@ -1,8 +1,8 @@
 //! The root server: it starts every other server from the boot archive, gives each what the manifest says and nothing
 //! else, and starts the next incarnation of one that has died.
 //!
-//! It is journaled like any other: all it does are traps, so a root that runs again over its journal ends up where it was.
-//! It owns all memory at first and keeps only the archive and what is set aside.
+//! It is journaled like any other: all it does are traps, so a root that runs again over its journal ends up where it
+//! was. It owns all memory at first and keeps only the archive and what is set aside.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -13,8 +13,8 @@ use libipc::archive::Archive;
 use libipc::manifest::{Class, Manifest, ROOT, ServerEntry, Session};
 use libipc::proto::config::VfsConfig;
 use libipc::server::boot::{
-    BOOT_ADDRESS, BOOT_PAGES, Boot, DEVICE_ADDRESS, DMA_ADDRESS, Device, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS,
-    RootBoot, STACK_PAGES, STACK_TOP,
+    BOOT_ADDRESS, BOOT_PAGES, Boot, DEVICE_ADDRESS, DMA_ADDRESS, Device, HEAP_ADDRESS,
+    MESSAGE_BUFFER_ADDRESS, RootBoot, STACK_PAGES, STACK_TOP,
 };
 use libipc::server::effect::PageMap;
 use libipc::sys::Traps;
@@ -132,8 +132,7 @@ impl<'a, T: Traps> Start<'a, T> {
             ..Boot::default()
         };
         let tables = Tables::default();
-        let mut server =
-            Server { entry, number, space, task, image, tables, boot, first_boot_frame };
+        let mut server = Server { entry, number, space, task, image, tables, boot, first_boot_frame };
         for part in server.image.parts.clone() {
             self.load(&mut server, file, part)?;
         }
@@ -210,8 +209,7 @@ impl<'a, T: Traps> Start<'a, T> {
         server.boot.arena_bytes = u64::from(arena) * PAGE_SIZE;
         let journal = pages(entry.journal_kib).min(self.all / HEAP_SHARE);
         let snapshots = 2 * pages(entry.snapshot_kib).min(self.all / HEAP_SHARE);
-        let wanted =
-            [(Purpose::Arena, arena), (Purpose::Journal, journal), (Purpose::Snapshots, snapshots)];
+        let wanted = [(Purpose::Arena, arena), (Purpose::Journal, journal), (Purpose::Snapshots, snapshots)];
         for (purpose, count) in wanted.into_iter().filter(|(_, count)| *count > 0) {
             let first = self.take(entry, count)?;
             self.kernel.give(server.task, purpose, first, count)?;
@@ -227,7 +225,11 @@ impl<'a, T: Traps> Start<'a, T> {
     }
 
     /// Handles, devices, configuration; then the boot block, which tells of them all.
-    fn equip(&mut self, server: &mut Server<'_>, tasks: &BTreeMap<String, (Handle, u32)>) -> Result<(), StartError> {
+    fn equip(
+        &mut self,
+        server: &mut Server<'_>,
+        tasks: &BTreeMap<String, (Handle, u32)>,
+    ) -> Result<(), StartError> {
         let entry = server.entry;
         let mut next = 0;
         let mut slot = || {

@@ -2,7 +2,8 @@
 
 use alloc::collections::BTreeSet;
 
-/// Bits of address below each table's entries, from the lowest level up, for tables of 512 entries and pages of 4 KiB.
+/// Bits of address below each table's entries, from the lowest level up, for tables of 512 entries and pages of 4
+/// KiB.
 const SHIFTS: [u32; 3] = [21, 30, 39];
 
 /// The tables a space has below its top one.

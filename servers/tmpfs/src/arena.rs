@@ -1,7 +1,7 @@
 //! Which pages of the arena are free.
 //!
-//! The arena holds the bytes of files and pipes; this server only keeps the books, and the kernel moves the bytes. The
-//! first pages stay zero for ever: holes are read from there.
+//! The arena holds the bytes of files and pipes; this server only keeps the books, and the kernel moves the bytes.
+//! The first pages stay zero for ever: holes are read from there.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use serde::{Deserialize, Serialize};

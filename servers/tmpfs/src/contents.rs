@@ -1,8 +1,8 @@
 //! The contents of a regular file: its size and the arena pages that hold it.
 //!
 //! Pages that are missing are holes and read as zeroes. What lies behind the size in an allotted page is zero too, so
-//! that a file can grow without touching anything. Nothing here moves bytes: the functions tell which spans of the arena
-//! to copy and which to clear.
+//! that a file can grow without touching anything. Nothing here moves bytes: the functions tell which spans of the
+//! arena to copy and which to clear.
 
 use alloc::{
     collections::{BTreeMap, btree_map::Entry},
@@ -65,7 +65,8 @@ impl Contents {
         spans
     }
 
-    /// Makes room for `length` bytes at `offset`, as far as the arena goes, and moves the end of the file behind them.
+    /// Makes room for `length` bytes at `offset`, as far as the arena goes, and moves the end of the file behind
+    /// them.
     pub fn write(&mut self, offset: u64, length: u64, arena: &mut Arena) -> Room {
         let mut room = Room::default();
         let end = offset + length;
@@ -124,8 +125,8 @@ impl Contents {
         clear
     }
 
-    /// Allots all pages from `start` to before `end`, all zero, or none when the arena has too few. The answer is what to
-    /// clear.
+    /// Allots all pages from `start` to before `end`, all zero, or none when the arena has too few. The answer is
+    /// what to clear.
     pub fn allot(&mut self, start: u64, end: u64, arena: &mut Arena) -> Option<Vec<Span>> {
         let range = start / PAGE..end.div_ceil(PAGE);
         let missing = range.end - range.start - self.pages.range(range.clone()).count() as u64;

@@ -1,7 +1,7 @@
 //! Advisory locks: flock(2) on open files and record locks of fcntl(2), with those who wait for them.
 //!
-//! flock locks and open-file-description locks belong to a session and go with it. Record locks belong to a process: they
-//! go when the process unlocks them or when the session goes through which they were set.
+//! flock locks and open-file-description locks belong to a session and go with it. Record locks belong to a process:
+//! they go when the process unlocks them or when the session goes through which they were set.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -150,8 +150,8 @@ impl FileLocks {
 }
 
 impl Locks {
-    /// Grants a lock if it is free; the first answer says whether. A session that turns its flock lock into the other kind
-    /// gives it up first, as on Linux, so that others may get theirs: the second answer is their calls.
+    /// Grants a lock if it is free; the first answer says whether. A session that turns its flock lock into the other
+    /// kind gives it up first, as on Linux, so that others may get theirs: the second answer is their calls.
     pub fn try_lock(&mut self, file: u64, want: Want) -> (bool, Vec<CallId>) {
         let locks = self.files.entry(file).or_default();
         if let Want::Whole { badge, .. } = want {
@@ -216,8 +216,8 @@ impl Locks {
         })
     }
 
-    /// A session is gone, and with it every lock that was set through it. Answers the calls that get a lock, and those that
-    /// waited through the session itself.
+    /// A session is gone, and with it every lock that was set through it. Answers the calls that get a lock, and
+    /// those that waited through the session itself.
     pub fn close(&mut self, file: u64, badge: u64) -> (Vec<CallId>, Vec<CallId>) {
         let mut orphans = Vec::new();
         let woken = self.change(file, |locks| {

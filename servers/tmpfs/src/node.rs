@@ -83,8 +83,8 @@ impl Default for File {
     }
 }
 
-/// The entries of a directory. Each has a position (cookie) that it keeps as long as it exists and that no other entry
-/// ever gets, so that reading goes on rightly whatever is made or removed meanwhile.
+/// The entries of a directory. Each has a position (cookie) that it keeps as long as it exists and that no other
+/// entry ever gets, so that reading goes on rightly whatever is made or removed meanwhile.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Directory {
     parent: Ino,

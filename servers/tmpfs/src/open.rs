@@ -1,7 +1,7 @@
 //! Open files: what stands behind each session, and making and closing sessions.
 //!
-//! A session is made with an effect whose outcome is awaited, since the kernel may refuse one more. Until then the call
-//! that wants it is parked with what is to be done after.
+//! A session is made with an effect whose outcome is awaited, since the kernel may refuse one more. Until then the
+//! call that wants it is parked with what is to be done after.
 
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -271,8 +271,8 @@ impl Tmpfs {
         }
     }
 
-    /// How vm and others tell whether two sessions are of one file. A file that changed after vm had read it is another
-    /// object to those who open it then.
+    /// How vm and others tell whether two sessions are of one file. A file that changed after vm had read it is
+    /// another object to those who open it then.
     fn object(&self, kind: Kind) -> u64 {
         let base = self.object_of_locks(kind);
         let edition = match kind {

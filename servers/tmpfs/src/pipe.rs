@@ -1,7 +1,7 @@
 //! Pipes: a queue of bytes between writers and readers, with those who wait for it.
 //!
-//! FIFOs, anonymous pipes and both halves of a stream socket pair are pipes. Waiting readers and writers are served in
-//! the order in which they came; a write of up to [`PIPE_BUF`] bytes is never mixed with another one.
+//! FIFOs, anonymous pipes and both halves of a stream socket pair are pipes. Waiting readers and writers are served
+//! in the order in which they came; a write of up to [`PIPE_BUF`] bytes is never mixed with another one.
 
 pub mod buffer;
 mod calls;
@@ -58,8 +58,8 @@ struct Writer {
     ranges: Ranges,
     total: u64,
     done: u64,
-    /// The first bytes, as long as none are done. So there is always something to go on with when room comes, even if the
-    /// writer's pages have gone meanwhile: a call cannot wait for another call's page.
+    /// The first bytes, as long as none are done. So there is always something to go on with when room comes, even if
+    /// the writer's pages have gone meanwhile: a call cannot wait for another call's page.
     held: Vec<u8>,
 }
 
@@ -276,7 +276,8 @@ impl Pipe {
         self.buffer.capacity()
     }
 
-    /// Fetches what the waiting writers can put into `room` bytes, in their order; nothing for one that can go no further.
+    /// Fetches what the waiting writers can put into `room` bytes, in their order; nothing for one that can go no
+    /// further.
     fn plan_refills(&self, room: u64, arena: &Arena, env: &mut dyn Env) -> Vec<Option<Fetched>> {
         let mut room = room;
         let mut pages = arena.available(Use::Pipe);
@@ -303,8 +304,8 @@ impl Pipe {
         refills
     }
 
-    /// Takes over what was fetched of the waiting writers and answers those who are done, or whose bytes cannot be had: a
-    /// partial count is an answer, too.
+    /// Takes over what was fetched of the waiting writers and answers those who are done, or whose bytes cannot be
+    /// had: a partial count is an answer, too.
     fn refill(&mut self, refills: Vec<Option<Fetched>>, desk: &mut Desk) {
         for refill in refills {
             let Some(mut writer) = self.writing.pop_front() else { return };
@@ -406,8 +407,8 @@ fn acceptable(left: u64, total: u64, room: u64) -> u64 {
     }
 }
 
-/// Looks at a writer's bytes before anything changes: takes few, and makes sure that many are there. When the arena has
-/// no page left, up to one page's worth is taken all the same, so that a pipe never stops for good.
+/// Looks at a writer's bytes before anything changes: takes few, and makes sure that many are there. When the arena
+/// has no page left, up to one page's worth is taken all the same, so that a pipe never stops for good.
 fn fetch(
     call: CallId,
     ranges: &Ranges,

@@ -1,7 +1,7 @@
 //! Moving bytes between a caller's memory and the arena, and why a call may be refused.
 //!
-//! The state changes before the kernel copies, so nobody else may see the copy missing: a call's source pages are looked
-//! at first, and a step that finds one missing has changed nothing and is taken again when it is there.
+//! The state changes before the kernel copies, so nobody else may see the copy missing: a call's source pages are
+//! looked at first, and a step that finds one missing has changed nothing and is taken again when it is there.
 
 use alloc::{vec, vec::Vec};
 use core::slice;

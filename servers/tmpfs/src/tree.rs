@@ -1,7 +1,7 @@
 //! All nodes and the volumes they hang in, and walking a path through them.
 //!
-//! A walk stays within one volume. Mounts and the caller's root directory come with each request; nothing about them is
-//! kept.
+//! A walk stays within one volume. Mounts and the caller's root directory come with each request; nothing about them
+//! is kept.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 use serde::{Deserialize, Serialize};

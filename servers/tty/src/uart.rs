@@ -4,6 +4,11 @@
 //! port only through [`Ports`], so every register access is the caller's to make, record and replay; it must
 //! never wait for the hardware. The port is set to 115200 bits a second, eight bits, no parity, one stop bit,
 //! and stays so. Registers: the PC16550D data sheet.
+//!
+//! Writes may be put off: a caller that works in steps carries them out, in order, when the step is over. So
+//! nothing here reads a register to learn what a write of the same step has done, and [`Uart::send`] is for
+//! once a step. Initialisation writes blindly; whether the port has FIFOs shows when it next identifies an
+//! interrupt.
 
 #[cfg(test)]
 mod tests;
@@ -33,8 +38,6 @@ mod register {
     pub const LINE_CONTROL: u8 = 3;
     pub const MODEM_CONTROL: u8 = 4;
     pub const LINE_STATUS: u8 = 5;
-    pub const MODEM_STATUS: u8 = 6;
-    pub const SCRATCH: u8 = 7;
 }
 
 const ENABLE_RECEIVED: u8 = 0x01;
@@ -44,9 +47,9 @@ const ENABLE_LINE_STATUS: u8 = 0x04;
 const IDENTIFY_NOTHING: u8 = 0x01;
 const IDENTIFY_FIFOS: u8 = 0xc0;
 
-const FIFO_ENABLE_AND_CLEAR: u8 = 0x07;
-/// Interrupt when eight of the sixteen places are taken, or bytes have waited for four times their length.
-const FIFO_TRIGGER_AT_8: u8 = 0x80;
+/// FIFOs on, nothing cleared, an interrupt when eight of the sixteen places are taken or bytes have waited for
+/// four times their length.
+const FIFO_ENABLE: u8 = 0x81;
 const FIFO_DEPTH: u8 = 16;
 
 const LINE_8N1: u8 = 0x03;
@@ -64,7 +67,12 @@ const STATUS_PARITY_ERROR: u8 = 0x04;
 const STATUS_FRAMING_ERROR: u8 = 0x08;
 const STATUS_BREAK: u8 = 0x10;
 const STATUS_TRANSMITTER_EMPTY: u8 = 0x20;
+/// The last bit has left, too.
+const STATUS_TRANSMITTER_IDLE: u8 = 0x40;
 const STATUS_ERRORS: u8 = STATUS_PARITY_ERROR | STATUS_FRAMING_ERROR | STATUS_BREAK;
+
+/// What every register of an empty bus reads as.
+const NOBODY: u8 = 0xff;
 
 /// Access to the registers of one port, by offset from its base. Reading can have effects.
 pub trait Ports {
@@ -90,7 +98,7 @@ impl fmt::Display for UartError {
 }
 
 /// Something the port received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Received {
     /// A sound byte.
     Byte(u8),
@@ -114,12 +122,17 @@ pub struct Intake {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uart {
     transmit: ByteQueue,
+    /// Its FIFOs have been asked for.
+    fifos: bool,
     /// How many bytes the port takes at once when its transmitter is empty.
     burst: u8,
     /// The interrupt enable register as last written.
     enabled: u8,
     /// Sending is held; what waits, waits.
     held: bool,
+    /// Received bytes are fetched. While they are not, they stay in the port, and a sender that can be made to
+    /// wait waits.
+    listening: bool,
     /// Errors the line status told of the byte that is fetched next. Reading the status clears them in the
     /// port.
     errors: u8,
@@ -127,41 +140,52 @@ pub struct Uart {
     overruns: u64,
 }
 
-impl Uart {
-    /// Finds the port and sets it up: speed and framing, FIFOs on and empty, interrupts for what is received.
-    pub fn init(ports: &mut impl Ports) -> Result<Uart, UartError> {
-        use register::*;
-        ports.outb(INTERRUPT_ENABLE, 0);
-        for probe in [0x5a, 0xa5] {
-            ports.outb(SCRATCH, probe);
-            if ports.inb(SCRATCH) != probe {
-                return Err(UartError::Absent);
-            }
+impl Default for Uart {
+    /// A port that has not been set up.
+    fn default() -> Self {
+        Uart {
+            transmit: ByteQueue::new(TRANSMIT_CAPACITY),
+            fifos: false,
+            burst: 1,
+            enabled: 0,
+            held: false,
+            listening: true,
+            errors: 0,
+            overruns: 0,
         }
+    }
+}
+
+impl Uart {
+    /// Sets the port up. What it has received before is kept, to be fetched like everything after: a terminal's
+    /// user may type ahead.
+    pub fn init(&mut self, ports: &mut impl Ports) -> Result<(), UartError> {
+        use register::*;
+        if ports.inb(LINE_STATUS) == NOBODY && ports.inb(INTERRUPT_OR_FIFO) == NOBODY {
+            return Err(UartError::Absent);
+        }
+        self.start_fifos(ports);
         ports.outb(LINE_CONTROL, LINE_DIVISOR_ACCESS);
         ports.outb(DATA, DIVISOR_115200);
         ports.outb(INTERRUPT_ENABLE, 0);
         ports.outb(LINE_CONTROL, LINE_8N1);
-        ports.outb(INTERRUPT_OR_FIFO, FIFO_ENABLE_AND_CLEAR | FIFO_TRIGGER_AT_8);
-        let has_fifos = ports.inb(INTERRUPT_OR_FIFO) & IDENTIFY_FIFOS == IDENTIFY_FIFOS;
         ports.outb(MODEM_CONTROL, MODEM_READY);
-        // Errors and interrupts from before belong to nobody.
-        ports.inb(LINE_STATUS);
-        ports.inb(DATA);
-        ports.inb(MODEM_STATUS);
-        let mut uart = Uart {
-            transmit: ByteQueue::new(TRANSMIT_CAPACITY),
-            burst: if has_fifos { FIFO_DEPTH } else { 1 },
-            enabled: 0,
-            held: false,
-            errors: 0,
-            overruns: 0,
-        };
-        uart.enable(ENABLE_RECEIVED | ENABLE_LINE_STATUS, ports);
-        Ok(uart)
+        self.ask(false, ports);
+        Ok(())
     }
 
-    /// What waits to be sent. After adding to it call [`Uart::send`].
+    /// Turns the FIFOs on, unless they are. That throws away what the port holds, so it is done only where the
+    /// port holds nothing; a byte that arrives at that very moment is lost, so call it when none has arrived for
+    /// a while.
+    pub fn start_fifos(&mut self, ports: &mut impl Ports) {
+        let holds = STATUS_DATA_READY | STATUS_TRANSMITTER_IDLE;
+        if !self.fifos && self.status(ports) & holds == STATUS_TRANSMITTER_IDLE {
+            ports.outb(register::INTERRUPT_OR_FIFO, FIFO_ENABLE);
+            self.fifos = true;
+        }
+    }
+
+    /// What waits to be sent. After adding to it call [`Uart::send`] and [`Uart::ask`].
     pub fn transmit(&mut self) -> &mut ByteQueue {
         &mut self.transmit
     }
@@ -176,19 +200,19 @@ impl Uart {
         self.overruns
     }
 
-    /// Answers an interrupt: takes what was received and sends what waits, until the port has nothing to
-    /// report.
-    pub fn interrupt(&mut self, ports: &mut impl Ports) -> Intake {
+    /// Answers an interrupt, or looks whether there is one: takes what was received, until the port has nothing
+    /// to report.
+    pub fn receive(&mut self, ports: &mut impl Ports) -> Intake {
         let mut intake = Intake::default();
         // An interrupt line shared or triggered by edges needs the port quiet at the end, not just one cause
         // handled.
         for _ in 0..RECEIVE_BATCH {
             let cause = ports.inb(register::INTERRUPT_OR_FIFO);
+            self.burst = if cause & IDENTIFY_FIFOS == IDENTIFY_FIFOS { FIFO_DEPTH } else { 1 };
             if cause & IDENTIFY_NOTHING != 0 {
                 return intake;
             }
-            self.receive(&mut intake.received, ports);
-            self.send(ports);
+            self.fetch(&mut intake.received, ports);
             if intake.received.len() >= RECEIVE_BATCH {
                 break;
             }
@@ -197,22 +221,43 @@ impl Uart {
         intake
     }
 
-    /// Gives the port what it takes now of what waits, and asks for an interrupt if more is left.
-    pub fn send(&mut self, ports: &mut impl Ports) {
-        if !self.held && !self.transmit.is_empty() && self.status(ports) & STATUS_TRANSMITTER_EMPTY != 0 {
+    /// Gives the port what it takes at once of what waits, if its transmitter is empty; answers whether it did.
+    /// Then call [`Uart::ask`]. Not again before the writes are carried out, since until then the transmitter
+    /// still seems empty.
+    pub fn send(&mut self, ports: &mut impl Ports) -> bool {
+        let ready = self.may_send() && self.status(ports) & STATUS_TRANSMITTER_EMPTY != 0;
+        if ready {
             for byte in self.transmit.take(u32::from(self.burst)) {
                 ports.outb(register::DATA, byte);
             }
         }
-        let more = !self.held && !self.transmit.is_empty();
-        let others = self.enabled & !ENABLE_TRANSMITTER_EMPTY;
-        self.enable(others | if more { ENABLE_TRANSMITTER_EMPTY } else { 0 }, ports);
+        ready
     }
 
-    /// Holds sending, or lets it go on.
-    pub fn hold(&mut self, held: bool, ports: &mut impl Ports) {
+    /// Asks for the interrupts that are needed now: not for an empty transmitter if the caller will look for
+    /// itself.
+    pub fn ask(&mut self, looks: bool, ports: &mut impl Ports) {
+        let mut wanted = ENABLE_LINE_STATUS;
+        if self.listening {
+            wanted |= ENABLE_RECEIVED;
+        }
+        if self.may_send() && !looks {
+            wanted |= ENABLE_TRANSMITTER_EMPTY;
+        }
+        if self.enabled != wanted {
+            self.enabled = wanted;
+            ports.outb(register::INTERRUPT_ENABLE, wanted);
+        }
+    }
+
+    /// Holds sending, or lets it go on with the next [`Uart::send`].
+    pub fn hold(&mut self, held: bool) {
         self.held = held;
-        self.send(ports);
+    }
+
+    /// Leaves received bytes in the port, or fetches them again; [`Uart::ask`] then sees to the interrupt.
+    pub fn listen(&mut self, listening: bool) {
+        self.listening = listening;
     }
 
     /// Puts the line into the break condition, or ends it; how long it lasts is the caller's to time.
@@ -220,9 +265,14 @@ impl Uart {
         ports.outb(register::LINE_CONTROL, LINE_8N1 | if on { LINE_BREAK } else { 0 });
     }
 
-    fn receive(&mut self, received: &mut Vec<Received>, ports: &mut impl Ports) {
+    fn may_send(&self) -> bool {
+        !self.held && !self.transmit.is_empty()
+    }
+
+    /// Fetches what was received, and reads the line status in any case: that answers its interrupt.
+    fn fetch(&mut self, received: &mut Vec<Received>, ports: &mut impl Ports) {
         while received.len() < RECEIVE_BATCH {
-            if self.status(ports) & STATUS_DATA_READY == 0 {
+            if self.status(ports) & STATUS_DATA_READY == 0 || !self.listening {
                 return;
             }
             let byte = ports.inb(register::DATA);
@@ -245,13 +295,5 @@ impl Uart {
             self.overruns += 1;
         }
         status
-    }
-
-    /// Asks for exactly these interrupts.
-    fn enable(&mut self, wanted: u8, ports: &mut impl Ports) {
-        if self.enabled != wanted {
-            self.enabled = wanted;
-            ports.outb(register::INTERRUPT_ENABLE, wanted);
-        }
     }
 }

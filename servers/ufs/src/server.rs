@@ -1,12 +1,13 @@
 //! The server: calls come in, blocks are fetched, answers go out.
 //!
-//! It may lose everything it has at any moment: its outstanding calls are then delivered again, and nobody notices. So
-//! nothing here is the only copy of anything. A session's badge says which file it is of ([`node`]), its position lies in
-//! the kernel, and volumes, inodes and blocks are read again when they are needed ([`disks`]).
+//! It may lose everything it has at any moment: its outstanding calls are then delivered again, and nobody notices.
+//! So nothing here is the only copy of anything. A session's badge says which file it is of ([`node`]), its position
+//! lies in the kernel, and volumes, inodes and blocks are read again when they are needed ([`disks`]).
 //!
-//! A call is a piece of [`work`] that goes as far as what is at hand allows. When it misses something it is kept, what it
-//! misses is fetched from blk ([`fetch`]), and it goes on when that has come. Only so many calls may be under way at a
-//! time that what they have fetched stays in the cache until they are done with it; the others wait in line, in order.
+//! A call is a piece of [`work`] that goes as far as what is at hand allows. When it misses something it is kept,
+//! what it misses is fetched from blk ([`fetch`]), and it goes on when that has come. Only so many calls may be under
+//! way at a time that what they have fetched stays in the cache until they are done with it; the others wait in line,
+//! in order.
 //!
 //! It must never write to a disk, and never wait.
 
@@ -354,7 +355,8 @@ impl Ufs {
         effects.attempt(tag, create);
     }
 
-    /// A session is made, or refused. Its holders keep it alive: there is nothing here that its end would have to tell.
+    /// A session is made, or refused. Its holders keep it alive: there is nothing here that its end would have to
+    /// tell.
     fn opened(&mut self, tag: Tag, result: Result<u64, KernelError>) -> Effects {
         let mut effects = Effects::none();
         let Some(Asked::Session(call)) = self.questions.answered(tag) else { return effects };
@@ -373,7 +375,8 @@ impl Ufs {
     }
 }
 
-/// The last holder of a session is gone. Only one whose call died with an earlier incarnation can still have an owner.
+/// The last holder of a session is gone. Only one whose call died with an earlier incarnation can still have an
+/// owner.
 fn closed(owner: Handle) -> Effects {
     let mut effects = Effects::none();
     if owner != Handle::NONE {

@@ -1,7 +1,7 @@
 //! exec: finding the program, its interpreter if it is a script, and its dynamic linker, and handing all to proc.
 //!
-//! vfs opens the files and reads their first bytes; whether an image can run is for proc and vm to judge. The program's call
-//! is forwarded to proc with what was found, and proc's answer goes straight to the program.
+//! vfs opens the files and reads their first bytes; whether an image can run is for proc and vm to judge. The
+//! program's call is forwarded to proc with what was found, and proc's answer goes straight to the program.
 
 use alloc::{boxed::Box, format, vec, vec::Vec};
 

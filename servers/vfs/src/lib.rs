@@ -1,11 +1,11 @@
-//! The vfs server: names. It owns the mounts and the path walks under way, and nothing per process: working directory,
-//! root directory and umask come with each call.
+//! The vfs server: names. It owns the mounts and the path walks under way, and nothing per process: working
+//! directory, root directory and umask come with each call.
 //!
-//! A Linux call with a path becomes a walk ([`walk`]) that is sent from file server to file server until the path is used
-//! up; the file server at its end does what the call asks for in the same message. What remains to be done for the call
-//! meanwhile is a [`row::Row`] under the tag of the question sent. Opened files are sessions of the file servers, so
-//! read(2) and its kin never come here. exec is resolved here ([`exec`]) and forwarded to the process server; poll and
-//! select ([`poll`]) watch the readiness words that the kernel keeps.
+//! A Linux call with a path becomes a walk ([`walk`]) that is sent from file server to file server until the path is
+//! used up; the file server at its end does what the call asks for in the same message. What remains to be done for
+//! the call meanwhile is a [`row::Row`] under the tag of the question sent. Opened files are sessions of the file
+//! servers, so read(2) and its kin never come here. exec is resolved here ([`exec`]) and forwarded to the process
+//! server; poll and select ([`poll`]) watch the readiness words that the kernel keeps.
 //!
 //! It must never keep a path or a node across calls (files are renamed behind its back), and never call upward.
 #![cfg_attr(not(test), no_std)]

@@ -260,8 +260,8 @@ fn disk_number(source: &[u8]) -> Option<u32> {
     core::str::from_utf8(name.strip_prefix(b"disk")?).ok()?.parse().ok().filter(|number| *number < 256)
 }
 
-/// The name of the file system's type: a string at the third argument, which is not gathered. It may end at a page that
-/// is not there, so it is read byte by byte.
+/// The name of the file system's type: a string at the third argument, which is not gathered. It may end at a page
+/// that is not there, so it is read byte by byte.
 fn read_name(args: &Args<'_>, env: &mut dyn Env) -> Result<Vec<u8>, LeaseError> {
     let mut name = Vec::new();
     for offset in 0..u64::from(KIND_BYTES) {

@@ -1,7 +1,7 @@
 //! The start of the system: the manifest's mounts in their order, then the first program with its terminal.
 //!
-//! What goes wrong here goes wrong for good: it is said in plain words on the log, and the machine ends with status 127,
-//! as a shell does when it cannot find a program.
+//! What goes wrong here goes wrong for good: it is said in plain words on the log, and the machine ends with status
+//! 127, as a shell does when it cannot find a program.
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 

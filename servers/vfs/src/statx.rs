@@ -57,8 +57,9 @@ pub fn statx_bytes(stat: &Stat) -> [u8; 256] {
 /// Flags, mode and limits that openat2(2) was given.
 ///
 /// # Errors
-/// `EINVAL` for a short structure or unknown bits, `E2BIG` for a longer structure than is known here, `ENOSYS` for the
-/// limits that are not there (RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_CACHED), so that programs fall back to openat(2).
+/// `EINVAL` for a short structure or unknown bits, `E2BIG` for a longer structure than is known here, `ENOSYS` for
+/// the limits that are not there (RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_CACHED), so that programs fall back to
+/// openat(2).
 pub fn open_how(structure: Option<&[u8]>, size: u64) -> Result<(u32, u32, Limits), i32> {
     if size > OPEN_HOW_BYTES {
         return Err(E2BIG);

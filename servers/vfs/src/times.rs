@@ -55,8 +55,8 @@ pub fn timeout_bytes(left_ns: u64, unit: Unit) -> Vec<u8> {
     [(left_ns / per_second).to_le_bytes(), fraction.to_le_bytes()].concat()
 }
 
-/// The times that utimensat(2), utimes(2) or futimesat(2) set; `now_ns` is the time of the Epoch. `None` when both are
-/// to stay as they are.
+/// The times that utimensat(2), utimes(2) or futimesat(2) set; `now_ns` is the time of the Epoch. `None` when both
+/// are to stay as they are.
 ///
 /// # Errors
 /// `EINVAL` for a fraction out of range.

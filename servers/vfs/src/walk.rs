@@ -1,7 +1,7 @@
 //! A path walk: how far it has come, and how it goes on where a file server stopped.
 //!
-//! A file server walks as far as the path stays with it. What is decided here, without any message: which symbolic link,
-//! mount or `..` leads where, and when a walk has gone too far (ELOOP, ENAMETOOLONG, EXDEV).
+//! A file server walks as far as the path stays with it. What is decided here, without any message: which symbolic
+//! link, mount or `..` leads where, and when a walk has gone too far (ELOOP, ENAMETOOLONG, EXDEV).
 
 use alloc::vec::Vec;
 
@@ -22,8 +22,8 @@ const STOPS_MAX: u32 = 256;
 pub enum Aim {
     /// An operation on whatever server the path ends.
     Do(Operation),
-    /// An operation that refers to a node of this server, the second half of link(2) and rename(2). On any other server
-    /// the walk merely looks for the directory ([`Operation::Parent`]), and the call is EXDEV.
+    /// An operation that refers to a node of this server, the second half of link(2) and rename(2). On any other
+    /// server the walk merely looks for the directory ([`Operation::Parent`]), and the call is EXDEV.
     Only(u32, Operation),
 }
 
@@ -79,7 +79,8 @@ impl Walk {
         }
     }
 
-    /// Whether the caller's root directory must be known before the walk goes on, so that `..` does not climb over it.
+    /// Whether the caller's root directory must be known before the walk goes on, so that `..` does not climb over
+    /// it.
     pub fn needs_barrier(&self, who: &Who) -> bool {
         let climbs = || self.path.split(|byte| *byte == b'/').any(|name| name == b"..");
         who.root.node == RootNode::Unknown && who.root.place.server == self.at.server && climbs()

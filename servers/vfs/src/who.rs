@@ -1,4 +1,5 @@
-//! On whose behalf a walk is made, and where its paths begin. All of it comes with the call: nothing per process is kept.
+//! On whose behalf a walk is made, and where its paths begin. All of it comes with the call: nothing per process is
+//! kept.
 
 use libipc::abi::Badge;
 use libipc::abi::delivery::Named;

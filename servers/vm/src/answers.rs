@@ -1,5 +1,5 @@
-//! What vm tells the process server, procfs and the file servers: regions and figures for /proc, and the pages that file
-//! servers bring or take back.
+//! What vm tells the process server, procfs and the file servers: regions and figures for /proc, and the pages that
+//! file servers bring or take back.
 
 use alloc::vec::Vec;
 

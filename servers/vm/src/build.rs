@@ -210,8 +210,8 @@ impl Plan {
     }
 }
 
-/// Spreads the entropy of a word over all its bits, so that addresses do not tell the bytes of AT_RANDOM (the finaliser
-/// of splitmix64).
+/// Spreads the entropy of a word over all its bits, so that addresses do not tell the bytes of AT_RANDOM (the
+/// finaliser of splitmix64).
 fn scramble(mut word: u64) -> u64 {
     word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,6 +1,6 @@
 //! Spaces come to be in two steps, since the kernel may refuse to make one: first its object is asked for, and the
-//! caller waits; then, when it is there, fork or exec fills it and answers. What the first step took is given back when
-//! the kernel refuses or memory runs out.
+//! caller waits; then, when it is there, fork or exec fills it and answers. What the first step took is given back
+//! when the kernel refuses or memory runs out.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

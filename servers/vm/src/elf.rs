@@ -1,7 +1,7 @@
 //! What of an ELF file decides how it is loaded: the file header and the program headers, checked.
 //!
-//! Only the first bytes of the file are looked at, and nothing in them is trusted: what comes out is in order, inside the
-//! address space, and free of overflow.
+//! Only the first bytes of the file are looked at, and nothing in them is trusted: what comes out is in order, inside
+//! the address space, and free of overflow.
 
 use alloc::vec::Vec;
 use core::fmt;

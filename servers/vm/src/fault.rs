@@ -1,9 +1,9 @@
 //! What happens when a program touches a page that is not mapped, or not so.
 //!
-//! A fault is resolved from what is in memory: zeroes, a page of the cache, a copy of a page that others share. What is
-//! not in memory is asked of the file's server, and the fault is taken again when it is. Neighbours that are likely to
-//! be touched next are mapped along, so that walking through memory does not fault at every page. Nothing here waits,
-//! and nothing here looks for free frames: the caller has made sure that there are some, if there can be.
+//! A fault is resolved from what is in memory: zeroes, a page of the cache, a copy of a page that others share. What
+//! is not in memory is asked of the file's server, and the fault is taken again when it is. Neighbours that are
+//! likely to be touched next are mapped along, so that walking through memory does not fault at every page. Nothing
+//! here waits, and nothing here looks for free frames: the caller has made sure that there are some, if there can be.
 
 use alloc::collections::btree_map::Entry;
 use alloc::vec;
@@ -153,8 +153,8 @@ impl Site<'_> {
         if mapped { Outcome::Resolved } else { NO_FRAMES }
     }
 
-    /// Allows more on the faulting page, and on those next to it that are in the same state: after a fork whose child has
-    /// gone, a program has all its pages to itself again.
+    /// Allows more on the faulting page, and on those next to it that are in the same state: after a fork whose child
+    /// has gone, a program has all its pages to itself again.
     fn allow_around(&mut self, target: Protection) {
         let (region, frames) = (self.region, &self.memory.frames);
         let both = Protection::WRITE | Protection::EXECUTE;
@@ -194,8 +194,8 @@ impl Site<'_> {
         self.map(vec![PageMap { address: address_of(self.number), frame: page.frame, protection }])
     }
 
-    /// Pages of zeroes: as many as were already touched in a row just below, so that a walk upward soon faults only at
-    /// every sixteenth.
+    /// Pages of zeroes: as many as were already touched in a row just below, so that a walk upward soon faults only
+    /// at every sixteenth.
     fn zeroes(&mut self) -> Outcome {
         let stack = self.region.purpose == Purpose::Stack;
         let count = if stack { 1 } else { self.ahead() };

@@ -1,9 +1,9 @@
 //! Fork: a copy-on-write copy of a space.
 //!
-//! Pages of the parent's own that it could write are write-protected in it and held by both. What is an object's is not
-//! copied: the child finds it where the parent did. What earlier children touched soon is mapped for the next at once,
-//! and what they or the parent wrote is copied at once, which spares both sides the faults. The other pages are mapped
-//! when they are touched. Nothing here can fail for want of frames.
+//! Pages of the parent's own that it could write are write-protected in it and held by both. What is an object's is
+//! not copied: the child finds it where the parent did. What earlier children touched soon is mapped for the next at
+//! once, and what they or the parent wrote is copied at once, which spares both sides the faults. The other pages are
+//! mapped when they are touched. Nothing here can fail for want of frames.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -119,8 +119,8 @@ impl From<Stored> for Frames {
     }
 }
 
-/// A set of numbers below a bound that finds its lowest member in a few steps: one bit per number, and above it one bit
-/// per word that is not zero, until one word remains.
+/// A set of numbers below a bound that finds its lowest member in a few steps: one bit per number, and above it one
+/// bit per word that is not zero, until one word remains.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct FreeIndex {
     levels: Vec<Vec<u64>>,

@@ -1,9 +1,9 @@
 //! The memory server: address spaces, page faults, and the frames of the whole machine.
 //!
-//! It owns every frame that is not the kernel's, the regions and pages of every space, and the page cache. It resolves
-//! faults (`fault`), copies spaces for fork (`fork`), builds them for exec (`build`), and answers mmap(2) and its
-//! relatives (`calls`). It never waits: what a file's server must bring is asked for by handing the fault on to it. It
-//! knows nothing of processes; a space is a number that the process server uses.
+//! It owns every frame that is not the kernel's, the regions and pages of every space, and the page cache. It
+//! resolves faults (`fault`), copies spaces for fork (`fork`), builds them for exec (`build`), and answers mmap(2)
+//! and its relatives (`calls`). It never waits: what a file's server must bring is asked for by handing the fault on
+//! to it. It knows nothing of processes; a space is a number that the process server uses.
 //!
 //! Reading order: `frames`, `region`, `space`, `fault`.
 #![cfg_attr(not(test), no_std)]

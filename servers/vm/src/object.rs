@@ -1,9 +1,9 @@
 //! Objects: what can be mapped and holds pages of its own. Files, whose pages are a cache of what their server has,
 //! and anonymous memory that several spaces share, whose pages are all there is of it.
 //!
-//! A page here is one holder of its frame, each space that maps it another. A file's session is kept as long as a space
-//! maps the file; its pages stay longer, under the file's identity, until frames are short. A file's pages are never
-//! dirty: programs cannot store through a shared mapping of a file.
+//! A page here is one holder of its frame, each space that maps it another. A file's session is kept as long as a
+//! space maps the file; its pages stay longer, under the file's identity, until frames are short. A file's pages are
+//! never dirty: programs cannot store through a shared mapping of a file.
 
 use alloc::collections::BTreeMap;
 
@@ -15,7 +15,8 @@ use crate::frames::Frames;
 
 /// The mapper that is no space: it keeps an object for as long as the system runs.
 pub const SYSTEM: u64 = 0;
-/// For how long the word of a file server that a page lies beyond the end of its file holds for the thread that asked.
+/// For how long the word of a file server that a page lies beyond the end of its file holds for the thread that
+/// asked.
 const ABSENT_NS: u64 = 1_000_000_000;
 
 /// A file's identity: its server's number, and what that server calls it.
@@ -111,7 +112,8 @@ impl Objects {
             .sum()
     }
 
-    /// The object of a file that is about to be mapped. The session becomes the object's, or is closed when it has one.
+    /// The object of a file that is about to be mapped. The session becomes the object's, or is closed when it has
+    /// one.
     pub fn open(&mut self, file: FileId, session: Handle, effects: &mut Effects) -> u64 {
         let number = match self.by_file.get(&file) {
             Some(number) => *number,
@@ -203,8 +205,8 @@ impl Objects {
         }
     }
 
-    /// Moves the clock hand to the next file page and returns it: object, page, and whether it was used since the hand
-    /// last came by. `None` when no file page is in memory.
+    /// Moves the clock hand to the next file page and returns it: object, page, and whether it was used since the
+    /// hand last came by. `None` when no file page is in memory.
     pub fn advance_hand(&mut self) -> Option<(u64, u64, bool)> {
         let (object, page) = self.hand;
         let found = self.file_page_after(object, page).or_else(|| self.file_page_after(0, 0))?;

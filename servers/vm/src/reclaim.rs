@@ -1,9 +1,9 @@
 //! Getting frames back from the page cache when few are free.
 //!
 //! A clock hand goes round the file pages. The machine does not tell what programs touch, so a page that is mapped is
-//! unmapped when the hand comes by and stays in the cache: if it is touched again it is mapped again, and the hand spares
-//! it once more. What was not touched for a whole round is given up. Pages of files are never dirty, so nothing is
-//! written and nothing waits.
+//! unmapped when the hand comes by and stays in the cache: if it is touched again it is mapped again, and the hand
+//! spares it once more. What was not touched for a whole round is given up. Pages of files are never dirty, so
+//! nothing is written and nothing waits.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -40,8 +40,8 @@ pub fn reserve(need: u32, memory: &mut Memory, spaces: &mut BTreeMap<u64, Space>
     }
 }
 
-/// Drops pages of a file whose contents have changed, from the cache and from every space that shows them. Private copies
-/// that programs have written to stay.
+/// Drops pages of a file whose contents have changed, from the cache and from every space that shows them. Private
+/// copies that programs have written to stay.
 pub fn forget(
     object: u64,
     pages: core::ops::Range<u64>,

@@ -27,7 +27,8 @@ pub enum Backing {
         object: u64,
         /// The page of the object at the start of the region.
         page: u64,
-        /// Bytes of the object from here on show as zeroes: the end of an ELF segment's file part. `u64::MAX` for none.
+        /// Bytes of the object from here on show as zeroes: the end of an ELF segment's file part. `u64::MAX` for
+        /// none.
         limit: u64,
     },
 }
@@ -99,8 +100,8 @@ impl Region {
         page_of(self.end - self.start)
     }
 
-    /// Whether the program may access it so. The machine cannot write or execute what it cannot read, so either allows
-    /// loads.
+    /// Whether the program may access it so. The machine cannot write or execute what it cannot read, so either
+    /// allows loads.
     pub fn permits(&self, access: Protection) -> bool {
         let granted =
             if self.protection.is_empty() { self.protection } else { self.protection | Protection::READ };

@@ -8,8 +8,8 @@ const BRIDGED: u64 = 16;
 /// Longest run, which bounds the work of one kernel operation.
 const LONGEST: u64 = 512;
 
-/// Runs of pages that are to get the same value. A run may bridge what is not mapped, so every mapped page between its
-/// ends must be told: by [`Runs::push`] if it changes, by [`Runs::pass`] if it does not.
+/// Runs of pages that are to get the same value. A run may bridge what is not mapped, so every mapped page between
+/// its ends must be told: by [`Runs::push`] if it changes, by [`Runs::pass`] if it does not.
 pub struct Runs<T> {
     list: Vec<(Range<u64>, T)>,
     open: bool,

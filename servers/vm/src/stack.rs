@@ -1,6 +1,6 @@
-//! What a program finds on its stack: argument count and pointers, environment, auxiliary vector, and the strings they
-//! point to. The layout is the System V x86_64 ABI's (section 3.4.1, process initialisation); the order of the strings at
-//! the top is Linux's.
+//! What a program finds on its stack: argument count and pointers, environment, auxiliary vector, and the strings
+//! they point to. The layout is the System V x86_64 ABI's (section 3.4.1, process initialisation); the order of the
+//! strings at the top is Linux's.
 
 use alloc::vec::Vec;
 

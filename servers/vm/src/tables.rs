@@ -1,7 +1,7 @@
 //! A mirror of a space's page tables: which table frames the kernel already has for a space, and which it lacks.
 //!
-//! The kernel never allocates: a map operation brings the frames of every table that is missing, topmost first. This is
-//! the only module that knows how deep the tables of a machine are; the rest counts in pages.
+//! The kernel never allocates: a map operation brings the frames of every table that is missing, topmost first. This
+//! is the only module that knows how deep the tables of a machine are; the rest counts in pages.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -109,7 +109,8 @@ impl Tables {
         frames: &mut Frames,
         taken: &mut Vec<Frame>,
     ) -> bool {
-        // A table exists only below one that exists, so the search goes upward from the lowest and stops at the first.
+        // A table exists only below one that exists, so the search goes upward from the lowest and stops at the
+        // first.
         let missing = |shift: &&u8| !self.below.contains_key(&(**shift, address >> **shift));
         let lacking = geometry.covers.iter().rev().take_while(missing).count();
         if frames.free() < lacking as u32 {

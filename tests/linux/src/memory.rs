@@ -18,7 +18,14 @@ pub fn shared() -> &'static [AtomicU32; PAGE / 4] {
 }
 
 /// `mmap` with its arguments as they are.
-pub fn map(at: *mut c_void, len: usize, prot: i32, flags: i32, fd: i32, offset: i64) -> Result<*mut c_void, Errno> {
+pub fn map(
+    at: *mut c_void,
+    len: usize,
+    prot: i32,
+    flags: i32,
+    fd: i32,
+    offset: i64,
+) -> Result<*mut c_void, Errno> {
     call!(mmap(at, len, prot, flags, fd, offset))
 }
 

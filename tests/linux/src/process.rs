@@ -95,8 +95,10 @@ pub fn fork(child: impl FnOnce() -> i32) -> Pid {
 
 /// Makes a child that sleeps until a signal ends it.
 pub fn sleeper() -> Pid {
-    fork(|| loop {
-        let _ = call!(pause());
+    fork(|| {
+        loop {
+            let _ = call!(pause());
+        }
     })
 }
 

@@ -73,11 +73,14 @@ pub fn exec_self(role: &str, arguments: &[&str]) -> Errno {
     let text =
         |text: &str| CString::new(OsString::from(text).into_vec()).expect("arguments have no zero bytes");
     let path = text(&path.to_string_lossy());
-    let words: Vec<CString> =
-        [path.clone(), text(ROLE), text(role)].into_iter().chain(arguments.iter().map(|word| text(word))).collect();
+    let words: Vec<CString> = [path.clone(), text(ROLE), text(role)]
+        .into_iter()
+        .chain(arguments.iter().map(|word| text(word)))
+        .collect();
     let argv: Vec<_> = words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect();
     let envp = [std::ptr::null()];
-    call!(execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr())).expect_err("an exec that succeeds does not return")
+    call!(execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()))
+        .expect_err("an exec that succeeds does not return")
 }
 
 /// Prints a line with one write, so that lines of several processes do not mix.

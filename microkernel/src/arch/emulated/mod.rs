@@ -1,16 +1,16 @@
-//! An emulated machine for the host: memory is a vector, time stands still unless it is told to go on, devices are silent.
-//! The core runs over it under unit tests and in the simulator.
+//! An emulated machine for the host: memory is a vector, time stands still unless it is told to go on, devices are
+//! silent. The core runs over it under unit tests and in the simulator.
 
 use std::collections::BTreeMap;
 
 use libipc::abi::{Frame, Protection};
 
+use crate::core::Kernel;
 use crate::core::arena::Slot;
 use crate::core::boot::{Memory, Sizes};
 use crate::core::frames::FrameInfo;
 use crate::core::machine::{Machine, Mapping};
 use crate::core::object::{FrameRange, ThreadId};
-use crate::core::Kernel;
 
 const PAGE: u64 = 4096;
 const PRESENT: u64 = 1;
@@ -150,8 +150,8 @@ fn leak<T>(count: u32, value: impl Fn() -> T) -> &'static mut [T] {
     Box::leak((0..count).map(|_| value()).collect::<Vec<T>>().into_boxed_slice())
 }
 
-/// A kernel over so many frames of emulated memory, and the frames that are free. Its arenas are leaked: a test's process
-/// is short.
+/// A kernel over so many frames of emulated memory, and the frames that are free. Its arenas are leaked: a test's
+/// process is short.
 pub fn kernel(frames: u32) -> (Kernel<Emulated>, FrameRange) {
     const FIRST: u32 = 0x1000;
     let sizes = Sizes { buffers: 16, ..Sizes::for_frames(frames) };

@@ -1,5 +1,5 @@
-//! What is needed of ACPI: where the interrupt controllers are and how the ISA lines reach them (the MADT). Every length
-//! is checked; tables that make no sense are as good as absent, and the PC's standard addresses serve.
+//! What is needed of ACPI: where the interrupt controllers are and how the ISA lines reach them (the MADT). Every
+//! length is checked; tables that make no sense are as good as absent, and the PC's standard addresses serve.
 
 /// Reads physical memory: bytes at an address, if it is ordinary memory.
 pub type Reader = fn(u64, u64) -> Option<&'static [u8]>;
@@ -81,7 +81,9 @@ impl Madt {
     }
 
     fn add_override(&mut self, entry: &[u8]) {
-        let (Some(line), Some(pin), Some(flags)) = (number(entry, 3, 1), number(entry, 4, 4), number(entry, 8, 2)) else {
+        let (Some(line), Some(pin), Some(flags)) =
+            (number(entry, 3, 1), number(entry, 4, 4), number(entry, 8, 2))
+        else {
             return;
         };
         let Ok(pin) = u8::try_from(pin) else { return };

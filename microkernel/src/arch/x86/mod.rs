@@ -1,4 +1,5 @@
-//! What 32-bit and 64-bit x86 share: ports, serial log, interrupt controllers, the clock, PVH start information, ACPI.
+//! What 32-bit and 64-bit x86 share: ports, serial log, interrupt controllers, the clock, PVH start information,
+//! ACPI.
 
 pub mod acpi;
 pub mod apic;

@@ -4,8 +4,8 @@ use x86::io;
 
 /// Reads a port of 1, 2 or 4 bytes.
 pub fn read(port: u16, width: u8) -> u32 {
-    // SAFETY: reading a port cannot touch the kernel's memory; what a device does about it is the caller's right, which
-    // the core has checked.
+    // SAFETY: reading a port cannot touch the kernel's memory; what a device does about it is the caller's right,
+    // which the core has checked.
     unsafe {
         match width {
             1 => u32::from(io::inb(port)),

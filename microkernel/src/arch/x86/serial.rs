@@ -1,4 +1,5 @@
-//! The console log: what kernel and servers say, on the second serial port. Written with interrupts off, byte by byte.
+//! The console log: what kernel and servers say, on the second serial port. Written with interrupts off, byte by
+//! byte.
 
 use core::fmt;
 

@@ -17,8 +17,8 @@ use crate::core::Kernel;
 use crate::core::arena::Slot;
 use crate::core::boot::{Memory, Sizes};
 use crate::core::frames::FrameInfo;
-use crate::core::object::FrameRange;
 use crate::core::load::{Layout, load_root};
+use crate::core::object::FrameRange;
 
 /// The kernel's first function, on its stack, in the boot tables.
 pub extern "C" fn start(info: u32) -> ! {
@@ -34,7 +34,8 @@ pub extern "C" fn start(info: u32) -> ! {
     let (mut kernel, free) = build(&info, archive, clock, madt);
     kernel.epoch_s = clock::epoch_seconds();
     kernel.seed = clock::entropy();
-    let bytes = paging::read_physical(archive.start, archive.end - archive.start).expect("archive out of reach");
+    let bytes =
+        paging::read_physical(archive.start, archive.end - archive.start).expect("archive out of reach");
     let archive = Archive::new(bytes).expect("the boot archive is damaged");
     load_root(&mut kernel, &archive, free).expect("root cannot be loaded");
     trap::install(kernel);
@@ -85,7 +86,10 @@ fn build(info: &StartInfo, archive: Range, clock: Clock, madt: Madt) -> (Kernel<
     let end = region.end.min(paging::DIRECT_BYTES) & !(PAGE_SIZE - 1);
     // The archive lies at the top; a loader that puts it low moves the start up instead.
     let low = if archive.start < image_end + (8 << 20) { archive.end.max(image_end) } else { image_end };
-    let mut carver = Carver { next: low.next_multiple_of(PAGE_SIZE), end: if low == image_end { archive.start } else { end } };
+    let mut carver = Carver {
+        next: low.next_multiple_of(PAGE_SIZE),
+        end: if low == image_end { archive.start } else { end },
+    };
     let sizes = Sizes::for_frames(((end - carver.next) / PAGE_SIZE) as u32);
     let kept = carver.take_frames(sizes.buffers * 2);
     let fpu = carver.take(sizes.threads, || FpuImage::FRESH);

@@ -53,7 +53,8 @@ pub struct Block(UnsafeCell<CpuBlock>);
 // SAFETY: one CPU, and interrupts are off in the kernel.
 unsafe impl Sync for Block {}
 
-static BLOCK: Block = Block(UnsafeCell::new(CpuBlock { scratch: 0, stack: 0, registers: 0, interrupt_stack: 0 }));
+static BLOCK: Block =
+    Block(UnsafeCell::new(CpuBlock { scratch: 0, stack: 0, registers: 0, interrupt_stack: 0 }));
 
 /// User code segment base for SYSRET: +16 is code, +8 is data.
 const STAR: u64 = 0x08 << 32 | 0x10 << 48;

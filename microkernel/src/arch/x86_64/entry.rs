@@ -1,7 +1,7 @@
 //! The ways into the kernel, in assembly: from the boot loader, by SYSCALL, by interrupt; and the way back.
 //!
-//! While a thread runs, `gs:[16]` in the kernel's view points to its register block ([`UserRegisters`], followed by the
-//! entry kind). Entry code stores everything there, so the core finds the thread's registers in the thread.
+//! While a thread runs, `gs:[16]` in the kernel's view points to its register block ([`UserRegisters`], followed by
+//! the entry kind). Entry code stores everything there, so the core finds the thread's registers in the thread.
 //!
 //! [`UserRegisters`]: libipc::abi::UserRegisters
 

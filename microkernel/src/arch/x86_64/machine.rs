@@ -54,7 +54,8 @@ impl Pc {
 
     fn table(&mut self, table: Frame) -> Option<&mut [u64; 512]> {
         let pointer = self.pointer(u64::from(table.0) * 4096, 4096)?;
-        // SAFETY: a whole frame of memory that is not the kernel's own; the borrow of `self` keeps it the only reference.
+        // SAFETY: a whole frame of memory that is not the kernel's own; the borrow of `self` keeps it the only
+        // reference.
         Some(unsafe { &mut *pointer.cast() })
     }
 
@@ -66,7 +67,9 @@ impl Pc {
         self.store_fpu();
         if let Some(image) = self.fpu.get(thread.index() as usize) {
             // SAFETY: the image is 512 bytes, aligned, and was checked or written by FXSAVE.
-            unsafe { core::arch::asm!("fxrstor64 [{}]", in(reg) image.0.as_ptr(), options(nostack, readonly)) };
+            unsafe {
+                core::arch::asm!("fxrstor64 [{}]", in(reg) image.0.as_ptr(), options(nostack, readonly))
+            };
         }
         self.fpu_owner = Some(thread);
     }
@@ -119,7 +122,8 @@ impl Machine for Pc {
     fn bytes(&mut self, range: FrameRange, offset: u64, length: u64) -> &mut [u8] {
         let inside = offset.checked_add(length).is_some_and(|end| end <= range.bytes());
         match self.pointer(range.physical() + offset, length).filter(|_| inside) {
-            // SAFETY: memory that is not the kernel's own, in bounds; the borrow of `self` keeps it the only reference.
+            // SAFETY: memory that is not the kernel's own, in bounds; the borrow of `self` keeps it the only
+            // reference.
             Some(pointer) => unsafe { core::slice::from_raw_parts_mut(pointer, length as usize) },
             None => &mut [],
         }

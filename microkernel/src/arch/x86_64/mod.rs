@@ -1,4 +1,5 @@
-//! The 64-bit PC: entry from boot loader and user mode, descriptor tables, page tables, and the [`Machine`] the core runs on.
+//! The 64-bit PC: entry from boot loader and user mode, descriptor tables, page tables, and the [`Machine`] the core
+//! runs on.
 //!
 //! [`Machine`]: crate::core::Machine
 

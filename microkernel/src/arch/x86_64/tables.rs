@@ -69,15 +69,15 @@ struct Pointer {
 
 /// Fills and loads all three.
 pub fn load() {
-    // SAFETY: called once at boot with interrupts off; every descriptor refers to static memory and to the entry code.
+    // SAFETY: called once at boot with interrupts off; every descriptor refers to static memory and to the entry
+    // code.
     unsafe {
         let tables = &mut *TABLES.0.get();
         tables.task.stacks[0] = cpu::STACK.top();
         tables.task.interrupt_stacks[0] = cpu::FAULT_STACK.top();
         let base = &raw const tables.task as u64;
         let limit = size_of::<TaskState>() as u64 - 1;
-        tables.segments[5] =
-            limit | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+        tables.segments[5] = limit | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
         tables.segments[6] = base >> 32;
         for (vector, gate) in tables.interrupts.iter_mut().enumerate().take(VECTORS) {
             let handler = interrupt_stubs as *const () as u64 + vector as u64 * 16;
@@ -91,9 +91,12 @@ pub fn load() {
                 | (handler >> 16 & 0xffff) << 48;
             gate[1] = handler >> 32;
         }
-        let segments = Pointer { limit: size_of::<[u64; 7]>() as u16 - 1, base: tables.segments.as_ptr() as u64 };
-        let interrupts =
-            Pointer { limit: size_of::<[[u64; 2]; 256]>() as u16 - 1, base: tables.interrupts.as_ptr() as u64 };
+        let segments =
+            Pointer { limit: size_of::<[u64; 7]>() as u16 - 1, base: tables.segments.as_ptr() as u64 };
+        let interrupts = Pointer {
+            limit: size_of::<[[u64; 2]; 256]>() as u16 - 1,
+            base: tables.interrupts.as_ptr() as u64,
+        };
         asm!(
             "lgdt [{segments}]",
             "lidt [{interrupts}]",

@@ -143,7 +143,9 @@ fn ready(kernel: &mut Kernel<Pc>, thread: crate::core::object::ThreadId) -> u64 
         kernel.machine.top = top;
         paging::activate(u64::from(top.0) * 4096);
     }
-    let Some(state) = kernel.threads.get_mut(thread) else { panic!("the core resumes a thread that is not there") };
+    let Some(state) = kernel.threads.get_mut(thread) else {
+        panic!("the core resumes a thread that is not there")
+    };
     if state.program {
         cpu::set_fs_base(state.registers.fs_base);
         cpu::set_user_gs_base(state.registers.gs_base);

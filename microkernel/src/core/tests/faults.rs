@@ -81,7 +81,10 @@ fn a_killed_program_leaves_nothing_behind() {
     assert_eq!(world.kernel.calls.used(), 0, "the answer into the void ends the call");
     world.ok(*vm, Syscall::SpaceDestroy, &[program.badge]);
     assert!(world.kernel.spaces.used() > 0);
-    assert_eq!(world.trap(proc, Syscall::ThreadStart, &[program.thread_slot]).map(|result| result.is_err()), Some(true));
+    assert_eq!(
+        world.trap(proc, Syscall::ThreadStart, &[program.thread_slot]).map(|result| result.is_err()),
+        Some(true)
+    );
 }
 
 #[test]

@@ -52,7 +52,12 @@ impl World {
     }
 
     /// Makes a task's thread trap, as if it ran. Its result, unless it waits.
-    pub fn trap(&mut self, task: TaskId, call: Syscall, arguments: &[u64]) -> Option<Result<[u64; 5], KernelError>> {
+    pub fn trap(
+        &mut self,
+        task: TaskId,
+        call: Syscall,
+        arguments: &[u64],
+    ) -> Option<Result<[u64; 5], KernelError>> {
         let thread = self.thread_of(task);
         let mut a = [0; 6];
         a[..arguments.len()].copy_from_slice(arguments);
@@ -101,13 +106,19 @@ impl World {
             self.memory(number, 2, journal);
             self.memory(number, 3, snapshots);
         }
-        let Object::Task(task) = self.kernel.named(root, slot, Rights::CONTROL).unwrap() else { panic!("no task") };
+        let Object::Task(task) = self.kernel.named(root, slot, Rights::CONTROL).unwrap() else {
+            panic!("no task")
+        };
         task
     }
 
     pub fn memory(&mut self, number: u32, what: u64, range: FrameRange) {
         let slot = u64::from(number) + 100;
-        self.ok(self.root, Syscall::ServerMemory, &[slot, what, u64::from(range.first.0), u64::from(range.count)]);
+        self.ok(
+            self.root,
+            Syscall::ServerMemory,
+            &[slot, what, u64::from(range.first.0), u64::from(range.count)],
+        );
     }
 
     pub fn start(&mut self, number: u32) {
@@ -116,7 +127,8 @@ impl World {
 
     /// Lets one server call another through a slot of its own.
     pub fn grant(&mut self, caller: u32, slot: u64, callee: u32) {
-        let arguments = [u64::from(caller) + 100, slot, u64::from(callee) + 100, u64::from(Rights::CALL.bits())];
+        let arguments =
+            [u64::from(caller) + 100, slot, u64::from(callee) + 100, u64::from(Rights::CALL.bits())];
         self.ok(self.root, Syscall::ServerGrant, &arguments);
     }
 
@@ -126,7 +138,8 @@ impl World {
 
     pub fn delivery(&mut self, task: TaskId) -> Delivery {
         let buffer = self.buffer(task);
-        let bytes = self.kernel.machine.bytes(buffer, u64::from(DELIVERY_OFFSET), size_of::<Delivery>() as u64);
+        let bytes =
+            self.kernel.machine.bytes(buffer, u64::from(DELIVERY_OFFSET), size_of::<Delivery>() as u64);
         Delivery::read_from_bytes(bytes).unwrap()
     }
 
@@ -165,12 +178,21 @@ impl World {
         self.ok(proc, Syscall::TaskWord, &[task_slot, 0, badge]);
         self.ok(proc, Syscall::ThreadCreate, &[thread_slot, task_slot, badge, u64::from(u32::MAX)]);
         self.ok(proc, Syscall::ThreadStart, &[thread_slot]);
-        let Object::Task(task) = self.kernel.named(proc, task_slot, Rights::CONTROL).unwrap() else { panic!() };
+        let Object::Task(task) = self.kernel.named(proc, task_slot, Rights::CONTROL).unwrap() else {
+            panic!()
+        };
         Program { task, badge, task_slot, thread_slot }
     }
 
     /// Maps fresh pages into a program.
-    pub fn map(&mut self, vm: TaskId, program: &Program, address: u64, count: u32, protection: Protection) -> FrameRange {
+    pub fn map(
+        &mut self,
+        vm: TaskId,
+        program: &Program,
+        address: u64,
+        count: u32,
+        protection: Protection,
+    ) -> FrameRange {
         let (tables, pages) = (self.frames(3), self.frames(count));
         self.kernel.frames.give(tables, vm.index() as u16);
         self.kernel.frames.give(pages, vm.index() as u16);

@@ -1,7 +1,8 @@
 //! DMA memory and device registers, as the virtio library asks for them.
 //!
 //! Root has mapped both before the start and says where. DMA memory is given out page by page and never comes back:
-//! what has it lives as long as the incarnation. Buffers already lie in it, so that nothing is ever copied to share it.
+//! what has it lives as long as the incarnation. Buffers already lie in it, so that nothing is ever copied to share
+//! it.
 
 use alloc::vec::Vec;
 use core::ptr::NonNull;

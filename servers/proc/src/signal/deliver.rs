@@ -388,5 +388,5 @@ impl Again {
 
 /// The registers with which a thread makes its call again: on the two-byte instruction, with the call's number.
 fn rewound(registers: UserRegisters, number: u64) -> UserRegisters {
-    UserRegisters { rip: registers.rip.wrapping_sub(2), rax: number, ..registers }
+    UserRegisters { rip: registers.rip.saturating_sub(2), rax: number, ..registers }
 }

@@ -1,8 +1,8 @@
 //! The frame that a signal handler finds on its stack, exactly as Linux x86_64 lays it out (`struct rt_sigframe` of
 //! arch/x86/include/asm/sigframe.h, `struct ucontext` and `struct sigcontext` of the uapi headers), and the way back.
 //!
-//! From low to high addresses: the return address (the restorer), ucontext, siginfo, and 64-byte aligned the 512 bytes
-//! of FXSAVE state. There is no extended state, and `_fpx_sw_bytes` says so by being zero.
+//! From low to high addresses: the return address (the restorer), ucontext, siginfo, and 64-byte aligned the 512
+//! bytes of FXSAVE state. There is no extended state, and `_fpx_sw_bytes` says so by being zero.
 
 use alloc::vec::Vec;
 
@@ -53,7 +53,8 @@ pub fn fresh_fpu() -> Vec<u8> {
     state
 }
 
-/// Lays out the frame for a signal. `None` when the handler cannot be entered: no restorer, or no room on the stack.
+/// Lays out the frame for a signal. `None` when the handler cannot be entered: no restorer, no address of a program,
+/// or no room on the stack.
 pub fn build(
     thread: &ThreadState,
     info: &SigInfo,
@@ -62,7 +63,7 @@ pub fn build(
     stack: &AlternateStack,
 ) -> Option<Frame> {
     let old = &thread.registers;
-    if action.flags & SA_RESTORER == 0 {
+    if action.flags & SA_RESTORER == 0 || action.handler >= USER_END {
         return None;
     }
     let nested = stack.holds(old.rsp);

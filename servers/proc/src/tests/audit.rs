@@ -1,5 +1,5 @@
-//! What must hold after every step, whatever happened: the sentences of the crate's documentation, and that every index
-//! says what the table says.
+//! What must hold after every step, whatever happened: the sentences of the crate's documentation, and that every
+//! index says what the table says.
 
 use std::collections::{BTreeMap, BTreeSet};
 

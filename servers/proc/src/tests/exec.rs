@@ -103,6 +103,20 @@ fn a_refused_exec_leaves_the_program_as_it_was() {
 }
 
 #[test]
+fn a_program_that_starts_outside_of_what_programs_have_is_enoexec() {
+    let mut world = World::started();
+    world.entry = 1 << 63;
+    let call = world.exec(2);
+    assert_eq!((world.result(call), world.spaces.len()), (Some(-8), 1));
+    let mut world = World::new();
+    world.entry = u64::MAX;
+    world.spawn(true);
+    let answer = world.native.last().map(libipc::server::Message::decode);
+    assert_eq!(answer, Some(Ok(libipc::proto::process::Answer::Failed(8))));
+    assert_eq!((world.spaces.len(), world.proc.processes.len()), (0, 1));
+}
+
+#[test]
 fn exec_by_the_leader_ends_the_others_unreported() {
     let mut world = World::started();
     let child = world.fork(2);

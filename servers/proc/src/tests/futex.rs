@@ -49,14 +49,25 @@ fn waiters_are_woken_in_order_and_as_many_as_asked() {
 fn a_wake_between_the_call_and_its_serving_is_not_lost() {
     let mut world = World::started();
     let thread = world.thread(2);
-    // The value is gathered as 0; the word changes and the wake is served first.
-    let call = world.begin(thread, 202, &[WORD, WAIT, 0, 0, 0, 0]);
-    let waiting = world.queue.pop_front().unwrap();
-    world.poke(WORD, &1_u32.to_le_bytes());
-    assert_eq!(world.syscall(2, 202, &[WORD, WAKE, 1, 0, 0, 0]), Some(0));
-    world.queue.push_back(waiting);
-    world.run();
-    assert_eq!(world.result(call), Some(-11));
+    for timed in [false, true] {
+        let timeout = if timed { timespec(&mut world, 1, 0) } else { 0 };
+        // The word changes and the wake is served while the wait is queued, or waits for the page of its timeout.
+        let call = world.begin(thread, 202, &[WORD, WAIT, 0, timeout, 0, 0]);
+        let mut waiting = world.queue.pop_front().unwrap();
+        if timed {
+            world.gather_inputs(&mut waiting);
+        }
+        world.poke(WORD, &1_u32.to_le_bytes());
+        assert_eq!(world.syscall(2, 202, &[WORD, WAKE, 1, 0, 0, 0]), Some(0));
+        if timed {
+            world.step(waiting);
+        } else {
+            world.queue.push_back(waiting);
+            world.run();
+        }
+        assert_eq!(world.result(call), Some(-11));
+        world.poke(WORD, &0_u32.to_le_bytes());
+    }
 }
 
 #[test]

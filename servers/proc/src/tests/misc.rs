@@ -1,4 +1,5 @@
-//! Time, the system's figures, what /proc shows, descriptors for processes, and that a step is a function of its event.
+//! Time, the system's figures, what /proc shows, descriptors for processes, and that a step is a function of its
+//! event.
 
 use libipc::abi::delivery::Named;
 use libipc::linux::signal::SIGALRM;

@@ -1,5 +1,5 @@
-//! Tests of the whole server against a kernel in miniature. `world` is that kernel; each other module proves one part of
-//! the conformance list, a test per sentence.
+//! Tests of the whole server against a kernel in miniature. `world` is that kernel; each other module proves one part
+//! of the conformance list, a test per sentence.
 
 mod audit;
 mod exec;

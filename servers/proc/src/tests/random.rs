@@ -197,7 +197,7 @@ fn send(world: &mut World, dice: &mut Dice, tid: u32, other: u32) {
 fn execute(world: &mut World, tid: u32) {
     let handle = world.new_handle();
     let message = Message::typed(libipc::proto::process::EXEC, &Exec::default()).with_handles(&[handle]);
-    world.queue_on_behalf(tid, message);
+    world.queue_on_behalf(tid, true, message);
 }
 
 /// Brings the game to its end: everybody is killed, and nothing may be left.

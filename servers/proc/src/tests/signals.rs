@@ -97,6 +97,14 @@ fn a_missing_stack_page_delays_the_handler_and_a_bad_stack_is_sigsegv() {
 }
 
 #[test]
+fn a_handler_outside_of_what_programs_have_is_sigsegv() {
+    let (mut world, child) = with_handler(0);
+    world.action(2, SIGUSR1, 1 << 63, 0);
+    world.kill_process(child, 2, SIGUSR1);
+    assert_eq!(world.power, Some((128 + 11, false)));
+}
+
+#[test]
 fn sigsegv_for_a_bad_stack_is_handled_on_the_alternate_stack() {
     let (mut world, child) = with_handler(0);
     world.action(2, SIGSEGV, 0x6000, 0x0800_0000);

@@ -12,14 +12,19 @@ use libipc::server::effect::{Effect, Operation};
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{Caller, Effects, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
 
+mod moves;
+
 use super::audit;
 use crate::Proc;
+use crate::signal::frame::USER_END;
 
 /// Where programs keep their data.
 pub const DATA: u64 = 0x10_0000;
 /// Where their stacks are.
 pub const STACK: u64 = 0x7f00_0000_0000;
 const REGION_BYTES: usize = 16 * 4096;
+/// The number of the calls that arrive as messages: execve's.
+pub const ON_BEHALF: u64 = 59;
 const VM: Handle = Handle(0);
 const TTY: Handle = Handle(1);
 
@@ -63,6 +68,8 @@ pub struct World {
     pub foreground: u32,
     pub ended_sessions: Vec<u64>,
     pub vm_fails: Option<i32>,
+    /// Where programs start.
+    pub entry: u64,
     pub hold_vm: bool,
     pub held: Vec<Event>,
     pub refuse: BTreeSet<&'static str>,
@@ -113,6 +120,7 @@ impl World {
             foreground: 0,
             ended_sessions: Vec::new(),
             vm_fails: None,
+            entry: 0x40_1000,
             hold_vm: false,
             held: Vec::new(),
             refuse: BTreeSet::new(),
@@ -247,25 +255,27 @@ impl World {
         assert!(self.runs(tid), "thread {tid} makes a call while it is in one");
         let mut six = [0; 6];
         six[..arguments.len()].copy_from_slice(arguments);
-        let mut inputs = [None, None];
-        for (slot, input) in inputs.iter_mut().zip(LINUX[number as usize].inputs) {
-            *slot = self.gather(input, &six);
-        }
         let registers = self.registers(tid);
         registers.rax = u64::from(number);
         registers.rip += 2;
-        let foreign = Foreign {
-            number,
-            arguments: six,
-            inputs,
-            named: [named, Named::default()],
-            ..Foreign::default()
-        };
+        let named = [named, Named::default()];
+        let foreign = Foreign { number, arguments: six, named, ..Foreign::default() };
         let thread = self.handle(tid);
         self.enqueue(thread, number, true, Request::Foreign(foreign))
     }
 
-    fn gather(&mut self, input: Input, arguments: &[u64; 6]) -> Option<Vec<u8>> {
+    /// Inputs are gathered when a call is delivered.
+    pub fn gather_inputs(&self, event: &mut Event) {
+        if let Event::Call(call) = event
+            && let Request::Foreign(foreign) = &mut call.request
+            && !self.lenient
+        {
+            foreign.inputs =
+                LINUX[foreign.number as usize].inputs.map(|input| self.gather(input, &foreign.arguments));
+        }
+    }
+
+    fn gather(&self, input: Input, arguments: &[u64; 6]) -> Option<Vec<u8>> {
         let (address, length) = match input {
             Input::None => return None,
             Input::Bytes(at, bytes) => (arguments[at as usize], u32::from(bytes)),
@@ -299,9 +309,7 @@ impl World {
 
     /// A native message on a thread's behalf: vm's signal, tty's question, vfs's exec.
     pub fn on_behalf(&mut self, tid: u32, foreign: bool, message: Message) -> CallId {
-        let thread = self.handle(tid);
-        self.registers(tid).rip += 2;
-        let id = self.enqueue(thread, 59, foreign, Request::Native(message));
+        let id = self.queue_on_behalf(tid, foreign, message);
         self.run();
         id
     }
@@ -321,7 +329,8 @@ impl World {
             }
             _ => 0,
         });
-        let Some(event) = self.queue.remove(index) else { return false };
+        let Some(mut event) = self.queue.remove(index) else { return false };
+        self.gather_inputs(&mut event);
         self.step(event);
         true
     }
@@ -404,13 +413,19 @@ impl World {
         self.about_to_run(open.thread);
     }
 
-    /// A thread is about to return to its program: if it was interrupted it makes an attention call instead.
+    /// A thread is about to return to its program: if it was interrupted it makes an attention call instead, and if
+    /// its call was ended for an interruption that nobody then wanted, it makes it again.
     fn about_to_run(&mut self, handle: Handle) {
         let thread = self.threads.get_mut(&handle).unwrap();
-        if thread.attention && thread.started && !thread.ended && thread.call.is_none() {
-            thread.attention = false;
-            let restart = std::mem::take(&mut thread.restart);
+        if !thread.started || thread.ended || thread.call.is_some() {
+            return;
+        }
+        let restart = std::mem::take(&mut thread.restart);
+        if std::mem::take(&mut thread.attention) {
             self.enqueue(handle, 0, false, Request::Attention { restart });
+        } else if restart != 0 {
+            let registers = self.script.threads.get_mut(&handle).unwrap();
+            (registers.rip, registers.rax) = (registers.rip - 2, restart >> 8);
         }
     }
 
@@ -444,7 +459,7 @@ impl World {
                 space::Answer::Space { space }
             }
             space::Request::Build(_) => {
-                space::Answer::Image { space, entry: 0x40_1000, stack: STACK + 0x8000 }
+                space::Answer::Image { space, entry: self.entry, stack: STACK + 0x8000 }
             }
             other => panic!("not asked by this server: {other:?}"),
         };
@@ -483,7 +498,7 @@ impl World {
     fn operate(&mut self, operation: Operation) -> Result<(), libipc::abi::KernelError> {
         use libipc::abi::KernelError::Quota;
         match operation {
-            Operation::TaskCreate { into, space, .. } => {
+            Operation::TaskCreate { into, space, parent, .. } => {
                 assert!(
                     self.spaces.values().any(|handle| *handle == space),
                     "a task in a space that is gone"
@@ -491,7 +506,8 @@ impl World {
                 if self.refuse.contains("task") {
                     return Err(Quota);
                 }
-                self.tasks.insert(into, Task { words: BTreeMap::new(), alive: true });
+                let words = self.tasks.get(&parent).map(|parent| parent.words.clone()).unwrap_or_default();
+                self.tasks.insert(into, Task { words, alive: true });
             }
             Operation::ThreadCreate { into, task, tid, source } => {
                 if self.refuse.contains("thread") {
@@ -513,6 +529,7 @@ impl World {
             }
             Operation::TaskWord { task, word, value } => {
                 let task = self.tasks.get_mut(&task).filter(|task| task.alive).expect("a living task");
+                assert!(u32::try_from(value).is_ok(), "a word has 32 bits");
                 task.words.insert(word, value);
             }
             Operation::TaskExec { task, .. } => assert!(self.tasks[&task].alive),
@@ -520,6 +537,9 @@ impl World {
             Operation::ThreadEnd { thread } => self.end(thread),
             Operation::ThreadSetRegisters { thread, registers, .. } => {
                 assert!(!self.threads[&thread].ended, "registers of a thread that is dead");
+                assert!(
+                    [registers.rip, registers.fs_base, registers.gs_base].iter().all(|it| *it < USER_END)
+                );
                 self.script.threads.insert(thread, registers);
             }
             Operation::ThreadStart { thread } => {
@@ -595,165 +615,5 @@ impl World {
     /// The calls that no answer has been given to, of threads that are dead.
     pub fn leaked_calls(&self) -> usize {
         self.calls.values().filter(|open| self.threads.get(&open.thread).is_some_and(|it| it.ended)).count()
-    }
-}
-
-/// Short names for the calls that nearly every test makes.
-impl World {
-    pub fn fork(&mut self, tid: u32) -> u32 {
-        let child = self.syscall(tid, 57, &[]).expect("fork is answered");
-        u32::try_from(child).unwrap_or_else(|_| panic!("fork failed: {child}"))
-    }
-
-    pub fn thread(&mut self, tid: u32) -> u32 {
-        let flags = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000;
-        self.syscall(tid, 56, &[flags, STACK + 0x4000]).expect("clone is answered") as u32
-    }
-
-    /// exit_group(2).
-    pub fn exit(&mut self, tid: u32, code: u64) {
-        self.syscall(tid, 231, &[code]);
-    }
-
-    /// exit(2), of one thread.
-    pub fn exit_thread(&mut self, tid: u32, code: u64) {
-        self.syscall(tid, 60, &[code]);
-    }
-
-    /// wait4(2), with the status at DATA.
-    pub fn wait(&mut self, tid: u32, pid: i32, options: u32) -> Option<i64> {
-        self.poke(DATA, &0xdead_beef_u32.to_le_bytes());
-        self.syscall(tid, 61, &[pid as u64, DATA, u64::from(options), 0])
-    }
-
-    /// waitid(2), with the siginfo at DATA + 64.
-    pub fn waitid(&mut self, tid: u32, kind: u64, id: u64, options: u32) -> Option<i64> {
-        self.poke(DATA + 64, &[0xff; 128]);
-        self.syscall(tid, 247, &[kind, id, DATA + 64, u64::from(options), 0])
-    }
-
-    pub fn status(&mut self) -> u32 {
-        self.peek32(DATA)
-    }
-
-    /// si_signo, si_code, si_pid, si_status of the last waitid.
-    pub fn info(&mut self) -> [u32; 4] {
-        [0, 8, 16, 24].map(|at| self.peek32(DATA + 64 + at))
-    }
-
-    pub fn kill_process(&mut self, tid: u32, pid: i32, signal: u8) -> i64 {
-        self.syscall(tid, 62, &[pid as u64, u64::from(signal)]).unwrap_or(i64::MIN)
-    }
-
-    /// rt_sigaction(2).
-    pub fn action(&mut self, tid: u32, signal: u8, handler: u64, flags: u64) {
-        let words = [handler, flags | 0x0400_0000, 0x40_2000, 0];
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        self.poke(DATA + 256, &bytes);
-        assert_eq!(self.syscall(tid, 13, &[u64::from(signal), DATA + 256, 0, 8]), Some(0));
-    }
-
-    /// rt_sigprocmask(2) with SIG_SETMASK.
-    pub fn mask(&mut self, tid: u32, set: u64) {
-        self.poke(DATA + 320, &set.to_le_bytes());
-        assert_eq!(self.syscall(tid, 14, &[2, DATA + 320, 0, 8]), Some(0));
-    }
-
-    pub fn setpgid(&mut self, tid: u32, pid: u32, pgid: u32) -> i64 {
-        self.syscall(tid, 109, &[u64::from(pid), u64::from(pgid)]).unwrap()
-    }
-
-    pub fn prctl(&mut self, tid: u32, option: u64, argument: u64) -> i64 {
-        self.syscall(tid, 157, &[option, argument]).unwrap()
-    }
-
-    /// execve(2), as vfs hands it on, of a program without arguments.
-    pub fn begin_exec(&mut self, tid: u32, exec: &Exec) -> CallId {
-        let handle = self.new_handle();
-        self.on_behalf(tid, true, Message::typed(protocol::EXEC, exec).with_handles(&[handle]))
-    }
-
-    pub fn exec(&mut self, tid: u32) -> CallId {
-        self.begin_exec(
-            tid,
-            &Exec { filename: b"/bin/true".to_vec(), path: b"/bin/true".to_vec(), ..Exec::default() },
-        )
-    }
-
-    /// Takes a handler's first instruction for its last: back to the program through rt_sigreturn(2).
-    pub fn sigreturn(&mut self, tid: u32) {
-        self.registers(tid).rsp += 8;
-        self.syscall(tid, 15, &[]);
-    }
-
-    /// Whether a thread is at the start of this handler.
-    pub fn handles(&mut self, tid: u32, handler: u64) -> bool {
-        self.runs(tid) && self.registers(tid).rip == handler
-    }
-}
-
-/// Odd situations.
-impl World {
-    /// A process that is nobody's relation, for sending signals from: a child of init in a session of its own.
-    pub fn outsider(&mut self) -> u32 {
-        let middle = self.fork(2);
-        let outsider = self.fork(middle);
-        self.exit(middle, 0);
-        self.syscall(outsider, 112, &[]);
-        self.syscall(2, 61, &[u64::from(middle), 0, 0, 0]);
-        outsider
-    }
-
-    /// A thread enters a call of a server that never answers.
-    pub fn silence(&mut self, tid: u32) {
-        let thread = self.handle(tid);
-        let id = CallId(1 << 40 | u64::from(tid));
-        self.calls.insert(id, Open { thread, number: 0, foreign: true, cancelled: true });
-        self.threads.get_mut(&thread).unwrap().call = Some(id);
-    }
-}
-
-impl World {
-    /// The server that was silent gives a thread's call back.
-    pub fn speak(&mut self, tid: u32) {
-        let thread = self.handle(tid);
-        let id = self.threads[&thread].call.expect("a thread in a call");
-        self.reply(id, Some(ForeignReply::default()), Message::default());
-        self.run();
-    }
-}
-
-/// For the random tests.
-impl World {
-    /// A message on a thread's behalf, not yet served.
-    pub fn queue_on_behalf(&mut self, tid: u32, message: Message) {
-        let thread = self.handle(tid);
-        self.registers(tid).rip += 2;
-        self.enqueue(thread, 59, true, Request::Native(message));
-    }
-
-    /// Carries out effects that came about outside a step.
-    pub fn carry_out(&mut self, effects: Effects) {
-        self.apply(effects);
-        audit::check(self);
-    }
-
-    /// A Linux call with any arguments and any inputs, as a kernel that checks nothing would deliver it.
-    pub fn begin_raw(&mut self, tid: u32, number: u32, arguments: [u64; 6], bytes: &[u8]) {
-        let mut inputs = [None, None];
-        for (slot, input) in inputs.iter_mut().zip(LINUX[number as usize].inputs) {
-            *slot = match input {
-                Input::None | Input::Text(_) => None,
-                Input::Bytes(at, length) => {
-                    (arguments[at as usize] != 0).then(|| bytes[..length.min(128) as usize].to_vec())
-                }
-                Input::Array(at, ..) => (arguments[at as usize] != 0).then(|| bytes.to_vec()),
-            };
-        }
-        let foreign = Foreign { number, arguments, inputs, ..Foreign::default() };
-        let thread = self.handle(tid);
-        self.lenient = true;
-        self.enqueue(thread, number, true, Request::Foreign(foreign));
-        self.run();
     }
 }

@@ -97,8 +97,8 @@ pub(super) fn status(info: &ProcessInfo, id: u32, space: &Space) -> Vec<u8> {
     [b"Name:\t", &info.name[..], text.as_bytes()].concat()
 }
 
-/// `/proc/PID/maps`. The mappings of the file that holds the code are shown with the program's path; for other files only
-/// their number is known.
+/// `/proc/PID/maps`. The mappings of the file that holds the code are shown with the program's path; for other files
+/// only their number is known.
 pub(super) fn maps(info: &ProcessInfo, space: &Space) -> Vec<u8> {
     let code = space.regions.iter().find(|region| (region.start..region.end).contains(&space.marks[0]));
     let program = code.and_then(|region| region.file);

@@ -1,3 +1,5 @@
+//! Tests of lock.
+
 use super::*;
 
 fn record(pid: u32, start: u64, last: u64, exclusive: bool) -> Record {

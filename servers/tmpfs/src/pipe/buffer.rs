@@ -1,5 +1,5 @@
-//! The bytes in a pipe. Small writes are kept here in the state, where they cost the fewest steps; larger ones lie in pages
-//! of the arena, between the writer's copy and the reader's.
+//! The bytes in a pipe. Small writes are kept here in the state, where they cost the fewest steps; larger ones lie in
+//! pages of the arena, between the writer's copy and the reader's.
 
 use alloc::{collections::VecDeque, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -88,8 +88,8 @@ impl Buffer {
         self.capacity - self.length
     }
 
-    /// Takes bytes off the front, at most `length`. Pages read to their end are given back: what is in them stays as it is
-    /// until the effects of this step are carried out.
+    /// Takes bytes off the front, at most `length`. Pages read to their end are given back: what is in them stays as
+    /// it is until the effects of this step are carried out.
     pub fn take(&mut self, length: u64, arena: &mut Arena) -> Vec<Taken> {
         let mut taken = Vec::new();
         let mut left = length;

@@ -39,8 +39,8 @@ impl Opening {
 }
 
 impl Tmpfs {
-    /// A program's open(2) of a FIFO, which vfs hands on: words are the node, the flags, and the descriptor reserved. It
-    /// waits until the other side opens, and whoever waited for this side goes on.
+    /// A program's open(2) of a FIFO, which vfs hands on: words are the node, the flags, and the descriptor reserved.
+    /// It waits until the other side opens, and whoever waited for this side goes on.
     pub(crate) fn open_fifo(
         &mut self,
         call: CallId,

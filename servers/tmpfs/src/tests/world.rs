@@ -1,5 +1,5 @@
-//! A small kernel around the server: it carries effects out on memory and arena, keeps sessions and their positions, and
-//! holds the server to the rules (every call is answered once, or parked).
+//! A small kernel around the server: it carries effects out on memory and arena, keeps sessions and their positions,
+//! and holds the server to the rules (every call is answered once, or parked).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,3 +1,5 @@
+//! Tests of tree.
+
 use super::*;
 use crate::names::Author;
 use libipc::linux::mode::{S_IFDIR, S_IFREG};

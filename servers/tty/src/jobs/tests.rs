@@ -1,3 +1,5 @@
+//! Tests of jobs.
+
 use super::*;
 
 const SHELL: Session = Session(10);

@@ -1,3 +1,5 @@
+//! Tests of termios.
+
 use super::*;
 
 #[test]

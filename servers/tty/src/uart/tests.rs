@@ -1,3 +1,5 @@
+//! Tests of uart.
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
@@ -7,7 +9,6 @@ use super::*;
 /// A 16550 as its data sheet describes it, as far as the driver can tell.
 #[derive(Default)]
 struct Model {
-    scratch: u8,
     /// Answers every read with ones, as an empty bus does.
     absent: bool,
     no_fifos: bool,
@@ -29,7 +30,7 @@ struct Model {
 
 impl Model {
     fn depth(&self) -> usize {
-        if self.no_fifos { 1 } else { 16 }
+        if self.no_fifos || self.fifo_control & 1 == 0 { 1 } else { 16 }
     }
 
     /// The wire brings a byte.
@@ -90,7 +91,8 @@ impl Ports for Model {
             }
             register::LINE_STATUS => {
                 let ready = if self.received.is_empty() { 0 } else { STATUS_DATA_READY };
-                let empty = if self.sending.is_empty() { STATUS_TRANSMITTER_EMPTY } else { 0 };
+                let idle = STATUS_TRANSMITTER_EMPTY | STATUS_TRANSMITTER_IDLE;
+                let empty = if self.sending.is_empty() { idle } else { 0 };
                 let status = ready | empty | self.errors();
                 self.overrun = false;
                 if let Some((_, errors)) = self.received.front_mut() {
@@ -98,7 +100,6 @@ impl Ports for Model {
                 }
                 status
             }
-            register::SCRATCH => self.scratch,
             _ => 0,
         }
     }
@@ -120,39 +121,99 @@ impl Ports for Model {
                 self.enable = value;
             }
             register::INTERRUPT_OR_FIFO => {
-                self.fifo_control = value;
-                if value & 0x02 != 0 {
+                if (value ^ self.fifo_control) & 1 != 0 {
                     self.received.clear();
+                    self.sending.clear();
                 }
+                self.fifo_control = value;
             }
             register::LINE_CONTROL => self.line_control = value,
             register::MODEM_CONTROL => self.modem_control = value,
-            register::SCRATCH => self.scratch = value,
             _ => {}
         }
     }
 }
 
+/// One step of whoever owns the port: look, then send.
+fn serve(uart: &mut Uart, model: &mut impl Ports) -> Intake {
+    let intake = uart.receive(model);
+    send(uart, model);
+    intake
+}
+
+fn send(uart: &mut Uart, model: &mut impl Ports) {
+    uart.send(model);
+    uart.ask(false, model);
+}
+
+fn ready_with(mut model: Model) -> (Model, Uart) {
+    let mut uart = Uart::default();
+    uart.init(&mut model).unwrap();
+    (model, uart)
+}
+
 fn ready() -> (Model, Uart) {
-    let mut model = Model::default();
-    let uart = Uart::init(&mut model).unwrap();
+    let (mut model, mut uart) = ready_with(Model::default());
+    assert_eq!(serve(&mut uart, &mut model), Intake::default());
     (model, uart)
 }
 
 #[test]
-fn initialisation_sets_speed_framing_and_receive_interrupts_and_forgets_the_past() {
-    let mut model = Model { divisor: 0x1234, enable: 0x0f, overrun: true, ..Model::default() };
-    model.arrive(b'x', STATUS_FRAMING_ERROR);
-    Uart::init(&mut model).unwrap();
-    assert_eq!((model.divisor, model.line_control), (1, LINE_8N1));
+fn initialisation_sets_speed_framing_and_interrupts_and_forgets_old_errors() {
+    let (mut model, _) =
+        ready_with(Model { divisor: 0x1234, enable: 0x0f, overrun: true, ..Model::default() });
+    assert_eq!((model.divisor, model.line_control, model.fifo_control), (1, LINE_8N1, FIFO_ENABLE));
     assert_eq!(model.enable, ENABLE_RECEIVED | ENABLE_LINE_STATUS);
-    assert!(!model.interrupting() && model.received.is_empty());
+    assert!(!model.interrupting());
+    model.arrive(b'a', 0);
+    assert!(model.interrupting());
+}
+
+#[test]
+fn what_was_typed_before_initialisation_is_received() {
+    let mut model = Model::default();
+    model.arrive(b'x', 0);
+    let (mut model, mut uart) = ready_with(model);
+    assert!(model.interrupting());
+    assert_eq!(serve(&mut uart, &mut model).received, [Received::Byte(b'x')]);
+    assert_eq!(model.fifo_control, 0, "the next byte may come while the FIFOs are being turned on");
+    model.arrive(b'y', 0);
+    uart.start_fifos(&mut model);
+    assert_eq!(serve(&mut uart, &mut model).received, [Received::Byte(b'y')]);
+    uart.start_fifos(&mut model);
+    assert_eq!(model.fifo_control, FIFO_ENABLE);
 }
 
 #[test]
 fn a_port_that_is_not_there_is_reported() {
     let mut model = Model { absent: true, ..Model::default() };
-    assert_eq!(Uart::init(&mut model), Err(UartError::Absent));
+    assert_eq!(Uart::default().init(&mut model), Err(UartError::Absent));
+}
+
+#[test]
+fn bytes_stay_in_a_port_that_is_not_listened_to() {
+    let (mut model, mut uart) = ready();
+    uart.listen(false);
+    uart.ask(false, &mut model);
+    model.arrive(b'a', 0);
+    assert!(!model.interrupting());
+    assert!(serve(&mut uart, &mut model).received.is_empty());
+    uart.listen(true);
+    uart.ask(false, &mut model);
+    assert!(model.interrupting());
+    assert_eq!(serve(&mut uart, &mut model).received, [Received::Byte(b'a')]);
+}
+
+#[test]
+fn no_interrupt_is_asked_for_while_the_owner_looks_for_itself() {
+    let (mut model, mut uart) = ready();
+    assert!(uart.transmit().push_all(&[b'x'; 20]));
+    assert!(uart.send(&mut model));
+    uart.ask(true, &mut model);
+    model.drain();
+    assert!(!model.interrupting());
+    uart.ask(false, &mut model);
+    assert!(model.interrupting());
 }
 
 #[test]
@@ -163,7 +224,7 @@ fn received_bytes_come_in_order_with_their_own_errors() {
     model.arrive(0, STATUS_BREAK | STATUS_FRAMING_ERROR);
     model.arrive(b'c', 0);
     assert!(model.interrupting());
-    let intake = uart.interrupt(&mut model);
+    let intake = serve(&mut uart, &mut model);
     let expected =
         [Received::Byte(b'a'), Received::Damaged(b'b'), Received::Break, Received::Byte(b'c')].to_vec();
     assert_eq!(intake, Intake { received: expected, more: false });
@@ -175,9 +236,9 @@ fn an_error_seen_while_sending_stays_with_its_byte() {
     let (mut model, mut uart) = ready();
     model.arrive(b'a', STATUS_PARITY_ERROR);
     assert!(uart.transmit().push(b'x'));
-    uart.send(&mut model);
+    send(&mut uart, &mut model);
     model.arrive(b'b', 0);
-    let intake = uart.interrupt(&mut model);
+    let intake = serve(&mut uart, &mut model);
     assert_eq!(intake.received, [Received::Damaged(b'a'), Received::Byte(b'b')]);
 }
 
@@ -187,7 +248,7 @@ fn an_overrun_is_counted_once_and_harms_no_byte() {
     for _ in 0..20 {
         model.arrive(b'a', 0);
     }
-    let intake = uart.interrupt(&mut model);
+    let intake = serve(&mut uart, &mut model);
     assert_eq!(intake.received, [Received::Byte(b'a'); 16]);
     assert_eq!(uart.overruns(), 1);
 }
@@ -195,15 +256,15 @@ fn an_overrun_is_counted_once_and_harms_no_byte() {
 #[test]
 fn output_leaves_in_bursts_of_the_fifo_and_the_interrupt_is_given_back() {
     for (no_fifos, burst) in [(false, 16), (true, 1)] {
-        let mut model = Model { no_fifos, ..Model::default() };
-        let mut uart = Uart::init(&mut model).unwrap();
+        let (mut model, mut uart) = ready_with(Model { no_fifos, ..Model::default() });
+        assert!(serve(&mut uart, &mut model).received.is_empty());
         let text: Vec<u8> = (0..50).collect();
         assert!(uart.transmit().push_all(&text));
-        uart.send(&mut model);
+        send(&mut uart, &mut model);
         while uart.waiting() > 0 {
             model.drain();
             assert!(model.interrupting(), "the port asks for more");
-            assert!(uart.interrupt(&mut model).received.is_empty());
+            assert!(serve(&mut uart, &mut model).received.is_empty());
         }
         model.drain();
         assert_eq!((model.sent.as_slice(), model.longest_burst), (text.as_slice(), burst));
@@ -214,11 +275,12 @@ fn output_leaves_in_bursts_of_the_fifo_and_the_interrupt_is_given_back() {
 #[test]
 fn held_output_stays_until_it_is_released() {
     let (mut model, mut uart) = ready();
-    uart.hold(true, &mut model);
+    uart.hold(true);
     assert!(uart.transmit().push_all(b"abc"));
-    uart.send(&mut model);
+    send(&mut uart, &mut model);
     assert!(model.sending.is_empty() && !model.interrupting());
-    uart.hold(false, &mut model);
+    uart.hold(false);
+    send(&mut uart, &mut model);
     assert_eq!(model.sending, b"abc");
 }
 
@@ -249,7 +311,7 @@ impl Ports for Mad {
 fn a_port_that_never_stops_interrupting_is_left_for_another_time() {
     for last in [0, STATUS_OVERRUN, STATUS_TRANSMITTER_EMPTY] {
         let (_, mut uart) = ready();
-        let intake = uart.interrupt(&mut Mad { answers: Vec::new(), last });
+        let intake = serve(&mut uart, &mut Mad { answers: Vec::new(), last });
         assert_eq!(intake, Intake { received: Vec::new(), more: true });
     }
 }
@@ -262,7 +324,7 @@ proptest! {
     ) {
         let (_, mut uart) = ready();
         let _ = uart.transmit().push_all(&[7; 100]);
-        let intake = uart.interrupt(&mut Mad { answers, last });
+        let intake = serve(&mut uart, &mut Mad { answers, last });
         prop_assert!(intake.received.len() <= RECEIVE_BATCH);
     }
 
@@ -280,15 +342,15 @@ proptest! {
                 1 => {
                     prop_assert!(uart.transmit().push_all(&[byte; 9]));
                     written.extend([byte; 9]);
-                    uart.send(&mut model);
+                    send(&mut uart, &mut model);
                 }
                 2 => model.drain(),
-                _ if model.interrupting() => received.extend(uart.interrupt(&mut model).received),
+                _ if model.interrupting() => received.extend(serve(&mut uart, &mut model).received),
                 _ => {}
             }
         }
         while model.interrupting() || !model.sending.is_empty() {
-            received.extend(uart.interrupt(&mut model).received);
+            received.extend(serve(&mut uart, &mut model).received);
             model.drain();
         }
         prop_assert_eq!(received, arrived);

@@ -1,3 +1,5 @@
+//! Tests of bmap.
+
 use super::*;
 use crate::specimen::{BLOCK, DATA, KINDS, Specimen, addresses};
 

@@ -1,3 +1,5 @@
+//! Tests of cache.
+
 use alloc::vec;
 
 use proptest::prelude::*;

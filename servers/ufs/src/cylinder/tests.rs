@@ -1,3 +1,5 @@
+//! Tests of cylinder.
+
 use zerocopy::IntoBytes;
 
 use super::*;

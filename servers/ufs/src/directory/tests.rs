@@ -1,3 +1,5 @@
+//! Tests of directory.
+
 use alloc::vec::Vec;
 use core::cell::Cell;
 

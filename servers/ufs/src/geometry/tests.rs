@@ -1,3 +1,5 @@
+//! Tests of geometry.
+
 use super::*;
 use crate::specimen::Specimen;
 

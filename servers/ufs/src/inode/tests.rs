@@ -1,3 +1,5 @@
+//! Tests of inode.
+
 use super::*;
 use crate::specimen::{BLOCK, DATA, FRAGMENT, KINDS, Specimen, addresses};
 

@@ -1,3 +1,5 @@
+//! Tests of read.
+
 use super::*;
 use crate::specimen::{BLOCK, DATA, FRAGMENT, KINDS, Specimen, addresses};
 

@@ -1,7 +1,7 @@
 //! The disks and the volumes on them, as far as they are known.
 //!
-//! Everything here is a copy of what the disks say, made when it is first needed and let go at any time. A [`Site`] is
-//! one volume while a call looks at it; what it needs and does not have ends the look with [`Stall::Missing`].
+//! Everything here is a copy of what the disks say, made when it is first needed and let go at any time. A [`Site`]
+//! is one volume while a call looks at it; what it needs and does not have ends the look with [`Stall::Missing`].
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -33,8 +33,8 @@ const INODES_MAX: u32 = 512;
 const NAMES_MAX: u32 = 2048;
 /// How often a disk may be complained of in the log.
 const COMPLAINTS_MAX: u32 = 8;
-/// A file's data is fetched by windows of this many bytes, on their boundaries in the file, so that what is near a byte
-/// that is read is there too, and the extents fetched are the same whatever part of the window is read.
+/// A file's data is fetched by windows of this many bytes, on their boundaries in the file, so that what is near a
+/// byte that is read is there too, and the extents fetched are the same whatever part of the window is read.
 pub(super) const WINDOW_BYTES: u64 = 65536;
 /// How far ahead in the range that a call reads its data is fetched.
 const AHEAD_BYTES: u64 = 4 * WINDOW_BYTES;
@@ -285,8 +285,8 @@ impl<'a> Site<'a> {
         Ok(number)
     }
 
-    /// `length` bytes of a regular file. They must lie within the file; a call that will read on to `goal` has what comes
-    /// next fetched as well.
+    /// `length` bytes of a regular file. They must lie within the file; a call that will read on to `goal` has what
+    /// comes next fetched as well.
     pub fn read(&mut self, file: &Inode, offset: u64, length: u64, goal: u64) -> Result<Vec<u8>, Stall> {
         let mut bytes = Vec::with_capacity(length as usize);
         let end = offset + length;
@@ -314,8 +314,8 @@ impl<'a> Site<'a> {
         Ok(bytes)
     }
 
-    /// What to fetch when the data at `offset`, which lies in this extent, is missing: the extent that holds it with what
-    /// is near it, and what is missing behind it up to `goal`.
+    /// What to fetch when the data at `offset`, which lies in this extent, is missing: the extent that holds it with
+    /// what is near it, and what is missing behind it up to `goal`.
     fn data_missing(&mut self, file: &Inode, offset: u64, extent: Extent, goal: u64) -> Stall {
         let first = offset - offset % WINDOW_BYTES;
         let goal = goal.min(first.saturating_add(AHEAD_BYTES)).max(offset + 1);

@@ -1,7 +1,8 @@
 //! Fetching from the disks: what is wanted, what has been asked of blk, and who waits for it.
 //!
-//! Each thing is fetched once, however many calls wait for it. An extent travels in parts of one payload each, several at
-//! a time, and is whole when all are there. What would be too much at once waits in the order in which it was wanted.
+//! Each thing is fetched once, however many calls wait for it. An extent travels in parts of one payload each,
+//! several at a time, and is whole when all are there. What would be too much at once waits in the order in which it
+//! was wanted.
 
 use alloc::collections::BTreeMap;
 use alloc::vec;

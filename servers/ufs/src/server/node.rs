@@ -1,8 +1,8 @@
 //! How files are named outside: node numbers, session objects, `struct stat`.
 //!
 //! A node's number says all that is needed to find the file again, so that sessions need no memory here: it is a
-//! session's badge, the `st_ino` that programs see, and the node in vfs's protocol. Files of the first disk have their
-//! inode number alone.
+//! session's badge, the `st_ino` that programs see, and the node in vfs's protocol. Files of the first disk have
+//! their inode number alone.
 
 use libipc::abi::Badge;
 use libipc::linux::{Stat, StatFs};

@@ -51,7 +51,8 @@ impl PageIn {
         }
     }
 
-    /// The bytes of the next page to give, none if it is the first and lies beyond the end; nothing if enough was given.
+    /// The bytes of the next page to give, none if it is the first and lies beyond the end; nothing if enough was
+    /// given.
     fn page(&self, disks: &mut Disks) -> Result<Option<Vec<u8>>, Stall> {
         let offset = self.first.saturating_add(self.taken).saturating_mul(PAGE_SIZE);
         let (mut site, inode) = disks.find(self.node)?;

@@ -25,7 +25,8 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// Tags follow the clock, so that none is ever that of an earlier incarnation's question, whose answer may still come.
+    /// Tags follow the clock, so that none is ever that of an earlier incarnation's question, whose answer may still
+    /// come.
     pub fn set_clock(&mut self, now_ns: u64) {
         self.next = self.next.max(now_ns);
     }

@@ -1,7 +1,7 @@
 //! read(2), pread64(2), readv(2) and preadv(2).
 //!
-//! What is there is handed to the caller window by window, and the answer comes with the last one. On a volume that is
-//! only read it does no harm to hand out the same bytes again after a restart.
+//! What is there is handed to the caller window by window, and the answer comes with the last one. On a volume that
+//! is only read it does no harm to hand out the same bytes again after a restart.
 
 use alloc::vec::Vec;
 

@@ -1,7 +1,8 @@
 //! Facts that were found out lately, within a limit.
 //!
-//! Facts are kept in two generations. One that is used moves to the young generation; when that is full it becomes the
-//! old one, and what was not used since goes. So remembering costs a map's insertion, and nothing is sorted by use.
+//! Facts are kept in two generations. One that is used moves to the young generation; when that is full it becomes
+//! the old one, and what was not used since goes. So remembering costs a map's insertion, and nothing is sorted by
+//! use.
 
 use alloc::collections::BTreeMap;
 use core::mem;

@@ -1,7 +1,7 @@
 //! The file protocol: what vfs asks about names. One request is a walk and one operation on what it finds.
 //!
-//! The volume is read-only. Where Linux tells first that a name is taken, missing or no directory, and then that nothing
-//! can be written, so does this.
+//! The volume is read-only. Where Linux tells first that a name is taken, missing or no directory, and then that
+//! nothing can be written, so does this.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

@@ -11,8 +11,8 @@ use crate::read::Piece;
 
 const SEEK_DATA: u64 = 3;
 const SEEK_HOLE: u64 = 4;
-/// Most blocks that one search for data or for a hole looks at. Where it ends without result a caller is told of data,
-/// which a hole may always be taken for.
+/// Most blocks that one search for data or for a hole looks at. Where it ends without result a caller is told of
+/// data, which a hole may always be taken for.
 const BLOCKS_MAX: u32 = 4096;
 
 /// A seek under way.

@@ -1,3 +1,5 @@
+//! Tests of superblock.
+
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 

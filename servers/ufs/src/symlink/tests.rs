@@ -1,3 +1,5 @@
+//! Tests of symlink.
+
 use super::*;
 use crate::layout::Order;
 use crate::specimen::{DATA, FRAGMENT, KINDS, Specimen, addresses};

@@ -1,3 +1,5 @@
+//! Tests of volume.
+
 use super::*;
 use crate::specimen::{KINDS, Specimen};
 

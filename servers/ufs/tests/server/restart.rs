@@ -1,4 +1,5 @@
-//! The server is killed, the disk fails, and many calls come at once: nobody gets another answer than alone and in peace.
+//! The server is killed, the disk fails, and many calls come at once: nobody gets another answer than alone and in
+//! peace.
 
 use libipc::abi::CallId;
 use libipc::linux::errno::*;

@@ -86,27 +86,3 @@ fn a_warm_walk_allocates_little() {
         assert!(count <= 16, "{count} allocations");
     }
 }
-#[test]
-fn zz_bench() {
-    let mut machine = Machine::new(vec![small_image()], 8 << 20, 1);
-    let file = machine.open(b"file-of-70000", O_RDONLY).unwrap();
-    let call = machine.linux_call(&file, 17, [MEMORY, 4096, 60_000, 0, 0], None);
-    let b = machine.begin(call.clone());
-    machine.finish(b);
-    let asked = request(From::Root(0), b"level-0/level-1/level-2/file", Op::Stat);
-    let message = Message::typed(fs::REQUEST, &asked);
-    let (_, _) = machine.native(None, message.clone());
-    let native = machine.script.native(message);
-    for (name, call) in [("read", call), ("stat", native)] {
-        let event = Event::Call(call);
-        let before = ALLOCATIONS.get();
-        let effects = machine.ufs.step(&event, &mut machine.script);
-        println!("{name}: {} allocations", ALLOCATIONS.get() - before);
-        drop(effects);
-        let start = std::time::Instant::now();
-        for _ in 0..200_000 {
-            let _ = std::hint::black_box(machine.ufs.step(&event, &mut machine.script));
-        }
-        println!("{name}: {} ns", start.elapsed().as_nanos() / 200_000);
-    }
-}

@@ -1,5 +1,5 @@
-//! Random paths against a reference: resolution over one tree of plain strings, as a reader of path_resolution(7) would
-//! write it down.
+//! Random paths against a reference: resolution over one tree of plain strings, as a reader of path_resolution(7)
+//! would write it down.
 
 use alloc::{borrow::ToOwned, format, string::String, vec, vec::Vec};
 

@@ -29,7 +29,8 @@ impl Target<'_> {
         Ok(0)
     }
 
-    /// Whether all of a range may become writable: shared files may not, and memory must be able to hold what is private.
+    /// Whether all of a range may become writable: shared files may not, and memory must be able to hold what is
+    /// private.
     fn check_writable(&self, range: Range<u64>) -> Result<(), Errno> {
         let mut bytes = 0;
         for region in self.space.regions.overlapping(range.clone()) {

@@ -146,7 +146,8 @@ fn check_arguments(length: u64, flags: u64, offset: u64) -> Result<(), Errno> {
     if flags & flag::HUGETLB != 0 { Err(Errno(ENOMEM)) } else { Ok(()) }
 }
 
-/// Whether a file may be mapped so. Stores through shared mappings of files are not written back yet, so there are none.
+/// Whether a file may be mapped so. Stores through shared mappings of files are not written back yet, so there are
+/// none.
 fn check_file(status: u32, shared: bool, protection: Protection) -> Result<(), Errno> {
     if status & O_ACCMODE == O_WRONLY {
         return Err(Errno(EACCES));

@@ -1,5 +1,5 @@
-//! The Linux calls that are vm's: mmap(2) and its relatives. Each checks everything first and then cannot fail, so that a
-//! refused call has changed nothing.
+//! The Linux calls that are vm's: mmap(2) and its relatives. Each checks everything first and then cannot fail, so
+//! that a refused call has changed nothing.
 
 mod advice;
 mod change;
@@ -92,8 +92,8 @@ impl Target<'_> {
         }
     }
 
-    /// Whether memory for a private region could be found if it were all touched: Linux's heuristic, which refuses only
-    /// what can never succeed.
+    /// Whether memory for a private region could be found if it were all touched: Linux's heuristic, which refuses
+    /// only what can never succeed.
     fn affordable(&self, bytes: u64) -> Result<(), Errno> {
         if page_of(bytes) > u64::from(self.memory.frames.total()) { Err(Errno(ENOMEM)) } else { Ok(()) }
     }

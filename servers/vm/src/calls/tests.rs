@@ -1,3 +1,5 @@
+//! Tests of calls.
+
 use libipc::abi::Protection;
 use libipc::linux::errno::*;
 use libipc::server::Foreign;

@@ -1,3 +1,5 @@
+//! Tests of elf.
+
 use alloc::vec;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tests of region.
+
 use alloc::vec;
 
 use proptest::prelude::*;

@@ -4,13 +4,14 @@
 
 use std::{
     process::ExitCode,
-    ptr, thread,
+    ptr,
     sync::atomic::{AtomicU32, Ordering::SeqCst},
+    thread,
 };
 
 use libc::{
-    CLONE_CHILD_CLEARTID, CLONE_VM, F_SETLK, FUTEX_OWNER_DIED, FUTEX_TID_MASK, LOCK_EX, LOCK_NB, SIGCHLD, SIGKILL,
-    SIGTERM, WNOHANG, c_long, flock,
+    CLONE_CHILD_CLEARTID, CLONE_VM, F_SETLK, FUTEX_OWNER_DIED, FUTEX_TID_MASK, LOCK_EX, LOCK_NB, SIGCHLD,
+    SIGKILL, SIGTERM, WNOHANG, c_long, flock,
 };
 use linux_tests::{
     apart, call, equal,
@@ -76,7 +77,8 @@ fn descriptors_are_closed() {
 fn locks_are_dropped() {
     let _scratch = Scratch::new();
     let [ready, go, ..] = shared();
-    let open = || call!(open(c"locked".as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o600)).expect("a file can be made");
+    let open =
+        || call!(open(c"locked".as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o600)).expect("a file can be made");
     let (first, second) = (open(), open());
     let lock = |fd| {
         // SAFETY: the structure is plain numbers, of which zero is valid.
@@ -129,17 +131,25 @@ struct RobustEntry {
 fn robust_futexes() {
     let [futex, ..] = shared();
     let child = fork(|| {
-        let mut entry = RobustEntry { next: ptr::null_mut() };
-        let distance = futex.as_ptr() as c_long - &raw const entry as c_long;
-        let mut head = RobustList { first: &raw mut entry, futex_offset: distance, pending: ptr::null_mut() };
-        entry.next = &raw mut head;
+        let entry = Box::leak(Box::new(RobustEntry { next: ptr::null_mut() }));
+        let distance = futex.as_ptr() as c_long - &raw const *entry as c_long;
+        let head = Box::leak(Box::new(RobustList {
+            first: entry,
+            futex_offset: distance,
+            pending: ptr::null_mut(),
+        }));
+        entry.next = head;
         futex.store(process::me() as u32, SeqCst);
         let len = size_of::<RobustList>();
-        call!(syscall(libc::SYS_set_robust_list, &raw const head, len)).map_or(1, |_| process::exit(0))
+        call!(syscall(libc::SYS_set_robust_list, &raw const *head, len)).map_or(1, |_| process::exit(0))
     });
     equal("30 a child ends with a robust futex held", process::end_of(child), Status::Exited(0));
     let word = futex.load(SeqCst);
-    equal("30 the futex says that its owner died before wait returns", word & !FUTEX_TID_MASK, FUTEX_OWNER_DIED);
+    equal(
+        "30 the futex says that its owner died before wait returns",
+        word & !FUTEX_TID_MASK,
+        FUTEX_OWNER_DIED,
+    );
 }
 
 fn leader_gone() {
@@ -189,7 +199,11 @@ fn exec_by_another_thread() {
         let _ = exec.join();
         99
     });
-    equal("32 exec by a thread that does not lead keeps the pid, and it leads", process::end_of(child), Status::Exited(0));
+    equal(
+        "32 exec by a thread that does not lead keeps the pid, and it leads",
+        process::end_of(child),
+        Status::Exited(0),
+    );
     equal("32 the other threads vanish unreported", wait(-1, WNOHANG | libc::__WALL), Err(ECHILD));
 }
 
@@ -200,7 +214,9 @@ fn racing_exits() {
             for code in [3, 4] {
                 thread::spawn(move || {
                     start.fetch_add(1, SeqCst);
-                    while start.load(SeqCst) < 2 {}
+                    while start.load(SeqCst) < 2 {
+                        thread::yield_now();
+                    }
                     process::exit(code)
                 });
             }
@@ -219,7 +235,9 @@ fn racing_signal() {
         let [start, ..] = shared();
         let child = fork(|| {
             start.store(1, SeqCst);
-            while start.load(SeqCst) < 2 {}
+            while start.load(SeqCst) < 2 {
+                thread::yield_now();
+            }
             process::exit(3)
         });
         until(|| start.load(SeqCst) == 1);

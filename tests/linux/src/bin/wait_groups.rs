@@ -66,7 +66,11 @@ fn waiting_for_groups() {
     process::until_zombie(ours);
     equal("24 waitpid(0) takes the child of the own group", wait(0, 0), Ok(Some((ours, Status::Exited(2)))));
     equal("24 and sees no other", wait(0, WNOHANG), Err(ECHILD));
-    equal("24 waitpid(-pgid) takes the child of that group", wait(-leader, 0), Ok(Some((theirs, Status::Exited(1)))));
+    equal(
+        "24 waitpid(-pgid) takes the child of that group",
+        wait(-leader, 0),
+        Ok(Some((theirs, Status::Exited(1)))),
+    );
     equal("24 and waits for the others of it", wait(-leader, WNOHANG), Ok(None));
     equal("24 a group without children of ours says ECHILD", wait(-theirs, WNOHANG), Err(ECHILD));
     process::kill_and_reap(leader);
@@ -106,7 +110,10 @@ fn leaving_the_group() {
     call!(setitimer(libc::ITIMER_REAL, &raw const beat, ptr::null_mut())).expect("a timer can be set");
     let answer = wait(0, 0);
     let _ = call!(alarm(30));
-    ok("25 a wait for a group that the child leaves ends without it", answer == Err(ECHILD) || answer == Err(EINTR));
+    ok(
+        "25 a wait for a group that the child leaves ends without it",
+        answer == Err(ECHILD) || answer == Err(EINTR),
+    );
     ok("25 soon", start.elapsed() < Duration::from_secs(5));
     equal("25 and asked again there is none", wait(0, WNOHANG), Err(ECHILD));
     go.store(1, SeqCst);
@@ -141,7 +148,11 @@ fn joining_after_exec() {
     });
     files::close(to);
     equal("26 a child runs another program", files::read(from, 1), Ok(vec![]));
-    equal("26 setpgid on a child after its exec says EACCES", call!(setpgid(child, child)).map(drop), Err(EACCES));
+    equal(
+        "26 setpgid on a child after its exec says EACCES",
+        call!(setpgid(child, child)).map(drop),
+        Err(EACCES),
+    );
     process::kill_and_reap(child);
 }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use libc::{
-    __WALL, __WCLONE, CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SA_NOCLDWAIT, SA_RESTART, SIG_DFL, SIG_IGN,
-    SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1, WNOHANG, WNOWAIT,
+    __WALL, __WCLONE, CLD_CONTINUED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SA_NOCLDWAIT, SA_RESTART, SIG_DFL,
+    SIG_IGN, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1, WNOHANG, WNOWAIT,
 };
 use linux_tests::{
     apart, call, equal,
@@ -61,7 +61,11 @@ fn other_exit_signals() {
     equal("11 and SIGCHLD is not sent", signals::pending(SIGCHLD), false);
 
     let child = clone(0, || 6, ptr::null_mut()).expect("clone needs no exit signal");
-    equal("11 __WALL sees a child without exit signal", wait(child, __WALL), Ok(Some((child, Status::Exited(6)))));
+    equal(
+        "11 __WALL sees a child without exit signal",
+        wait(child, __WALL),
+        Ok(Some((child, Status::Exited(6)))),
+    );
     let child = fork(|| 7);
     equal("11 __WCLONE does not see a plain child", wait(-1, __WCLONE), Err(ECHILD));
     equal("11 __WALL does", wait(-1, __WALL), Ok(Some((child, Status::Exited(7)))));
@@ -86,7 +90,11 @@ fn ignored() {
     ok("12 and no zombie is left", kill(child, 0).is_err());
     set(SIGCHLD, Do::Default);
     let child = fork(|| 1);
-    equal("12 by default, which also does nothing, a zombie stays", process::end_of(child), Status::Exited(1));
+    equal(
+        "12 by default, which also does nothing, a zombie stays",
+        process::end_of(child),
+        Status::Exited(1),
+    );
 }
 
 fn zombie_from_before() {
@@ -114,7 +122,11 @@ fn across_exec() {
         });
         process::end_of(child)
     };
-    equal("15 an ignored SIGCHLD stays ignored across exec", action_after_exec(Do::Ignore), Status::Exited(11));
+    equal(
+        "15 an ignored SIGCHLD stays ignored across exec",
+        action_after_exec(Do::Ignore),
+        Status::Exited(11),
+    );
     equal("15 a caught one is reset to the default", action_after_exec(Do::Count), Status::Exited(10));
 }
 

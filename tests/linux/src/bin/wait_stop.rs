@@ -7,7 +7,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::SeqCst},
 };
 
-use libc::{SA_NOCLDSTOP, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGUSR1, WCONTINUED, WNOHANG, WUNTRACED};
+use libc::{
+    SA_NOCLDSTOP, SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGUSR1, WCONTINUED, WNOHANG,
+    WUNTRACED,
+};
 use linux_tests::{
     apart, equal,
     errno::EINVAL,
@@ -47,7 +50,11 @@ fn stops_without_signal() {
     stop(child);
     settle();
     equal("16 with SA_NOCLDSTOP no SIGCHLD comes for a stop", seen(SIGCHLD), 0);
-    equal("16 WUNTRACED still reports it", wait(child, WUNTRACED), Ok(Some((child, Status::Stopped(SIGSTOP)))));
+    equal(
+        "16 WUNTRACED still reports it",
+        wait(child, WUNTRACED),
+        Ok(Some((child, Status::Stopped(SIGSTOP)))),
+    );
     resume(child);
     settle();
     equal("16 no SIGCHLD comes for a continue", seen(SIGCHLD), 0);
@@ -88,7 +95,11 @@ fn only_the_last_news() {
     stop(child);
     resume(child);
     let all = WUNTRACED | WCONTINUED | WNOHANG;
-    equal("18 of a stop and a continue only the continue is reported", wait(-1, all), Ok(Some((child, Status::Continued))));
+    equal(
+        "18 of a stop and a continue only the continue is reported",
+        wait(-1, all),
+        Ok(Some((child, Status::Continued))),
+    );
     equal("18 and then nothing", wait(-1, all), Ok(None));
     stop(child);
     resume(child);
