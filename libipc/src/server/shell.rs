@@ -7,13 +7,14 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, Effects, ForeignReply};
-use super::event::Event;
+use super::event::{Call, Event, Request};
 use super::handles::HandleSlots;
-use super::{Boot, Server, carry, live::Live, receive};
+use super::{Boot, Message, Server, carry, live::Live, receive};
 use crate::abi::delivery::{Delivery, PAYLOAD_OFFSET};
 use crate::abi::syscall::Syscall;
 use crate::abi::{CallId, Handle, KernelError, PAYLOAD_MAX};
 use crate::linux::errno;
+use crate::proto;
 use crate::sys::Traps;
 
 /// A snapshot is taken when the journal is fuller than this, in thousandths.
@@ -49,6 +50,7 @@ pub struct Shell<S, T> {
     pub kept: Kept,
     /// The way to the kernel.
     pub traps: T,
+    boot: Boot,
 }
 
 impl<S: Server, T: Traps> Shell<S, T> {
@@ -59,14 +61,14 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let mut slots = HandleSlots::new(boot.first_free);
             let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
             let kept = Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() };
-            let mut shell = Shell { server: S::new(boot), kept, traps };
+            let mut shell = Shell { server: S::new(boot), kept, traps, boot: boot.clone() };
             shell.offer();
             let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
             shell.step(&Event::Start, now, None);
             shell
         } else {
             let (kept, server) = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
-            let mut shell = Shell { server, kept, traps };
+            let mut shell = Shell { server, kept, traps, boot: boot.clone() };
             shell.offer();
             shell
         }
@@ -89,12 +91,26 @@ impl<S: Server, T: Traps> Shell<S, T> {
         self.renew_offer(&delivery);
         let now = delivery.now;
         match incoming {
-            receive::Incoming::Event(event) => self.step(&event, now, None),
+            receive::Incoming::Event(event) => match self.own_answer(&event) {
+                Some(effect) => self.carry_one(effect),
+                None => self.step(&event, now, None),
+            },
             receive::Incoming::Ready { call, failed } => self.ready(call, failed, now),
         }
         if delivery.reserved > SNAPSHOT_AT {
             self.snapshot();
         }
+    }
+
+    /// The answer to a question that is the shell's, not the server's.
+    fn own_answer(&self, event: &Event) -> Option<Effect> {
+        let Event::Call(Call { id, request: Request::Native(message), .. }) = event else { return None };
+        let answer = match message.label {
+            proto::shell::DIGEST => Message::words(0, [digest(&self.state()), 0, 0, 0]),
+            proto::shell::BOOT => Message::typed(0, &self.boot),
+            _ => return None,
+        };
+        Some(Effect::Reply { call: *id, message: answer })
     }
 
     fn offer(&mut self) {

@@ -11,7 +11,7 @@
 //! interrupt.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use alloc::vec::Vec;
 use core::fmt;

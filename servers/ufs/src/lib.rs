@@ -1,8 +1,9 @@
 //! The UFS file server: UFS1 and UFS2 volumes, in either byte order, read-only.
 //!
-//! It owns the meaning of the bytes on a volume and nothing else: the bytes come in through [`Blocks`], and no
-//! operation ever waits. One that needs bytes which are not at hand ends in [`Error::Miss`], having changed
-//! nothing; its caller has them fetched, fills the [`Cache`], and starts the operation again.
+//! Below is the library: it owns the meaning of the bytes on a volume and nothing else. The bytes come in through
+//! [`Blocks`], and no operation ever waits. One that needs bytes which are not at hand ends in [`Error::Miss`],
+//! having changed nothing; its caller has them fetched, fills the [`Cache`], and starts the operation again. That
+//! caller is [`server`], which owns the calls under way.
 //!
 //! The volume is untrusted. [`Volume::mount`] checks the superblock until no later arithmetic can overflow, and
 //! every inode, block address, directory entry and cylinder group is checked when it is read. A damaged volume
@@ -10,7 +11,7 @@
 //!
 //! A reading order: `layout` is the disk's structures, `superblock` makes the [`Volume`], `geometry` turns
 //! numbers into addresses, `inode` and `bmap` find a file's blocks, and `directory`, `symlink` and `read` are
-//! what is built from those.
+//! what is built from those; then `server`.
 //!
 //! Sources: McKusick et al., "A Fast File System for UNIX" (1984), and FreeBSD's `fs.h`, `dinode.h`, `dir.h`.
 #![cfg_attr(not(test), no_std)]

@@ -125,11 +125,14 @@ pub fn wait(pid: Pid, options: c_int) -> Waited {
     Ok((pid != 0).then(|| (pid, Status::of(word))))
 }
 
-/// Waits for one child to end and says how.
+/// Waits for one child to end, through any signals, and says how it did.
 pub fn end_of(pid: Pid) -> Status {
-    match wait(pid, libc::__WALL) {
-        Ok(Some((_, status))) => status,
-        other => panic!("a child ends: {other:?}"),
+    loop {
+        match wait(pid, libc::__WALL) {
+            Ok(Some((_, status))) => return status,
+            Err(Errno(libc::EINTR)) => {}
+            other => panic!("a child ends: {other:?}"),
+        }
     }
 }
 

@@ -211,6 +211,18 @@ fn an_adopted_zombie_answers_the_wait_of_its_new_parent() {
 }
 
 #[test]
+fn whoever_adopts_a_child_is_told_of_its_end_as_of_any() {
+    let mut world = World::started();
+    world.prctl(2, SUBREAPER, 1);
+    let middle = world.fork(2);
+    let child = world.syscall(middle, 56, &[10, 0]).unwrap() as u32;
+    world.exit(middle, 0);
+    world.wait(2, middle as i32, 0);
+    world.exit(child, 3);
+    assert_eq!(world.wait(2, -1, 0), Some(i64::from(child)), "no longer a clone child");
+}
+
+#[test]
 fn a_zombie_adopted_by_one_who_ignores_sigchld_vanishes() {
     let mut world = World::started();
     world.prctl(2, SUBREAPER, 1);

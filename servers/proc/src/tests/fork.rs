@@ -72,6 +72,34 @@ fn a_parent_that_ends_while_its_fork_is_under_way_leaves_no_child() {
 }
 
 #[test]
+fn a_process_whose_end_is_under_way_has_no_more_children() {
+    let mut world = World::started();
+    let child = world.fork(2);
+    let other = world.thread(child);
+    let head = DATA + 4096;
+    let list = [head + 64, 16, 0].map(u64::to_le_bytes).concat();
+    world.poke(head, &list);
+    world.poke(head + 64, &head.to_le_bytes());
+    world.poke(head + 80, &other.to_le_bytes());
+    world.syscall(other, 273, &[head, 24]);
+    world.hold_vm = true;
+    world.begin(child, 57, &[]);
+    world.run();
+    world.begin(other, 231, &[4]);
+    world.run_one();
+    assert!(world.lives(child), "its last write is under way");
+    let held: Vec<_> = world.held.drain(..).collect();
+    held.into_iter().for_each(|event| world.queue.push_front(event));
+    world.hold_vm = false;
+    world.run();
+    assert_eq!(
+        (world.tids(), world.wait(2, -1, 0), world.status()),
+        (vec![2], Some(i64::from(child)), 0x400)
+    );
+    assert_eq!((world.spaces.len(), world.leaked_calls()), (1, 0));
+}
+
+#[test]
 fn nobody_escapes_a_signal_to_its_group_by_being_forked() {
     let mut world = World::started();
     let parent = world.fork(2);

@@ -158,6 +158,11 @@ fn proc_shows_processes_in_order_and_what_each_is() {
     let states = [1, zombie, stopped].map(|pid| show(pid).state);
     assert_eq!(states, [b'S', b'Z', b'T']);
     assert_eq!((show(zombie).name, show(1).parent), (b"sh".to_vec(), 0));
+    if let Some(process) = world.proc.processes.get_mut(&crate::id::Pid(zombie)) {
+        process.usage = crate::usage::Usage { user_ns: 7, system_ns: 8 };
+    }
+    let used = |answer| matches!(answer, Answer::Process(info) if info.times == [7, 8, 0, 0]);
+    assert!(used(ask(&mut world, &protocol::Request::Process { pid: zombie })), "what it used stays known");
     assert_eq!(ask(&mut world, &protocol::Request::Process { pid: 99 }), Answer::Failed(3));
 }
 
@@ -195,8 +200,11 @@ fn a_pidfd_is_readable_when_its_process_is_dead_and_stands_for_no_other() {
     assert_eq!(send(&mut world, 9), Some(0), "a zombie");
     assert_eq!(wait(&mut world, 4), Some(0));
     assert_eq!(send(&mut world, 9), Some(-3), "reaped");
+    world.proc.last_pid = child - 1;
+    assert_eq!(world.fork(2), child, "another has its number now");
+    assert_eq!(send(&mut world, 9), Some(-3));
+    assert!(world.lives(child));
     assert_eq!(wait(&mut world, 4), Some(-10));
-    assert_eq!(world.syscall(2, 434, &[u64::from(child), 0]), Some(-3));
     world.step(libipc::server::Event::LastClose { badge: libipc::abi::Badge(badge), owner });
     assert!(world.proc.pidfds.is_empty());
     assert_eq!(send(&mut world, 9), Some(-9));

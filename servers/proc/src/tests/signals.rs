@@ -234,17 +234,14 @@ fn a_signal_left_by_a_thread_that_ends_is_taken_by_another() {
     let other = world.thread(2);
     world.registers(other).rsp = STACK + 0x4000;
     world.mask(other, 1 << 9);
-    let exit = world.begin(2, 60, &[0]);
-    let kill = world.begin(child, 62, &[2, u64::from(SIGUSR1)]);
-    // The signal is sent while the first thread's exit is queued, and withdrawn with it.
-    let call = world
-        .queue
-        .iter()
-        .position(|event| matches!(event, libipc::server::Event::Call(it) if it.id == kill));
-    let event = world.queue.remove(call.unwrap()).unwrap();
-    world.queue.push_front(event);
+    // The first thread's exit has been received when the signal comes, and waits for a page.
+    let exit = world.begin_and_miss(2, 60, &[0]);
+    world.kill_process(child, 2, SIGUSR1);
+    assert!(!world.handles(other, HANDLER));
+    world.mask(other, 0);
+    world.step(exit);
     world.run();
-    assert!(world.handles(2, HANDLER) && world.result(exit).is_none());
+    assert!(!world.lives(2) && world.handles(other, HANDLER));
     let (mut world, child) = with_handler(0);
     let other = world.thread(2);
     world.registers(other).rsp = STACK + 0x4000;
@@ -379,11 +376,59 @@ fn all_threads_stop_and_the_parent_is_told_when_the_last_has() {
     world.kill_process(2, child as i32, SIGSTOP);
     assert!(!world.runs(child));
     assert_eq!(world.wait(2, -1, 2 | 1), Some(0), "one thread has not come in");
-    world.speak(other);
+    world.speak(other, Restart::Never);
     assert_eq!(world.wait(2, -1, 2 | 1), Some(i64::from(child)));
     assert!(!world.runs(other));
     world.kill_process(2, child as i32, SIGCONT);
     assert!(world.runs(child) && world.runs(other));
+}
+
+#[test]
+fn a_stop_is_complete_when_the_thread_it_waits_for_ends() {
+    let mut world = World::started();
+    let child = world.fork(2);
+    let other = world.thread(child);
+    let exit = world.begin_and_miss(other, 60, &[0]);
+    world.kill_process(2, child as i32, SIGSTOP);
+    assert_eq!(world.wait(2, -1, 2 | 1), Some(0));
+    world.step(exit);
+    assert_eq!(world.wait(2, -1, 2 | 1), Some(i64::from(child)));
+}
+
+#[test]
+fn a_thread_made_while_its_process_is_being_stopped_is_stopped_too() {
+    let mut world = World::started();
+    let child = world.fork(2);
+    let flags = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000;
+    let other = world.thread(child);
+    let clone = world.begin_and_miss(child, 56, &[flags, STACK + 0x4000]);
+    world.kill_process(2, child as i32, SIGSTOP);
+    world.step(clone);
+    world.run();
+    assert_eq!(world.tids().len(), 4);
+    assert!(world.tids().into_iter().filter(|tid| *tid >= child).all(|tid| !world.runs(tid)));
+    assert!(world.lives(other));
+    assert_eq!(world.wait(2, -1, 2 | 1), Some(i64::from(child)));
+}
+
+#[test]
+fn a_sleep_that_was_resumed_is_not_resumed_again_in_place_of_another_call() {
+    let (mut world, _) = with_handler(0);
+    let child = world.fork(2);
+    world.poke(DATA + 900, &[1_u64.to_le_bytes(), 0_u64.to_le_bytes()].concat());
+    world.begin(child, 35, &[DATA + 900, 0]);
+    world.run();
+    world.kill_process(2, child as i32, SIGSTOP);
+    world.kill_process(2, child as i32, SIGCONT);
+    let resumed = world.begin(child, 219, &[]);
+    world.run();
+    world.pass(1_000_000_000);
+    assert_eq!(world.result(resumed), Some(0));
+    world.silence(child);
+    world.kill_process(2, child as i32, SIGSTOP);
+    world.speak(child, Restart::IfNoHandler);
+    world.kill_process(2, child as i32, SIGCONT);
+    assert_eq!(world.registers(child).rax, u64::from(super::world::moves::SILENT));
 }
 
 #[test]
@@ -394,7 +439,7 @@ fn a_stop_that_is_continued_before_all_have_come_in_never_happened() {
     world.silence(other);
     world.kill_process(2, child as i32, SIGSTOP);
     world.kill_process(2, child as i32, SIGCONT);
-    world.speak(other);
+    world.speak(other, Restart::Never);
     assert!(world.runs(child) && world.runs(other));
     assert_eq!(world.wait(2, -1, 2 | 8 | 1), Some(i64::from(child)));
     assert_eq!(world.status(), 0xffff);

@@ -12,7 +12,7 @@ use libipc::server::effect::{Effect, Operation};
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{Caller, Effects, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
 
-mod moves;
+pub mod moves;
 
 use super::audit;
 use crate::Proc;

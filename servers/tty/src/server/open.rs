@@ -46,6 +46,7 @@ impl OpenFile {
 pub struct Opening {
     call: CallId,
     badge: u64,
+    file: OpenFile,
     /// On whose behalf.
     process: Process,
     flags: u32,
@@ -71,9 +72,9 @@ impl Tty {
         self.next_badge += 1;
         let owner = turn.env.new_handle();
         let told = self.readiness();
-        self.opens.insert(badge, OpenFile { owner, device, status, hung_up: false, told });
+        let file = OpenFile { owner, device, status, hung_up: false, told };
         let tag = self.new_tag();
-        self.opening.insert(tag, Opening { call, badge, process, flags: flags as u32 });
+        self.opening.insert(tag, Opening { call, badge, file, process, flags: flags as u32 });
         turn.out.park(call, Reason::Server);
         let badge = Badge(badge);
         let create =
@@ -84,23 +85,19 @@ impl Tty {
     /// The kernel has made a session, or had none to spare.
     pub(super) fn opened(&mut self, tag: Tag, result: Result<u64, KernelError>, turn: &mut Turn) {
         let Some(opening) = self.opening.remove(&tag) else { return };
-        let message = match (result, self.opens.get(&opening.badge).copied()) {
-            (Ok(_), Some(open)) => {
-                self.control_by_open(&opening, open.device);
-                Message::default().with_handles(&[open.owner])
-            }
-            _ => {
-                self.opens.remove(&opening.badge);
-                Message::label(ENFILE as u32)
-            }
-        };
-        turn.out.reply(opening.call, message);
+        if result.is_err() {
+            turn.out.reply(opening.call, Message::label(ENFILE as u32));
+            return;
+        }
+        self.opens.insert(opening.badge, opening.file);
+        self.control_by_open(&opening);
+        turn.out.reply(opening.call, Message::default().with_handles(&[opening.file.owner]));
     }
 
     /// Opening the console, and opening /dev/tty, which the caller has already, gives nobody a terminal.
-    fn control_by_open(&mut self, opening: &Opening, device: u64) {
-        let Opening { process, flags, .. } = opening;
-        let no_control = flags & (O_NOCTTY | O_PATH) != 0 || device != SERIAL;
+    fn control_by_open(&mut self, opening: &Opening) {
+        let Opening { process, flags, file, .. } = opening;
+        let no_control = flags & (O_NOCTTY | O_PATH) != 0 || file.device != SERIAL;
         let readable = flags & O_ACCMODE != O_WRONLY;
         let caller = self.job_caller(process, Facts::default());
         self.jobs.acquire_by_open(&caller, readable, no_control);
@@ -131,10 +128,9 @@ impl Tty {
         const HUNG_UP: Readiness =
             Readiness::IN.union(Readiness::OUT).union(Readiness::ERR).union(Readiness::HUP);
         let ready = self.readiness();
-        let making: alloc::vec::Vec<u64> = self.opening.values().map(|opening| opening.badge).collect();
-        for (badge, open) in &mut self.opens {
+        for open in self.opens.values_mut() {
             let readiness = if open.hung_up { HUNG_UP } else { ready };
-            if readiness != open.told && !making.contains(badge) {
+            if readiness != open.told {
                 open.told = readiness;
                 turn.out.act(Operation::SessionReady { session: open.owner, readiness });
             }
@@ -157,17 +153,23 @@ impl Tty {
         }
         let opens = &self.opens;
         let gone = |badge: u64| opens.get(&badge).is_some_and(|open| open.hung_up);
-        self.readers.retain(|reader| !gone(reader.badge) || {
-            turn.out.result(reader.call, 0);
-            false
+        self.readers.retain(|reader| {
+            !gone(reader.badge) || {
+                turn.out.result(reader.call, 0);
+                false
+            }
         });
-        self.writers.retain(|writer| !gone(writer.badge) || {
-            turn.out.result(writer.call, -i64::from(EIO));
-            false
+        self.writers.retain(|writer| {
+            !gone(writer.badge) || {
+                turn.out.result(writer.call, -i64::from(EIO));
+                false
+            }
         });
-        self.drains.retain(|drain| !gone(drain.badge) || {
-            turn.out.result(drain.call, -i64::from(EIO));
-            false
+        self.drains.retain(|drain| {
+            !gone(drain.badge) || {
+                turn.out.result(drain.call, -i64::from(EIO));
+                false
+            }
         });
     }
 

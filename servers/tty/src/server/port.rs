@@ -7,6 +7,7 @@
 
 use alloc::collections::VecDeque;
 
+use libipc::proto::terminal::Event;
 use libipc::server::Operation;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,6 @@ use super::Tty;
 use super::turn::Turn;
 use crate::signal::Signal;
 use crate::uart::{Received, Uart};
-use libipc::proto::terminal::Event;
 
 /// How often the port is looked at in a row before others have their turn.
 const LOOKS_MAX: u8 = 16;
@@ -65,7 +65,7 @@ impl Tty {
     }
 
     /// The port has interrupted. Its line stays closed until the end of the step.
-    pub(super) fn interrupted(&mut self, turn: &mut Turn) {
+    pub(super) fn port_interrupted(&mut self, turn: &mut Turn) {
         turn.acknowledge = true;
         self.look(turn);
     }

@@ -110,7 +110,13 @@ impl Ranges {
     ///
     /// # Errors
     /// `EFAULT` when the first is; [`Refusal::Again`] when a page is missing.
-    pub fn gather(&self, call: CallId, skip: u64, length: u64, env: &mut dyn Env) -> Result<Vec<u8>, Refusal> {
+    pub fn gather(
+        &self,
+        call: CallId,
+        skip: u64,
+        length: u64,
+        env: &mut dyn Env,
+    ) -> Result<Vec<u8>, Refusal> {
         let mut bytes = Vec::new();
         for range in self.part(skip, length.min(u64::from(PAYLOAD_MAX))) {
             match env.read_user(call, range.address, range.length as u32) {

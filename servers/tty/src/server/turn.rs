@@ -81,7 +81,8 @@ impl<'a> Turn<'a> {
                 value: u32::from(*value),
             })
             .collect();
-        if self.acknowledge {
+        // Opening a line that is open changes nothing, and its outcome comes like any other.
+        if self.acknowledge || self.look && operations.is_empty() {
             operations.push(Operation::IrqAck { irq: IRQ });
         }
         let last = if self.look || self.acknowledge { operations.pop() } else { None };

@@ -7,16 +7,18 @@
 use alloc::vec::Vec;
 
 use libipc::abi::CallId;
-use libipc::linux::errno::EAGAIN;
+use libipc::linux::errno::{EAGAIN, EFAULT};
 use libipc::linux::open::O_NONBLOCK;
-use libipc::server::files;
+use libipc::server::{Env, files};
 use serde::{Deserialize, Serialize};
 
 use super::Tty;
 use super::call::Asked;
 use super::control::WRITE;
 use super::ranges::Ranges;
-use super::turn::{Outcome, Refusal, Turn};
+use super::turn::{Outcome, Turn};
+use crate::line::LineDiscipline;
+use crate::queue::ByteQueue;
 use crate::termios::LocalFlags;
 use crate::uart::TRANSMIT_CAPACITY;
 
@@ -38,6 +40,33 @@ pub struct Writer {
     held: Vec<u8>,
 }
 
+impl Writer {
+    /// Goes on as far as there is room. The answer, when it is done: all bytes, or as many as could be had, have left.
+    fn advance(&mut self, line: &mut LineDiscipline, out: &mut ByteQueue, env: &mut dyn Env) -> Option<u64> {
+        let total = self.ranges.total();
+        while self.taken < total {
+            if out.room() == 0 {
+                return None;
+            }
+            if self.held.is_empty() {
+                match self.ranges.gather(self.call, self.taken, out.room().into(), env) {
+                    Ok(bytes) if !bytes.is_empty() => self.held = bytes,
+                    // A page that is missing is on its way, but nobody will say that it has come: it is tried for as
+                    // long as output is leaving.
+                    _ => return out.is_empty().then_some(self.taken),
+                }
+            }
+            let count = line.write(&self.held, out);
+            if count == 0 {
+                return None;
+            }
+            self.held.drain(..count as usize);
+            self.taken += u64::from(count);
+        }
+        out.is_empty().then_some(total)
+    }
+}
+
 impl Tty {
     /// write(2) and writev(2).
     pub(super) fn write(&mut self, asked: &Asked, ranges: Ranges, turn: &mut Turn) -> Outcome {
@@ -57,6 +86,9 @@ impl Tty {
             return Err(EAGAIN.into());
         }
         let held = ranges.gather(asked.id, 0, if first { PIECE } else { FIRST_PIECE }, turn.env)?;
+        if held.is_empty() {
+            return Err(EFAULT.into());
+        }
         if nonblock {
             let taken = self.line.write(&held, self.port.uart.transmit());
             if taken == 0 {
@@ -71,30 +103,10 @@ impl Tty {
 
     /// Lets writers go on as far as there is room, and answers those that are done.
     pub(super) fn serve_writers(&mut self, turn: &mut Turn) {
-        while let Some(writer) = self.writers.front_mut() {
-            let out = self.port.uart.transmit();
-            let total = writer.ranges.total();
-            while out.room() > 0 && writer.taken < total {
-                if writer.held.is_empty() {
-                    let room = u64::from(out.room());
-                    match writer.ranges.gather(writer.call, writer.taken, room, turn.env) {
-                        Ok(bytes) if !bytes.is_empty() => writer.held = bytes,
-                        // Some bytes were written, so that is the answer, whether the page is bad or just not there.
-                        _ => break,
-                    }
-                }
-                let count = self.line.write(&writer.held, out);
-                writer.held.drain(..count as usize);
-                writer.taken += u64::from(count);
-                if count == 0 {
-                    break;
-                }
-            }
-            let stuck = writer.held.is_empty() && out.room() > 0;
-            if !(out.is_empty() && writer.taken == total || stuck && writer.taken < total) {
-                return;
-            }
-            turn.out.result(writer.call, writer.taken as i64);
+        while let Some(writer) = self.writers.front_mut()
+            && let Some(count) = writer.advance(&mut self.line, self.port.uart.transmit(), turn.env)
+        {
+            turn.out.result(writer.call, count as i64);
             self.writers.pop_front();
         }
     }
@@ -110,5 +122,3 @@ impl Tty {
         }
     }
 }
-
-impl Refusal {}

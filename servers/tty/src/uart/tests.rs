@@ -8,33 +8,33 @@ use super::*;
 
 /// A 16550 as its data sheet describes it, as far as the driver can tell.
 #[derive(Default)]
-struct Model {
+pub struct Model {
     /// Answers every read with ones, as an empty bus does.
-    absent: bool,
-    no_fifos: bool,
-    enable: u8,
-    fifo_control: u8,
-    line_control: u8,
-    modem_control: u8,
-    divisor: u16,
+    pub absent: bool,
+    pub no_fifos: bool,
+    pub enable: u8,
+    pub fifo_control: u8,
+    pub line_control: u8,
+    pub modem_control: u8,
+    pub divisor: u16,
     /// Bytes received, each with its error bits.
-    received: VecDeque<(u8, u8)>,
-    overrun: bool,
+    pub received: VecDeque<(u8, u8)>,
+    pub overrun: bool,
     /// Bytes in the transmitter's FIFO.
-    sending: VecDeque<u8>,
+    pub sending: VecDeque<u8>,
     /// "Transmitter empty" is due as a cause of interrupt.
-    empty_due: bool,
-    sent: Vec<u8>,
-    longest_burst: usize,
+    pub empty_due: bool,
+    pub sent: Vec<u8>,
+    pub longest_burst: usize,
 }
 
 impl Model {
-    fn depth(&self) -> usize {
+    pub fn depth(&self) -> usize {
         if self.no_fifos || self.fifo_control & 1 == 0 { 1 } else { 16 }
     }
 
     /// The wire brings a byte.
-    fn arrive(&mut self, byte: u8, errors: u8) {
+    pub fn arrive(&mut self, byte: u8, errors: u8) {
         if self.received.len() < self.depth() {
             self.received.push_back((byte, errors));
         } else {
@@ -43,7 +43,7 @@ impl Model {
     }
 
     /// The wire takes everything there is to send.
-    fn drain(&mut self) {
+    pub fn drain(&mut self) {
         self.longest_burst = self.longest_burst.max(self.sending.len());
         self.sent.extend(self.sending.drain(..));
         self.empty_due = true;
@@ -66,7 +66,7 @@ impl Model {
         }
     }
 
-    fn interrupting(&self) -> bool {
+    pub fn interrupting(&self) -> bool {
         self.cause() != IDENTIFY_NOTHING && self.modem_control & 0x08 != 0
     }
 

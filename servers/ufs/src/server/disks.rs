@@ -285,10 +285,16 @@ impl<'a> Site<'a> {
         Ok(number)
     }
 
-    /// `length` bytes of a regular file. They must lie within the file; a call that will read on to `goal` has what
-    /// comes next fetched as well.
-    pub fn read(&mut self, file: &Inode, offset: u64, length: u64, goal: u64) -> Result<Vec<u8>, Stall> {
-        let mut bytes = Vec::with_capacity(length as usize);
+    /// Appends `length` bytes of a regular file, which must lie within it, or those before the first that cannot be had.
+    /// For a call that will read on to `goal`, what comes next is fetched as well.
+    pub fn read(
+        &mut self,
+        file: &Inode,
+        offset: u64,
+        length: u64,
+        goal: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Stall> {
         let end = offset + length;
         let mut at = offset;
         while at < end {
@@ -311,7 +317,7 @@ impl<'a> Site<'a> {
             }
             at += length;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// What to fetch when the data at `offset`, which lies in this extent, is missing: the extent that holds it with

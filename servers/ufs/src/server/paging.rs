@@ -98,5 +98,7 @@ fn data(site: &mut Site<'_>, file: &Inode, offset: u64, length: u64, goal: u64) 
         _ => return Err(Stall::Errno(EINVAL)),
     }
     let length = length.min(file.size.saturating_sub(offset));
-    site.read(file, offset, length, goal.min(file.size))
+    let mut bytes = Vec::with_capacity(length as usize);
+    site.read(file, offset, length, goal.min(file.size), &mut bytes)?;
+    Ok(bytes)
 }

@@ -55,11 +55,14 @@ impl Read {
             let Some(room) = self.buffers.behind(self.done) else { break };
             let window = (at - at % WINDOW_BYTES).saturating_add(WINDOW_BYTES);
             let length = room.length.min(window.min(end) - at);
-            match site.read(&inode, at, length, end) {
-                Ok(bytes) => {
-                    self.done += bytes.len() as u64;
-                    pieces.push(Output { address: room.address, bytes });
-                }
+            let mut bytes = Vec::with_capacity(length as usize);
+            let outcome = site.read(&inode, at, length, end, &mut bytes);
+            self.done += bytes.len() as u64;
+            if !bytes.is_empty() {
+                pieces.push(Output { address: room.address, bytes });
+            }
+            match outcome {
+                Ok(()) => {}
                 // What lies before the damage can be read.
                 Err(Stall::Errno(_)) if self.done > 0 => break,
                 Err(stall) => {

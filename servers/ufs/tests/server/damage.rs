@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
+use libipc::linux::errno::EIO;
 use libipc::linux::mode;
 use libipc::linux::open::*;
 use libipc::proto::fs::{self, Answer, Found, From, Operation as Op, Request};
@@ -150,5 +151,27 @@ fn damage_to_one_directory_leaves_the_rest_readable_and_is_logged() {
             "{:?}",
             machine.log
         );
+    }
+}
+
+#[test]
+fn what_lies_before_a_damaged_block_address_can_be_read() {
+    let format = Format { version: 2, order: "le", block: 4096, fragment: 512 };
+    let mut bytes = image(small_tree, format);
+    let is_file = |inode: &[u8]| inode[16..24] == 70_000u64.to_le_bytes() && inode[1] == 0x81;
+    let inode = bytes.chunks_exact(256).position(is_file).unwrap() * 256;
+    bytes[inode + 112 + 5 * 8..inode + 112 + 6 * 8].fill(0x7f);
+    let mut machine = Machine::new(vec![bytes], 0, 1);
+    let mut file = machine.open(b"file-of-70000", O_RDONLY).unwrap();
+    let content = crate::common::noise(70_000, 9);
+    for result in [5 * 4096, -i64::from(EIO)] {
+        assert_eq!(machine.linux(&mut file, 0, [MEMORY, 65_536, 0, 0, 0]).result, result);
+    }
+    assert!(machine.at_memory(0, 5 * 4096) == &content[..5 * 4096]);
+    for (offset, result) in [(0, 4096), (4 * 4096, 4096), (5 * 4096, -i64::from(EIO)), (6 * 4096, 4096)] {
+        assert_eq!(machine.linux(&mut file, 17, [MEMORY, 4096, offset, 0, 0]).result, result);
+        if result > 0 {
+            assert!(machine.at_memory(0, 4096) == &content[offset as usize..][..4096]);
+        }
     }
 }

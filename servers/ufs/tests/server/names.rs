@@ -105,6 +105,8 @@ fn a_walk_stops_at_mounts_and_above_the_root_but_not_at_the_barrier() {
     // Where a walk begins is no stop, and what makes a name does not enter it.
     let inside = Request { from: From::Node(covered), ..with(b".", Op::Stat) };
     assert!(matches!(ask(&mut machine, &inside), Answer::Found(Found::Stat(stat)) if stat.ino == covered));
+    let opened = with(b"level-0/level-1", Op::Open { flags: O_RDONLY | O_CREAT, mode: 0 });
+    assert_eq!(ask(&mut machine, &opened), stop(b""));
     let made = with(b"level-0/level-1", Op::MakeDirectory { mode: 0 });
     assert_eq!(ask(&mut machine, &made), Answer::Failed(EEXIST));
 
@@ -293,6 +295,53 @@ fn the_path_of_a_directory_is_found_from_below() {
     }
     assert_eq!(machine.at(0, b"", Op::PathOf), Answer::Found(Found::Text(vec![])));
     assert_eq!(machine.at(0, b"one", Op::PathOf), Answer::Failed(ENOTDIR));
+}
+
+/// A directory of several blocks with another in it, and names whose hashes (FNV-1a) are the same.
+fn bushy(root: &std::path::Path) {
+    std::fs::create_dir(root.join("bush")).unwrap();
+    for index in 0..100 {
+        std::fs::create_dir(root.join("bush").join(format!("{index:-<200}"))).unwrap();
+    }
+    std::fs::write(root.join("8yn0iYCKYHlIj4-BwPqk"), "1").unwrap();
+    std::fs::write(root.join("GReLUrM4wMqfg9yzV3KQ"), "22").unwrap();
+}
+
+fn bushy_image() -> Vec<u8> {
+    image(bushy, Format { version: 2, order: "le", block: 4096, fragment: 4096 })
+}
+
+#[test]
+fn the_path_of_a_directory_in_a_large_one_is_found() {
+    let mut machine = Machine::new(vec![bushy_image()], 0, 5);
+    for index in 0..100 {
+        let path = format!("bush/{index:-<200}").into_bytes();
+        assert_eq!(machine.at(0, &path, Op::PathOf), Answer::Found(Found::Text(path)));
+    }
+}
+
+#[test]
+fn names_that_share_a_hash_are_told_apart() {
+    let mut machine = Machine::new(vec![bushy_image()], 0, 5);
+    for _ in 0..2 {
+        for (name, expected) in [(b"8yn0iYCKYHlIj4-BwPqk", 1), (b"GReLUrM4wMqfg9yzV3KQ", 2)] {
+            let answer = machine.at(0, name, Op::Stat);
+            assert!(matches!(answer, Answer::Found(Found::Stat(stat)) if stat.size == expected));
+        }
+    }
+}
+
+#[test]
+fn files_of_two_disks_are_never_the_same() {
+    let mut machine = Machine::new(vec![small_image(), small_image()], 0, 5);
+    let mut sessions = Vec::new();
+    for disk in 0..2 {
+        let open = request(From::Root(disk), b"one", Op::Open { flags: O_RDONLY, mode: 0 });
+        let (Answer::Found(Found::Opened { stat, .. }), Some(session)) = machine.ask(&open) else { panic!() };
+        sessions.push((session.badge, session.object, stat.ino, stat.dev));
+    }
+    let (one, other) = (sessions[0], sessions[1]);
+    assert!(one.0 != other.0 && one.1 != other.1 && one.2 != other.2 && one.3 != other.3);
 }
 
 #[test]

@@ -168,8 +168,17 @@ fn what_several_calls_miss_is_fetched_once() {
 
 #[test]
 fn a_small_cache_serves_many_large_reads_at_once() {
+    many_large_reads(0);
+}
+
+#[test]
+fn a_large_cache_serves_many_large_reads_at_once() {
+    many_large_reads(64 << 20);
+}
+
+fn many_large_reads(heap_bytes: u64) {
     let format = Format { version: 1, order: "le", block: 32768, fragment: 4096 };
-    let mut machine = Machine::new(vec![image(large_tree, format)], 0, 21);
+    let mut machine = Machine::new(vec![image(large_tree, format)], heap_bytes, 21);
     let mut file = machine.open(b"large", O_RDONLY).unwrap();
     let content = noise(5_000_001, 99);
     let calls: Vec<(u64, CallId)> = (0..40)
@@ -187,6 +196,40 @@ fn a_small_cache_serves_many_large_reads_at_once() {
     let call = machine.begin(call);
     machine.finish_linux(&mut file, call);
     assert!(machine.at_memory(0, 1 << 20) == &content[3_333_333..][..1 << 20]);
+}
+
+#[test]
+fn calls_that_have_to_wait_are_served_in_the_order_in_which_they_came() {
+    // With the smallest cache one call is under way at a time.
+    let mut machine = Machine::new(vec![small_image()], 0, 8);
+    let names = ["one", "file-of-513", "file-of-4097", "file-of-49153", "level-0/file", "file-of-70000"];
+    let sessions = names.map(|name| machine.open(name.as_bytes(), O_RDONLY).unwrap());
+    let calls = sessions.map(|session| {
+        let call = machine.linux_call(&session, 17, [MEMORY, 100_000, 0, 0, 0], None);
+        machine.begin(call)
+    });
+    assert!(machine.questions() > 0 && machine.reply(calls[0]).is_none());
+    for call in calls {
+        assert!(machine.reply(call).is_none(), "a later call came first");
+        while machine.deliver() {
+            if machine.reply(call).is_some() {
+                break;
+            }
+        }
+    }
+    assert!(machine.is_quiet());
+}
+
+#[test]
+fn what_a_large_read_needs_next_is_fetched_with_what_it_needs_now() {
+    let format = Format { version: 2, order: "le", block: 16384, fragment: 2048 };
+    let mut machine = Machine::new(vec![image(large_tree, format)], 8 << 20, 8);
+    let mut file = machine.open(b"large", O_RDONLY).unwrap();
+    machine.linux(&mut file, 17, [MEMORY, 1, 4_000_000, 0, 0]);
+    let call = machine.linux_call(&file, 17, [MEMORY, 200_000, 0, 0, 0], None);
+    let call = machine.begin(call);
+    assert!(machine.questions() >= 200_000 / 8192, "{} messages", machine.questions());
+    assert_eq!(machine.finish_linux(&mut file, call).result, 200_000);
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 use libipc::abi::CallId;
 use libipc::abi::foreign::{Input, LINUX};
+use libipc::abi::syscall::Restart;
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::server::{Effects, Foreign, ForeignReply, Message, Request};
 
-use super::{DATA, ON_BEHALF, Open, STACK, World, audit};
+/// The number of the call that [`World::silence`] makes.
+pub const SILENT: u32 = 7;
+
+use super::{DATA, Event, ON_BEHALF, Open, STACK, World, audit};
 
 /// Short names for the calls that nearly every test makes.
 impl World {
@@ -117,17 +121,17 @@ impl World {
     pub fn silence(&mut self, tid: u32) {
         let thread = self.handle(tid);
         let id = CallId(1 << 40 | u64::from(tid));
-        self.calls.insert(id, Open { thread, number: 0, foreign: true, cancelled: true });
+        self.calls.insert(id, Open { thread, number: SILENT, foreign: true, cancelled: true });
         self.threads.get_mut(&thread).unwrap().call = Some(id);
     }
 }
 
 impl World {
-    /// The server that was silent gives a thread's call back.
-    pub fn speak(&mut self, tid: u32) {
+    /// The server that was silent gives a thread's call back, to be made again as it says.
+    pub fn speak(&mut self, tid: u32, restart: Restart) {
         let thread = self.handle(tid);
         let id = self.threads[&thread].call.expect("a thread in a call");
-        self.reply(id, Some(ForeignReply::default()), Message::default());
+        self.reply(id, Some(ForeignReply { restart, ..ForeignReply::default() }), Message::default());
         self.run();
     }
 }
@@ -166,5 +170,16 @@ impl World {
         self.lenient = true;
         self.enqueue(thread, number, true, Request::Foreign(foreign));
         self.run();
+    }
+}
+
+impl World {
+    /// A call that the server has received, and will serve when a page of its caller is there.
+    pub fn begin_and_miss(&mut self, tid: u32, number: u32, arguments: &[u64]) -> Event {
+        let id = self.begin(tid, number, arguments);
+        let index = self.queue.iter().position(|event| matches!(event, Event::Call(call) if call.id == id));
+        let mut event = self.queue.remove(index.unwrap()).unwrap();
+        self.gather_inputs(&mut event);
+        event
     }
 }
