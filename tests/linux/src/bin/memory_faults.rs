@@ -5,7 +5,7 @@
 use std::{cell::Cell, process::ExitCode};
 
 use libc::{
-    AT_FDCWD, F_GETLK, F_SETLK, FIONREAD, FUTEX_WAIT, O_CREAT, O_RDONLY, O_RDWR, P_ALL, PROT_NONE, RLIMIT_NOFILE,
+    AT_FDCWD, F_GETLK, F_SETLK, FIONREAD, FUTEX_WAIT, O_CREAT, O_RDONLY, O_RDWR, P_PID, PROT_NONE, RLIMIT_NOFILE,
     SIG_SETMASK, SIGUSR1, WEXITED, WNOHANG, c_long, iovec,
 };
 use linux_tests::{
@@ -119,7 +119,7 @@ const SIGNALS_AND_TIME: &[Row] = &[
 const PROCESSES: &[Row] = &[
     ("wait4", |_, bad| (libc::SYS_wait4, [zombie(), bad, 0, 0, 0])),
     ("wait4 for resources", |_, bad| (libc::SYS_wait4, [zombie(), 0, 0, bad, 0])),
-    ("waitid", |_, bad| (libc::SYS_waitid, [P_ALL as usize, zombie() * 0, bad, WEXITED as usize, 0])),
+    ("waitid", |_, bad| (libc::SYS_waitid, [P_PID as usize, zombie(), bad, WEXITED as usize, 0])),
     ("getrusage", |_, bad| (libc::SYS_getrusage, [0, bad, 0, 0, 0])),
     ("prlimit64 to set", |_, bad| (libc::SYS_prlimit64, [0, RLIMIT_NOFILE as usize, bad, 0, 0])),
     ("prlimit64 to get", |_, bad| (libc::SYS_prlimit64, [0, RLIMIT_NOFILE as usize, 0, bad, 0])),
