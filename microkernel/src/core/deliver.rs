@@ -232,7 +232,9 @@ impl<M: Machine> Kernel<M> {
         delivery.now = now;
         delivery.words[..4].copy_from_slice(&call.words);
         (delivery.badge, delivery.position, delivery.status) = (0, 0, 0);
-        if let Some(session) = call.session.and_then(|session| self.sessions.get(session)) {
+        // A call forwarded to another server does not come through that server's session.
+        let session = call.session.and_then(|session| self.sessions.get(session));
+        if let Some(session) = session.filter(|session| session.server == call.server) {
             (delivery.badge, delivery.position, delivery.status) =
                 (session.badge.0, session.position, session.status);
         }

@@ -1,11 +1,13 @@
 //! Which function serves which Linux call: one row per number, in order. `libipc::abi::foreign` says which calls come
 //! here; a test keeps the two tables the same.
 
-use libipc::linux::errno::{EINVAL, ENOSYS, ENOTTY, ESRCH};
+use libipc::linux::errno::{EINVAL, ENOSYS, ENOTTY, EPIPE, ESRCH};
+use libipc::linux::signal::SIGPIPE;
 use libipc::server::{Call, Foreign, ForeignReply};
 
 use crate::Proc;
 use crate::id::Tid;
+use crate::signal::{Aim, SigInfo};
 use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno};
 
 type Serve = fn(&mut Proc, &Asked, &mut Turn) -> Outcome;
@@ -96,6 +98,9 @@ pub const CALLS: &[(u32, Serve)] = &[
     (435, Proc::clone3),
 ];
 
+/// The calls that write: forwarded here by the server of a pipe or socket that nobody reads any more.
+const WRITES: [u32; 7] = [1, 18, 20, 44, 46, 296, 307];
+
 /// Calls on a descriptor of this server, a pidfd: all fail, the request for an unknown ioctl in its own way.
 const IOCTL: u32 = 16;
 
@@ -123,6 +128,10 @@ impl Proc {
         let number = asked.foreign.number;
         if asked.call.badge.0 != 0 {
             return errno(if number == IOCTL { ENOTTY } else { EINVAL });
+        }
+        if WRITES.contains(&number) {
+            self.send(Aim::Thread(asked.tid), SigInfo::kernel(SIGPIPE), turn);
+            return errno(EPIPE);
         }
         let row = CALLS.binary_search_by_key(&number, |(number, _)| *number).ok();
         match row.and_then(|index| CALLS.get(index)) {

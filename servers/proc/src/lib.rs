@@ -11,45 +11,48 @@
 //! down here. What remains is to say what each step does.
 //!
 //! ```text
-//!            publish           stop signal taken        last thread held
-//!  (nothing) ───────► Embryo ─────────► Running ───────► Stopping ───────► Stopped
-//!      conceive         │                │  ▲               │                 │
-//!                       │ undo           │  └───────────────┴── proceed ──────┘
-//!                       ▼                │                      SIGCONT, SIGKILL
-//!                    (nothing)           │ end_process with writes to do
-//!                                        ▼
-//!                                      Dying ── the writes are done, or a second is over
-//!                                        │
-//!                        finish          ▼        forgets_children
-//!  Running, Stopping, Stopped ──────► (dead) ─────────────────────► (nothing)   auto-reap
-//!                                        │
-//!                                        ▼
-//!                                     Zombie ── reap, by a wait of its parent ──► (nothing)
+//!          conceive            publish             stop               last thread held
+//! (nothing) ─────────► Embryo ─────────► Running ─────────► Stopping ─────────► Stopped
+//!                        │ undo            │ ▲                  │ proceed           │ proceed
+//!                        ▼                 │ └──────────────────┴───────────────────┘
+//!                    (nothing)             │                  SIGCONT or SIGKILL was sent
+//!                                          │ end_process
+//!                                          ▼
+//!                                        Dying   while its last writes are under way, a second at most
+//!                                          │ finish
+//!                             ┌────────────┴────────────┐
+//!                             ▼ its parent wants to know ▼ it does not: auto-reap
+//!                           Zombie                   (nothing)
+//!                             │ reap, by a wait
+//!                             ▼
+//!                         (nothing)
 //! ```
 //!
 //! | transition | where | what it does |
 //! |---|---|---|
-//! | conceive | `fork` | The number is taken, the group entered. A signal to the group reaches the embryo; nothing else can name it. |
-//! | publish | `fork` | Task and thread exist: the child enters its parent's family, its thread starts, the fork is answered. |
-//! | undo | `fork` | vm or the kernel refused, or the maker is gone: everything made so far is taken back. |
+//! | conceive | `fork` | The number is taken, the group entered: a signal to the group reaches the embryo. |
+//! | publish | `fork` | The child enters its parent's family, its thread starts, the fork is answered. |
+//! | undo | `fork` | vm or the kernel refused, or the maker is gone: all that was made is taken back. |
 //! | stop | `signal::deliver` | A thread takes a stop signal and is held; all others are called in. |
 //! | last thread held | `stop` | The stop is news for the parent, and SIGCHLD unless SA_NOCLDSTOP. |
-//! | proceed | `stop` | SIGCONT was *sent* (blocked, ignored or not): held threads go on; the continue replaces the stop as news. |
-//! | end_process | `exit` | exit_group, the exit of the last thread, or a fatal signal taken. The first one settles the status; later ones change nothing. |
-//! | finish | `exit` | In one step: the task is killed, which closes its descriptors; its calls are answered; its space is given up; a vfork parent goes on; its children are adopted; its session's terminal is released; the parent is told. |
-//! | adopt | `exit` | Each child goes to the nearest living sub-reaper above, or to init, zombies with their news. (The child of a thread that ends alone goes to another thread of the process.) |
-//! | auto-reap | `exit` | The parent ignores SIGCHLD, or has SA_NOCLDWAIT, or is init: no zombie, no status, nothing added to its usage. |
-//! | reap | `exit` | A wait took the news: usage moves to the parent, the row and the number are free. |
+//! | proceed | `stop` | Held threads go on; after SIGCONT the continue replaces the stop as news. |
+//! | end_process | `exit` | exit_group, the last thread's exit, a fatal signal. The first settles the status. |
+//! | finish | `exit` | In one step everything below, and then the parent is told. |
+//! | auto-reap | `exit` | SIGCHLD ignored, SA_NOCLDWAIT, or init: no status, nothing added to its usage. |
+//! | reap | `wait`, `exit` | A wait took the news: usage moves to the parent, the number is free. |
+//!
+//! To finish is to kill the task, which closes its descriptors; to answer its calls; to give its space up; to let a
+//! vfork parent go on; to release its session's terminal; and to have its children adopted, zombies with their news,
+//! by the nearest living sub-reaper above or by init. (The children of a thread that ends alone go to another thread
+//! of its process.)
 //!
 //! What holds after every step, and is checked after every step of the random tests:
 //!
-//! - A status is moved out once, in the step that answers a wait of the process that is the parent then
-//! (`wait::told`);
-//!   WNOWAIT copies it. A wait that a signal or a kill has ended takes nothing.
-//! - No wait is parked while a child has news for it: whatever makes news (`offer`) answers the oldest wait that
-//! wants
-//!   them. No wait is parked that nothing could answer: whatever takes a child out of its class (`update`, `bury`)
-//!   answers ECHILD (`disappoint`). And ECHILD is given for no other reason.
+//! - A status is moved out once, in the step that answers a wait of the process that is the parent then. WNOWAIT
+//!   copies it. A wait that a signal or a kill has ended takes nothing.
+//! - No wait is parked while a child has news for it: whatever makes news offers them to the oldest wait that wants
+//!   them (`offer`). No wait is parked that nothing could answer: whatever takes a child out of its class answers
+//!   ECHILD (`disappoint`), and ECHILD is given for no other reason.
 //! - Every process but init has a living parent; nobody is the child of a zombie.
 //! - A number names nothing else while a process (zombies included), thread, group or session has it.
 //! - Whoever learns of an end, by wait, SIGCHLD, a pidfd or EOF on a pipe, finds all of it done.

@@ -174,10 +174,7 @@ impl Disks {
             (Want::Sectors(extent), Ok((bytes, _))) => {
                 self.cache.fill(extent, bytes.into()).map_err(|_| EIO)?;
             }
-            (Want::Capacity(_), Err(BlockError::NoSuchDisk)) => {
-                self.disks.insert(disk, Disk::Refused(ENXIO));
-                return Err(ENXIO);
-            }
+            (Want::Capacity(_), Err(BlockError::NoSuchDisk)) => return Err(ENXIO),
             (_, Err(_)) => {
                 self.complaints.add(disk, &"the disk reports an error");
                 return Err(EIO);

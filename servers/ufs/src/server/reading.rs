@@ -61,14 +61,9 @@ impl Read {
             if !bytes.is_empty() {
                 pieces.push(Output { address: room.address, bytes });
             }
-            match outcome {
-                Ok(()) => {}
-                // What lies before the damage can be read.
-                Err(Stall::Errno(_)) if self.done > 0 => break,
-                Err(stall) => {
-                    copy_out(call, pieces, effects);
-                    return Err(stall);
-                }
+            if let Err(stall) = outcome {
+                copy_out(call, pieces, effects);
+                return Err(stall);
             }
         }
         let small = self.done <= OUTPUT_BYTES_MAX && pieces.len() as u64 <= OUTPUTS_MAX && already == 0;
@@ -82,7 +77,7 @@ impl Read {
         Ok(())
     }
 
-    /// Answers with what was read before an error, or with the error.
+    /// Answers with what was read before the error, or with the error.
     pub fn fail(&self, call: CallId, errno: i32, effects: &mut Effects) {
         if self.done == 0 {
             effects.result(call, -i64::from(errno));
