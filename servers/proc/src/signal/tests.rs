@@ -189,7 +189,9 @@ fn only_real_time_signals_queue() {
 
 proptest! {
     #[test]
-    fn any_bytes_as_a_frame_give_registers_a_program_may_have_or_none(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn any_bytes_as_a_frame_give_registers_a_program_may_have_or_none(
+        bytes in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
         let current = UserRegisters { rflags: 0x202, ..UserRegisters::default() };
         if let Some(restored) = frame::parse(&bytes, &current) {
             prop_assert!(bytes.len() as u64 >= FRAME_BYTES);

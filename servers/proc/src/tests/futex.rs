@@ -1,4 +1,4 @@
-//! futex.
+//! futex(2): waits, wakes, requeues and timeouts.
 
 use super::world::{DATA, STACK, World};
 

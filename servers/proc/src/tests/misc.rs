@@ -4,10 +4,10 @@
 use libipc::abi::delivery::Named;
 use libipc::linux::signal::SIGALRM;
 use libipc::proto::process::{self as protocol, Answer};
+use libipc::server::Message;
 use libipc::server::effect::{Effect, Operation};
-use libipc::server::{Message, Server};
 
-use super::world::{DATA, STACK, World, server};
+use super::world::{DATA, STACK, World};
 
 const HANDLER: u64 = 0x5000;
 
@@ -219,23 +219,29 @@ fn what_is_not_offered_says_so() {
     assert_eq!(answer.label, 22);
 }
 
-#[test]
-fn the_same_events_lead_to_the_same_effects_and_the_same_digest() {
-    let run = || {
-        let mut world = World::started();
-        super::random::play(&mut world, 7, 300);
-        world
-    };
-    let (one, two) = (run(), run());
-    assert_eq!(one.log, two.log);
-    let digest = |world: &World| postcard::to_allocvec(&world.proc).unwrap();
-    assert_eq!(digest(&one), digest(&two));
-    assert_ne!(digest(&one), digest(&World::started()));
-    // Started anew from a snapshot half-way, it ends in the same state.
+/// A game played from its first move to its last, and the server's state at the end.
+fn played(seed: u64, crashes: bool) -> (World, Vec<u8>) {
     let mut world = World::started();
-    super::random::play(&mut world, 7, 150);
-    world.proc = postcard::from_bytes(&digest(&world)).unwrap();
-    super::random::play_on(&mut world, 7, 150, 300);
-    assert_eq!(digest(&world), digest(&two));
-    let _ = server().step(&libipc::server::Event::Start, &mut world.script);
+    world.crashes = crashes;
+    world.dice = Some(seed);
+    super::random::play(&mut world, seed, 300);
+    let state = postcard::to_allocvec(&world.proc).unwrap();
+    (world, state)
+}
+
+#[test]
+fn the_same_events_lead_to_the_same_effects_and_the_same_state() {
+    let (one, two) = (played(7, false), played(7, false));
+    assert_eq!(one.0.log, two.0.log);
+    assert_eq!(one.1, two.1);
+    assert_ne!(one.1, played(8, false).1);
+}
+
+#[test]
+fn a_server_that_dies_before_every_event_loses_nothing_and_does_nothing_twice() {
+    for seed in 0..5 {
+        let (steady, crashing) = (played(seed, false), played(seed, true));
+        assert_eq!(steady.0.log, crashing.0.log);
+        assert_eq!(steady.1, crashing.1);
+    }
 }

@@ -66,15 +66,11 @@ impl Ledger {
     }
 }
 
-pub fn play(world: &mut World, seed: u64, moves: usize) {
-    play_on(world, seed, 0, moves);
-}
-
-/// Plays the moves from one to another of the game with a seed.
-pub fn play_on(world: &mut World, seed: u64, from: usize, to: usize) {
+/// Plays so many moves of the game with a seed.
+pub fn play(world: &mut World, seed: u64, moves: u64) {
     let mut ledger = Ledger::default();
-    for index in from..to {
-        let mut dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(index as u64));
+    for index in 0..moves {
+        let mut dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(index));
         dice.roll(1);
         let runners: Vec<u32> = world.tids().into_iter().filter(|tid| world.runs(*tid)).collect();
         if !runners.is_empty() {
@@ -151,19 +147,22 @@ fn make_a_move(world: &mut World, dice: &mut Dice, tid: u32, ledger: &mut Ledger
             world.begin(tid, 157, &[option, argument]);
         }
         18 => execute(world, tid),
-        _ => {
-            let word = DATA + 8192 + 8 * dice.roll(16) as u64;
-            let operation = dice.pick(&[0_u64, 1, 3]);
-            world.poke(DATA + 900, &[1_u64.to_le_bytes(), 0_u64.to_le_bytes()].concat());
-            let timeout = if operation == 0 { DATA + 900 } else { 1 };
-            world.begin(tid, 202, &[word, operation, u64::from(world.peek32(word)), timeout, word + 8, 0]);
-            if dice.roll(3) == 0 {
-                world.script.now += 400_000_000;
-                if world.timer <= world.script.now {
-                    world.timer = u64::MAX;
-                    world.queue.push_back(libipc::server::Event::Notify { bits: libipc::server::TIMER_BIT });
-                }
-            }
+        _ => sleep_or_wake(world, dice, tid),
+    }
+}
+
+/// A futex call, and sometimes time passes.
+fn sleep_or_wake(world: &mut World, dice: &mut Dice, tid: u32) {
+    let word = DATA + 8192 + 8 * dice.roll(16) as u64;
+    let operation = dice.pick(&[0_u64, 1, 3]);
+    world.poke(DATA + 900, &[1_u64.to_le_bytes(), 0_u64.to_le_bytes()].concat());
+    let timeout = if operation == 0 { DATA + 900 } else { 1 };
+    world.begin(tid, 202, &[word, operation, u64::from(world.peek32(word)), timeout, word + 8, 0]);
+    if dice.roll(3) == 0 {
+        world.script.now += 400_000_000;
+        if world.timer <= world.script.now {
+            world.timer = u64::MAX;
+            world.queue.push_back(libipc::server::Event::Notify { bits: libipc::server::TIMER_BIT });
         }
     }
 }

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libipc::abi::delivery::{FaultKind, Named};
 use libipc::abi::foreign::{Input, LINUX};
-use libipc::abi::{CallId, Handle, Tag, TaskWord, UserRegisters};
+use libipc::abi::{CallId, Handle, TaskWord, UserRegisters};
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::proto::{space, terminal};
 use libipc::server::effect::{Effect, Operation};
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{Caller, Effects, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
 
+mod lower;
 pub mod moves;
 
 use super::audit;
@@ -74,8 +75,8 @@ pub struct World {
     pub held: Vec<Event>,
     pub refuse: BTreeSet<&'static str>,
     pub log: Vec<Effect>,
-    /// Every event stepped, for the tests that step them again.
-    pub history: Vec<Event>,
+    /// Whether the server dies before every event, and lives on from its snapshot.
+    pub crashes: bool,
     next_space: u64,
     next_handle: u32,
     /// Chooses which event comes next; first come, first served without it.
@@ -84,7 +85,7 @@ pub struct World {
     lenient: bool,
 }
 
-pub fn server() -> Proc {
+fn server() -> Proc {
     Proc::new(&boot("proc", &["vm", "tty"]))
 }
 
@@ -125,7 +126,7 @@ impl World {
             held: Vec::new(),
             refuse: BTreeSet::new(),
             log: Vec::new(),
-            history: Vec::new(),
+            crashes: false,
             next_space: 1,
             next_handle: 10_000,
             dice: None,
@@ -336,7 +337,10 @@ impl World {
     }
 
     pub fn step(&mut self, event: Event) {
-        self.history.push(event.clone());
+        if self.crashes {
+            let snapshot = postcard::to_allocvec(&self.proc).expect("the state encodes");
+            self.proc = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
+        }
         let mut effects = step(&mut self.proc, &event, &mut self.script);
         while effects.again {
             effects = step(&mut self.proc, &event, &mut self.script);
@@ -427,55 +431,6 @@ impl World {
             let registers = self.script.threads.get_mut(&handle).unwrap();
             (registers.rip, registers.rax) = (registers.rip - 2, restart >> 8);
         }
-    }
-
-    fn send(&mut self, to: Handle, tag: Tag, message: &Message) {
-        let answer = match to {
-            VM => self.vm(message),
-            TTY => self.tty(message),
-            other => panic!("sent to {other:?}"),
-        };
-        let Some(answer) = answer else { return };
-        let event = Event::Answer { tag, answer: Ok(answer) };
-        if self.hold_vm && to == VM { self.held.push(event) } else { self.queue.push_back(event) }
-    }
-
-    fn vm(&mut self, message: &Message) -> Option<Message> {
-        let request = message.decode().expect("a request of vm's protocol");
-        if let space::Request::Destroy { space } = request {
-            self.spaces.remove(&space).expect("a space is destroyed once");
-            return Some(Message::typed(0, &space::Answer::Done));
-        }
-        if let Some(errno) = self.vm_fails {
-            return Some(Message::typed(0, &space::Answer::Failed(errno)));
-        }
-        let space = self.next_space;
-        self.next_space += 1;
-        let handle = self.new_handle();
-        self.spaces.insert(space, handle);
-        let answer = match request {
-            space::Request::Fork { space: old } => {
-                assert!(self.spaces.contains_key(&old), "a space is forked that is gone");
-                space::Answer::Space { space }
-            }
-            space::Request::Build(_) => {
-                space::Answer::Image { space, entry: self.entry, stack: STACK + 0x8000 }
-            }
-            other => panic!("not asked by this server: {other:?}"),
-        };
-        Some(Message::typed(0, &answer).with_handles(&[handle]))
-    }
-
-    fn tty(&mut self, message: &Message) -> Option<Message> {
-        Some(match message.label {
-            terminal::TAKE_EVENTS => Message::typed(0, &std::mem::take(&mut self.tty_events)),
-            terminal::SESSION_ENDED => {
-                self.ended_sessions.push(message.words[0]);
-                let group = if message.words[0] == 2 { std::mem::take(&mut self.foreground) } else { 0 };
-                Message::words(0, [u64::from(group), 0, 0, 0])
-            }
-            other => panic!("not asked of tty: {other:#x}"),
-        })
     }
 
     /// tty has something to say.

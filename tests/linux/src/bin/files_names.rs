@@ -186,7 +186,7 @@ fn renaming_errors() {
     equal("a file with a slash behind it", rename(c"file/", c"x"), Err(ENOTDIR));
     equal("a file to a folder's name", rename(c"file", c"x/"), Err(ENOTDIR));
     equal("the working folder itself", rename(c".", c"x"), Err(EBUSY));
-    equal("or its parent", rename(c"empty", c".."), Err(ENOTEMPTY));
+    equal("or its parent", rename(c"empty", c".."), Err(EBUSY));
     equal("a name that ends with a dot", rename(c"full/inner/.", c"x"), Err(EBUSY));
     equal("no name", rename(c"", c"x"), Err(ENOENT));
     ok("after all that everything is there", there("full/inner") && there("empty") && text("file") == "file");
@@ -295,7 +295,7 @@ fn working_folder() {
     let up = call!(open(c"..".as_ptr(), O_RDONLY)).expect("it opens");
     fs::remove_dir_all("../other").expect("it can be removed");
     equal("a folder that is gone has no name", cwd(), Err(ENOENT));
-    equal("and no parent that is found", fs::read_dir("..").map(drop).err().and_then(|error| error.raw_os_error()), Some(ENOENT.0));
+    ok("but a parent", there("../file"));
     equal("a descriptor leads out of it", (call!(fchdir(up)), cwd() == Ok(scratch.path().clone())), (Ok(0), true));
     equal("a file's does not", {
         let file = call!(open(c"file".as_ptr(), O_RDONLY)).expect("it opens");

@@ -287,7 +287,7 @@ fn generations() {
     let all = (0..200).all(|round: u32| thread::spawn(move || round).join().ok() == Some(round));
     ok("two hundred threads come and go one after the other", all);
     let tree = thread::spawn(|| {
-        let inner = thread::spawn(|| thread::spawn(|| process::me()).join().ok());
+        let inner = thread::spawn(|| thread::spawn(process::me).join().ok());
         inner.join().ok().flatten()
     });
     equal("threads of threads are of the same process", tree.join().ok().flatten(), Some(process::me()));
