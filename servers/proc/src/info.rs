@@ -68,17 +68,17 @@ impl Proc {
     pub(crate) fn sysinfo(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
         let question = Message::typed(space::REQUEST, &space::Request::Memory);
         let answer = turn.env.ask(self.vm, &question).ok().and_then(|answer| answer.decode().ok());
-        let (total, free, cached) = match answer {
-            Some(Answer::Memory { total, free, cached }) => (total, free, cached),
-            _ => (0, 0, 0),
+        let (total, free) = match answer {
+            Some(Answer::Memory { total, free, .. }) => (total, free),
+            _ => (0, 0),
         };
         let loads = self.load_averages(turn);
         let mut bytes = Vec::new();
         let uptime_s = turn.env.now() / 1_000_000_000;
         let mut words = vec![uptime_s];
         words.extend(loads.map(|load| load << 5));
-        // Total, free, shared, buffers, and no swap.
-        words.extend([total * PAGE_SIZE, free * PAGE_SIZE, 0, cached * PAGE_SIZE, 0, 0]);
+        // Total, free, shared, buffers (file pages are in none of these, as on Linux), and no swap.
+        words.extend([total * PAGE_SIZE, free * PAGE_SIZE, 0, 0, 0, 0]);
         words.extend([u64::from(self.threads.len().min(u16::MAX as usize) as u16), 0, 0, 1]);
         words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
         Reply::bytes(asked.word(0), bytes)

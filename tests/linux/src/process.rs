@@ -104,17 +104,25 @@ pub fn sleeper() -> Pid {
 
 /// The raw `clone`, with a stack of its own for what runs in the new process or thread.
 pub fn clone(flags: c_int, run: impl FnOnce() -> i32, tid: *mut c_int) -> Result<Pid, Errno> {
+    // The stack may be in use for as long as the new process lives, which nobody here knows.
+    clone_on(Box::leak(Box::new(Pages::new(STACK_PAGES))), flags, run, tid)
+}
+
+/// The same on a stack that is given, and must not be in use.
+pub fn clone_on(
+    stack: &Pages,
+    flags: c_int,
+    run: impl FnOnce() -> i32,
+    tid: *mut c_int,
+) -> Result<Pid, Errno> {
     extern "C" fn enter(argument: *mut c_void) -> c_int {
         // SAFETY: it is the pointer made below, and only the new process takes the value behind it.
         let run = unsafe { Box::from_raw(argument.cast::<Box<dyn FnOnce() -> i32>>()) };
         run()
     }
-    let stack = Pages::new(STACK_PAGES);
-    let top = stack.address(STACK_PAGES);
-    // The stack may be in use for as long as the new process lives, which nobody here knows.
-    mem::forget(stack);
     let run: Box<dyn FnOnce() -> i32 + '_> = Box::new(run);
     let argument: *mut c_void = Box::into_raw(Box::new(run)).cast();
+    let top = stack.as_ptr_range().end.cast_mut().cast();
     call!(clone(enter, top, flags, argument, tid, ptr::null_mut::<c_void>(), tid))
 }
 

@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! Programs started as Rust starts them, with busybox as the program.
 

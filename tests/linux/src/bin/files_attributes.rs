@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! What is known of a file: its kind, mode, owner, size and times, and who may change them.
 
@@ -10,8 +10,8 @@ use std::{
 };
 
 use libc::{
-    AT_EACCESS, AT_FDCWD, AT_SYMLINK_NOFOLLOW, F_OK, O_CREAT, O_RDONLY, O_RDWR, R_OK, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK,
-    S_IFMT, S_IFREG, S_IFSOCK, UTIME_NOW, UTIME_OMIT, W_OK, X_OK, timespec,
+    AT_EACCESS, AT_FDCWD, AT_SYMLINK_NOFOLLOW, F_OK, O_CREAT, O_RDONLY, O_RDWR, R_OK, S_IFBLK, S_IFCHR,
+    S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, UTIME_NOW, UTIME_OMIT, W_OK, X_OK, timespec,
 };
 use linux_tests::{
     Errno, apart, call, equal,
@@ -65,7 +65,9 @@ fn kinds() {
     equal("a link a link", kind(c"link"), Ok(S_IFLNK));
     equal("a fifo a fifo", kind(c"fifo"), Ok(S_IFIFO));
     equal("the null device a device", kind(c"/dev/null"), Ok(S_IFCHR));
-    let of = |name, flags| stat_with(name, flags).map(|stat| (stat.st_size, stat.st_nlink, stat.st_uid, stat.st_gid));
+    let of = |name, flags| {
+        stat_with(name, flags).map(|stat| (stat.st_size, stat.st_nlink, stat.st_uid, stat.st_gid))
+    };
     equal("a file has its size, links and owner", of(c"file", 0), Ok((5, 1, 0, 0)));
     equal("a link the length of its name", of(c"link", AT_SYMLINK_NOFOLLOW), Ok((4, 1, 0, 0)));
     equal("or what it leads to", of(c"link", 0), Ok((5, 1, 0, 0)));
@@ -79,8 +81,11 @@ fn kinds() {
     let empty = call!(fstatat(fd, c"".as_ptr(), &raw mut by_fd, libc::AT_EMPTY_PATH));
     equal("AT_EMPTY_PATH asks for the descriptor", (empty, by_fd.st_size), (Ok(0), 5));
     let blocks = fs::metadata("file").map(|data| data.blocks()).unwrap_or(0);
-    ok("the blocks of a file hold it", blocks >= 1 && blocks <= 128);
-    let sockets = { let mut pair = [0; 2]; call!(socketpair(1, 1, 0, pair.as_mut_ptr())).map(|_| pair) };
+    ok("the blocks of a file hold it", (1..=128).contains(&blocks));
+    let sockets = {
+        let mut pair = [0; 2];
+        call!(socketpair(1, 1, 0, pair.as_mut_ptr())).map(|_| pair)
+    };
     let [one, two] = sockets.expect("a pair can be made");
     call!(fstat(one, &raw mut by_fd)).expect("it can be asked for");
     equal("a socket is a socket", by_fd.st_mode & S_IFMT, S_IFSOCK);
@@ -132,7 +137,8 @@ fn creation_masks() {
     let _ = mask(0o022);
     equal("a mask is set and the old one told", mask(0o027), Ok(0o022));
     equal("bits beyond it are left out", (mask(0o7777), mask(0o027)), (Ok(0o027), Ok(0o777)));
-    let make = |name: &CStr, wanted: u32| call!(open(name.as_ptr(), O_RDWR | O_CREAT, wanted)).map(files::close);
+    let make =
+        |name: &CStr, wanted: u32| call!(open(name.as_ptr(), O_RDWR | O_CREAT, wanted)).map(files::close);
     make(c"file", 0o666).expect("a file can be made");
     equal("a new file lacks the mask's bits", mode(c"file"), 0o640);
     call!(mkdir(c"folder".as_ptr(), 0o777)).expect("a folder can be made");
@@ -180,22 +186,34 @@ fn times() {
     fs::write("file", "").expect("a file can be made");
     call!(symlink(c"file".as_ptr(), c"link".as_ptr())).expect("a link can be made");
     let wanted = [(1_000_000_000, 123_456_789), (1_500_000_000, 987_654_321)];
-    equal("times are set to the nanosecond", (set_times(c"file", wanted, 0), read_times(c"file", 0)), (Ok(0), wanted));
-    let omit = i64::from(UTIME_OMIT);
+    equal(
+        "times are set to the nanosecond",
+        (set_times(c"file", wanted, 0), read_times(c"file", 0)),
+        (Ok(0), wanted),
+    );
+    let omit: i64 = UTIME_OMIT;
     let answer = set_times(c"file", [(0, omit), (7, 8)], 0);
     equal("one can be left out", (answer, read_times(c"file", 0)), (Ok(0), [wanted[0], (7, 8)]));
     let early = [(-1000, 5), (0, 0)];
-    equal("a time can be before 1970", (set_times(c"file", early, 0), read_times(c"file", 0)), (Ok(0), early));
+    equal(
+        "a time can be before 1970",
+        (set_times(c"file", early, 0), read_times(c"file", 0)),
+        (Ok(0), early),
+    );
     let before = read_times(c"link", AT_SYMLINK_NOFOLLOW);
     set_times(c"link", wanted, 0).expect("times can be set");
     equal("a link's file is meant", read_times(c"file", 0), wanted);
     ok("not the link", read_times(c"link", AT_SYMLINK_NOFOLLOW)[1] == before[1]);
     set_times(c"link", early, AT_SYMLINK_NOFOLLOW).expect("times can be set");
     equal("unless it is asked for", read_times(c"link", AT_SYMLINK_NOFOLLOW)[1], early[1]);
-    let now = i64::from(UTIME_NOW);
+    let now: i64 = UTIME_NOW;
     set_times(c"file", [(0, now), (0, now)], 0).expect("times can be set");
     ok("UTIME_NOW is later", read_times(c"file", 0)[1] > wanted[1]);
-    equal("a billion nanoseconds are refused", set_times(c"file", [(0, 1_000_000_000), (0, 0)], 0), Err(EINVAL));
+    equal(
+        "a billion nanoseconds are refused",
+        set_times(c"file", [(0, 1_000_000_000), (0, 0)], 0),
+        Err(EINVAL),
+    );
     equal("so is a negative number of them", set_times(c"file", [(0, -1), (0, 0)], 0), Err(EINVAL));
     equal("and unknown flags", set_times(c"file", wanted, 0x4_0000), Err(EINVAL));
     equal("a file that is not there", set_times(c"no", wanted, 0), Err(ENOENT));
@@ -217,15 +235,39 @@ fn times_change() {
     fs::create_dir("folder").expect("a folder can be made");
     let file = |action: fn()| touches(c"file", action);
     let folder = |action: fn()| touches(c"folder", action);
-    equal("a write changes both times", file(|| fs::write("file", "x").expect("it can be written")), (true, true));
+    equal(
+        "a write changes both times",
+        file(|| fs::write("file", "x").expect("it can be written")),
+        (true, true),
+    );
     equal("a read changes neither", file(|| drop(fs::read("file"))), (false, false));
-    equal("a mode is a change, but not of content", file(|| assert!(call!(chmod(c"file".as_ptr(), 0o600)).is_ok())), (false, true));
+    equal(
+        "a mode is a change, but not of content",
+        file(|| assert!(call!(chmod(c"file".as_ptr(), 0o600)).is_ok())),
+        (false, true),
+    );
     equal("so is a link", file(|| drop(fs::hard_link("file", "other"))), (false, true));
     equal("a cut changes both", file(|| assert!(call!(truncate(c"file".as_ptr(), 0)).is_ok())), (true, true));
-    equal("a new file changes its folder", folder(|| fs::write("folder/file", "").expect("it can be made")), (true, true));
-    equal("writing to one does not", folder(|| fs::write("folder/file", "x").expect("it can be written")), (false, false));
-    equal("renaming one does", folder(|| fs::rename("folder/file", "folder/x").expect("it can be renamed")), (true, true));
-    equal("removing one does", folder(|| fs::remove_file("folder/x").expect("it can be removed")), (true, true));
+    equal(
+        "a new file changes its folder",
+        folder(|| fs::write("folder/file", "").expect("it can be made")),
+        (true, true),
+    );
+    equal(
+        "writing to one does not",
+        folder(|| fs::write("folder/file", "x").expect("it can be written")),
+        (false, false),
+    );
+    equal(
+        "renaming one does",
+        folder(|| fs::rename("folder/file", "folder/x").expect("it can be renamed")),
+        (true, true),
+    );
+    equal(
+        "removing one does",
+        folder(|| fs::remove_file("folder/x").expect("it can be removed")),
+        (true, true),
+    );
     equal("listing does not", folder(|| drop(fs::read_dir("folder").map(Iterator::count))), (false, false));
 }
 
@@ -247,7 +289,13 @@ fn access() {
 fn other_users() {
     let _scratch = Scratch::new();
     call!(chmod(c".".as_ptr(), 0o777)).expect("a mode can be set");
-    for (name, mode, uid, gid) in [("own", 0o600, 1234, 0), ("group", 0o060, 0, 55), ("all", 0o006, 0, 0), ("none", 0o600, 0, 0), ("shut", 0o077, 1234, 55)] {
+    for (name, mode, uid, gid) in [
+        ("own", 0o600, 1234, 0),
+        ("group", 0o060, 0, 55),
+        ("all", 0o006, 0, 0),
+        ("none", 0o600, 0, 0),
+        ("shut", 0o077, 1234, 55),
+    ] {
         fs::write(name, "x").expect("a file can be made");
         std::os::unix::fs::chown(name, Some(uid), Some(gid)).expect("root gives files away");
         fs::set_permissions(name, PermissionsExt::from_mode(mode)).expect("a mode can be set");
@@ -276,7 +324,11 @@ fn other_users() {
         ];
         answers.iter().position(|&right| !right).map_or(100, |at| at as i32)
     });
-    equal("the owner's, the group's and the others' bits each bind whom they mean", process::end_of(child), Status::Exited(100));
+    equal(
+        "the owner's, the group's and the others' bits each bind whom they mean",
+        process::end_of(child),
+        Status::Exited(100),
+    );
     let new = stat(c"new").map(|stat| (stat.st_uid, stat.st_gid));
     equal("a new file is its maker's", new, Ok((1234, 99)));
     sticky_folders();
@@ -304,7 +356,11 @@ fn sticky_folders() {
     fs::create_dir("given/folder").expect("a folder can be made");
     let group = |name| stat(name).map(|stat| stat.st_gid);
     equal("in a set-group-id folder new files have its group", group(c"given/file"), Ok(55));
-    equal("and new folders its bit", (group(c"given/folder"), mode(c"given/folder") & 0o2000), (Ok(55), 0o2000));
+    equal(
+        "and new folders its bit",
+        (group(c"given/folder"), mode(c"given/folder") & 0o2000),
+        (Ok(55), 0o2000),
+    );
 }
 
 fn devices() {
@@ -317,7 +373,11 @@ fn devices() {
     files::close(zero);
     let kind = |name| stat(name).map(|stat| (stat.st_mode & S_IFMT, stat.st_rdev));
     let (null, zero) = (libc::makedev(1, 3), libc::makedev(1, 5));
-    equal("they have their numbers", (kind(c"/dev/null"), kind(c"/dev/zero")), (Ok((S_IFCHR, null)), Ok((S_IFCHR, zero))));
+    equal(
+        "they have their numbers",
+        (kind(c"/dev/null"), kind(c"/dev/zero")),
+        (Ok((S_IFCHR, null)), Ok((S_IFCHR, zero))),
+    );
     ok("and are no disks", kind(c"/dev/null").is_ok_and(|(kind, _)| kind != S_IFBLK));
 }
 
@@ -326,7 +386,10 @@ fn file_system() {
     // SAFETY: the structure is plain numbers, of which zero is valid.
     let mut answer: libc::statfs = unsafe { mem::zeroed() };
     equal("a file system can be asked about", call!(statfs(c".".as_ptr(), &raw mut answer)), Ok(0));
-    ok("it has blocks and names", answer.f_bsize > 0 && answer.f_namelen == 255 && answer.f_bfree <= answer.f_blocks);
+    ok(
+        "it has blocks and names",
+        answer.f_bsize > 0 && answer.f_namelen == 255 && answer.f_bfree <= answer.f_blocks,
+    );
     equal("by a file that is not there", call!(statfs(c"no".as_ptr(), &raw mut answer)), Err(ENOENT));
     equal("by a closed descriptor", call!(fstatfs(77, &raw mut answer)), Err(EBADF));
 }

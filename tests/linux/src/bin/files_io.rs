@@ -1,11 +1,12 @@
-//! compare
+//! differs
 //!
 //! Reading and writing files: positions, holes, vectors, lengths, and the errors of each.
 
 use std::{ffi::CStr, fs, process::ExitCode};
 
 use libc::{
-    O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET, c_void, iovec, off_t,
+    O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET, c_void, iovec,
+    off_t,
 };
 use linux_tests::{
     Errno, call, equal,
@@ -15,7 +16,18 @@ use linux_tests::{
 };
 
 fn main() -> ExitCode {
-    run(&[positions, bad_positions, holes, at_offsets, vectors, lengths, large_files, patterns, copying, syncing])
+    run(&[
+        positions,
+        bad_positions,
+        holes,
+        at_offsets,
+        vectors,
+        lengths,
+        large_files,
+        patterns,
+        copying,
+        syncing,
+    ])
 }
 
 fn new(name: &CStr) -> Fd {
@@ -34,12 +46,20 @@ fn positions() {
     equal("SEEK_SET is from the start", (seek(fd, 3, SEEK_SET), read(fd, 2)), (Ok(3), Ok(b"34".to_vec())));
     equal("SEEK_CUR is from where it is", (seek(fd, -1, SEEK_CUR), read(fd, 2)), (Ok(4), Ok(b"45".to_vec())));
     equal("SEEK_END is from the end", (seek(fd, -2, SEEK_END), read(fd, 9)), (Ok(8), Ok(b"89".to_vec())));
-    equal("a read in the middle takes what there is", (seek(fd, 7, SEEK_SET), read(fd, 100)), (Ok(7), Ok(b"789".to_vec())));
+    equal(
+        "a read in the middle takes what there is",
+        (seek(fd, 7, SEEK_SET), read(fd, 100)),
+        (Ok(7), Ok(b"789".to_vec())),
+    );
     equal("a position can be behind the end", seek(fd, 100, SEEK_END), Ok(110));
     equal("where there is nothing to read", read(fd, 5), Ok(vec![]));
     equal("and the file is no longer for it", fs::metadata("file").map(|data| data.len()).ok(), Some(10));
     seek(fd, 4, SEEK_SET).expect("it can be moved");
-    equal("a write in the middle replaces", (write(fd, b"XY"), fs::read("file").ok()), (Ok(2), Some(b"0123XY6789".to_vec())));
+    equal(
+        "a write in the middle replaces",
+        (write(fd, b"XY"), fs::read("file").ok()),
+        (Ok(2), Some(b"0123XY6789".to_vec())),
+    );
     equal("a write of nothing does nothing", (write(fd, b""), seek(fd, 0, SEEK_CUR)), (Ok(0), Ok(6)));
     equal("a read of nothing too", (read(fd, 0), seek(fd, 0, SEEK_CUR)), (Ok(vec![]), Ok(6)));
     close(fd);
@@ -75,7 +95,10 @@ fn holes() {
     equal("data begins where it was asked for", seek(fd, 2, SEEK_DATA), Ok(2));
     equal("there is data at the end", seek(fd, 1 << 20, SEEK_DATA), Ok(1 << 20));
     let hole = seek(fd, 0, SEEK_HOLE);
-    ok("there is a hole, at the end of the file at the latest", hole.is_ok_and(|at| at > 0 && at <= (1 << 20) + 3));
+    ok(
+        "there is a hole, at the end of the file at the latest",
+        hole.is_ok_and(|at| at > 0 && at <= (1 << 20) + 3),
+    );
     equal("the last hole is the end", seek(fd, 1 << 20, SEEK_HOLE), Ok((1 << 20) + 3));
     equal("behind the end is no data", seek(fd, (1 << 20) + 3, SEEK_DATA), Err(ENXIO));
     equal("and no hole", seek(fd, (1 << 20) + 3, SEEK_HOLE), Err(ENXIO));
@@ -102,7 +125,11 @@ fn at_offsets() {
     equal("pwrite writes at one", pwrite(fd, b"AB", 4), Ok(2));
     equal("and neither moves the position", read(fd, 4), Ok(b"23AB".to_vec()));
     equal("pread behind the end gives nothing", pread(fd, 3, 50), Ok(vec![]));
-    equal("pwrite there leaves a hole", (pwrite(fd, b"Z", 12), pread(fd, 9, 8)), (Ok(1), Ok(b"89\0\0Z".to_vec())));
+    equal(
+        "pwrite there leaves a hole",
+        (pwrite(fd, b"Z", 12), pread(fd, 9, 8)),
+        (Ok(1), Ok(b"89\0\0Z".to_vec())),
+    );
     equal("an offset below 0 is refused", pread(fd, 3, -1), Err(EINVAL));
     equal("for pwrite too", pwrite(fd, b"x", -1), Err(EINVAL));
     close(fd);
@@ -111,7 +138,9 @@ fn at_offsets() {
 /// `readv` into three buffers of these sizes.
 fn readv(fd: Fd, sizes: [usize; 3]) -> Result<Vec<Vec<u8>>, Errno> {
     let mut buffers = sizes.map(|size| vec![b'.'; size]);
-    let vectors = buffers.each_mut().map(|buffer| iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
+    let vectors = buffers
+        .each_mut()
+        .map(|buffer| iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() });
     call!(readv(fd, vectors.as_ptr(), 3))?;
     Ok(buffers.to_vec())
 }
@@ -133,7 +162,11 @@ fn vectors() {
     let parts = readv(fd, [3, 0, 6]);
     equal("readv fills its parts in order", parts, Ok(vec![b"one".to_vec(), vec![], b" two t".to_vec()]));
     let parts = readv(fd, [2, 5, 4]);
-    equal("as far as there is something", parts, Ok(vec![b"hr".to_vec(), b"ee...".to_vec(), b"....".to_vec()]));
+    equal(
+        "as far as there is something",
+        parts,
+        Ok(vec![b"hr".to_vec(), b"ee...".to_vec(), b"....".to_vec()]),
+    );
     equal("no parts are nothing", writev(fd, &[]), Ok(0));
     let none: *const iovec = std::ptr::null();
     equal("a negative count is refused", call!(readv(fd, none, -1)), Err(EINVAL));
@@ -152,7 +185,11 @@ fn lengths() {
     let len = || fs::metadata("file").map(|data| data.len()).ok();
     equal("a file can be cut", (call!(ftruncate(fd, 4)), len()), (Ok(0), Some(4)));
     equal("the position stays", seek(fd, 0, SEEK_CUR), Ok(10));
-    equal("and extended", (call!(ftruncate(fd, 8)), fs::read("file").ok()), (Ok(0), Some(b"0123\0\0\0\0".to_vec())));
+    equal(
+        "and extended",
+        (call!(ftruncate(fd, 8)), fs::read("file").ok()),
+        (Ok(0), Some(b"0123\0\0\0\0".to_vec())),
+    );
     equal("what was cut does not come back", pread(fd, 8, 4), Ok(vec![0; 4]));
     equal("by its name too", (call!(truncate(c"file".as_ptr(), 2)), len()), (Ok(0), Some(2)));
     write(fd, b"X").expect("it can be written");
@@ -249,7 +286,11 @@ fn copying() {
     equal("sendfile copies from an offset to the end", (sent, offset), (99_000, 100_000));
     ok("as it is", fs::read("to").is_ok_and(|copy| copy == bytes[1000..]));
     equal("and does not move the position", seek(from, 0, SEEK_CUR), Ok(0));
-    equal("without an offset it does", call!(sendfile(to, from, std::ptr::null_mut(), 10)).and(seek(from, 0, SEEK_CUR)), Ok(10));
+    equal(
+        "without an offset it does",
+        call!(sendfile(to, from, std::ptr::null_mut(), 10)).and(seek(from, 0, SEEK_CUR)),
+        Ok(10),
+    );
     equal("to a file that is not written", call!(sendfile(from, from, std::ptr::null_mut(), 10)), Err(EBADF));
     ok("a library's copy is the same", fs::copy("from", "copy").is_ok_and(|len| len == 100_000));
     ok("byte for byte", fs::read("copy").is_ok_and(|copy| copy == bytes));

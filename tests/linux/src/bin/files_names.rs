@@ -8,7 +8,8 @@ use libc::{AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, O_CREAT, O_PATH, O_RDONLY,
 use linux_tests::{
     Errno, apart, call, equal,
     errno::{
-        EACCES, EBADF, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, ERANGE,
+        EACCES, EBADF, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENOTEMPTY, EPERM,
+        ERANGE,
     },
     files::{Scratch, close},
     ok,
@@ -108,7 +109,11 @@ fn symbolic() {
     let _scratch = Scratch::new();
     mkdir(c"folder").expect("a folder can be made");
     make("folder/file");
-    equal("a symbolic link says anything", (symlink(c"folder/file", c"s"), text("s")), (Ok(0), "folder/file".into()));
+    equal(
+        "a symbolic link says anything",
+        (symlink(c"folder/file", c"s"), text("s")),
+        (Ok(0), "folder/file".into()),
+    );
     equal("and can be read", readlink(c"s", 100), Ok(b"folder/file".to_vec()));
     equal("in part", readlink(c"s", 6), Ok(b"folder".to_vec()));
     equal("but not in no part", readlink(c"s", 0), Err(EINVAL));
@@ -116,23 +121,39 @@ fn symbolic() {
     equal("nor what is not there", readlink(c"no", 10), Err(ENOENT));
     symlink(c"folder", c"way").expect("a link can be made");
     equal("a link leads to a folder", text("way/file"), "folder/file".into());
-    equal("a link in a folder is from there", {
-        symlink(c"file", c"folder/near").expect("a link can be made");
-        text("way/near")
-    }, "folder/file".into());
+    equal(
+        "a link in a folder is from there",
+        {
+            symlink(c"file", c"folder/near").expect("a link can be made");
+            text("way/near")
+        },
+        "folder/file".into(),
+    );
     equal("a name that is taken", symlink(c"x", c"s"), Err(EEXIST));
     equal("a link to no name at all", symlink(c"", c"empty"), Err(ENOENT));
     equal("a folder that is not there", symlink(c"x", c"no/x"), Err(ENOENT));
     symlink(c"two", c"one").expect("a link can be made");
     symlink(c"one", c"two").expect("a link can be made");
-    equal("two that lead to each other", fs::read("one").err().and_then(|error| error.raw_os_error()), Some(ELOOP.0));
+    equal(
+        "two that lead to each other",
+        fs::read("one").err().and_then(|error| error.raw_os_error()),
+        Some(ELOOP.0),
+    );
     for at in 0..45 {
         let target = if at == 0 { "folder/file".into() } else { format!("chain{}", at - 1) };
         std::os::unix::fs::symlink(target, format!("chain{at}")).expect("a link can be made");
     }
     equal("forty links are followed", text("chain39"), "folder/file".into());
-    equal("and not one more", fs::read("chain40").err().and_then(|error| error.raw_os_error()), Some(ELOOP.0));
-    equal("removing a link leaves what it names", (unlink(c"s"), there("s"), there("folder/file")), (Ok(0), false, true));
+    equal(
+        "and not one more",
+        fs::read("chain40").err().and_then(|error| error.raw_os_error()),
+        Some(ELOOP.0),
+    );
+    equal(
+        "removing a link leaves what it names",
+        (unlink(c"s"), there("s"), there("folder/file")),
+        (Ok(0), false, true),
+    );
     equal("a link to a folder is no folder", rmdir(c"way"), Err(ENOTDIR));
 }
 
@@ -140,7 +161,11 @@ fn renaming() {
     let _scratch = Scratch::new();
     make("a");
     make("b");
-    equal("a file gets another name", (rename(c"a", c"c"), there("a"), text("c")), (Ok(0), false, "a".into()));
+    equal(
+        "a file gets another name",
+        (rename(c"a", c"c"), there("a"), text("c")),
+        (Ok(0), false, "a".into()),
+    );
     equal("also one that was taken", (rename(c"c", c"b"), there("c"), text("b")), (Ok(0), false, "a".into()));
     equal("or its own", (rename(c"b", c"b"), text("b")), (Ok(0), "a".into()));
     link(c"b", c"d").expect("a link can be made");
@@ -152,8 +177,16 @@ fn renaming() {
     let read = call!(read(fd, bytes.as_mut_ptr().cast(), 1));
     equal("who has the old one open keeps it", (read, bytes), (Ok(1), *b"a"));
     symlink(c"nowhere", c"s").expect("a link can be made");
-    equal("a link is renamed, not what it names", (rename(c"s", c"t"), readlink(c"t", 20)), (Ok(0), Ok(b"nowhere".to_vec())));
-    equal("over a link the link goes", (rename(c"d", c"t"), text("t"), there("nowhere")), (Ok(0), "e".into(), false));
+    equal(
+        "a link is renamed, not what it names",
+        (rename(c"s", c"t"), readlink(c"t", 20)),
+        (Ok(0), Ok(b"nowhere".to_vec())),
+    );
+    equal(
+        "over a link the link goes",
+        (rename(c"d", c"t"), text("t"), there("nowhere")),
+        (Ok(0), "e".into(), false),
+    );
     close(fd);
 }
 
@@ -161,12 +194,20 @@ fn renaming_folders() {
     let _scratch = Scratch::new();
     fs::create_dir_all("one/inner").expect("folders can be made");
     make("one/inner/file");
-    equal("a folder is renamed with all in it", (rename(c"one", c"two"), text("two/inner/file")), (Ok(0), "one/inner/file".into()));
+    equal(
+        "a folder is renamed with all in it",
+        (rename(c"one", c"two"), text("two/inner/file")),
+        (Ok(0), "one/inner/file".into()),
+    );
     mkdir(c"three").expect("a folder can be made");
     equal("and moved", (rename(c"two/inner", c"three/inner"), there("two/inner")), (Ok(0), false));
     equal("its parent is the new one", text("three/inner/../inner/file"), "one/inner/file".into());
     equal("the links of both count it", (links("two"), links("three")), (2, 3));
-    equal("over an empty folder", (rename(c"three", c"two"), text("two/inner/file")), (Ok(0), "one/inner/file".into()));
+    equal(
+        "over an empty folder",
+        (rename(c"three", c"two"), text("two/inner/file")),
+        (Ok(0), "one/inner/file".into()),
+    );
     equal("with a slash behind it", (rename(c"two/", c"four/"), there("four")), (Ok(0), true));
 }
 
@@ -200,11 +241,19 @@ fn exchange() {
         call!(renameat2(AT_FDCWD, from.as_ptr(), AT_FDCWD, to.as_ptr(), flags))
     };
     equal("RENAME_NOREPLACE replaces nothing", rename2(c"a", c"b", libc::RENAME_NOREPLACE), Err(EEXIST));
-    equal("and renames where there is room", (rename2(c"a", c"c", libc::RENAME_NOREPLACE), text("c")), (Ok(0), "a".into()));
+    equal(
+        "and renames where there is room",
+        (rename2(c"a", c"c", libc::RENAME_NOREPLACE), text("c")),
+        (Ok(0), "a".into()),
+    );
     equal("RENAME_EXCHANGE exchanges two", rename2(c"b", c"c", libc::RENAME_EXCHANGE), Ok(0));
     equal("both ways", (text("b"), text("c")), ("a".into(), "b".into()));
     equal("if both are there", rename2(c"b", c"no", libc::RENAME_EXCHANGE), Err(ENOENT));
-    equal("and not both at once", rename2(c"b", c"c", libc::RENAME_EXCHANGE | libc::RENAME_NOREPLACE), Err(EINVAL));
+    equal(
+        "and not both at once",
+        rename2(c"b", c"c", libc::RENAME_EXCHANGE | libc::RENAME_NOREPLACE),
+        Err(EINVAL),
+    );
     equal("unknown flags are refused", rename2(c"b", c"c", 0x100), Err(EINVAL));
 }
 
@@ -245,9 +294,16 @@ fn folders() {
     symlink(c"folder/new", c"dangling").expect("a link can be made");
     equal("a link to nothing is a name that is taken", mkdir(c"dangling"), Err(EEXIST));
     let deep: String = (0..60).map(|level| format!("d{level}/")).collect();
-    ok("sixty folders deep", fs::create_dir_all(&deep).is_ok() && fs::write(format!("{deep}x"), "deep").is_ok());
+    ok(
+        "sixty folders deep",
+        fs::create_dir_all(&deep).is_ok() && fs::write(format!("{deep}x"), "deep").is_ok(),
+    );
     equal("there is a file", text(&format!("{deep}x")), "deep".into());
-    equal("and its way can have dots and slashes", text(&format!(".///d0/../{}x", deep.replace('/', "/.//"))), "deep".into());
+    equal(
+        "and its way can have dots and slashes",
+        text(&format!(".///d0/../{}x", deep.replace('/', "/.//"))),
+        "deep".into(),
+    );
 }
 
 fn relative() {
@@ -282,10 +338,18 @@ fn working_folder() {
     make("file");
     let cwd = || env::current_dir().map_err(|error| Errno(error.raw_os_error().unwrap_or(0)));
     let chdir = |name: &CStr| call!(chdir(name.as_ptr()));
-    equal("the working folder changes", (chdir(c"one/two"), cwd() == Ok(scratch.path().join("one/two"))), (Ok(0), true));
+    equal(
+        "the working folder changes",
+        (chdir(c"one/two"), cwd() == Ok(scratch.path().join("one/two"))),
+        (Ok(0), true),
+    );
     equal("upwards as well", (chdir(c".."), cwd() == Ok(scratch.path().join("one"))), (Ok(0), true));
     let child = fork(|| i32::from(chdir(c"two").is_ok()));
-    equal("a child has its own", (process::end_of(child), cwd() == Ok(scratch.path().join("one"))), (Status::Exited(1), true));
+    equal(
+        "a child has its own",
+        (process::end_of(child), cwd() == Ok(scratch.path().join("one"))),
+        (Status::Exited(1), true),
+    );
     rename(c"../one", c"../other").expect("a folder can be renamed");
     ok("when it is renamed so is where we are", cwd() == Ok(scratch.path().join("other")));
     equal("a file is no place to be", chdir(c"../file"), Err(ENOTDIR));
@@ -296,13 +360,21 @@ fn working_folder() {
     fs::remove_dir_all("../other").expect("it can be removed");
     equal("a folder that is gone has no name", cwd(), Err(ENOENT));
     ok("but a parent", there("../file"));
-    equal("a descriptor leads out of it", (call!(fchdir(up)), cwd() == Ok(scratch.path().clone())), (Ok(0), true));
-    equal("a file's does not", {
-        let file = call!(open(c"file".as_ptr(), O_RDONLY)).expect("it opens");
-        let answer = call!(fchdir(file));
-        close(file);
-        answer
-    }, Err(ENOTDIR));
+    equal(
+        "a descriptor leads out of it",
+        (call!(fchdir(up)), cwd() == Ok(scratch.path().clone())),
+        (Ok(0), true),
+    );
+    equal(
+        "a file's does not",
+        {
+            let file = call!(open(c"file".as_ptr(), O_RDONLY)).expect("it opens");
+            let answer = call!(fchdir(file));
+            close(file);
+            answer
+        },
+        Err(ENOTDIR),
+    );
     close(up);
 }
 
@@ -316,7 +388,10 @@ fn long_names() {
     equal("a whole path can have 4095", error(format!("{}x", "./".repeat(2047))), None);
     equal("but not 4096", error(format!("{}xx", "./".repeat(2047))), Some(ENAMETOOLONG.0));
     let odd = ["a b", "ü", "\u{1}\u{7f}", "*?", "-", "...", "a\nb", "\\"];
-    ok("any other bytes are good", odd.iter().all(|name| fs::write(name, name).is_ok() && text(name) == *name));
+    ok(
+        "any other bytes are good",
+        odd.iter().all(|name| fs::write(name, name).is_ok() && text(name) == *name),
+    );
 }
 
 fn permission() {
@@ -326,7 +401,8 @@ fn permission() {
     fs::create_dir("shut").expect("a folder can be made");
     make("shut/file");
     for (name, mode) in [("open", 0o755), ("shut", 0o700), ("open/file", 0o600), (".", 0o755)] {
-        fs::set_permissions(name, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("a mode can be set");
+        fs::set_permissions(name, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .expect("a mode can be set");
     }
     let child = fork(|| {
         call!(setresuid(1234, 1234, 1234)).expect("root can change its user");
@@ -353,7 +429,12 @@ fn another_root() {
     make("root/inner/file");
     let child = fork(|| {
         let changed = call!(chroot(c"root".as_ptr())).is_ok() && call!(chdir(c"/".as_ptr())).is_ok();
-        let answers = [changed, text("/inner/file") == "root/inner/file", text("../../inner/file") == "root/inner/file", !there("/bin")];
+        let answers = [
+            changed,
+            text("/inner/file") == "root/inner/file",
+            text("../../inner/file") == "root/inner/file",
+            !there("/bin"),
+        ];
         answers.iter().position(|&right| !right).map_or(100, |at| at as i32)
     });
     equal("a process with another root cannot leave it", process::end_of(child), Status::Exited(100));

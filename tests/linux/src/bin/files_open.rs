@@ -5,9 +5,9 @@
 use std::{ffi::CStr, fs, process::ExitCode};
 
 use libc::{
-    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN,
-    O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR,
-    O_TRUNC, O_WRONLY, SEEK_CUR, SEEK_SET,
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, LOCK_EX, LOCK_NB, LOCK_SH,
+    LOCK_UN, O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH,
+    O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, SEEK_CUR, SEEK_SET,
 };
 use linux_tests::{
     Errno, call, equal,
@@ -62,17 +62,29 @@ fn creating() {
     let again = open(c"new", O_RDWR | O_CREAT).expect("O_CREAT opens it too");
     write(made, b"one file").expect("it can be written");
     equal("both are the same file", read(again, 100), Ok(b"one file".to_vec()));
-    equal("O_EXCL does not follow a link", {
-        call!(symlink(c"nowhere".as_ptr(), c"dangling".as_ptr())).expect("a link can be made");
-        open(c"dangling", O_RDWR | O_CREAT | O_EXCL)
-    }, Err(EEXIST));
+    equal(
+        "O_EXCL does not follow a link",
+        {
+            call!(symlink(c"nowhere".as_ptr(), c"dangling".as_ptr())).expect("a link can be made");
+            open(c"dangling", O_RDWR | O_CREAT | O_EXCL)
+        },
+        Err(EEXIST),
+    );
     let through = open(c"dangling", O_RDWR | O_CREAT);
-    ok("O_CREAT does, and makes what it names", through.is_ok() && fs::exists("nowhere").is_ok_and(|there| there));
+    ok(
+        "O_CREAT does, and makes what it names",
+        through.is_ok() && fs::exists("nowhere").is_ok_and(|there| there),
+    );
     equal("O_CREAT in a folder that is not there", open(c"no/new", O_RDWR | O_CREAT), Err(ENOENT));
     equal("a name of nothing", open(c"", O_RDWR | O_CREAT), Err(ENOENT));
     equal("a name that ends as a folder's", open(c"other/", O_RDWR | O_CREAT), Err(EISDIR));
-    equal("a new file opened to read only can be empty", open(c"empty", O_RDONLY | O_CREAT).map(|fd| read(fd, 1)), Ok(Ok(vec![])));
-    let mode_less = call!(open(c"secret".as_ptr(), O_WRONLY | O_CREAT, 0)).expect("a file can be made without leave");
+    equal(
+        "a new file opened to read only can be empty",
+        open(c"empty", O_RDONLY | O_CREAT).map(|fd| read(fd, 1)),
+        Ok(Ok(vec![])),
+    );
+    let mode_less =
+        call!(open(c"secret".as_ptr(), O_WRONLY | O_CREAT, 0)).expect("a file can be made without leave");
     equal("who made a file without leave can still write it", write(mode_less, b"x"), Ok(1));
 }
 
@@ -103,7 +115,8 @@ fn kinds_of_files() {
 fn access_modes() {
     let _scratch = Scratch::new();
     fs::write("file", "abc").expect("a file can be made");
-    let [reader, writer, both] = [O_RDONLY, O_WRONLY, O_RDWR].map(|mode| open(c"file", mode).expect("it opens"));
+    let [reader, writer, both] =
+        [O_RDONLY, O_WRONLY, O_RDWR].map(|mode| open(c"file", mode).expect("it opens"));
     equal("O_RDONLY reads", read(reader, 3), Ok(b"abc".to_vec()));
     equal("and does not write", write(reader, b"x"), Err(EBADF));
     equal("O_WRONLY writes", write(writer, b"x"), Ok(1));
@@ -111,7 +124,11 @@ fn access_modes() {
     equal("O_RDWR does both", (read(both, 1), write(both, b"y")), (Ok(b"x".to_vec()), Ok(1)));
     equal("at one position", content("file"), b"xyc".to_vec());
     let mode = |fd| call!(fcntl(fd, F_GETFL)).map(|flags| flags & O_ACCMODE);
-    equal("F_GETFL tells the mode", [reader, writer, both].map(mode), [Ok(O_RDONLY), Ok(O_WRONLY), Ok(O_RDWR)]);
+    equal(
+        "F_GETFL tells the mode",
+        [reader, writer, both].map(mode),
+        [Ok(O_RDONLY), Ok(O_WRONLY), Ok(O_RDWR)],
+    );
     equal("nothing is read from a closed descriptor", read(77, 1), Err(EBADF));
     equal("nor from -1", read(-1, 1), Err(EBADF));
 }
@@ -131,7 +148,8 @@ fn appending() {
     call!(fcntl(one, F_SETFL, 0)).expect("flags can be changed");
     write(one, b"!").expect("it can be written");
     equal("without O_APPEND so is a write", content("log"), b"start!one two three".to_vec());
-    let child = fork(|| (0..200).map(|_| write(two, b"child\n").is_ok()).filter(|&done| !done).count() as i32);
+    let child =
+        fork(|| (0..200).map(|_| write(two, b"child\n").is_ok()).filter(|&done| !done).count() as i32);
     let own = (0..200).all(|_| write(two, b"parent").is_ok());
     let both = process::end_of(child) == Status::Exited(0) && own;
     let lines = content("log").len() - 19;
@@ -170,7 +188,11 @@ fn copies() {
     equal("dup2 onto itself does nothing", call!(dup2(50, 50)), Ok(50));
     equal("unless it is closed", call!(dup2(77, 77)), Err(EBADF));
     equal("dup of a closed descriptor", call!(dup(77)), Err(EBADF));
-    equal("dup2 of a closed one changes nothing", (call!(dup2(77, 50)), read(50, 1)), (Err(EBADF), Ok(b"3".to_vec())));
+    equal(
+        "dup2 of a closed one changes nothing",
+        (call!(dup2(77, 50)), read(50, 1)),
+        (Err(EBADF), Ok(b"3".to_vec())),
+    );
     equal("dup2 to a number that cannot be", call!(dup2(own, -1)), Err(EBADF));
     equal("dup3 onto itself is refused", call!(dup3(50, 50, 0)), Err(EINVAL));
     equal("so are unknown flags", call!(dup3(50, 51, O_APPEND)), Err(EINVAL));
@@ -207,7 +229,11 @@ fn flags() {
     equal("or when opening", get(opened), Ok(FD_CLOEXEC));
     call!(fcntl(fd, F_SETFL, O_NONBLOCK | O_RDONLY | O_CREAT)).expect("flags can be set");
     let flags = call!(fcntl(fd, F_GETFL)).unwrap_or(0);
-    equal("F_SETFL sets what can be set and keeps the mode", flags & (O_NONBLOCK | O_ACCMODE | O_APPEND), O_NONBLOCK | O_RDWR);
+    equal(
+        "F_SETFL sets what can be set and keeps the mode",
+        flags & (O_NONBLOCK | O_ACCMODE | O_APPEND),
+        O_NONBLOCK | O_RDWR,
+    );
     equal("an unknown command is refused", call!(fcntl(fd, 999)), Err(EINVAL));
     equal("a closed descriptor has no flags", get(77), Err(EBADF));
     [fd, copy, closing, opened, 60].into_iter().for_each(close);
@@ -295,9 +321,13 @@ fn closing() {
     equal("without any name", call!(fstat(fd, &raw mut stat)).map(|_| stat.st_nlink), Ok(0));
     close(fd);
     files::read(77, 0).expect_err("a closed descriptor");
-    equal("close_range closes many", {
-        let _ = call!(dup2(1, 90)).and(call!(dup2(1, 92)));
-        call!(syscall(libc::SYS_close_range, 90, 95, 0)).map(drop)
-    }, Ok(()));
+    equal(
+        "close_range closes many",
+        {
+            let _ = call!(dup2(1, 90)).and(call!(dup2(1, 92)));
+            call!(syscall(libc::SYS_close_range, 90, 95, 0)).map(drop)
+        },
+        Ok(()),
+    );
     equal("and they are closed", [90, 92].map(|fd| call!(fcntl(fd, F_GETFD))), [Err(EBADF); 2]);
 }

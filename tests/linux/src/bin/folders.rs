@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! Listing folders: everything once, whatever is made and removed meanwhile.
 
@@ -13,7 +13,17 @@ use linux_tests::{
 };
 
 fn main() -> ExitCode {
-    run(&[everything_once, kinds, in_small_pieces, removing_meanwhile, making_meanwhile, seeking, emptying, errors, own_descriptors])
+    run(&[
+        everything_once,
+        kinds,
+        in_small_pieces,
+        removing_meanwhile,
+        making_meanwhile,
+        seeking,
+        emptying,
+        errors,
+        own_descriptors,
+    ])
 }
 
 /// An entry of a folder.
@@ -161,7 +171,10 @@ fn seeking() {
     let first = some_entries(fd, 600).expect("it can be listed");
     let rest = all_entries(fd, 600);
     let back = call!(lseek(fd, 0, SEEK_SET));
-    ok("a folder can be listed again from the start", back == Ok(0) && names(&all_entries(fd, 4096)) == wanted);
+    ok(
+        "a folder can be listed again from the start",
+        back == Ok(0) && names(&all_entries(fd, 4096)) == wanted,
+    );
     let last = first.last().expect("there are entries");
     call!(lseek(fd, last.next, SEEK_SET)).expect("it can be moved");
     ok("or from any entry on", names(&all_entries(fd, 4096)) == names(&rest));
@@ -183,7 +196,10 @@ fn emptying() {
     let fd = open(c"gone");
     fs::remove_dir("gone").expect("it can be removed");
     let entries = some_entries(fd, 4096);
-    ok("a folder that is gone has nothing in it", entries.map_or_else(|error| error == ENOENT, |list| list.is_empty()));
+    ok(
+        "a folder that is gone has nothing in it",
+        entries.map_or_else(|error| error == ENOENT, |list| list.is_empty()),
+    );
     files::close(fd);
 }
 

@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! Futexes: waiting, waking, moving waiters, limits, and masks.
 
@@ -11,8 +11,9 @@ use std::{
 };
 
 use libc::{
-    CLOCK_MONOTONIC, CLOCK_REALTIME, FUTEX_CLOCK_REALTIME, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE,
-    FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP, SYS_futex, c_int, c_long, timespec,
+    CLOCK_MONOTONIC, CLOCK_REALTIME, FUTEX_CLOCK_REALTIME, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG,
+    FUTEX_REQUEUE, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP, SYS_futex,
+    c_int, c_long, timespec,
 };
 use linux_tests::{
     Errno, call, equal,
@@ -45,7 +46,14 @@ fn main() -> ExitCode {
 type Answer = Result<c_long, Errno>;
 
 /// The raw call: the third argument is a count or a value, the fourth a count or a limit.
-fn futex(word: &AtomicU32, operation: c_int, value: u32, other: usize, second: *const u32, last: u32) -> Answer {
+fn futex(
+    word: &AtomicU32,
+    operation: c_int,
+    value: u32,
+    other: usize,
+    second: *const u32,
+    last: u32,
+) -> Answer {
     call!(syscall(SYS_futex, word.as_ptr(), operation, value, other, second, last))
 }
 
@@ -70,7 +78,11 @@ fn values() {
     let word = AtomicU32::new(5);
     equal("waiting for a value that is not there says EAGAIN", wait(&word, 4), Err(EAGAIN));
     equal("waking nobody wakes nobody", wake(&word, 10), Ok(0));
-    equal("a wake is not remembered", wait_until(&word, 5, &timespec { tv_sec: 0, tv_nsec: 1_000_000 }), Err(ETIMEDOUT));
+    equal(
+        "a wake is not remembered",
+        wait_until(&word, 5, &timespec { tv_sec: 0, tv_nsec: 1_000_000 }),
+        Err(ETIMEDOUT),
+    );
 }
 
 fn now(clock: c_int) -> timespec {
@@ -92,14 +104,18 @@ fn limits() {
     let nap = timespec { tv_sec: 0, tv_nsec: 20_000_000 };
     equal("a wait ends with its time", wait_until(&word, 0, &nap), Err(ETIMEDOUT));
     ok("not before", start.elapsed() >= Duration::from_millis(20));
-    for (clock, flag, name) in [(CLOCK_MONOTONIC, 0, "monotonic"), (CLOCK_REALTIME, FUTEX_CLOCK_REALTIME, "real")] {
+    for (clock, flag, name) in
+        [(CLOCK_MONOTONIC, 0, "monotonic"), (CLOCK_REALTIME, FUTEX_CLOCK_REALTIME, "real")]
+    {
         let moment = soon(clock, 20);
-        let answer = futex(&word, FUTEX_WAIT_BITSET | flag, 0, &raw const moment as usize, ptr::null(), u32::MAX);
+        let answer =
+            futex(&word, FUTEX_WAIT_BITSET | flag, 0, &raw const moment as usize, ptr::null(), u32::MAX);
         let after = now(clock);
         equal(&format!("a wait ends at a moment of the {name} clock"), answer, Err(ETIMEDOUT));
         ok("not before it", (after.tv_sec, after.tv_nsec) >= (moment.tv_sec, moment.tv_nsec));
         let past = timespec { tv_sec: 0, tv_nsec: 0 };
-        let answer = futex(&word, FUTEX_WAIT_BITSET | flag, 0, &raw const past as usize, ptr::null(), u32::MAX);
+        let answer =
+            futex(&word, FUTEX_WAIT_BITSET | flag, 0, &raw const past as usize, ptr::null(), u32::MAX);
         equal("at once when it is past", answer, Err(ETIMEDOUT));
     }
     let bad = timespec { tv_sec: 0, tv_nsec: 1_000_000_000 };
@@ -131,9 +147,12 @@ fn with_waiters(word: &AtomicU32, count: u32, body: impl FnOnce(&AtomicU32)) {
         }
         until(|| ready.load(SeqCst) == count);
         // All have come; a moved waiter counts as one, so moving a word's waiters to itself counts them.
-        until(|| futex(word, FUTEX_CMP_REQUEUE, 0, count as usize, word.as_ptr(), 0) == Ok(c_long::from(count)) || {
-            settle();
-            false
+        until(|| {
+            futex(word, FUTEX_CMP_REQUEUE, 0, count as usize, word.as_ptr(), 0) == Ok(c_long::from(count))
+                || {
+                    settle();
+                    false
+                }
         });
         body(&woken);
         until(|| woken.load(SeqCst) == count || wake(word, count).is_err());
@@ -156,7 +175,11 @@ fn moving() {
     let (word, other) = (AtomicU32::new(0), AtomicU32::new(0));
     with_waiters(&word, 6, |woken| {
         let moved = futex(&word, FUTEX_REQUEUE, 1, 3, other.as_ptr(), 0);
-        equal("FUTEX_REQUEUE counts only those it wakes or moves as asked", moved.is_ok_and(|count| count == 1 || count == 4), true);
+        equal(
+            "FUTEX_REQUEUE counts only those it wakes or moves as asked",
+            moved.is_ok_and(|count| count == 1 || count == 4),
+            true,
+        );
         ok("one is woken", until(|| woken.load(SeqCst) == 1));
         equal("three wait at the other word", wake(&other, 10), Ok(3));
         ok("and are woken there", until(|| woken.load(SeqCst) == 4));
@@ -170,7 +193,11 @@ fn moving_if_equal() {
     with_waiters(&word, 4, |woken| {
         let unequal = futex(&word, FUTEX_CMP_REQUEUE, 1, 3, other.as_ptr(), 7);
         equal("FUTEX_CMP_REQUEUE with another value says EAGAIN", unequal, Err(EAGAIN));
-        equal("with the value it counts all", futex(&word, FUTEX_CMP_REQUEUE, 1, 3, other.as_ptr(), 0), Ok(4));
+        equal(
+            "with the value it counts all",
+            futex(&word, FUTEX_CMP_REQUEUE, 1, 3, other.as_ptr(), 0),
+            Ok(4),
+        );
         ok("one is woken", until(|| woken.load(SeqCst) == 1));
         equal("nobody is left here", wake(&word, 10), Ok(0));
         equal("three are there", wake(&other, 10), Ok(3));
@@ -186,7 +213,8 @@ fn masks() {
         for mask in [0b001, 0b010, 0b110] {
             let (word, woken, moment) = (&word, &woken, &moment);
             scope.spawn(move || {
-                let answer = futex(word, FUTEX_WAIT_BITSET, 0, &raw const *moment as usize, ptr::null(), mask);
+                let answer =
+                    futex(word, FUTEX_WAIT_BITSET, 0, &raw const *moment as usize, ptr::null(), mask);
                 if answer == Ok(0) {
                     woken.fetch_add(mask, SeqCst);
                 }
@@ -252,7 +280,8 @@ fn private_words() {
     thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let limit = timespec { tv_sec: 20, tv_nsec: 0 };
-            futex(&word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &raw const limit as usize, ptr::null(), 0) == Ok(0)
+            futex(&word, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, &raw const limit as usize, ptr::null(), 0)
+                == Ok(0)
         });
         let wake = || futex(&word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0, ptr::null(), 0);
         ok("threads of a process wake each other at private words", until(|| wake() == Ok(1)));
@@ -342,7 +371,11 @@ fn errors() {
     equal("also to wake", call!(syscall(SYS_futex, odd, FUTEX_WAKE, 1, 0)), Err(EINVAL));
     let nowhere = 0x1000 as *const u32;
     equal("a word where nothing is", call!(syscall(SYS_futex, nowhere, FUTEX_WAIT, 0, 0)), Err(EFAULT));
-    equal("also to wake, where it is shared", call!(syscall(SYS_futex, nowhere, FUTEX_WAKE, 1, 0)), Err(EFAULT));
+    equal(
+        "also to wake, where it is shared",
+        call!(syscall(SYS_futex, nowhere, FUTEX_WAKE, 1, 0)),
+        Err(EFAULT),
+    );
     let answer = futex(&word, FUTEX_CMP_REQUEUE, 1, 1, nowhere, 0);
     equal("a second word where nothing is", answer, Err(EFAULT));
 }

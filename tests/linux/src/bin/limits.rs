@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! What happens at the ends: no more descriptors, memory, arguments, names, links; and programs that are none.
 
@@ -11,12 +11,15 @@ use std::{
 };
 
 use libc::{
-    MAP_ANONYMOUS, MAP_PRIVATE, O_CREAT, O_RDONLY, O_RDWR, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_CPU, RLIMIT_FSIZE,
-    RLIMIT_NOFILE, RLIMIT_STACK, SIGXCPU, SIGXFSZ, rlimit,
+    MAP_ANONYMOUS, MAP_PRIVATE, O_CREAT, O_RDONLY, O_RDWR, PROT_READ, PROT_WRITE, RLIMIT_AS, RLIMIT_CPU,
+    RLIMIT_FSIZE, RLIMIT_NOFILE, RLIMIT_STACK, SIGXCPU, SIGXFSZ, rlimit,
 };
 use linux_tests::{
     Errno, call, equal,
-    errno::{E2BIG, EACCES, EFBIG, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENOENT, ENOEXEC, ENOMEM, ENOTDIR, EPERM, ETXTBSY},
+    errno::{
+        E2BIG, EACCES, EFBIG, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENOENT, ENOEXEC, ENOMEM, ENOTDIR,
+        EPERM, ETXTBSY,
+    },
     files::{self, Scratch, close, pipe, write},
     memory::map,
     ok,
@@ -204,7 +207,10 @@ fn program(name: &str, content: &[u8]) {
 
 fn programs_that_are_none() {
     let _scratch = Scratch::new();
-    program("garbage", b"this is no program at all, and long enough to be looked at twice or even three times");
+    program(
+        "garbage",
+        b"this is no program at all, and long enough to be looked at twice or even three times",
+    );
     program("empty", b"");
     program("short", b"\x7fELF");
     program("headless", &[&b"\x7fELF\x02\x01\x01"[..], &[0; 57]].concat());
@@ -281,7 +287,8 @@ fn busy_programs() {
         error.map_or_else(|error| error.0, |_| 99)
     });
     close(from);
-    let busy = linux_tests::times::until(|| call!(open(c"busybox".as_ptr(), O_RDWR)).map(close) == Err(ETXTBSY));
+    let busy =
+        linux_tests::times::until(|| call!(open(c"busybox".as_ptr(), O_RDWR)).map(close) == Err(ETXTBSY));
     ok("one that runs cannot be opened to write", busy);
     equal("but removed", call!(unlink(c"busybox".as_ptr())), Ok(0));
     close(to);
@@ -297,7 +304,11 @@ fn names() {
     // SAFETY: the structure is plain numbers, of which zero is valid.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     let mut look = |name: &CStr| call!(stat(name.as_ptr(), &raw mut stat)).map(drop);
-    for (name, error, what) in [(c"loop", ELOOP, "a loop of links"), (&long, ENAMETOOLONG, "a long name"), (&path, ENAMETOOLONG, "a long path")] {
+    for (name, error, what) in [
+        (c"loop", ELOOP, "a loop of links"),
+        (&long, ENAMETOOLONG, "a long name"),
+        (&path, ENAMETOOLONG, "a long path"),
+    ] {
         equal(&format!("{what} is not opened"), open(name), Err(error));
         equal("nor looked at", look(name), Err(error));
         equal("nor executed", exec(name), error);

@@ -1,15 +1,13 @@
-//! compare
+//! differs
 //!
 //! Mapping, unmapping, protecting, moving and forgetting pages, and the break.
 
-use std::{
-    process::ExitCode,
-    ptr,
-};
+use std::{process::ExitCode, ptr};
 
 use libc::{
     MADV_DONTNEED, MADV_WILLNEED, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE,
-    MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_NONE, PROT_READ, PROT_WRITE, SIGSEGV, SYS_brk, c_void,
+    MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_NONE, PROT_READ, PROT_WRITE, SIGSEGV,
+    SYS_brk, c_void,
 };
 use linux_tests::{
     apart, call, equal,
@@ -85,7 +83,10 @@ fn holes() {
         i32::from(peek(pages.page(2)))
     });
     let end = process::end_of(child);
-    ok("a program that touches a hole dies", matches!(end, Status::Killed(SIGSEGV) | Status::Dumped(SIGSEGV)));
+    ok(
+        "a program that touches a hole dies",
+        matches!(end, Status::Killed(SIGSEGV) | Status::Dumped(SIGSEGV)),
+    );
     let again = map(pages.address(2), PAGE, BOTH, PRIVATE, -1, 0);
     equal("a hint is followed where there is room", again, Ok(pages.address(2)));
     equal("with a fresh page", pages.get(2), 0);
@@ -131,8 +132,10 @@ fn protection() {
             let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             let _ = call!(setrlimit(libc::RLIMIT_CORE, &raw const none));
             signals::set(SIGSEGV, Do::Default);
-            if write { poke(page, 1) } else { drop(Box::new(peek(page))) }
-            0
+            if write {
+                poke(page, 1);
+            }
+            i32::from(peek(page))
         });
         process::end_of(child) == Status::Killed(SIGSEGV)
     };
@@ -154,7 +157,13 @@ fn protection() {
     equal("and has changed what comes before", dies(pages.page(0), true), true);
 }
 
-fn mremap(at: *mut c_void, old: usize, new: usize, flags: i32, to: *mut c_void) -> Result<*mut c_void, linux_tests::Errno> {
+fn mremap(
+    at: *mut c_void,
+    old: usize,
+    new: usize,
+    flags: i32,
+    to: *mut c_void,
+) -> Result<*mut c_void, linux_tests::Errno> {
     call!(mremap(at, old, new, flags, to))
 }
 
@@ -198,7 +207,11 @@ fn forgetting() {
     shared.set(0, 4);
     equal("pages that are shared", forget(shared.address(0), PAGE), Ok(0));
     equal("keep what they hold", shared.get(0), 4);
-    equal("advice that asks for nothing is taken", call!(madvise(pages.address(0), PAGE, MADV_WILLNEED)), Ok(0));
+    equal(
+        "advice that asks for nothing is taken",
+        call!(madvise(pages.address(0), PAGE, MADV_WILLNEED)),
+        Ok(0),
+    );
     call!(munmap(pages.address(2), PAGE)).expect("a page can be unmapped");
     equal("advice across a hole says ENOMEM", forget(pages.address(0), 4 * PAGE), Err(ENOMEM));
     equal("and is followed on both sides of it", [0, 1, 3].map(|page| pages.get(page)), [0; 3]);
@@ -211,7 +224,11 @@ fn residence() {
     let mut resident = [9_u8; 4];
     equal("mincore answers", call!(mincore(pages.address(0), 4 * PAGE, resident.as_mut_ptr())), Ok(0));
     equal("with the pages that were touched", resident.map(|byte| byte & 1), [0, 1, 0, 1]);
-    equal("synchronising memory without a file is no error", call!(msync(pages.address(0), PAGE, libc::MS_SYNC)), Ok(0));
+    equal(
+        "synchronising memory without a file is no error",
+        call!(msync(pages.address(0), PAGE, libc::MS_SYNC)),
+        Ok(0),
+    );
 }
 
 fn brk(to: usize) -> usize {
@@ -255,12 +272,19 @@ fn large() {
     let huge = huge.expect("room costs nothing").cast::<u8>();
     call!(mprotect(huge.wrapping_add(33 * GIB).cast(), PAGE, BOTH)).expect("a part of it can be used");
     poke(huge.wrapping_add(33 * GIB), 1);
-    equal("sixty-four gigabytes of room can be had and one page of it used", peek(huge.wrapping_add(33 * GIB)), 1);
+    equal(
+        "sixty-four gigabytes of room can be had and one page of it used",
+        peek(huge.wrapping_add(33 * GIB)),
+        1,
+    );
     equal("and given back", call!(munmap(huge.cast(), 64 * GIB)), Ok(0));
     let sparse = map(ptr::null_mut(), 4 * GIB, BOTH, PRIVATE | MAP_NORESERVE, -1, 0);
     let sparse = sparse.expect("room costs nothing").cast::<u8>();
     (0..64).for_each(|at| poke(sparse.wrapping_add(at * (GIB / 16)), at as u8));
-    ok("pages far apart do not meet", (0..64).all(|at| peek(sparse.wrapping_add(at * (GIB / 16))) == at as u8));
+    ok(
+        "pages far apart do not meet",
+        (0..64).all(|at| peek(sparse.wrapping_add(at * (GIB / 16))) == at as u8),
+    );
     call!(munmap(sparse.cast(), 4 * GIB)).expect("it can be unmapped");
 }
 

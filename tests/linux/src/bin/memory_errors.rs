@@ -1,12 +1,12 @@
-//! compare
+//! differs
 //!
 //! The error of every way to ask for memory wrongly.
 
 use std::{process::ExitCode, ptr};
 
 use libc::{
-    MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, MS_ASYNC, MS_INVALIDATE, MS_SYNC,
-    O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, PROT_READ, PROT_WRITE, c_void,
+    MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, MS_ASYNC, MS_INVALIDATE,
+    MS_SYNC, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, PROT_READ, PROT_WRITE, c_void,
 };
 use linux_tests::{
     Errno, call, equal,
@@ -34,7 +34,11 @@ fn mapping() {
     equal("mmap of nothing", anywhere(0, BOTH, PRIVATE, -1, 0), Err(EINVAL));
     equal("mmap that is neither private nor shared", anywhere(PAGE, BOTH, MAP_ANONYMOUS, -1, 0), Err(EINVAL));
     equal("mmap of too much", anywhere(usize::MAX - PAGE, BOTH, PRIVATE, -1, 0), Err(ENOMEM));
-    equal("mmap of so much that its pages cannot be counted", anywhere(usize::MAX, BOTH, PRIVATE, -1, 0), Err(ENOMEM));
+    equal(
+        "mmap of so much that its pages cannot be counted",
+        anywhere(usize::MAX, BOTH, PRIVATE, -1, 0),
+        Err(ENOMEM),
+    );
     equal("mmap of half of all addresses", anywhere(1 << 47, BOTH, PRIVATE, -1, 0), Err(ENOMEM));
     let fixed = |at: usize, len| map(at as *mut c_void, len, BOTH, PRIVATE | MAP_FIXED, -1, 0).map(drop);
     equal("mmap at an odd address", fixed(ODD as usize, PAGE), Err(EINVAL));
@@ -85,7 +89,11 @@ fn protecting() {
     let _scratch = Scratch::new();
     let fd = call!(open(c"file".as_ptr(), O_RDONLY | O_CREAT, 0o600)).expect("a file can be opened");
     let constant = Pages::with(1, PROT_READ, MAP_SHARED, fd);
-    equal("mprotect to write a file that is read-only", protect(constant.address(0), PAGE, BOTH), Err(EACCES));
+    equal(
+        "mprotect to write a file that is read-only",
+        protect(constant.address(0), PAGE, BOTH),
+        Err(EACCES),
+    );
     files::close(fd);
 }
 
@@ -96,11 +104,19 @@ fn remapping() {
     equal("mremap to nothing", remap(at, PAGE, 0, 0, null), Err(EINVAL));
     equal("mremap at an odd address", remap(ODD, PAGE, PAGE, 0, null), Err(EINVAL));
     equal("mremap with unknown flags", remap(at, PAGE, PAGE, 0x40, null), Err(EINVAL));
-    equal("mremap to a place without leave to move", remap(at, PAGE, PAGE, MREMAP_FIXED, pages.address(2)), Err(EINVAL));
+    equal(
+        "mremap to a place without leave to move",
+        remap(at, PAGE, PAGE, MREMAP_FIXED, pages.address(2)),
+        Err(EINVAL),
+    );
     let to = MREMAP_FIXED | MREMAP_MAYMOVE;
     equal("mremap to an odd place", remap(at, PAGE, PAGE, to, ODD), Err(EINVAL));
     equal("mremap onto itself", remap(at, 2 * PAGE, 2 * PAGE, to, pages.address(1)), Err(EINVAL));
-    equal("mremap where nothing is", remap(0x10_0000 as *mut c_void, PAGE, 2 * PAGE, MREMAP_MAYMOVE, null), Err(EFAULT));
+    equal(
+        "mremap where nothing is",
+        remap(0x10_0000 as *mut c_void, PAGE, 2 * PAGE, MREMAP_MAYMOVE, null),
+        Err(EFAULT),
+    );
     equal("mremap of more than there is", remap(at, 64 * PAGE, 65 * PAGE, MREMAP_MAYMOVE, null), Err(EFAULT));
     equal("mremap to too much", remap(at, PAGE, 1 << 46, MREMAP_MAYMOVE, null), Err(ENOMEM));
 }
@@ -110,13 +126,21 @@ fn advice() {
     let advise = |at, len, advice| call!(madvise(at, len, advice));
     equal("unknown advice", advise(pages.address(0), PAGE, 999), Err(EINVAL));
     equal("advice at an odd address", advise(ODD, PAGE, libc::MADV_DONTNEED), Err(EINVAL));
-    equal("advice where nothing is", advise(0x10_0000 as *mut c_void, PAGE, libc::MADV_DONTNEED), Err(ENOMEM));
+    equal(
+        "advice where nothing is",
+        advise(0x10_0000 as *mut c_void, PAGE, libc::MADV_DONTNEED),
+        Err(ENOMEM),
+    );
     equal("advice of nothing is allowed", advise(pages.address(0), 0, libc::MADV_DONTNEED), Ok(0));
     let mut residence = [0_u8; 4];
     let mut ask = |at, len| call!(mincore(at, len, residence.as_mut_ptr()));
     equal("mincore at an odd address", ask(ODD, PAGE), Err(EINVAL));
     equal("mincore where nothing is", ask(0x10_0000 as *mut c_void, PAGE), Err(ENOMEM));
-    equal("mincore with no place for its answer", call!(mincore(pages.address(0), PAGE, ptr::null_mut())), Err(EFAULT));
+    equal(
+        "mincore with no place for its answer",
+        call!(mincore(pages.address(0), PAGE, ptr::null_mut())),
+        Err(EFAULT),
+    );
 }
 
 fn synchronising() {

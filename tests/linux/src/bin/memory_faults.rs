@@ -1,12 +1,12 @@
-//! compare
+//! differs
 //!
 //! System calls that are handed addresses where nothing is: EFAULT, and nothing done.
 
 use std::{cell::Cell, process::ExitCode};
 
 use libc::{
-    AT_FDCWD, F_GETLK, F_SETLK, FIONREAD, FUTEX_WAIT, O_CREAT, O_RDONLY, O_RDWR, P_PID, PROT_NONE, RLIMIT_NOFILE,
-    SIG_SETMASK, SIGUSR1, WEXITED, WNOHANG, c_long, iovec,
+    AT_FDCWD, F_GETLK, F_SETLK, FIONREAD, FUTEX_WAIT, O_CREAT, O_RDONLY, O_RDWR, P_PID, PROT_NONE,
+    RLIMIT_NOFILE, SIG_SETMASK, SIGUSR1, WEXITED, WNOHANG, c_long, iovec,
 };
 use linux_tests::{
     Errno, call, equal,
@@ -48,8 +48,12 @@ const FILES: &[Row] = &[
     ("read from a pipe", |world, bad| (libc::SYS_read, [world.from as usize, bad, 1, 0, 0])),
     ("readv of bad ranges", |world, bad| (libc::SYS_readv, [world.file as usize, bad, 2, 0, 0])),
     ("writev of bad ranges", |world, bad| (libc::SYS_writev, [world.file as usize, bad, 2, 0, 0])),
-    ("readv into a bad range", |world, bad| (libc::SYS_readv, [world.file as usize, range(world, bad), 1, 0, 0])),
-    ("writev from a bad range", |world, bad| (libc::SYS_writev, [world.file as usize, range(world, bad), 1, 0, 0])),
+    ("readv into a bad range", |world, bad| {
+        (libc::SYS_readv, [world.file as usize, range(world, bad), 1, 0, 0])
+    }),
+    ("writev from a bad range", |world, bad| {
+        (libc::SYS_writev, [world.file as usize, range(world, bad), 1, 0, 0])
+    }),
     ("fstat", |world, bad| (libc::SYS_fstat, [world.file as usize, bad, 0, 0, 0])),
     ("getdents64", |world, bad| (libc::SYS_getdents64, [world.folder as usize, bad, 512, 0, 0])),
     ("fcntl F_GETLK", |world, bad| (libc::SYS_fcntl, [world.file as usize, F_GETLK as usize, bad, 0, 0])),
@@ -89,7 +93,9 @@ const NAMES: &[Row] = &[
     ("getcwd", |_, bad| (libc::SYS_getcwd, [bad, 100, 0, 0, 0])),
     ("statfs", |world, bad| (libc::SYS_statfs, [world.path, bad, 0, 0, 0])),
     ("execve of a bad name", |world, bad| (libc::SYS_execve, [bad, world.room(), world.room(), 0, 0])),
-    ("execve with bad arguments", |_, bad| (libc::SYS_execve, [c"/bin/busybox".as_ptr() as usize, bad, 0, 0, 0])),
+    ("execve with bad arguments", |_, bad| {
+        (libc::SYS_execve, [c"/bin/busybox".as_ptr() as usize, bad, 0, 0, 0])
+    }),
     ("execve with a bad environment", |world, bad| {
         (libc::SYS_execve, [c"/bin/busybox".as_ptr() as usize, world.room(), bad, 0, 0])
     }),

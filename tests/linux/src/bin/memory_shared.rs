@@ -1,10 +1,12 @@
-//! compare
+//! differs
 //!
 //! What processes share and what they copy: fork, shared mappings, and files in memory.
 
 use std::{fs, process::ExitCode, sync::atomic::Ordering::SeqCst};
 
-use libc::{MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MS_SYNC, O_CREAT, O_RDONLY, O_RDWR, PROT_READ, PROT_WRITE};
+use libc::{
+    MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MS_SYNC, O_CREAT, O_RDONLY, O_RDWR, PROT_READ, PROT_WRITE,
+};
 use linux_tests::{
     call, equal,
     files::{self, Fd, Scratch},
@@ -50,7 +52,10 @@ fn copies() {
     (16..64).for_each(|page| pages.set(page, 200));
     step.store(2, SeqCst);
     equal("nor a parent's its child's", process::end_of(child), Status::Exited(7));
-    ok("the parent has its own to the end", (0..16).all(|page| pages.get(page) == page as u8) && pages.get(63) == 200);
+    ok(
+        "the parent has its own to the end",
+        (0..16).all(|page| pages.get(page) == page as u8) && pages.get(63) == 200,
+    );
 }
 
 fn copies_of_copies() {
@@ -121,12 +126,16 @@ fn concurrent_additions() {
     let children: Vec<_> = (0..8)
         .map(|_| {
             fork(|| {
-                (0..2000).for_each(|_| drop(Box::new(sum.fetch_add(1, SeqCst))));
+                for _ in 0..2000 {
+                    sum.fetch_add(1, SeqCst);
+                }
                 0
             })
         })
         .collect();
-    children.into_iter().for_each(|child| drop(Box::new(process::end_of(child))));
+    for child in children {
+        process::end_of(child);
+    }
     equal("eight processes add sixteen thousand times to one word", sum.load(SeqCst), 16_000);
 }
 
@@ -141,7 +150,8 @@ fn program_file() {
     drop(mapped);
     let fd = call!(open(BUSYBOX.as_ptr(), O_RDONLY)).expect("it can be opened");
     let offset = 5 * PAGE;
-    let part = linux_tests::memory::map(std::ptr::null_mut(), 2 * PAGE, PROT_READ, MAP_PRIVATE, fd, offset as i64);
+    let part =
+        linux_tests::memory::map(std::ptr::null_mut(), 2 * PAGE, PROT_READ, MAP_PRIVATE, fd, offset as i64);
     let part = part.expect("a part can be mapped").cast::<u8>();
     let same = (0..2 * PAGE).all(|at| linux_tests::memory::peek(part.wrapping_add(at)) == bytes[offset + at]);
     ok("a part of it from an offset on as well", same);
@@ -150,7 +160,9 @@ fn program_file() {
 
 fn new_file(name: &std::ffi::CStr, pages: usize) -> Fd {
     let fd = call!(open(name.as_ptr(), O_RDWR | O_CREAT, 0o600)).expect("a file can be made");
-    (0..pages).for_each(|page| drop(files::write(fd, &vec![page as u8 + 1; PAGE]).expect("it can be written").to_string()));
+    for page in 1..=pages as u8 {
+        files::write(fd, &[page; PAGE]).expect("it can be written");
+    }
     fd
 }
 

@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! Descriptors of processes: when they are readable, waiting by them, and signals by them.
 

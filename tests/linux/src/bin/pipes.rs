@@ -5,7 +5,8 @@
 use std::{ffi::CStr, process::ExitCode, thread, time::Duration};
 
 use libc::{
-    F_GETFL, F_GETPIPE_SZ, F_SETPIPE_SZ, FIONREAD, O_ACCMODE, O_CLOEXEC, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY, PIPE_BUF, SIGPIPE, c_int,
+    F_GETFL, F_GETPIPE_SZ, F_SETPIPE_SZ, FIONREAD, O_ACCMODE, O_CLOEXEC, O_CREAT, O_NONBLOCK, O_RDONLY,
+    O_RDWR, O_WRONLY, PIPE_BUF, SIGPIPE, c_int,
 };
 use linux_tests::{
     Errno, apart, call, equal,
@@ -42,15 +43,31 @@ fn main() -> ExitCode {
 fn order() {
     let (from, to) = pipe();
     ok("a pipe has two descriptors", from != to && from > 2 && to > 2);
-    equal("bytes come as they went", (write(to, b"one"), write(to, b"two"), read(from, 100)), (Ok(3), Ok(3), Ok(b"onetwo".to_vec())));
+    equal(
+        "bytes come as they went",
+        (write(to, b"one"), write(to, b"two"), read(from, 100)),
+        (Ok(3), Ok(3), Ok(b"onetwo".to_vec())),
+    );
     write(to, b"0123456789").expect("a pipe takes bytes");
-    equal("in parts", (read(from, 4), read(from, 4), read(from, 4)), (Ok(b"0123".to_vec()), Ok(b"4567".to_vec()), Ok(b"89".to_vec())));
-    equal("a write of nothing does nothing", (write(to, b""), files::poll_now(from, libc::POLLIN)), (Ok(0), 0));
+    equal(
+        "in parts",
+        (read(from, 4), read(from, 4), read(from, 4)),
+        (Ok(b"0123".to_vec()), Ok(b"4567".to_vec()), Ok(b"89".to_vec())),
+    );
+    equal(
+        "a write of nothing does nothing",
+        (write(to, b""), files::poll_now(from, libc::POLLIN)),
+        (Ok(0), 0),
+    );
     equal("the reading end is not written", write(from, b"x"), Err(EBADF));
     equal("nor the writing end read", read(to, 1), Err(EBADF));
     write(to, &[7; 5000]).expect("a pipe takes bytes");
     let mut waiting: c_int = 0;
-    equal("FIONREAD counts what waits", (call!(ioctl(from, FIONREAD, &raw mut waiting)), waiting), (Ok(0), 5000));
+    equal(
+        "FIONREAD counts what waits",
+        (call!(ioctl(from, FIONREAD, &raw mut waiting)), waiting),
+        (Ok(0), 5000),
+    );
     close(from);
     close(to);
 }
@@ -85,7 +102,11 @@ fn without_readers() {
     let (from, to) = pipe();
     write(to, b"never read").expect("a pipe takes bytes");
     close(from);
-    equal("without readers a write says EPIPE, after SIGPIPE", (write(to, b"x"), seen(SIGPIPE)), (Err(EPIPE), 1));
+    equal(
+        "without readers a write says EPIPE, after SIGPIPE",
+        (write(to, b"x"), seen(SIGPIPE)),
+        (Err(EPIPE), 1),
+    );
     equal("a write of nothing does not", (write(to, b""), seen(SIGPIPE)), (Ok(0), 1));
     close(to);
     let (from, to) = pipe();
@@ -118,7 +139,11 @@ fn capacity() {
     equal("a pipe holds 65536 bytes", fill(to), CAPACITY);
     equal("and says so", call!(fcntl(to, F_GETPIPE_SZ)), Ok(CAPACITY as i32));
     equal("full it takes nothing", write(to, b"x"), Err(EAGAIN));
-    equal("when a page was read it takes a page", (read(from, 4096).map(|bytes| bytes.len()), fill(to)), (Ok(4096), 4096));
+    equal(
+        "when a page was read it takes a page",
+        (read(from, 4096).map(|bytes| bytes.len()), fill(to)),
+        (Ok(4096), 4096),
+    );
     let mut total = 0;
     set_blocking(from, false);
     while let Ok(bytes) = read(from, 10_000) {
@@ -127,7 +152,11 @@ fn capacity() {
     equal("all of it can be read", total, CAPACITY);
     equal("its size can be changed", call!(fcntl(to, F_SETPIPE_SZ, 16_384)), Ok(16_384));
     equal("and it holds so much", fill(to), 16_384);
-    equal("a size that what it holds does not fit is refused", call!(fcntl(to, F_SETPIPE_SZ, 4096)), Err(linux_tests::errno::EBUSY));
+    equal(
+        "a size that what it holds does not fit is refused",
+        call!(fcntl(to, F_SETPIPE_SZ, 4096)),
+        Err(linux_tests::errno::EBUSY),
+    );
     equal("sizes are rounded up", call!(fcntl(to, F_SETPIPE_SZ, 20_000)), Ok(32_768));
     close(from);
     close(to);
@@ -163,7 +192,11 @@ fn blocking() {
     while total < CAPACITY + 6000 {
         total += read(from, 5000).map_or(0, |bytes| bytes.len());
     }
-    equal("a writer waits for room, and writes all", (writer.join().ok(), total), (Some(Ok(6000)), CAPACITY + 6000));
+    equal(
+        "a writer waits for room, and writes all",
+        (writer.join().ok(), total),
+        (Some(Ok(6000)), CAPACITY + 6000),
+    );
     close(from);
     close(to);
 }
@@ -223,7 +256,10 @@ fn four_writers() {
     }
     ok("records of four writers are never mixed", rest.is_empty());
     equal("and none is lost", records, [RECORDS; 4]);
-    ok("every writer wrote all", children.into_iter().all(|child| process::end_of(child) == Status::Exited(1)));
+    ok(
+        "every writer wrote all",
+        children.into_iter().all(|child| process::end_of(child) == Status::Exited(1)),
+    );
     close(from);
 }
 
@@ -307,7 +343,11 @@ fn fifos() {
     close(to);
     let both = open(c"fifo", O_RDWR | O_NONBLOCK).expect("it opens without another");
     equal("what nobody read is gone when all have closed", read(both, 10), Err(EAGAIN));
-    equal("one descriptor can do both", (write(both, b"echo"), read(both, 10)), (Ok(4), Ok(b"echo".to_vec())));
+    equal(
+        "one descriptor can do both",
+        (write(both, b"echo"), read(both, 10)),
+        (Ok(4), Ok(b"echo".to_vec())),
+    );
     close(both);
 }
 
@@ -346,6 +386,10 @@ fn fifo_errors() {
     let fd = open(c"fifo", O_RDWR).expect("it opens");
     equal("and no position", call!(lseek(fd, 0, 0)), Err(linux_tests::errno::ESPIPE));
     call!(unlink(c"fifo".as_ptr())).expect("it can be removed");
-    equal("one that is removed goes on for who has it", (write(fd, b"x"), read(fd, 5)), (Ok(1), Ok(b"x".to_vec())));
+    equal(
+        "one that is removed goes on for who has it",
+        (write(fd, b"x"), read(fd, 5)),
+        (Ok(1), Ok(b"x".to_vec())),
+    );
     close(fd);
 }

@@ -1,12 +1,12 @@
-//! compare
+//! differs
 //!
 //! poll and select: what is ready, and waking when it becomes so.
 
 use std::{mem, process::ExitCode, ptr, thread, time::Instant};
 
 use libc::{
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLONESHOT, EPOLLOUT, O_RDONLY, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, c_int,
-    epoll_event, fd_set, pollfd, timespec, timeval,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLET, EPOLLIN, EPOLLONESHOT, EPOLLOUT, O_RDONLY, POLLERR,
+    POLLHUP, POLLIN, POLLNVAL, POLLOUT, c_int, epoll_event, fd_set, pollfd, timespec, timeval,
 };
 use linux_tests::{
     Errno, apart, call, equal,
@@ -17,7 +17,19 @@ use linux_tests::{
 };
 
 fn main() -> ExitCode {
-    run(&[pipes_by_poll, ends_by_poll, several, limits, wake_up, bad_descriptors, by_select, select_limits, || apart(by_epoll), edges, events])
+    run(&[
+        pipes_by_poll,
+        ends_by_poll,
+        several,
+        limits,
+        wake_up,
+        bad_descriptors,
+        by_select,
+        select_limits,
+        || apart(by_epoll),
+        edges,
+        events,
+    ])
 }
 
 fn pipes_by_poll() {
@@ -106,7 +118,11 @@ fn wake_up() {
     let waiters: Vec<_> = (0..4).map(|_| thread::spawn(move || poll(from, POLLIN, 20_000))).collect();
     settle();
     write(to, b"x").expect("a pipe takes bytes");
-    let woken = waiters.into_iter().filter_map(|waiter| waiter.join().ok()).filter(|&events| events == POLLIN).count();
+    let woken = waiters
+        .into_iter()
+        .filter_map(|waiter| waiter.join().ok())
+        .filter(|&events| events == POLLIN)
+        .count();
     equal("and all who wait", woken, 4);
     read(from, 1).expect("there is something");
     let waiter = thread::spawn(move || poll(from, POLLIN, 20_000));
@@ -138,7 +154,11 @@ fn bad_descriptors() {
     let (from, to) = pipe();
     let bad = timespec { tv_sec: 0, tv_nsec: -1 };
     let mut entry = pollfd { fd: from, events: POLLIN, revents: 0 };
-    equal("ppoll refuses a time that is none", call!(ppoll(&raw mut entry, 1, &raw const bad, ptr::null())), Err(EINVAL));
+    equal(
+        "ppoll refuses a time that is none",
+        call!(ppoll(&raw mut entry, 1, &raw const bad, ptr::null())),
+        Err(EINVAL),
+    );
     close(from);
     close(to);
 }
@@ -173,7 +193,11 @@ fn by_select() {
     let mut readable = set_of(&[from]);
     equal("an end is readable", call!(select(top, &raw mut readable, none, none, none.cast())), Ok(1));
     let mut closed = set_of(&[to]);
-    equal("a closed descriptor is refused", call!(select(top, &raw mut closed, none, none, none.cast())), Err(EBADF));
+    equal(
+        "a closed descriptor is refused",
+        call!(select(top, &raw mut closed, none, none, none.cast())),
+        Err(EBADF),
+    );
     [from, other, writer].into_iter().for_each(close);
 }
 
@@ -184,7 +208,11 @@ fn select_limits() {
     equal("select without descriptors is a sleep", call!(select(0, none, none, none, &raw mut nap)), Ok(0));
     ok("of that length", start.elapsed().as_millis() >= 20);
     equal("and tells that no time is left", (nap.tv_sec, nap.tv_usec), (0, 0));
-    equal("fewer than no descriptors are refused", call!(select(-1, none, none, none, &raw mut nap)), Err(EINVAL));
+    equal(
+        "fewer than no descriptors are refused",
+        call!(select(-1, none, none, none, &raw mut nap)),
+        Err(EINVAL),
+    );
     let mut bad = timeval { tv_sec: -1, tv_usec: 0 };
     equal("and so is a time that is none", call!(select(0, none, none, none, &raw mut bad)), Err(EINVAL));
 }
@@ -229,7 +257,11 @@ fn by_epoll() {
     equal("nor itself", control(epoll, EPOLL_CTL_ADD, epoll, EPOLLIN), Err(EINVAL));
     write(writer, b"x").expect("a pipe takes bytes");
     close(other);
-    equal("a descriptor that is closed is forgotten", ready(epoll, 0).iter().filter(|(fd, _)| *fd == other as u64).count(), 0);
+    equal(
+        "a descriptor that is closed is forgotten",
+        ready(epoll, 0).iter().filter(|(fd, _)| *fd == other as u64).count(),
+        0,
+    );
     let mut event = epoll_event { events: 0, u64: 0 };
     equal("room for no events is refused", call!(epoll_wait(epoll, &raw mut event, 0, 0)), Err(EINVAL));
 }
@@ -251,13 +283,21 @@ fn edges() {
     equal("until it is asked for again", ready(epoll, 0), vec![(from as u64, EPOLLIN)]);
     let waiter = thread::spawn(move || ready(epoll, 20_000));
     control(epoll, EPOLL_CTL_MOD, from, EPOLLIN).expect("it can be changed");
-    equal("a waiter hears of what is added meanwhile", waiter.join().ok(), Some(vec![(from as u64, EPOLLIN)]));
+    equal(
+        "a waiter hears of what is added meanwhile",
+        waiter.join().ok(),
+        Some(vec![(from as u64, EPOLLIN)]),
+    );
     [epoll, from, to].into_iter().for_each(close);
 }
 
 fn events() {
     let fd = call!(eventfd(0, libc::EFD_NONBLOCK)).expect("an eventfd can be made");
-    equal("an eventfd of 0 is not readable", (poll_now(fd, POLLIN), read(fd, 8)), (0, Err(linux_tests::errno::EAGAIN)));
+    equal(
+        "an eventfd of 0 is not readable",
+        (poll_now(fd, POLLIN), read(fd, 8)),
+        (0, Err(linux_tests::errno::EAGAIN)),
+    );
     write(fd, &5_u64.to_le_bytes()).expect("it can be added to");
     write(fd, &7_u64.to_le_bytes()).expect("it can be added to");
     equal("what is added is readable", poll_now(fd, POLLIN), POLLIN);
@@ -267,7 +307,11 @@ fn events() {
     close(fd);
     let counter = call!(eventfd(2, libc::EFD_SEMAPHORE)).expect("an eventfd can be made");
     let one = 1_u64.to_le_bytes().to_vec();
-    equal("as a semaphore it is read one by one", (read(counter, 8), read(counter, 8)), (Ok(one.clone()), Ok(one)));
+    equal(
+        "as a semaphore it is read one by one",
+        (read(counter, 8), read(counter, 8)),
+        (Ok(one.clone()), Ok(one)),
+    );
     equal("until it is empty", files::poll_now(counter, POLLIN), 0);
     close(counter);
 }

@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! What a program is told of its own faults, and how a handler can mend them.
 
@@ -11,8 +11,8 @@ use std::{
 };
 
 use libc::{
-    MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, REG_RIP, SA_ONSTACK, SIGBUS, SIGFPE,
-    SIGILL, SIGSEGV, SIGTRAP, c_int, c_void, siginfo_t, stack_t, ucontext_t,
+    MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE, REG_RIP, SA_ONSTACK, SIGBUS,
+    SIGFPE, SIGILL, SIGSEGV, SIGTRAP, c_int, c_void, siginfo_t, stack_t, ucontext_t,
 };
 use linux_tests::{
     apart, call, equal,
@@ -92,7 +92,11 @@ fn segments() {
     equal("a read where nothing is: SEGV_MAPERR", told(2, || read_at(0x10)), (SIGSEGV, SEGV_MAPERR, 0x10));
     equal("a write there", told(2, || write_at(0x20)), (SIGSEGV, SEGV_MAPERR, 0x20));
     let hidden = at(1) + 123;
-    equal("a read of a hidden page: SEGV_ACCERR", told(2, || read_at(hidden)), (SIGSEGV, SEGV_ACCERR, hidden));
+    equal(
+        "a read of a hidden page: SEGV_ACCERR",
+        told(2, || read_at(hidden)),
+        (SIGSEGV, SEGV_ACCERR, hidden),
+    );
     let constant = at(2) + 4095;
     equal("a write of a constant page", told(2, || write_at(constant)), (SIGSEGV, SEGV_ACCERR, constant));
     equal("which can be read", told(2, || read_at(constant)).0, 0);
@@ -165,7 +169,11 @@ fn files_that_end() {
     let fd = call!(open(c"short".as_ptr(), libc::O_RDWR | libc::O_CREAT, 0o600)).expect("a file can be made");
     files::write(fd, b"some bytes").expect("it can be written");
     let pages = Pages::with(2, PROT_READ | PROT_WRITE, libc::MAP_SHARED, fd);
-    equal("the last page of a file is filled with zeros", (pages.get(0), pages[10], pages[4095]), (b's', 0, 0));
+    equal(
+        "the last page of a file is filled with zeros",
+        (pages.get(0), pages[10], pages[4095]),
+        (b's', 0, 0),
+    );
     let beyond = pages.address(1) as usize + 5;
     equal("a page behind it: BUS_ADRERR", told(2, || read_at(beyond)), (SIGBUS, libc::BUS_ADRERR, beyond));
     call!(ftruncate(fd, 0)).expect("it can be cut");
@@ -256,6 +264,10 @@ fn overflow() {
         });
         process::end_of(child)
     };
-    equal("a handler on another stack survives the end of the first", overflow(SA_ONSTACK, 1 << 20), Status::Exited(5));
+    equal(
+        "a handler on another stack survives the end of the first",
+        overflow(SA_ONSTACK, 1 << 20),
+        Status::Exited(5),
+    );
     equal("a handler without one does not", overflow(0, 1 << 20), Status::Killed(SIGSEGV));
 }

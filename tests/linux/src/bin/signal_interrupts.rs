@@ -1,18 +1,19 @@
-//! compare
+//! differs
 //!
 //! Which calls a signal's handler interrupts, and which of them go on with SA_RESTART.
 
 use std::{
     mem,
     process::ExitCode,
-    ptr, thread,
+    ptr,
     sync::atomic::{AtomicU32, Ordering::SeqCst},
+    thread,
     time::Duration,
 };
 
 use libc::{
-    FUTEX_WAIT, FUTEX_WAKE, ITIMER_REAL, LOCK_EX, O_CREAT, O_RDONLY, O_RDWR, POLLIN, SA_RESTART, SIGALRM, SIGCONT,
-    SIGSTOP, SIGWINCH, SYS_futex, c_int, c_void, itimerval, timespec, timeval,
+    FUTEX_WAIT, FUTEX_WAKE, ITIMER_REAL, LOCK_EX, O_CREAT, O_RDONLY, O_RDWR, POLLIN, SA_RESTART, SIGALRM,
+    SIGCONT, SIGSTOP, SIGWINCH, SYS_futex, c_int, c_void, itimerval, timespec, timeval,
 };
 use linux_tests::{
     Errno, apart, call, equal,
@@ -47,8 +48,13 @@ fn beat(flags: c_int) {
     call!(setitimer(ITIMER_REAL, &raw const value, ptr::null_mut())).expect("a timer can be set");
 }
 
+/// A call that waits, by name.
+type LongCall = (&'static str, fn() -> Result<(), Errno>);
+/// A read in one of its forms, by name.
+type Reader = (&'static str, fn(Fd) -> bool);
+
 /// Calls that would wait for ever, or for half a minute.
-fn long_calls() -> [(&'static str, fn() -> Result<(), Errno>); 7] {
+fn long_calls() -> [LongCall; 7] {
     [
         ("nanosleep", || {
             let long = timespec { tv_sec: 30, tv_nsec: 0 };
@@ -163,7 +169,11 @@ fn part_of_a_write() {
     let capacity = call!(fcntl(to, libc::F_GETPIPE_SZ)).expect("a pipe has a size");
     beat(SA_RESTART);
     let much = vec![7; capacity as usize + 1000];
-    equal("a write that has done a part tells the part, even with SA_RESTART", files::write(to, &much), Ok(capacity as isize));
+    equal(
+        "a write that has done a part tells the part, even with SA_RESTART",
+        files::write(to, &much),
+        Ok(capacity as isize),
+    );
     files::close(from);
     files::close(to);
 }
@@ -204,7 +214,7 @@ fn locks() {
 
 /// What has no handler interrupts nothing: signals that are ignored, and stopping and continuing.
 fn without_handler() {
-    let calls: [(&str, fn(Fd) -> bool); 3] = [
+    let calls: [Reader; 3] = [
         ("read", |fd| files::read(fd, 1) == Ok(b"x".to_vec())),
         ("poll", |fd| {
             let mut entry = libc::pollfd { fd, events: POLLIN, revents: 0 };
@@ -226,6 +236,10 @@ fn without_handler() {
             let _ = kill(child, SIGCONT);
         }
         files::write(to, b"x").expect("a pipe takes a byte");
-        equal(&format!("{name} goes on through stops and ignored signals"), process::end_of(child), Status::Exited(1));
+        equal(
+            &format!("{name} goes on through stops and ignored signals"),
+            process::end_of(child),
+            Status::Exited(1),
+        );
     }
 }

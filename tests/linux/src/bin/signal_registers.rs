@@ -10,7 +10,9 @@ use std::{
     thread,
 };
 
-use libc::{ITIMER_REAL, SIGALRM, SIGUSR1, SYS_gettid, SYS_sched_yield, SYS_tgkill, c_int, itimerval, timeval};
+use libc::{
+    ITIMER_REAL, SIGALRM, SIGUSR1, SYS_gettid, SYS_sched_yield, SYS_tgkill, c_int, itimerval, timeval,
+};
 use linux_tests::{
     apart, call, equal,
     memory::shared,
@@ -210,7 +212,9 @@ fn between_threads() {
         threads.into_iter().map(|thread| thread.join().unwrap_or(0)).collect()
     });
     equal("four threads that take turns compute as one alone", got, wanted);
-    let keep = |seed: u128| (0..300).all(|_| through(SYS_sched_yield, [0; 3], Vectors::of(seed)) == Vectors::of(seed));
+    let keep = |seed: u128| {
+        (0..300).all(|_| through(SYS_sched_yield, [0; 3], Vectors::of(seed)) == Vectors::of(seed))
+    };
     let kept = thread::scope(|scope| {
         let threads: Vec<_> = (1..=3).map(|seed| scope.spawn(move || keep(seed))).collect();
         threads.into_iter().all(|thread| thread.join().unwrap_or(false))
@@ -269,7 +273,7 @@ extern "C" fn look_at_flags(_: c_int) {
     // SAFETY: it reads the flags by the stack.
     unsafe { asm!("pushfq", "pop {}", out(reg) flags) }
     let local = 0_u128;
-    let aligned = &raw const local as usize % 16 == 0;
+    let aligned = (&raw const local as usize).is_multiple_of(16);
     AT_ENTRY.store((flags >> 10 & 1) as u32 | u32::from(!aligned) << 1, SeqCst);
 }
 

@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! Signals of clocks: alarm, interval timers, and timers made by name.
 
@@ -10,8 +10,8 @@ use std::{
 };
 
 use libc::{
-    CLOCK_MONOTONIC, CLOCK_REALTIME, ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, SIGALRM, SIGPROF, SIGUSR1, SIGVTALRM,
-    c_int, itimerspec, itimerval, timespec, timeval,
+    CLOCK_MONOTONIC, CLOCK_REALTIME, ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, SIGALRM, SIGPROF, SIGUSR1,
+    SIGVTALRM, c_int, itimerspec, itimerval, timespec, timeval,
 };
 use linux_tests::{
     Errno, apart, call, equal,
@@ -164,7 +164,10 @@ fn sleeping() {
     for clock in [CLOCK_MONOTONIC, CLOCK_REALTIME] {
         let start = Instant::now();
         let slept = call!(clock_nanosleep(clock, 0, &raw const nap, ptr::null_mut()));
-        ok(&format!("a sleep by clock {clock} is long enough"), slept == Ok(0) && start.elapsed().as_millis() >= 10);
+        ok(
+            &format!("a sleep by clock {clock} is long enough"),
+            slept == Ok(0) && start.elapsed().as_millis() >= 10,
+        );
     }
     let mut until_then = timespec { tv_sec: 0, tv_nsec: 0 };
     call!(clock_gettime(CLOCK_MONOTONIC, &raw mut until_then)).expect("a clock can be read");

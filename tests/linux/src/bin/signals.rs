@@ -11,8 +11,8 @@ use std::{
 };
 
 use libc::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SIG_DFL, SIG_IGN, SIGALRM, SIGHUP, SIGKILL, SIGPIPE, SIGTERM, SIGUSR1,
-    SIGUSR2, SS_DISABLE, SS_ONSTACK, c_int, c_void, siginfo_t, sigval, stack_t,
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SIG_DFL, SIG_IGN, SIGALRM, SIGHUP, SIGKILL, SIGPIPE, SIGTERM,
+    SIGUSR1, SIGUSR2, SS_DISABLE, SS_ONSTACK, c_int, c_void, siginfo_t, sigval, stack_t,
 };
 use linux_tests::{
     apart, call, equal,
@@ -108,7 +108,10 @@ fn nesting() {
     raise(SIGUSR1);
     equal("a handler's mask holds other signals back", INNER.load(SeqCst), 0);
     equal("until it returns", seen(SIGUSR2), 1);
-    ok("and then nothing is blocked", !signals::contains(&mask(), SIGUSR1) && !signals::contains(&mask(), SIGUSR2));
+    ok(
+        "and then nothing is blocked",
+        !signals::contains(&mask(), SIGUSR1) && !signals::contains(&mask(), SIGUSR2),
+    );
 }
 
 static INNER: AtomicU32 = AtomicU32::new(9);
@@ -163,9 +166,16 @@ fn other_stack() {
     equal("and cannot be changed", STACK_CHANGE.load(SeqCst), EPERM.0);
     let mut now = alternate(ptr::null_mut(), 0, 0);
     call!(sigaltstack(ptr::null(), &raw mut now)).expect("it can be asked for");
-    ok("afterwards it is as before", (now.ss_sp, now.ss_size, now.ss_flags) == (pages.address(0), pages.len(), 0));
+    ok(
+        "afterwards it is as before",
+        (now.ss_sp, now.ss_size, now.ss_flags) == (pages.address(0), pages.len(), 0),
+    );
     let short = alternate(pages.address(0), 1024, 0);
-    equal("one that is too small is refused", call!(sigaltstack(&raw const short, ptr::null_mut())), Err(ENOMEM));
+    equal(
+        "one that is too small is refused",
+        call!(sigaltstack(&raw const short, ptr::null_mut())),
+        Err(ENOMEM),
+    );
     let odd = alternate(pages.address(0), pages.len(), 0x40);
     equal("so are unknown flags", call!(sigaltstack(&raw const odd, ptr::null_mut())), Err(EINVAL));
     let other = thread::spawn(|| {
@@ -255,7 +265,10 @@ fn waiting() {
     let all_but = signals::set_of(&[SIGUSR2]);
     equal("sigsuspend ends with EINTR", call!(sigsuspend(&raw const all_but)), Err(EINTR));
     equal("after the handler of a signal that it let in", seen(SIGUSR1), 1);
-    ok("and the mask is as before", signals::contains(&mask(), SIGUSR1) && !signals::contains(&mask(), SIGUSR2));
+    ok(
+        "and the mask is as before",
+        signals::contains(&mask(), SIGUSR1) && !signals::contains(&mask(), SIGUSR2),
+    );
     let bad = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000_000 };
     let set = signals::set_of(&[SIGUSR1]);
     equal(
@@ -278,7 +291,10 @@ fn threads() {
         });
         until(|| tid.load(SeqCst) != 0);
         let _ = kill(process::me(), SIGUSR1);
-        ok("a signal to the process goes to a thread that lets it in", until(|| WHO.load(SeqCst) == tid.load(SeqCst)));
+        ok(
+            "a signal to the process goes to a thread that lets it in",
+            until(|| WHO.load(SeqCst) == tid.load(SeqCst)),
+        );
         raise(SIGUSR1);
         ok("one to a thread waits for that thread", pending(SIGUSR1));
         WHO.store(0, SeqCst);
@@ -291,9 +307,14 @@ fn threads() {
         done.store(1, SeqCst);
     });
     let gone = tid.load(SeqCst);
-    let tgkill = |pid: Pid, tid: Pid, signal: c_int| call!(syscall(libc::SYS_tgkill, pid, tid, signal)).map(drop);
+    let tgkill =
+        |pid: Pid, tid: Pid, signal: c_int| call!(syscall(libc::SYS_tgkill, pid, tid, signal)).map(drop);
     ok("tgkill to a thread that ended says ESRCH", until(|| tgkill(process::me(), gone, 0) == Err(ESRCH)));
-    equal("and to one of another process", tgkill(process::me(), call!(getppid()).unwrap_or(0), 0), Err(ESRCH));
+    equal(
+        "and to one of another process",
+        tgkill(process::me(), call!(getppid()).unwrap_or(0), 0),
+        Err(ESRCH),
+    );
     equal("and refuses thread 0", tgkill(process::me(), 0, 0), Err(EINVAL));
 }
 
@@ -325,7 +346,11 @@ fn fork_and_exec() {
         exec_self("state", &[]);
         99
     });
-    equal("exec keeps mask, pending and ignored, and drops the handler", process::end_of(child), Status::Exited(0b1111));
+    equal(
+        "exec keeps mask, pending and ignored, and drops the handler",
+        process::end_of(child),
+        Status::Exited(0b1111),
+    );
 }
 
 fn broken_pipes() {
@@ -373,5 +398,9 @@ fn refused() {
     let rest = call!(syscall(libc::SYS_rt_sigaction, SIGUSR1, 0, 0, 4));
     equal("a mask of another size is refused", rest, Err(EINVAL));
     let set = signals::set_of(&[]);
-    equal("so is an unknown way to change it", call!(sigprocmask(9, &raw const set, ptr::null_mut())), Err(EINVAL));
+    equal(
+        "so is an unknown way to change it",
+        call!(sigprocmask(9, &raw const set, ptr::null_mut())),
+        Err(EINVAL),
+    );
 }

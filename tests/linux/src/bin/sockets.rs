@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! Pairs of sockets, and sockets with names in the file system.
 
@@ -15,8 +15,8 @@ use std::{
 };
 
 use libc::{
-    AF_INET, AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, POLLHUP, POLLIN, SHUT_RD, SHUT_WR, SO_PEERCRED, SO_TYPE,
-    SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, c_int, c_void,
+    AF_INET, AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, POLLHUP, POLLIN, SHUT_RD, SHUT_WR, SO_PEERCRED,
+    SO_TYPE, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET, c_int, c_void,
 };
 use linux_tests::{
     Errno, call, equal,
@@ -28,7 +28,19 @@ use linux_tests::{
 };
 
 fn main() -> ExitCode {
-    run(&[streams, ends, packets, shutting, blocking, peeking, passing_descriptors, named, refused, errors, credentials])
+    run(&[
+        streams,
+        ends,
+        packets,
+        shutting,
+        blocking,
+        peeking,
+        passing_descriptors,
+        named,
+        refused,
+        errors,
+        credentials,
+    ])
 }
 
 fn pair(kind: c_int) -> (Fd, Fd) {
@@ -96,7 +108,11 @@ fn packets() {
             send(one, packet, 0).expect("it takes a packet");
         }
         let got = [receive(two, 10, 0), receive(two, 10, 0), receive(two, 2, 0)];
-        equal(&format!("{name} keep their borders"), got, [Ok(b"one".to_vec()), Ok(vec![]), Ok(b"th".to_vec())]);
+        equal(
+            &format!("{name} keep their borders"),
+            got,
+            [Ok(b"one".to_vec()), Ok(vec![]), Ok(b"th".to_vec())],
+        );
         let rest = receive(two, 10, MSG_DONTWAIT);
         equal(&format!("and what does not fit of {name} is gone"), rest, Err(EAGAIN));
         close(one);
@@ -108,18 +124,26 @@ fn shutting() {
     let (one, two) = pair(SOCK_STREAM);
     write(one, b"before").expect("it takes bytes");
     equal("one direction can be shut", call!(shutdown(one, SHUT_WR)), Ok(0));
-    equal("the other side reads to the end", (read(two, 10), read(two, 10)), (Ok(b"before".to_vec()), Ok(vec![])));
+    equal(
+        "the other side reads to the end",
+        (read(two, 10), read(two, 10)),
+        (Ok(b"before".to_vec()), Ok(vec![])),
+    );
     equal("nothing more is sent", send(one, b"x", MSG_NOSIGNAL), Err(EPIPE));
     equal("the other way goes on", (write(two, b"back"), read(one, 10)), (Ok(4), Ok(b"back".to_vec())));
     equal("until it is shut", (call!(shutdown(one, SHUT_RD)), read(one, 10)), (Ok(0), Ok(vec![])));
     equal("for the sender too", send(two, b"x", MSG_NOSIGNAL), Err(EPIPE));
-    equal("a pipe cannot be shut", {
-        let (from, to) = files::pipe();
-        let answer = call!(shutdown(from, SHUT_RD));
-        close(from);
-        close(to);
-        answer
-    }, Err(ENOTSOCK));
+    equal(
+        "a pipe cannot be shut",
+        {
+            let (from, to) = files::pipe();
+            let answer = call!(shutdown(from, SHUT_RD));
+            close(from);
+            close(to);
+            answer
+        },
+        Err(ENOTSOCK),
+    );
     close(one);
     close(two);
 }
@@ -238,12 +262,28 @@ fn named() {
     let answers: Vec<_> = ["one", "two", "three"].into_iter().filter_map(|text| ask(text).ok()).collect();
     equal("three clients are served by name", answers, ["ONE", "TWO", "THREE"].map(str::to_owned).to_vec());
     ok("and the server ends well", server.join().is_ok_and(|result| result.is_ok()));
-    equal("when it is gone nobody answers", UnixStream::connect("name").err().and_then(|error| error.raw_os_error()), Some(libc::ECONNREFUSED));
-    equal("a name that is taken", UnixListener::bind("name").err().and_then(|error| error.raw_os_error()), Some(libc::EADDRINUSE));
+    equal(
+        "when it is gone nobody answers",
+        UnixStream::connect("name").err().and_then(|error| error.raw_os_error()),
+        Some(libc::ECONNREFUSED),
+    );
+    equal(
+        "a name that is taken",
+        UnixListener::bind("name").err().and_then(|error| error.raw_os_error()),
+        Some(libc::EADDRINUSE),
+    );
     fs::remove_file("name").expect("a name can be removed");
-    equal("a name that is not there", UnixStream::connect("name").err().and_then(|error| error.raw_os_error()), Some(libc::ENOENT));
+    equal(
+        "a name that is not there",
+        UnixStream::connect("name").err().and_then(|error| error.raw_os_error()),
+        Some(libc::ENOENT),
+    );
     fs::write("file", "").expect("a file can be made");
-    equal("a name that is a file", UnixStream::connect("file").err().and_then(|error| error.raw_os_error()), Some(libc::ECONNREFUSED));
+    equal(
+        "a name that is a file",
+        UnixStream::connect("file").err().and_then(|error| error.raw_os_error()),
+        Some(libc::ECONNREFUSED),
+    );
 }
 
 fn refused() {
@@ -262,14 +302,22 @@ fn errors() {
     equal("a socket that is not connected reads nothing", receive(fd, 1, 0), Err(linux_tests::errno::EINVAL));
     equal("and sends nothing", send(fd, b"x", MSG_NOSIGNAL), Err(ENOTCONN));
     let nowhere = ptr::null_mut::<c_void>().cast();
-    equal("one that does not listen accepts nobody", call!(accept(fd, nowhere, ptr::null_mut())), Err(linux_tests::errno::EINVAL));
+    equal(
+        "one that does not listen accepts nobody",
+        call!(accept(fd, nowhere, ptr::null_mut())),
+        Err(linux_tests::errno::EINVAL),
+    );
     equal("a closed descriptor is no socket", send(77, b"x", 0), Err(EBADF));
-    equal("nor is a file", {
-        let file = call!(open(c"/bin/busybox".as_ptr(), libc::O_RDONLY)).expect("it opens");
-        let answer = receive(file, 1, 0);
-        close(file);
-        answer
-    }, Err(ENOTSOCK));
+    equal(
+        "nor is a file",
+        {
+            let file = call!(open(c"/bin/busybox".as_ptr(), libc::O_RDONLY)).expect("it opens");
+            let answer = receive(file, 1, 0);
+            close(file);
+            answer
+        },
+        Err(ENOTSOCK),
+    );
     let mut kind: c_int = 0;
     let mut len = 4_u32;
     let answer = call!(getsockopt(fd, SOL_SOCKET, SO_TYPE, (&raw mut kind).cast(), &raw mut len));
@@ -282,5 +330,9 @@ fn credentials() {
     let mut len = size_of::<libc::ucred>() as u32;
     let fd = one.as_raw_fd();
     let answer = call!(getsockopt(fd, SOL_SOCKET, SO_PEERCRED, (&raw mut who).cast(), &raw mut len));
-    equal("a socket knows who made the other end", (answer, who.pid == process::me(), who.uid, who.gid), (Ok(0), true, 0, 0));
+    equal(
+        "a socket knows who made the other end",
+        (answer, who.pid == process::me(), who.uid, who.gid),
+        (Ok(0), true, 0, 0),
+    );
 }

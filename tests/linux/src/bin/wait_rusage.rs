@@ -1,4 +1,4 @@
-//! compare
+//! differs
 //!
 //! The resources of children: who is billed for them, and when.
 

@@ -1,0 +1,316 @@
+//! Rows about processes and threads, and about what passes between them.
+
+use std::{
+    os::unix::fs::PermissionsExt,
+    ptr,
+    sync::{
+        Barrier,
+        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+    time::Instant,
+};
+
+use libc::{
+    AF_UNIX, CLONE_VFORK, CLONE_VM, FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAKE, SIGCHLD, SOCK_STREAM,
+    SYS_futex, c_int, c_void,
+};
+use linux_tests::{
+    call,
+    files::{Fd, close, pipe, read, write},
+    memory::Pages,
+    process::{self, exit, fork},
+};
+
+use crate::{Plan, Row, nanoseconds, per_operation};
+
+pub const ROWS: &[Row] = &[
+    ("getppid", |_| {
+        per_operation(9, 1000, || {
+            for _ in 0..1000 {
+                let _ = call!(getppid());
+            }
+        })
+    }),
+    ("pipe round trip between two processes", |_| round_trips(two_pipes)),
+    ("unix stream round trip, 1 byte", |_| round_trips(two_sockets)),
+    ("pipe, 1 byte written and read by one process", |_| through_a_pipe(1, 300)),
+    ("pipe, 64 KiB written and read by one process", |_| through_a_pipe(65_536, 20)),
+    ("fork + exit + wait4", |_| {
+        per_operation(7, 20, || {
+            for _ in 0..20 {
+                reap(fork_raw(|| exit(0)));
+            }
+        })
+    }),
+    ("fork + execve + wait4", |_| {
+        make_program();
+        per_operation(7, 10, || {
+            for _ in 0..10 {
+                reap(fork_raw(exec));
+            }
+        })
+    }),
+    ("vfork + execve + wait4", |_| {
+        make_program();
+        let stack = Pages::new(16);
+        let vfork = || process::clone_on(&stack, CLONE_VM | CLONE_VFORK | SIGCHLD, exec, ptr::null_mut());
+        per_operation(7, 10, || (0..10).for_each(|_| reap(vfork().expect("vfork works"))))
+    }),
+    ("1000 children reaped by 8 threads, per child: whole", |plan| herd(plan, whole)),
+    ("1000 children reaped by 8 threads, per child: reap only", |plan| herd(plan, reap_only)),
+    ("1000 children reaped by 8 threads, per child: into blocked waiters", |plan| herd(plan, into_waiters)),
+    ("thread create + join", |_| per_operation(7, 20, || (0..20).for_each(|_| thread_comes_and_goes()))),
+    ("std thread create + join", |_| {
+        per_operation(7, 20, || (0..20).for_each(|_| drop(thread::spawn(|| ()).join())))
+    }),
+    ("futex ping-pong", |_| ping_pong()),
+];
+
+/// The bare system call, without what the library does around it.
+fn fork_raw(child: impl FnOnce() -> i32) -> c_int {
+    match call!(syscall(libc::SYS_fork)).expect("a process can be made") {
+        0 => exit(child()),
+        pid => pid as c_int,
+    }
+}
+
+fn reap(pid: c_int) {
+    let mut status = 0;
+    let reaped = call!(wait4(pid, &raw mut status, 0, ptr::null_mut()));
+    assert!(reaped == Ok(pid) && status == 0, "the child ends well");
+}
+
+const PROGRAM: &std::ffi::CStr = c"program";
+
+/// The smallest static program: it exits. What a larger one does when it starts is not the system's.
+fn make_program() {
+    const CODE: [u8; 9] = [0x31, 0xff, 0xb8, 0x3c, 0x00, 0x00, 0x00, 0x0f, 0x05];
+    const BASE: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    for word in [BASE + HEADERS, 64, 0] {
+        file.extend(u64::to_le_bytes(word));
+    }
+    file.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
+    file.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+    let len = HEADERS + CODE.len() as u64;
+    for word in [0, BASE, BASE, len, len, 4096] {
+        file.extend(u64::to_le_bytes(word));
+    }
+    file.extend(CODE);
+    std::fs::write("program", file).expect("a program can be written");
+    std::fs::set_permissions("program", PermissionsExt::from_mode(0o755)).expect("and made one");
+}
+
+fn exec() -> i32 {
+    let argv = [PROGRAM.as_ptr(), ptr::null()];
+    let envp = [ptr::null()];
+    let _ = call!(execve(PROGRAM.as_ptr(), argv.as_ptr(), envp.as_ptr()));
+    exit(99)
+}
+
+/// Two ends to talk by: where to read and where to write, of this side and of the other.
+type Ends = ((Fd, Fd), (Fd, Fd));
+
+fn two_pipes() -> Ends {
+    let ((from, to_us), (from_us, to)) = (pipe(), pipe());
+    ((from, to), (from_us, to_us))
+}
+
+fn two_sockets() -> Ends {
+    let mut ends = [-1; 2];
+    call!(socketpair(AF_UNIX, SOCK_STREAM, 0, ends.as_mut_ptr())).expect("a pair can be made");
+    ((ends[0], ends[0]), (ends[1], ends[1]))
+}
+
+/// A byte goes to another process and comes back.
+fn round_trips(ends: fn() -> Ends) -> u64 {
+    let ((from, to), (other_from, other_to)) = ends();
+    let child = fork(|| {
+        // It has only its own ends, so that it sees when the other side is gone.
+        for fd in [from, to] {
+            let _ = call!(close(fd));
+        }
+        echo(other_from, other_to);
+        0
+    });
+    let time = per_operation(9, 100, || (0..100).for_each(|_| send_and_wait(from, to)));
+    process::kill_and_reap(child);
+    time
+}
+
+/// Sends back what comes, byte by byte, until the end.
+pub fn echo(from: Fd, to: Fd) {
+    let mut byte = 0_u8;
+    while call!(read(from, (&raw mut byte).cast(), 1)) == Ok(1) {
+        let _ = call!(write(to, (&raw const byte).cast(), 1));
+    }
+}
+
+pub fn send_and_wait(from: Fd, to: Fd) {
+    let mut byte = 1_u8;
+    let sent = call!(write(to, (&raw const byte).cast(), 1));
+    let got = call!(read(from, (&raw mut byte).cast(), 1));
+    assert!(sent == Ok(1) && got == Ok(1), "a byte comes back");
+}
+
+fn through_a_pipe(len: usize, operations: u64) -> u64 {
+    let (from, to) = pipe();
+    let mut bytes = vec![1_u8; len];
+    per_operation(7, operations, || {
+        for _ in 0..operations {
+            let written = call!(write(to, bytes.as_ptr().cast(), len));
+            let got = call!(read(from, bytes.as_mut_ptr().cast(), len));
+            assert!(written == Ok(len as isize) && got == Ok(len as isize), "all goes through");
+        }
+    })
+}
+
+const REAPERS: usize = 8;
+
+/// How the children of a herd come and go: it makes them, and says when the time is to start.
+type Herding = fn(children: u32, reapers: &Barrier, reaped: &AtomicU32) -> Instant;
+
+/// Eight threads reap any child until there is none; the time from `herding`'s start to the last ECHILD, per child.
+fn herd(plan: &Plan, herding: Herding) -> u64 {
+    let start = Barrier::new(REAPERS + 1);
+    let origin = Instant::now();
+    let (last, reaped) = (AtomicU64::new(0), AtomicU32::new(0));
+    let begun = thread::scope(|scope| {
+        for _ in 0..REAPERS {
+            scope.spawn(|| {
+                start.wait();
+                while call!(waitpid(-1, ptr::null_mut(), 0)).is_ok() {
+                    reaped.fetch_add(1, SeqCst);
+                }
+                last.fetch_max(origin.elapsed().as_nanos() as u64, SeqCst);
+            });
+        }
+        herding(plan.children, &start, &reaped)
+    });
+    let begun = begun.duration_since(origin).as_nanos() as u64;
+    (last.into_inner() - begun) / u64::from(plan.children)
+}
+
+/// A child that stays until a pipe ends, so that the reapers do not run out of children too early.
+fn stay(from: Fd, to: Fd) -> c_int {
+    fork_raw(|| {
+        close(to);
+        let _ = read(from, 1);
+        0
+    })
+}
+
+fn whole(children: u32, reapers: &Barrier, reaped: &AtomicU32) -> Instant {
+    let (from, to) = pipe();
+    stay(from, to);
+    reapers.wait();
+    let begun = Instant::now();
+    for number in 0..children {
+        while number - reaped.load(SeqCst) >= alive() {
+            thread::yield_now();
+        }
+        fork_raw(|| exit(0));
+    }
+    close(to);
+    begun
+}
+
+fn alive() -> u32 {
+    std::env::var("ALIVE").ok().and_then(|t| t.parse().ok()).unwrap_or(64)
+}
+
+fn reap_only(children: u32, reapers: &Barrier, _: &AtomicU32) -> Instant {
+    let pids: Vec<c_int> = (0..children).map(|_| fork_raw(|| exit(0))).collect();
+    pids.into_iter().for_each(process::until_zombie);
+    let begun = Instant::now();
+    reapers.wait();
+    begun
+}
+
+fn into_waiters(children: u32, reapers: &Barrier, reaped: &AtomicU32) -> Instant {
+    let (from, to) = pipe();
+    stay(from, to);
+    reapers.wait();
+    let mut spent = std::time::Duration::ZERO;
+    let mut made = 0;
+    while made < children {
+        let (gate, open) = pipe();
+        for _ in 0..alive() {
+            stay(gate, open);
+            made += 1;
+        }
+        linux_tests::times::sleep_ms(20);
+        let begun = Instant::now();
+        close(open);
+        while reaped.load(SeqCst) < made {
+            linux_tests::times::sleep_ms(1);
+        }
+        spent += begun.elapsed();
+        close(gate);
+    }
+    println!("   waiters {}", spent.as_nanos() as u32 / made);
+    close(to);
+    Instant::now()
+}
+
+extern "C" fn nothing(_: *mut c_void) -> *mut c_void {
+    ptr::null_mut()
+}
+
+/// A thread as the C library makes it; Rust's own have a second stack besides.
+fn thread_comes_and_goes() {
+    let mut thread = 0;
+    let made = call!(pthread_create(&raw mut thread, ptr::null(), nothing, ptr::null_mut()));
+    let joined = call!(pthread_join(thread, ptr::null_mut()));
+    assert!(made == Ok(0) && joined == Ok(0), "a thread comes and goes");
+}
+
+/// Two threads take turns at a word, each sleeping until it is its turn; a round trip is two turns.
+fn ping_pong() -> u64 {
+    const TURNS: u32 = 2000;
+    let word = AtomicU32::new(0);
+    let play = |side: u32| {
+        loop {
+            let turn = word.load(SeqCst);
+            if turn >= TURNS {
+                return;
+            }
+            if turn % 2 == side {
+                word.store(turn + 1, SeqCst);
+                let _ = call!(syscall(SYS_futex, word.as_ptr(), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1));
+            } else {
+                let _ = call!(syscall(SYS_futex, word.as_ptr(), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, turn, 0));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| play(1));
+        nanoseconds(|| play(0)) / u64::from(TURNS / 2)
+    })
+}
+
+/// Bytes that a process sends as fast as another takes them, per KiB.
+pub fn stream(from: Fd, to: Fd, kibibytes: u64) -> u64 {
+    const CHUNK: usize = 65_536;
+    let bytes = vec![1_u8; CHUNK];
+    let total = kibibytes as usize * 1024;
+    let child = fork(|| {
+        let mut left = total;
+        while left > 0 {
+            left -= read(from, CHUNK).map_or(left, |bytes| bytes.len());
+        }
+        i32::from(write(from, b"!") != Ok(1))
+    });
+    let time = nanoseconds(|| {
+        let mut left = total;
+        while left > 0 {
+            left -=
+                call!(write(to, bytes.as_ptr().cast(), CHUNK.min(left))).expect("it takes bytes") as usize;
+        }
+        read(to, 1).expect("the other has it all");
+    });
+    process::end_of(child);
+    time / kibibytes
+}
