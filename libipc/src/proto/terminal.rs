@@ -10,8 +10,9 @@ pub const TAKE_EVENTS: u32 = 0x500;
 pub const SESSION_ENDED: u32 = 0x501;
 /// Answer words: device number of the session's terminal, foreground group (0 for none): words: sid.
 pub const QUERY: u32 = 0x502;
-/// The first program is about to start: the terminal becomes its session's own, as if the session's leader had opened it,
-/// though nobody opens the console by name. Words: sid, foreground group. A nonzero label is an errno: another session has it.
+/// The first program is about to start: the terminal becomes its session's own, as if the session's leader had opened
+/// it, though nobody opens the console by name. Words: sid, foreground group. A nonzero label is an errno: another
+/// session has it.
 pub const SESSION_BEGUN: u32 = 0x504;
 
 /// A call that came up as [`super::process::BACKGROUND`] comes back: the process may go on although it is in the

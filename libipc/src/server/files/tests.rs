@@ -171,7 +171,9 @@ proptest! {
     }
 
     #[test]
-    fn components_give_back_the_path_without_its_slashes(path in prop::collection::vec(prop::sample::select(b"a./".to_vec()), 0..40)) {
+    fn components_give_back_the_path_without_its_slashes(
+        path in prop::collection::vec(prop::sample::select(b"a./".to_vec()), 0..40),
+    ) {
         let joined: Vec<u8> = names(&path).concat();
         let plain: Vec<u8> = path.into_iter().filter(|byte| *byte != b'/').collect();
         prop_assert_eq!(joined, plain);

@@ -41,7 +41,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Goes on as far as there is room. The answer, when it is done: all bytes, or as many as could be had, have left.
+    /// Goes on as far as there is room. The answer, when it is done: all bytes, or as many as could be had, have
+    /// left.
     fn advance(&mut self, line: &mut LineDiscipline, out: &mut ByteQueue, env: &mut dyn Env) -> Option<u64> {
         let total = self.ranges.total();
         while self.taken < total {

@@ -282,8 +282,8 @@ impl<'a> Site<'a> {
         Ok(number)
     }
 
-    /// Appends `length` bytes of a regular file, which must lie within it, or those before the first that cannot be had.
-    /// For a call that will read on to `goal`, what comes next is fetched as well.
+    /// Appends `length` bytes of a regular file, which must lie within it, or those before the first that cannot be
+    /// had. For a call that will read on to `goal`, what comes next is fetched as well.
     pub fn read(
         &mut self,
         file: &Inode,

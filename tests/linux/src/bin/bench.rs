@@ -1,10 +1,10 @@
 //! What system calls cost, one line each: a name, a tab, nanoseconds per operation (the median of some rounds).
 //!
 //! `bench [--crowd N] [--children N] [FILTER]`. In a machine where one instruction takes one nanosecond these are
-//! instructions, stubs and loops included. With `--crowd` there are N sleeping processes around, and for everything but
-//! the making of processes also N open descriptors, mappings and files: the figures should not change. `--children`
-//! is how many children the eight threads reap. A row that cannot be measured has a dash and says why on the error
-//! output. Every row runs in a process of its own, so that none disturbs or stops another.
+//! instructions, stubs and loops included. With `--crowd` there are N sleeping processes around, and for everything
+//! but the making of processes also N open descriptors, mappings and files: the figures should not change.
+//! `--children` is how many children the eight threads reap. A row that cannot be measured has a dash and says why on
+//! the error output. Every row runs in a process of its own, so that none disturbs or stops another.
 
 #[path = "bench/files.rs"]
 mod files;

@@ -1,3 +1,5 @@
+//! Tests of job_control.
+
 use libipc::linux::errno::*;
 use libipc::linux::open::{O_NOCTTY, O_RDWR, O_WRONLY};
 use libipc::linux::signal::*;

@@ -1,3 +1,5 @@
+//! Tests of names.
+
 use libipc::linux::errno::*;
 use libipc::linux::open::{O_PATH, O_RDONLY, O_RDWR};
 use libipc::linux::{Stat, mode};

@@ -1,3 +1,5 @@
+//! Tests of output.
+
 use libipc::abi::Readiness;
 use libipc::abi::syscall::Restart;
 use libipc::linux::errno::*;

@@ -1,3 +1,5 @@
+//! Tests of random.
+
 use libipc::abi::{Badge, CallId, Tag};
 use libipc::linux::open::{O_NONBLOCK, O_RDWR};
 use libipc::proto::terminal::{QUERY, SESSION_ENDED, TAKE_EVENTS};
@@ -118,7 +120,8 @@ proptest! {
 
     #[test]
     fn whatever_happens_replays_to_the_same_state(acts in prop::collection::vec(act(), 0..80), instant: bool) {
-        // A replay needs the same bytes of the caller at every point, so nothing is missing and nothing is read twice.
+        // A replay needs the same bytes of the caller at every point, so nothing is missing and nothing is read
+        // twice.
         let acts: Vec<Act> = acts.into_iter().filter(|act| !matches!(act, Act::Missing(_) | Act::Read(_))).collect();
         let acts: Vec<Act> = acts.into_iter().filter(|act| !matches!(act, Act::Ioctl(..) | Act::Called(_))).collect();
         let world = run(&acts, instant);
