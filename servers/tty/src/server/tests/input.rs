@@ -214,14 +214,28 @@ fn input_that_has_no_place_stays_in_the_port_until_it_is_read() {
 fn discarding_input_discards_what_waits_for_a_place_too() {
     let (mut world, console) = World::new();
     world.set(console, raw(1, 0));
-    world.typing(&"x".repeat(4100));
+    world.typing(&"x".repeat(4090));
+    for byte in *b"sixteen at once!" {
+        world.board.port.arrive(byte, 0);
+    }
+    world.event(Event::Notify { bits: 1 });
     let flush = world.ioctl(shell(), console, 0x540b, 0);
     assert_eq!(world.result(flush), Some(0));
-    // What is still in the port was not typed yet, as far as anybody can tell.
-    let ioctl = world.ioctl(shell(), console, 0x541b, BUFFER);
-    assert_eq!(world.result(ioctl), Some(0));
-    let left = u32::from_le_bytes(world.load(BUFFER, 4).try_into().unwrap());
-    assert_eq!(left, 4100 - 4095);
+    let count = world.ioctl(shell(), console, 0x541b, BUFFER);
+    assert_eq!((world.result(count), world.load(BUFFER, 4)), (Some(0), vec![0; 4]));
+    world.typing("y");
+    let read = world.read(shell(), console, 10);
+    assert_eq!(world.got(read).as_deref(), Some("y"));
+}
+
+#[test]
+fn a_port_with_more_than_a_batch_is_looked_at_again_at_once() {
+    let (mut world, console) = World::new();
+    world.set(console, raw(1, 0));
+    world.board.port.received.extend((0..600).map(|_| (b'x', 0)));
+    world.event(Event::Notify { bits: 1 });
+    let read = world.read(shell(), console, 1000);
+    assert_eq!(world.result(read), Some(600));
 }
 
 #[test]

@@ -164,7 +164,10 @@ proptest! {
                     call.badge = Badge(words[3] % 4);
                     Event::Call(call)
                 }
-                7 => Event::Call(script.native(Message { label, words: [0x440, words[0], 2, 2 << 32], payload, ..Message::default() })),
+                7 => {
+                    let words = [0x440, words[0], 2, 2 << 32];
+                    Event::Call(script.native(Message { label, words, payload, ..Message::default() }))
+                }
                 _ => Event::Call(script.native(Message { label, words, payload, ..Message::default() })),
             };
             let _ = step(&mut tty, &event, &mut script);

@@ -3,12 +3,8 @@
 use std::{
     os::unix::fs::PermissionsExt,
     ptr,
-    sync::{
-        Barrier,
-        atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
     thread,
-    time::Instant,
 };
 
 use libc::{
@@ -57,12 +53,15 @@ pub const ROWS: &[Row] = &[
         let vfork = || process::clone_on(&stack, CLONE_VM | CLONE_VFORK | SIGCHLD, exec, ptr::null_mut());
         per_operation(7, 10, || (0..10).for_each(|_| reap(vfork().expect("vfork works"))))
     }),
-    ("1000 children reaped by 8 threads, per child: whole", |plan| herd(plan, whole)),
-    ("1000 children reaped by 8 threads, per child: reap only", |plan| herd(plan, reap_only)),
-    ("1000 children reaped by 8 threads, per child: into blocked waiters", |plan| herd(plan, into_waiters)),
-    ("thread create + join", |_| per_operation(7, 20, || (0..20).for_each(|_| thread_comes_and_goes()))),
-    ("std thread create + join", |_| {
-        per_operation(7, 20, || (0..20).for_each(|_| drop(thread::spawn(|| ()).join())))
+    ("1000 children reaped by 8 threads, per child: whole", whole),
+    ("1000 children reaped by 8 threads, per child: reap only", reap_only),
+    ("1000 children reaped by 8 threads, per child: into blocked waiters", into_waiters),
+    ("thread create + join", |_| {
+        per_operation(7, 20, || {
+            for _ in 0..20 {
+                thread::spawn(|| ()).join().expect("a thread ends");
+            }
+        })
     }),
     ("futex ping-pong", |_| ping_pong()),
 ];
@@ -167,93 +166,56 @@ fn through_a_pipe(len: usize, operations: u64) -> u64 {
     })
 }
 
-fn reapers() -> usize {
-    std::env::var("REAPERS").ok().and_then(|t| t.parse().ok()).unwrap_or(8)
+/// Eight threads come, reap any child until there is none, and go.
+struct Reapers {
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
-/// How the children of a herd come and go: it makes them, and says when the time is to start.
-type Herding = fn(children: u32, reapers: &Barrier, reaped: &AtomicU32) -> Instant;
+impl Reapers {
+    fn new() -> Reapers {
+        let reap = || while call!(waitpid(-1, ptr::null_mut(), 0)).is_ok() {};
+        Reapers { threads: (0..8).map(|_| thread::spawn(reap)).collect() }
+    }
 
-/// Eight threads reap any child until there is none; the time from `herding`'s start to the last ECHILD, per child.
-fn herd(plan: &Plan, herding: Herding) -> u64 {
-    let start = Barrier::new(reapers() + 1);
-    let origin = Instant::now();
-    let (last, reaped) = (AtomicU64::new(0), AtomicU32::new(0));
-    let begun = thread::scope(|scope| {
-        for _ in 0..reapers() {
-            scope.spawn(|| {
-                start.wait();
-                while call!(waitpid(-1, ptr::null_mut(), 0)).is_ok() {
-                    reaped.fetch_add(1, SeqCst);
-                }
-                last.fetch_max(origin.elapsed().as_nanos() as u64, SeqCst);
-            });
+    fn end(self) {
+        for thread in self.threads {
+            thread.join().expect("a thread ends");
         }
-        herding(plan.children, &start, &reaped)
+    }
+}
+
+/// The children are made first: how many threads there are is then not a part of what making them costs.
+fn herd(count: u32, child: impl Fn() -> i32) -> Vec<c_int> {
+    (0..count).map(|_| fork_raw(&child)).collect()
+}
+
+fn whole(plan: &Plan) -> u64 {
+    let time = nanoseconds(|| {
+        herd(plan.children, || 0);
+        Reapers::new().end();
     });
-    let begun = begun.duration_since(origin).as_nanos() as u64;
-    (last.into_inner() - begun) / u64::from(plan.children)
+    time / u64::from(plan.children)
 }
 
-/// A child that stays until a pipe ends, so that the reapers do not run out of children too early.
-fn stay(from: Fd, to: Fd) -> c_int {
-    fork_raw(|| {
+fn reap_only(plan: &Plan) -> u64 {
+    herd(plan.children, || 0).into_iter().for_each(process::until_zombie);
+    nanoseconds(|| Reapers::new().end()) / u64::from(plan.children)
+}
+
+fn into_waiters(plan: &Plan) -> u64 {
+    let (from, to) = pipe();
+    herd(plan.children, || {
         close(to);
-        let _ = read(from, 1);
-        0
-    })
-}
-
-fn whole(children: u32, reapers: &Barrier, reaped: &AtomicU32) -> Instant {
-    let (from, to) = pipe();
-    stay(from, to);
-    reapers.wait();
-    let begun = Instant::now();
-    for number in 0..children {
-        while number - reaped.load(SeqCst) >= alive() {
-            thread::yield_now();
-        }
-        fork_raw(|| exit(0));
-    }
-    close(to);
-    begun
-}
-
-fn alive() -> u32 {
-    std::env::var("ALIVE").ok().and_then(|t| t.parse().ok()).unwrap_or(64)
-}
-
-fn reap_only(children: u32, reapers: &Barrier, _: &AtomicU32) -> Instant {
-    let pids: Vec<c_int> = (0..children).map(|_| fork_raw(|| exit(0))).collect();
-    pids.into_iter().for_each(process::until_zombie);
-    let begun = Instant::now();
-    reapers.wait();
-    begun
-}
-
-fn into_waiters(children: u32, reapers: &Barrier, _: &AtomicU32) -> Instant {
-    let (from, to) = pipe();
-    for _ in 0..children {
-        stay(from, to);
-    }
-    reapers.wait();
-    // The reapers, and then the children, reach the places where they block.
-    linux_tests::times::sleep_ms(100);
-    let begun = Instant::now();
-    close(to);
-    begun
-}
-
-extern "C" fn nothing(_: *mut c_void) -> *mut c_void {
-    ptr::null_mut()
-}
-
-/// A thread as the C library makes it; Rust's own have a second stack besides.
-fn thread_comes_and_goes() {
-    let mut thread = 0;
-    let made = call!(pthread_create(&raw mut thread, ptr::null(), nothing, ptr::null_mut()));
-    let joined = call!(pthread_join(thread, ptr::null_mut()));
-    assert!(made == Ok(0) && joined == Ok(0), "a thread comes and goes");
+        i32::from(read(from, 1).is_err())
+    });
+    let reapers = Reapers::new();
+    // The threads, and all children, reach the places where they block.
+    linux_tests::times::sleep_ms(200);
+    let time = nanoseconds(|| {
+        close(to);
+        reapers.end();
+    });
+    time / u64::from(plan.children)
 }
 
 /// Two threads take turns at a word, each sleeping until it is its turn; a round trip is two turns.
