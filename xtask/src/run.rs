@@ -100,7 +100,7 @@ pub fn check(args: &RunArgs) -> Result<()> {
     ensure!(args.arch == Arch::X86_64, "--arch i386: Naiad does not run on i386 yet");
     ensure!(args.smp == 1, "--smp {}: Naiad does not run on more than one processor yet", args.smp);
     ensure!(args.trace.is_none(), "--trace: Naiad cannot record traces yet");
-    ensure!(args.mem >= 64, "--mem {}: Naiad needs 64 MiB or more", args.mem);
+    ensure!(args.mem >= 48, "--mem {}: Naiad needs 48 MiB or more", args.mem);
     Ok(())
 }
 

@@ -35,9 +35,13 @@ const OBSERVER: &str = "procfs";
 /// The server that mounts and starts the session.
 const NAMES_SERVER: &str = "vfs";
 /// The share of memory that one arena may take at most.
-const ARENA_SHARE: u32 = 4;
-/// The share of memory that one heap or one server's journal may take at most.
-const HEAP_SHARE: u32 = 24;
+const ARENA_SHARE: u32 = 6;
+/// The share of memory that one heap may take at most.
+const HEAP_SHARE: u32 = 32;
+/// The share of memory that one server's journal may take at most.
+const JOURNAL_SHARE: u32 = 64;
+/// The share of memory that one snapshot may take at most.
+const SNAPSHOT_SHARE: u32 = 96;
 
 /// A server being made.
 struct Server<'m> {
@@ -207,8 +211,8 @@ impl<'a, T: Traps> Start<'a, T> {
         self.map(server, BOOT_ADDRESS, first, BOOT_PAGES as u32, Protection::READ)?;
         let arena = pages(entry.arena_kib).min(self.all / ARENA_SHARE);
         server.boot.arena_bytes = u64::from(arena) * PAGE_SIZE;
-        let journal = pages(entry.journal_kib).min(self.all / HEAP_SHARE);
-        let snapshots = 2 * pages(entry.snapshot_kib).min(self.all / HEAP_SHARE);
+        let journal = pages(entry.journal_kib).min(self.all / JOURNAL_SHARE);
+        let snapshots = 2 * pages(entry.snapshot_kib).min(self.all / SNAPSHOT_SHARE);
         let wanted = [(Purpose::Arena, arena), (Purpose::Journal, journal), (Purpose::Snapshots, snapshots)];
         for (purpose, count) in wanted.into_iter().filter(|(_, count)| *count > 0) {
             let first = self.take(entry, count)?;

@@ -9,7 +9,7 @@ use std::{
 
 use libc::{
     AF_UNIX, CLONE_VFORK, CLONE_VM, FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAKE, SIGCHLD, SOCK_STREAM,
-    SYS_futex, c_int, c_void,
+    SYS_futex, c_int,
 };
 use linux_tests::{
     call,
