@@ -1,6 +1,7 @@
 //! Rows about processes and threads, and about what passes between them.
 
 use std::{
+    arch::asm,
     os::unix::fs::PermissionsExt,
     ptr,
     sync::atomic::{AtomicU32, Ordering::SeqCst},
@@ -9,13 +10,13 @@ use std::{
 
 use libc::{
     AF_UNIX, CLONE_VFORK, CLONE_VM, FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAKE, SIGCHLD, SOCK_STREAM,
-    SYS_futex, c_int,
+    SYS_futex, c_int, c_long,
 };
 use linux_tests::{
     call,
-    files::{Fd, close, pipe, read, write},
+    files::{Fd, pipe, read, write},
     memory::Pages,
-    process::{self, exit, fork},
+    process::{self, fork},
 };
 
 use crate::{Plan, Row, nanoseconds, per_operation};
@@ -35,7 +36,7 @@ pub const ROWS: &[Row] = &[
     ("fork + exit + wait4", |_| {
         per_operation(7, 20, || {
             for _ in 0..20 {
-                reap(fork_raw(|| exit(0)));
+                reap(fork_bare(|| 0));
             }
         })
     }),
@@ -43,13 +44,14 @@ pub const ROWS: &[Row] = &[
         make_program();
         per_operation(7, 10, || {
             for _ in 0..10 {
-                reap(fork_raw(exec));
+                reap(fork_bare(exec));
             }
         })
     }),
     ("vfork + execve + wait4", |_| {
         make_program();
         let stack = Pages::new(16);
+        let exec = || exec() as i32;
         let vfork = || process::clone_on(&stack, CLONE_VM | CLONE_VFORK | SIGCHLD, exec, ptr::null_mut());
         per_operation(7, 10, || (0..10).for_each(|_| reap(vfork().expect("vfork works"))))
     }),
@@ -66,12 +68,30 @@ pub const ROWS: &[Row] = &[
     ("futex ping-pong", |_| ping_pong()),
 ];
 
-/// The bare system call, without what the library does around it.
-fn fork_raw(child: impl FnOnce() -> i32) -> c_int {
-    match call!(syscall(libc::SYS_fork)).expect("a process can be made") {
-        0 => exit(child()),
-        pid => pid as c_int,
+/// A system call without a library around it. A new process has to fault in all the code that it runs, so the less of
+/// it and the closer together, the more it is the system's cost that is measured.
+#[inline(always)]
+fn bare(number: c_long, first: usize, second: usize, third: usize) -> isize {
+    let answer;
+    // SAFETY: the calls made here end the process, replace it, read into a byte of ours, or copy all of it.
+    unsafe {
+        asm!(
+            "syscall", inlateout("rax") number as isize => answer,
+            in("rdi") first, in("rsi") second, in("rdx") third, out("rcx") _, out("r11") _, options(nostack),
+        );
     }
+    answer
+}
+
+/// Makes a child that does one thing and exits.
+#[inline(always)]
+fn fork_bare(child: impl Fn() -> isize) -> c_int {
+    let pid = bare(libc::SYS_fork, 0, 0, 0);
+    if pid == 0 {
+        let code = child();
+        bare(libc::SYS_exit_group, code as usize, 0, 0);
+    }
+    pid as c_int
 }
 
 fn reap(pid: c_int) {
@@ -102,11 +122,12 @@ fn make_program() {
     std::fs::set_permissions("program", PermissionsExt::from_mode(0o755)).expect("and made one");
 }
 
-fn exec() -> i32 {
-    let argv = [PROGRAM.as_ptr(), ptr::null()];
-    let envp = [ptr::null()];
-    let _ = call!(execve(PROGRAM.as_ptr(), argv.as_ptr(), envp.as_ptr()));
-    exit(99)
+/// Becomes that program; the pointers are to two empty lists.
+#[inline(always)]
+fn exec() -> isize {
+    let nothing = [0_usize];
+    let list = nothing.as_ptr() as usize;
+    bare(libc::SYS_execve, PROGRAM.as_ptr() as usize, list, list)
 }
 
 /// Two ends to talk by: where to read and where to write, of this side and of the other.
@@ -185,8 +206,8 @@ impl Reapers {
 }
 
 /// The children are made first: how many threads there are is then not a part of what making them costs.
-fn herd(count: u32, child: impl Fn() -> i32) -> Vec<c_int> {
-    (0..count).map(|_| fork_raw(&child)).collect()
+fn herd(count: u32, child: impl Fn() -> isize) -> Vec<c_int> {
+    (0..count).map(|_| fork_bare(&child)).collect()
 }
 
 fn whole(plan: &Plan) -> u64 {
@@ -204,15 +225,13 @@ fn reap_only(plan: &Plan) -> u64 {
 
 fn into_waiters(plan: &Plan) -> u64 {
     let (from, to) = pipe();
-    herd(plan.children, || {
-        close(to);
-        i32::from(read(from, 1).is_err())
-    });
+    herd(plan.children, || bare(libc::SYS_read, from as usize, &raw const from as usize, 1) - 1);
     let reapers = Reapers::new();
     // The threads, and all children, reach the places where they block.
     linux_tests::times::sleep_ms(200);
     let time = nanoseconds(|| {
-        close(to);
+        // A byte each sets them free.
+        write(to, &vec![0; plan.children as usize]).expect("a pipe takes bytes");
         reapers.end();
     });
     time / u64::from(plan.children)
