@@ -11,7 +11,7 @@ use libipc::linux::open::{O_DIRECTORY, O_PATH, O_RDWR};
 use libipc::manifest::{Mount as MountEntry, MountFlag};
 use libipc::proto::fs::Operation as FsOperation;
 use libipc::proto::process;
-use libipc::server::{Effects, Message, Operation};
+use libipc::server::{Caller, Effects, Message, Operation};
 
 use crate::Vfs;
 use crate::row::{Expects, Outcome, Purpose, Row, Spawn, Target};
@@ -21,8 +21,10 @@ use crate::who::{Place, Who};
 
 /// What the machine ends with when it cannot be started.
 const STATUS: u32 = 127;
-/// The device number of `/dev/console`.
-const CONSOLE: u64 = 5 << 8 | 1;
+/// The device number of `/dev/ttyS0`.
+const SERIAL: u64 = 4 << 8 | 64;
+/// The first program's process id, which is also its group's and its session's: proc's own init is 1.
+const FIRST_PROGRAM: u32 = 2;
 
 impl Vfs {
     /// Begins with the first mount.
@@ -83,7 +85,10 @@ impl Vfs {
             let Some(tty) = self.server("tty") else { return self.fail(row, ENXIO) };
             row.expects = Expects::Session;
             row.purpose = Purpose::Spawn(Box::new(spawn));
-            let message = open_device_message(CONSOLE, O_RDWR, &row.who.caller);
+            // Opened in the first program's name, so that it becomes the controlling terminal of its session.
+            let leader =
+                Caller { pid: FIRST_PROGRAM, pgid: FIRST_PROGRAM, sid: FIRST_PROGRAM, ..Caller::default() };
+            let message = open_device_message(SERIAL, O_RDWR, &leader);
             return self.send(row, tty, message);
         }
         let (Some(config), Some(proc)) = (self.config.clone(), self.server("proc")) else {

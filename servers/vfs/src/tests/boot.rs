@@ -33,7 +33,7 @@ fn the_first_program_gets_its_files_its_root_and_the_console() {
     let Request::Spawn { exec, argv, env, exit_on_end } = spawn.decode().unwrap() else { panic!() };
     assert_eq!((*to, spawn.label, spawn.handles.len()), ("proc", process::REQUEST, 4));
     assert_eq!(spawn.handles[0], spawn.handles[1], "it has no linker");
-    assert_eq!(world.sessions[&spawn.handles[3]].2, 0x501, "the console");
+    assert_eq!(world.sessions[&spawn.handles[3]].2, 0x440, "the serial line");
     assert_eq!((argv, env, exit_on_end), (session().argv, session().env, true));
     assert_eq!(exec.path, b"/bin/sh");
 }

@@ -131,23 +131,21 @@ fn arithmetic() {
     equal("a division by zero: FPE_INTDIV", (signal, code), (SIGFPE, FPE_INTDIV));
     ok("at the instruction", at != 0 && at.abs_diff(arithmetic as *const () as usize) < 1 << 20);
     equal("a quotient that is too large is one too", told(3, || divide(9, 0, 3)).1, FPE_INTDIV);
-    let mode: u32 = 0x1f80 & !0x200;
+    // The word lets a division by zero trap; the trap comes at the next instruction that waits for it, one byte long.
+    let word = 0x37f_u16 & !4;
     let quotient = || {
-        let one = 1.0_f64;
-        // SAFETY: the division traps once; the handler steps over its four bytes, and the mode is set back.
+        // SAFETY: the handler steps over the wait; the unit's state is as it was in the end.
         unsafe {
             asm!(
-                "ldmxcsr [{mode}]", "xorpd xmm1, xmm1", "divsd xmm0, xmm1", "ldmxcsr [{usual}]",
-                mode = in(reg) &raw const mode, usual = in(reg) &raw const USUAL_MODE,
-                inout("xmm0") one => _, out("xmm1") _,
+                "fldcw [{}]", "fld1", "fldz", "fdivp st(1), st", "fwait", "fnclex", "fninit", in(reg) &raw const word,
+                out("st(0)") _, out("st(1)") _, out("st(2)") _, out("st(3)") _, out("st(4)") _, out("st(5)") _,
+                out("st(6)") _, out("st(7)") _,
             );
         }
     };
-    let (signal, code, _) = told(4, quotient);
+    let (signal, code, _) = told(1, quotient);
     equal("a trapped division of fractions: FPE_FLTDIV", (signal, code), (SIGFPE, FPE_FLTDIV));
 }
-
-static USUAL_MODE: u32 = 0x1f80;
 
 fn instructions() {
     // SAFETY: it faults, and the handler steps over its two bytes.

@@ -225,7 +225,10 @@ fn reap_only(plan: &Plan) -> u64 {
 
 fn into_waiters(plan: &Plan) -> u64 {
     let (from, to) = pipe();
-    herd(plan.children, || bare(libc::SYS_read, from as usize, &raw const from as usize, 1) - 1);
+    herd(plan.children, || {
+        let mut byte = 0_u8;
+        bare(libc::SYS_read, from as usize, &raw mut byte as usize, 1) - 1
+    });
     let reapers = Reapers::new();
     // The threads, and all children, reach the places where they block.
     linux_tests::times::sleep_ms(200);
