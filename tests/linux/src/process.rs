@@ -4,7 +4,11 @@ use std::{mem, ptr};
 
 use libc::{c_int, c_void, idtype_t, pid_t, siginfo_t};
 
-use crate::{Errno, call, memory::Pages};
+use crate::{
+    Errno, call,
+    files::{self, Fd},
+    memory::Pages,
+};
 
 /// No child may outlive its test by more than this.
 const CHILD_LIMIT_S: u32 = 30;
@@ -100,6 +104,42 @@ pub fn sleeper() -> Pid {
             let _ = call!(pause());
         }
     })
+}
+
+/// A child that stays until it is told to leave, so that until then no wait for any child says ECHILD.
+pub struct Keeper {
+    /// Its id.
+    pub pid: Pid,
+    release: Fd,
+}
+
+impl Keeper {
+    /// How it ends.
+    pub const CODE: i32 = 255;
+
+    /// Makes the child. Others that are made later hold its pipe as well, so it leaves when they are gone, too.
+    pub fn new() -> Keeper {
+        let (from, release) = files::pipe();
+        let pid = fork(|| {
+            files::close(release);
+            let _ = files::read(from, 1);
+            Keeper::CODE
+        });
+        files::close(from);
+        Keeper { pid, release }
+    }
+
+    /// Tells it to leave; it is reaped as any child.
+    pub fn leave(self) -> Pid {
+        files::close(self.release);
+        self.pid
+    }
+}
+
+impl Default for Keeper {
+    fn default() -> Keeper {
+        Keeper::new()
+    }
 }
 
 /// The raw `clone`, with a stack of its own for what runs in the new process or thread.

@@ -21,7 +21,7 @@ use linux_tests::{
     files::{Fd, Scratch, close, pipe, read},
     memory::{PAGE, map},
     process::{self, Pid, Status, fork},
-    run_with, say,
+    run, say,
 };
 
 /// One row of the table: what is measured, and how.
@@ -51,7 +51,7 @@ impl Plan {
 }
 
 fn main() -> ExitCode {
-    run_with(&[("exit", |_| 0)], &[measure_all])
+    run(&[measure_all])
 }
 
 fn measure_all() {

@@ -133,8 +133,7 @@ fn one_by_one() {
     });
 }
 
-/// Runs `body` while `count` threads wait on a word; they are all released in the end. It says how many were woken by
-/// then.
+/// Runs `body` while `count` threads wait on a word; it can see how many of them have been woken.
 fn with_waiters(word: &AtomicU32, count: u32, body: impl FnOnce(&AtomicU32)) {
     let (ready, woken) = (AtomicU32::new(0), AtomicU32::new(0));
     thread::scope(|scope| {

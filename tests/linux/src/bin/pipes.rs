@@ -2,7 +2,7 @@
 //!
 //! Pipes and fifos: what they hold, when they end, what is whole, and who waits for whom.
 
-use std::{ffi::CStr, process::ExitCode, thread, time::Duration};
+use std::{ffi::CStr, process::ExitCode, thread};
 
 use libc::{
     F_GETFL, F_GETPIPE_SZ, F_SETPIPE_SZ, FIONREAD, O_ACCMODE, O_CLOEXEC, O_CREAT, O_NONBLOCK, O_RDONLY,
@@ -375,7 +375,6 @@ fn fifo_openings() {
     let came = until(|| open(c"fifo", O_WRONLY | O_NONBLOCK).map(close).is_ok());
     ok("a writer that comes and goes is enough", came);
     equal("for one who waits", process::end_of(child), Status::Exited(1));
-    thread::sleep(Duration::from_millis(1));
 }
 
 fn fifo_errors() {

@@ -19,10 +19,10 @@ use std::{
 };
 
 use linux_tests::{
-    Errno, call, equal,
+    Errno, equal,
     errno::{ECHILD, ESRCH},
-    files, ok,
-    process::{self, Pid, Status, exit, fork, wait},
+    ok,
+    process::{self, Keeper, Pid, Status, fork, wait},
     run, say,
     times::sleep_ms,
 };
@@ -115,25 +115,12 @@ fn sow(plan: &Plan, reaped: &AtomicU32) -> Vec<(Pid, Status)> {
     sown
 }
 
-/// A child that stays until the end, so that no thread sees ECHILD before it.
-fn keeper() -> (Pid, files::Fd) {
-    let (from, to) = files::pipe();
-    let child = fork(|| {
-        files::close(to);
-        let _ = files::read(from, 1);
-        exit(255)
-    });
-    files::close(from);
-    call!(fcntl(to, libc::F_SETFD, libc::FD_CLOEXEC)).expect("a descriptor can close on exec");
-    (child, to)
-}
-
 fn storm() {
     let plan = Plan::from_arguments();
-    let (keeper, release) = keeper();
+    let keeper = Keeper::new();
     let reaped = AtomicU32::new(0);
     let start = Barrier::new(plan.threads + 1);
-    let (mut sown, harvests) = thread::scope(|scope| {
+    let (sown, harvests) = thread::scope(|scope| {
         let reaper = |number| {
             let (start, reaped, seed) = (&start, &reaped, plan.seed);
             scope.spawn(move || {
@@ -143,14 +130,12 @@ fn storm() {
         };
         let threads: Vec<_> = (0..plan.threads as u64).map(reaper).collect();
         start.wait();
-        let sown = sow(&plan, &reaped);
-        // The last children hold the other end too, but only until they are reaped.
-        files::close(release);
+        let mut sown = sow(&plan, &reaped);
+        sown.push((keeper.leave(), Status::Exited(Keeper::CODE)));
         let harvests: Vec<_> =
             threads.into_iter().map(|thread| thread.join().expect("a thread ends")).collect();
         (sown, harvests)
     });
-    sown.push((keeper, Status::Exited(255)));
     judge(&plan, &sown, &harvests);
 }
 

@@ -22,7 +22,13 @@ use linux_tests::{
 const BURNT: Duration = Duration::from_millis(30);
 
 fn main() -> ExitCode {
-    run(&[questions, || apart(time), || apart(grandchildren), || apart(memory), || apart(reaped_by_nobody)])
+    run(&[
+        || apart(questions),
+        || apart(time),
+        || apart(grandchildren),
+        || apart(memory),
+        || apart(reaped_by_nobody),
+    ])
 }
 
 fn usage(whom: i32) -> rusage {

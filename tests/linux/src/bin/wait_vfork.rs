@@ -71,7 +71,6 @@ fn until_death() {
         let _ = process::kill(process::me(), SIGKILL);
         99
     });
-    // The id was taken by the C library's getpid in the child: it must not have been cached.
     equal("43 or is killed", process::end_of(child), Status::Killed(SIGKILL));
 }
 
