@@ -137,7 +137,9 @@ fn storm() {
     let families = env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(150).min(FAMILIES_MAX);
     call!(prctl(PR_SET_CHILD_SUBREAPER, 1)).expect("a process can be a sub-reaper");
     signals::set(SIGCHLD, Do::Count);
-    // A group that is orphaned with a stopped member gets SIGHUP, which is not what this is about.
+    // A group that is orphaned with a stopped member gets SIGHUP, which is not what this is about: this group is its
+    // own, so that whoever started the storm does not get it either.
+    call!(setpgid(0, 0)).expect("a process can lead a group");
     signals::set(SIGHUP, Do::Ignore);
     let register = Register::new(families);
     let (reaped, done) = (AtomicU32::new(0), AtomicBool::new(false));
