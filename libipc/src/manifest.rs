@@ -52,8 +52,11 @@ pub enum Class {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerEntry {
-    /// Its name: that of its package and of its image in the archive.
+    /// Its name, and that of its image in the archive.
     pub name: String,
+    /// The package it is built from, when that has another name.
+    #[serde(default)]
+    pub package: Option<String>,
     /// Its recovery class.
     pub class: Class,
     /// Its fixed priority; larger runs first.
@@ -78,6 +81,9 @@ pub struct ServerEntry {
     /// The servers above it to which it may forward a caller or post a notification, never a call of its own.
     #[serde(default)]
     pub forwards: Vec<String>,
+    /// It gets every frame that is left.
+    #[serde(default)]
+    pub frames: bool,
     /// How many kernel objects it may own.
     #[serde(default)]
     pub quotas: Quotas,
@@ -261,6 +267,13 @@ impl fmt::Display for ManifestError {
 }
 
 impl core::error::Error for ManifestError {}
+
+impl ServerEntry {
+    /// The package it is built from.
+    pub fn package(&self) -> &str {
+        self.package.as_deref().unwrap_or(&self.name)
+    }
+}
 
 impl Manifest {
     /// The server called `name`.

@@ -3,6 +3,7 @@
 //! The three differ in flags and toolchain, so each has its own target folder and none rebuilds what another built.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use libipc::manifest::Manifest;
+use libipc::manifest::{Manifest, ServerEntry};
 
 use crate::{house, setup};
 
@@ -34,11 +35,12 @@ pub struct Images {
 /// Builds the kernel and the servers of the manifest.
 pub fn images(manifest: &Manifest) -> Result<Images> {
     let kernel = freestanding("kernel", "kernel", &["microkernel"])?;
-    let names: Vec<&str> = manifest.servers.iter().map(|server| server.name.as_str()).collect();
-    let servers = freestanding("servers", "small", &names)?;
+    let packages: BTreeSet<&str> = manifest.servers.iter().map(ServerEntry::package).collect();
+    let built = freestanding("servers", "small", &Vec::from_iter(packages))?;
+    let servers = manifest.servers.iter();
     Ok(Images {
         kernel: kernel.join("microkernel"),
-        servers: names.iter().map(|&name| (name.to_owned(), servers.join(name))).collect(),
+        servers: servers.map(|server| (server.name.clone(), built.join(server.package()))).collect(),
     })
 }
 
@@ -62,6 +64,12 @@ fn freestanding(what: &str, code_model: &str, packages: &[&str]) -> Result<PathB
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
         .args(["--target", TARGET]);
+    if what == "kernel" {
+        // Small, and on every path: it is optimised as a whole.
+        cargo.envs([("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("OPT_LEVEL", "3")].map(|(key, value)| {
+            (format!("CARGO_PROFILE_RELEASE_{key}"), value)
+        }));
+    }
     for package in packages {
         cargo.args(["--package", package]);
     }
@@ -100,7 +108,7 @@ pub fn linux_programs() -> Result<Vec<PathBuf>> {
     cargo
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         // Small files in the image, and panics that a thread can catch.
-        .envs([("STRIP", "true"), ("DEBUG", "false"), ("PANIC", "unwind")].map(|(key, value)| {
+        .envs([("STRIP", "true"), ("DEBUG", "false"), ("PANIC", "unwind"), ("LTO", "off")].map(|(key, value)| {
             (format!("CARGO_PROFILE_RELEASE_{key}"), value)
         }))
         .args(["--target", LINUX_TARGET, "--bins", "--manifest-path"])

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_missing_image_is_named() {
-        let manifest = crate::system::load().unwrap();
+        let manifest = crate::system::load(crate::system::SYSTEM).unwrap();
         let images = Images { kernel: "k".into(), servers: vec![("vm".into(), "/nonexistent/vm".into())] };
         let session =
             Session { path: vec![], argv: vec![], env: vec![], rows: 0, cols: 0, exit_on_end: true };

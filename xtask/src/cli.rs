@@ -19,6 +19,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run the tests; the last line says how many passed and failed
     Test(TestArgs),
+    /// Count instructions per operation, beside those of seL4 and Linux
+    Bench(BenchArgs),
     /// Install the Debian packages that the other commands need
     Setup,
 }
@@ -97,6 +99,16 @@ pub struct TestArgs {
     pub kind: Option<TestKind>,
     /// Only tests whose name contains this
     pub filter: Option<String>,
+}
+
+/// The arguments of `bench`.
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Only rows whose name contains this
+    pub filter: Option<String>,
+    /// Print the rows as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Kinds of tests, from the quickest to the slowest.

@@ -1,10 +1,11 @@
-//! The command line of the house: `cargo xtask run|test|setup`.
+//! The command line of the house: `cargo xtask run|test|bench|setup`.
 //!
 //! It builds the kernel, the servers and a root file system, and drives QEMU. It never changes a file outside
 //! `target/` and the temporary folder, except what `setup` installs after saying so.
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod bundle;
 mod cli;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         cli::Command::Setup => setup::ensure().map(|()| 0),
         cli::Command::Run(args) => run::run(&args),
         cli::Command::Test(args) => test::test(&args),
+        cli::Command::Bench(args) => bench::bench(&args),
     };
     outcome.map_or_else(
         |error| {

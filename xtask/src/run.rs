@@ -40,7 +40,12 @@ pub struct Built {
 impl Built {
     /// Installs what is missing and builds what is out of date.
     pub fn new() -> Result<Self> {
-        let manifest = system::load()?;
+        Self::of(system::SYSTEM)
+    }
+
+    /// The same for another manifest.
+    pub fn of(manifest: &str) -> Result<Self> {
+        let manifest = system::load(manifest)?;
         setup::ensure()?;
         let images = build::images(&manifest)?;
         let programs = build::linux_programs()?;

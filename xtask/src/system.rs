@@ -1,4 +1,4 @@
-//! Reads `boot/system.toml`.
+//! Reads the manifests of `boot/`.
 
 use std::{fs, path::Path};
 
@@ -7,9 +7,14 @@ use libipc::manifest::Manifest;
 
 use crate::house;
 
-/// The checked manifest of this repository.
-pub fn load() -> Result<Manifest> {
-    let path = house::root().join("boot/system.toml");
+/// The whole system.
+pub const SYSTEM: &str = "system.toml";
+/// The kernel and its bench.
+pub const BENCH: &str = "bench.toml";
+
+/// A checked manifest of this repository.
+pub fn load(name: &str) -> Result<Manifest> {
+    let path = house::root().join("boot").join(name);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     parse(&text, &path)
 }
@@ -23,6 +28,8 @@ fn parse(text: &str, path: &Path) -> Result<Manifest> {
 
 #[cfg(test)]
 mod tests {
+    use libipc::manifest::ServerEntry;
+
     use super::*;
 
     const SOUND: &str = r#"
@@ -58,9 +65,9 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_of_this_repository_is_sound() {
-        let manifest = load().unwrap();
-        assert!(manifest.server("procfs").is_some());
+    fn the_manifests_of_this_repository_are_sound() {
+        assert!(load(SYSTEM).unwrap().server("procfs").is_some());
+        assert_eq!(load(BENCH).unwrap().server("echo").map(ServerEntry::package), Some("bench"));
     }
 
     #[test]

@@ -160,7 +160,8 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
     done(traps.trap(Syscall::ReplyForeign, [call.0, flags, reply.result as u64, position, install, 0]))
 }
 
-fn map<T: Traps>(traps: &mut T, space: Handle, tables: &[Frame], pages: &[PageMap]) -> Trapped {
+/// Maps pages, any number of them, with the frames of tables that may be missing.
+pub fn map<T: Traps>(traps: &mut T, space: Handle, tables: &[Frame], pages: &[PageMap]) -> Trapped {
     let mut tables = tables;
     let mut last = Ok([0; 5]);
     for part in pages.chunks(PAGES_MAX) {

@@ -21,6 +21,7 @@ pub mod shell;
 pub mod testing;
 
 pub use boot::Boot;
+pub use carry::map as map_pages;
 pub use effect::{Effect, Effects, ForeignReply, Operation, Output};
 pub use env::{Env, LeaseError, ThreadState};
 pub use event::{Call, Caller, Event, Foreign, Request};

@@ -7,13 +7,14 @@ use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, Handle, KernelError, PAYLOAD_MAX, Protection, Rights};
 use libipc::server::effect::PageMap;
 use libipc::server::handles::HandleSlots;
+use libipc::server::map_pages;
 use libipc::sys::Traps;
 use zerocopy::FromBytes;
 
 /// Root's own space and task take the first two slots.
 const FIRST_FREE: u32 = 2;
-/// Most pages in one map trap.
-const PAGES_MAX: usize = 256;
+/// Most frames zeroed in one trap.
+const ZEROED_MAX: u32 = 256;
 
 /// What memory of a server is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,28 +110,14 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::SpaceCreate, [u64::from(space.0), badge, u64::from(top.0), 0, 0]).map(|()| space)
     }
 
-    pub fn map(&mut self, space: Handle, mut tables: &[Frame], pages: &[PageMap]) -> Done {
-        for part in pages.chunks(PAGES_MAX) {
-            let mut payload = Vec::new();
-            tables.iter().for_each(|frame| payload.extend_from_slice(&frame.0.to_le_bytes()));
-            payload.resize(payload.len().next_multiple_of(8), 0);
-            for page in part {
-                payload.extend_from_slice(&page.address.to_le_bytes());
-                payload.extend_from_slice(&page.frame.0.to_le_bytes());
-                payload.extend_from_slice(&u32::from(page.protection.bits()).to_le_bytes());
-            }
-            self.payload(&payload);
-            let arguments = [u64::from(space.0), tables.len() as u64, part.len() as u64, 0, 0];
-            let used = self.call(Syscall::Map, arguments)?;
-            tables = tables.get(used as usize..).unwrap_or_default();
-        }
-        Ok(())
+    pub fn map(&mut self, space: Handle, tables: &[Frame], pages: &[PageMap]) -> Done {
+        map_pages(&mut self.traps, space, tables, pages).map(|_| ())
     }
 
     pub fn zero(&mut self, first: Frame, count: u32) -> Done {
         let mut done = 0;
         while done < count {
-            let part = (count - done).min(PAGES_MAX as u32);
+            let part = (count - done).min(ZEROED_MAX);
             self.act(Syscall::FrameZero, [u64::from(first.0 + done), u64::from(part), 0, 0, 0])?;
             done += part;
         }

@@ -28,8 +28,6 @@ use crate::policy::History;
 use crate::supervise::Charge;
 use crate::tables::Tables;
 
-/// The server that gets every frame that is left.
-const MEMORY_SERVER: &str = "vm";
 /// The server that may look into all others and make them fail.
 const OBSERVER: &str = "procfs";
 /// The server that mounts and starts the session.
@@ -95,8 +93,8 @@ impl<'a, T: Traps> Start<'a, T> {
                 self.kernel.personality(index, *task)?;
             }
         }
-        // Memory's own server comes last, so that it gets what the others have left.
-        servers.sort_by_key(|server| server.entry.name == MEMORY_SERVER);
+        // Who gets what the others have left comes last.
+        servers.sort_by_key(|server| server.entry.frames);
         for server in &mut servers {
             self.equip(server, &tasks)?;
         }
@@ -260,7 +258,7 @@ impl<'a, T: Traps> Start<'a, T> {
             let config = VfsConfig { mounts: self.manifest.mounts.clone(), session: self.session.clone() };
             server.boot.config = postcard::to_allocvec(&config).map_err(|_| StartError::Manifest)?;
         }
-        if entry.name == MEMORY_SERVER {
+        if entry.frames {
             let (first, count) = self.free.rest();
             self.kernel.give(server.task, Purpose::Own, first, count)?;
             server.boot.frames = alloc::vec![(first, count)];

@@ -15,7 +15,7 @@ mod processes;
 
 use std::{env, fs, process::ExitCode, ptr, time::Instant};
 
-use libc::{MAP_ANONYMOUS, MAP_PRIVATE, PROT_NONE, PROT_READ, RLIMIT_NOFILE, rlimit};
+use libc::{CLOCK_BOOTTIME, MAP_ANONYMOUS, MAP_PRIVATE, PROT_NONE, PROT_READ, RLIMIT_NOFILE, rlimit};
 use linux_tests::{
     call,
     files::{Fd, Scratch, close, pipe, read},
@@ -56,6 +56,10 @@ fn main() -> ExitCode {
 
 fn measure_all() {
     let plan = Plan::from_arguments();
+    let boot = "boot to the first program";
+    if boot.contains(&plan.filter) {
+        say(&format!("{boot}\t{}", since_boot()));
+    }
     let _scratch = Scratch::new();
     // Every row has a limit of its own.
     let _ = call!(alarm(0));
@@ -131,6 +135,13 @@ fn surround(count: usize) {
 /// The median over some rounds of what one of `operations` takes, when `body` does them all.
 fn per_operation(rounds: usize, operations: u64, mut body: impl FnMut()) -> u64 {
     median((0..rounds).map(|_| nanoseconds(&mut body) / operations))
+}
+
+/// How long ago the machine was started.
+fn since_boot() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    call!(clock_gettime(CLOCK_BOOTTIME, &raw mut time)).expect("there is such a clock");
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// How long something takes.

@@ -30,6 +30,21 @@ pub const ROWS: &[Row] = &[
             }
         })
     }),
+    ("open + close (root file system)", |_| {
+        per_operation(7, 200, || {
+            for _ in 0..200 {
+                close(call!(open(c"/bin/busybox".as_ptr(), O_RDONLY)).expect("it opens"));
+            }
+        })
+    }),
+    ("lseek", |_| {
+        let fd = new_file(FILE);
+        per_operation(7, 200, || {
+            for _ in 0..200 {
+                call!(lseek(fd, 0, SEEK_SET)).expect("it can be wound back");
+            }
+        })
+    }),
     ("stat", |_| {
         close(new_file(FILE));
         // SAFETY: the structure is plain numbers, of which zero is valid.
