@@ -21,7 +21,7 @@ use crate::{
 const CROWDS: [u32; 2] = [10, 1000];
 /// How a row of the kernel's bench begins on the console log.
 const KERNEL_ROW: &str = "bench: ";
-const KERNEL_S: u64 = 20;
+const KERNEL_S: u64 = 120;
 const PROGRAMS_S: u64 = 600;
 
 /// Whose figure a row is compared with.
@@ -111,14 +111,16 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
     progress.set_message("building");
     let built = Built::of(system::BENCH)?;
     progress.set_message("the kernel's own operations");
-    let mut lines = kernel_lines(&built)?;
+    let mut lines = kernel_lines(&built, args)?;
     lines.retain(|line| line.operation.contains(filter));
-    let built = Built::new()?;
-    let [few, many] = CROWDS.map(|crowd| {
-        progress.set_message(format!("Linux programs, {crowd} processes around"));
-        program_rows(&built, crowd, filter)
-    });
-    lines.extend(program_lines(few?, &many?));
+    if !args.kernel {
+        let built = Built::new()?;
+        let [few, many] = CROWDS.map(|crowd| {
+            progress.set_message(format!("Linux programs, {crowd} processes around"));
+            program_rows(&built, args, crowd, filter)
+        });
+        lines.extend(program_lines(few?, &many?));
+    }
     progress.finish_and_clear();
     ensure!(!lines.is_empty(), "no row's name contains `{filter}`");
     if args.json {
@@ -140,39 +142,46 @@ fn line(operation: String, instructions: Option<u64>, crowded: Option<u64>) -> L
     }
 }
 
-fn arguments(timeout_s: u64) -> Result<RunArgs> {
+fn arguments(bench: &BenchArgs, timeout_s: u64) -> Result<RunArgs> {
     let mut args = NoArguments::try_parse_from([""; 0])?.run;
     args.icount = true;
     args.timeout = Some(timeout_s);
+    args.qemu.clone_from(&bench.qemu);
     Ok(args)
 }
 
 /// The rows of servers that only trap, and what the journal adds to a message.
-fn kernel_lines(built: &Built) -> Result<Vec<Line>> {
+fn kernel_lines(built: &Built, bench: &BenchArgs) -> Result<Vec<Line>> {
     let mut log = Vec::new();
     let mut output = Vec::new();
     let session = run::session(None, (24, 80), "dumb");
-    let ending = built.boot(&arguments(KERNEL_S)?, &session, Terminal::Captured(&mut output), &mut |line| {
-        log.push(line.to_owned());
-    })?;
+    let ending =
+        built.boot(&arguments(bench, KERNEL_S)?, &session, Terminal::Captured(&mut output), &mut |line| {
+            log.push(line.to_owned());
+        })?;
     finished(ending).with_context(|| format!("the kernel's bench said:\n{}", log.join("\n")))?;
     let rows = rows(log.iter().filter_map(|line| line.strip_prefix(KERNEL_ROW)));
     let find = |name: &str| rows.iter().find(|(row, _)| row == name).and_then(|(_, figure)| *figure);
     let journal = find("call + reply, 4 words, journal on")
         .zip(find("call + reply, 4 words, journal off"))
         .map(|(on, off)| on.saturating_sub(off));
-    let mut lines: Vec<Line> =
-        rows.iter().map(|(name, figure)| line(name.clone(), *figure, None)).collect();
+    let mut lines: Vec<Line> = rows.iter().map(|(name, figure)| line(name.clone(), *figure, None)).collect();
     lines.push(line("journal, per message of 4 words".to_owned(), journal, None));
     Ok(lines)
 }
 
 /// What the bench among the Linux programs prints with so many processes around.
-fn program_rows(built: &Built, crowd: u32, filter: &str) -> Result<Vec<(String, Option<u64>)>> {
+fn program_rows(
+    built: &Built,
+    bench: &BenchArgs,
+    crowd: u32,
+    filter: &str,
+) -> Result<Vec<(String, Option<u64>)>> {
     let mut output = Vec::new();
     let command = format!("cd /tmp; {PROGRAMS}/bench --crowd {crowd} '{filter}' 2>/dev/null");
     let session = run::session(Some(&command), (24, 80), "dumb");
-    let ending = built.boot(&arguments(PROGRAMS_S)?, &session, Terminal::Captured(&mut output), &mut |_| {})?;
+    let ending =
+        built.boot(&arguments(bench, PROGRAMS_S)?, &session, Terminal::Captured(&mut output), &mut |_| {})?;
     let text = String::from_utf8_lossy(&output);
     finished(ending).with_context(|| format!("the bench program said:\n{text}"))?;
     Ok(rows(text.lines()))

@@ -66,9 +66,10 @@ fn freestanding(what: &str, code_model: &str, packages: &[&str]) -> Result<PathB
         .args(["--target", TARGET]);
     if what == "kernel" {
         // Small, and on every path: it is optimised as a whole.
-        cargo.envs([("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("OPT_LEVEL", "3")].map(|(key, value)| {
-            (format!("CARGO_PROFILE_RELEASE_{key}"), value)
-        }));
+        cargo.envs(
+            [("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("OPT_LEVEL", "3")]
+                .map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)),
+        );
     }
     for package in packages {
         cargo.args(["--package", package]);
@@ -108,9 +109,10 @@ pub fn linux_programs() -> Result<Vec<PathBuf>> {
     cargo
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         // Small files in the image, and panics that a thread can catch.
-        .envs([("STRIP", "true"), ("DEBUG", "false"), ("PANIC", "unwind"), ("LTO", "off")].map(|(key, value)| {
-            (format!("CARGO_PROFILE_RELEASE_{key}"), value)
-        }))
+        .envs(
+            [("STRIP", "true"), ("DEBUG", "false"), ("PANIC", "unwind"), ("LTO", "off")]
+                .map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)),
+        )
         .args(["--target", LINUX_TARGET, "--bins", "--manifest-path"])
         .arg(package.join("Cargo.toml"));
     finish(cargo, "Linux test programs")?;

@@ -109,6 +109,12 @@ pub struct BenchArgs {
     /// Print the rows as JSON
     #[arg(long)]
     pub json: bool,
+    /// Only the kernel's own operations
+    #[arg(long)]
+    pub kernel: bool,
+    /// Arguments for QEMU
+    #[arg(last = true, value_name = "QEMU arguments")]
+    pub qemu: Vec<String>,
 }
 
 /// Kinds of tests, from the quickest to the slowest.

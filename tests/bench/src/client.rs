@@ -44,7 +44,6 @@ pub fn measure<T: Traps>(mut native: Native<T>, boot: &Boot) -> ! {
     });
     faults(&mut native, &mut frames, &program);
     yields(&mut native, &mut frames);
-    native.say(&format!("{ROW}end"));
     native.must(Syscall::PowerOff, [0; 6]);
     loop {
         native.receive();
