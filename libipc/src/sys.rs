@@ -16,6 +16,12 @@ pub trait Traps {
     /// Makes a system call.
     fn trap(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped;
 
+    /// Makes a system call and, if it succeeds, receives. One trap where the machine has that.
+    fn trap_then_receive(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        self.trap(call, arguments)?;
+        self.trap(Syscall::Receive, [0; 6])
+    }
+
     /// The message buffer.
     fn buffer(&mut self) -> &mut [u8; BUFFER_BYTES];
 }

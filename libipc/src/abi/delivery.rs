@@ -166,8 +166,8 @@ pub struct Delivery {
     pub handles: [u32; 4],
     /// For `LastClose`: the owner's own handle of the session.
     pub owner: u32,
-    /// Not used; keeps the size a multiple of eight.
-    pub reserved: u32,
+    /// How full the receiver's journal is, in thousandths.
+    pub fill: u32,
 }
 
 const _: () = assert!(size_of::<Delivery>() as u32 <= PAYLOAD_OFFSET - DELIVERY_OFFSET);

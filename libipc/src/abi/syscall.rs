@@ -3,7 +3,8 @@
 //!
 //! Registers (x86_64): number in rax, arguments in rdi, rsi, rdx, r10, r8, r9. On return rax is 0 or a
 //! [`KernelError`](super::KernelError), and up to five values are in rdi, rsi, rdx, r10, r8. "Payload" is the payload
-//! area of the calling thread's message buffer.
+//! area of the calling thread's message buffer. With [`THEN_RECEIVE`] added to the number the call, if it succeeds,
+//! goes on to wait for the next event: how a server ends one step and begins the next in one trap.
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +50,9 @@ syscalls! {
     3 Receive "receive" () [WrongState] "Waits for the next event and leaves it in the message buffer.";
     4 Reply "reply" (token, info, word0, word1, word2, word3) [NoSuchCall, TooBig, BadHandle]
         "Answers a native call, a fault or an attention call.";
-    5 ReplyReceive "reply_receive" (token, info, word0, word1, word2, word3) [NoSuchCall, TooBig, BadHandle]
-        "Reply and receive in one trap.";
+    5 JournalRead "journal_read" (task, what, offset, length)
+        [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
+        "Reads a server's snapshot (what 0) or journal (1) into the payload. Value 0: bytes read; value 1: how many snapshots it has made.";
     6 ReplyForeign "reply_foreign" (token, flags, result, position, install)
         [NoSuchCall, TooBig, BadHandle, BadArgument]
         "Answers a foreign call: result register, new position, descriptors to install, bytes for the caller's memory.";
@@ -185,10 +187,10 @@ syscalls! {
         "Puts a session into a task's descriptor table, or makes it its directory. Flags: 1 close-on-exec.";
     67 ServerAbandon "server_abandon" (task) [BadHandle, WrongKind, NoRight, WrongState]
         "Gives a dead server up: the calls it has, and those still to come, fail at once.";
-    68 JournalRead "journal_read" (task, what, offset, length)
-        [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
-        "Reads a server's snapshot (what 0) or journal (1) into the payload. Value 0: bytes read; value 1: how many snapshots it has made.";
 }
+
+/// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.
+pub const THEN_RECEIVE: u64 = 1 << 31;
 
 /// Slots of `descriptor_set` that are no descriptors.
 pub mod descriptor_slot {

@@ -9,6 +9,8 @@ use super::*;
 fn server(name: &str, calls: &[&str]) -> ServerEntry {
     ServerEntry {
         name: name.into(),
+        package: None,
+        frames: false,
         class: Class::Reissued,
         priority: 1,
         heap_kib: 64,

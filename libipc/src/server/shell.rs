@@ -97,7 +97,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
             },
             receive::Incoming::Ready { call, failed } => self.ready(call, failed, now),
         }
-        if delivery.reserved > SNAPSHOT_AT {
+        if delivery.fill > SNAPSHOT_AT {
             self.snapshot();
         }
     }

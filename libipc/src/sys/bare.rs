@@ -10,7 +10,7 @@ use talc::{ErrOnOom, Span, Talc, Talck};
 
 use super::{BUFFER_BYTES, Trapped, Traps};
 use crate::abi::delivery::PAYLOAD_OFFSET;
-use crate::abi::syscall::Syscall;
+use crate::abi::syscall::{Syscall, THEN_RECEIVE};
 use crate::abi::{KernelError, PAYLOAD_MAX};
 use crate::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS};
 
@@ -21,16 +21,16 @@ static HEAP: Talck<AssumeUnlockable, ErrOnOom> = Talc::new(ErrOnOom).lock();
 #[derive(Debug)]
 pub struct Kernel(());
 
-impl Traps for Kernel {
+impl Kernel {
     #[inline]
-    fn trap(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+    fn syscall(&mut self, number: u64, arguments: [u64; 6]) -> Trapped {
         let [mut value0, mut value1, mut value2, mut value3, mut value4, argument5] = arguments;
         let status: u64;
         // SAFETY: the system call changes the message buffer (not borrowed here) and these registers, nothing else.
         unsafe {
             core::arch::asm!(
                 "syscall",
-                inlateout("rax") call as u64 => status,
+                inlateout("rax") number => status,
                 inlateout("rdi") value0,
                 inlateout("rsi") value1,
                 inlateout("rdx") value2,
@@ -46,6 +46,18 @@ impl Traps for Kernel {
             None => Ok([value0, value1, value2, value3, value4]),
             Some(error) => Err(error),
         }
+    }
+}
+
+impl Traps for Kernel {
+    #[inline]
+    fn trap(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        self.syscall(call as u64, arguments)
+    }
+
+    #[inline]
+    fn trap_then_receive(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        self.syscall(call as u64 | THEN_RECEIVE, arguments)
     }
 
     fn buffer(&mut self) -> &mut [u8; BUFFER_BYTES] {

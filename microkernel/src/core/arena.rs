@@ -64,6 +64,10 @@ impl<T> Slot<T> {
     pub const EMPTY: Slot<T> = Slot { generation: 1, next_free: NONE, value: None };
 }
 
+/// An arena has no place left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
 /// A fixed number of objects of one kind.
 pub struct Arena<T: 'static> {
     slots: &'static mut [Slot<T>],
@@ -89,14 +93,14 @@ impl<T> Arena<T> {
         self.slots.len() as u32
     }
 
-    /// Puts a value in, or gives it back when the arena is full.
-    pub fn insert(&mut self, value: T) -> Result<Id<T>, T> {
+    /// Puts a value in, unless the arena is full.
+    pub fn insert(&mut self, value: T) -> Result<Id<T>, Full> {
         let index = if self.free != NONE {
             self.free
         } else if self.fresh < self.capacity() {
             self.fresh
         } else {
-            return Err(value);
+            return Err(Full);
         };
         let slot = &mut self.slots[index as usize];
         if self.free != NONE {
@@ -116,11 +120,28 @@ impl<T> Arena<T> {
             return None;
         }
         let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1).max(1);
-        slot.next_free = self.free;
-        self.free = id.index;
-        self.used -= 1;
+        self.freed(id.index);
         Some(value)
+    }
+
+    /// Takes an object out that nobody wants to look at any more.
+    pub fn discard(&mut self, id: Id<T>) {
+        if let Some(slot) = self.slots.get_mut(id.index as usize)
+            && slot.generation == id.generation
+            && slot.value.is_some()
+        {
+            slot.value = None;
+            self.freed(id.index);
+        }
+    }
+
+    fn freed(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.generation = slot.generation.wrapping_add(1).max(1);
+            slot.next_free = self.free;
+            self.free = index;
+            self.used -= 1;
+        }
     }
 
     /// The object of this name.

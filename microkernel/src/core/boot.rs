@@ -90,6 +90,7 @@ impl<M: Machine> Kernel<M> {
             ready: 0,
             current: None,
             since: 0,
+            chosen: None,
             next_deadline: u64::MAX,
             armed: u64::MAX,
             sequence: 0,

@@ -9,9 +9,12 @@ use libipc::linux::errno;
 use zerocopy::FromBytes;
 
 use super::Kernel;
-use super::inbox::Delivered;
+use super::inbox::{Delivered, Inbox};
 use super::machine::Machine;
 use super::object::*;
+
+/// Arguments of a system call.
+const ARGUMENTS: usize = 6;
 
 /// The row of a foreign call.
 pub(crate) fn row(number: u32) -> Option<&'static Row> {
@@ -45,28 +48,32 @@ impl<M: Machine> Kernel<M> {
         <[u8; 4]>::try_from(&*bytes).map_or(0, u32::from_le_bytes)
     }
 
-    pub(crate) fn deliver_bits(&mut self, task: TaskId, bits: u64) {
+    pub(crate) fn deliver_bits(&mut self, inbox: &Inbox, bits: u64) {
         let now = self.machine.now();
-        let Some(buffer) = self.payload_of(task) else { return };
-        let fill = self.journal_fill(task);
-        let Some(delivery) = Self::delivery(&mut self.machine, buffer) else { return };
-        *delivery = Delivery { kind: Kind::Notify as u32, now, reserved: fill, ..Delivery::default() };
+        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
+        Self::head(delivery, Kind::Notify, inbox, now);
         delivery.words[0] = bits;
     }
 
-    pub(crate) fn deliver_close(&mut self, task: TaskId, id: SessionId) -> Delivered {
+    /// The fields that every delivery has, and an empty message.
+    fn head(delivery: &mut Delivery, kind: Kind, inbox: &Inbox, now: u64) {
+        delivery.kind = kind as u32;
+        delivery.payload_len = 0;
+        delivery.handle_count = 0;
+        delivery.now = now;
+        delivery.fill = inbox.fill;
+    }
+
+    pub(crate) fn deliver_close(&mut self, inbox: &Inbox, id: SessionId) -> Delivered {
         let now = self.machine.now();
-        let Some(buffer) = self.payload_of(task) else { return Delivered::No };
-        let fill = self.journal_fill(task);
         let Some(session) = self.sessions.get(id) else { return Delivered::No };
         if session.holders > 0 {
             return Delivered::No;
         }
         let owner = session.owned;
-        let badge = session.badge.0;
-        let Some(delivery) = Self::delivery(&mut self.machine, buffer) else { return Delivered::No };
-        *delivery =
-            Delivery { kind: Kind::LastClose as u32, badge, now, reserved: fill, ..Delivery::default() };
+        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
+        Self::head(delivery, Kind::LastClose, inbox, now);
+        delivery.badge = session.badge.0;
         delivery.owner = owner.map_or(u32::MAX, |owner| owner.0);
         if owner.is_none() {
             self.sessions.remove(id);
@@ -75,13 +82,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Something about a call that is under way: its answer, or what its holder is to be told.
-    pub(crate) fn deliver_event(&mut self, task: TaskId, id: CallRef) -> Delivered {
-        let now = self.machine.now();
-        let Some(buffer) = self.payload_of(task) else { return Delivered::No };
-        let fill = self.journal_fill(task);
+    pub(crate) fn deliver_event(&mut self, inbox: &Inbox, id: CallRef) -> Delivered {
         let Some(call) = self.calls.get_mut(id) else { return Delivered::No };
         if call.phase == Phase::Answered {
-            return self.deliver_answer(task, id, buffer);
+            return self.deliver_answer(inbox, id);
         }
         let (kind, word, bit) = if call.signals & signal::FAILED != 0 {
             (Kind::Ready, 1, signal::FAILED)
@@ -96,41 +100,37 @@ impl<M: Machine> Kernel<M> {
         };
         call.signals &= !bit;
         let more = call.signals != 0;
-        let Some(delivery) = Self::delivery(&mut self.machine, buffer) else { return Delivered::No };
-        *delivery =
-            Delivery { kind: kind as u32, token: id.to_word(), now, reserved: fill, ..Delivery::default() };
+        let now = self.machine.now();
+        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
+        Self::head(delivery, kind, inbox, now);
+        delivery.token = id.to_word();
         delivery.words[0] = word;
-        if more
-            && let Some(server) = self.tasks.get(task).and_then(|task| task.server)
-            && let Some(server) = self.servers.get_mut(server)
-        {
+        if more && let Some(server) = self.servers.get_mut(inbox.server) {
             server.events.push_back(&mut self.calls, id);
         }
         Delivered::Yes
     }
 
-    fn deliver_answer(&mut self, task: TaskId, id: CallRef, buffer: FrameRange) -> Delivered {
-        let now = self.machine.now();
-        let fill = self.journal_fill(task);
-        let Some(call) = self.calls.remove(id) else { return Delivered::No };
-        let handles = self.hand_over(task, buffer, &call.handles, call.handle_count);
-        if let Some(kept) = call.buffer {
-            self.copy_kept(kept, buffer, call.payload_len);
+    fn deliver_answer(&mut self, inbox: &Inbox, id: CallRef) -> Delivered {
+        let Some(call) = self.calls.get(id) else { return Delivered::No };
+        let (kept, length) = (call.buffer, call.payload_len);
+        let (handles, count) = (call.handles, call.handle_count);
+        let given = self.hand_over(inbox.task, inbox.buffer, &handles, count);
+        if let Some(kept) = kept {
+            self.copy_kept(kept, inbox.buffer, length);
             self.free_buffer(kept);
         }
-        let Some(delivery) = Self::delivery(&mut self.machine, buffer) else { return Delivered::No };
-        *delivery = Delivery {
-            kind: Kind::Answer as u32,
-            payload_len: call.payload_len,
-            token: call.tag,
-            label: call.label,
-            handle_count: u32::from(call.handle_count),
-            handles,
-            now,
-            reserved: fill,
-            ..Delivery::default()
-        };
+        let now = self.machine.now();
+        let Some(call) = self.calls.get(id) else { return Delivered::No };
+        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
+        Self::head(delivery, Kind::Answer, inbox, now);
+        delivery.payload_len = length;
+        delivery.token = call.tag;
+        delivery.label = call.label;
         delivery.words[..4].copy_from_slice(&call.words);
+        delivery.handle_count = u32::from(count);
+        delivery.handles = given;
+        self.calls.discard(id);
         Delivered::Yes
     }
 
@@ -158,79 +158,68 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A new call. `No` when it waits for a page of its caller, or has been answered here.
-    pub(crate) fn deliver_call(&mut self, task: TaskId, id: CallRef) -> Delivered {
-        let Some(buffer) = self.payload_of(task) else { return Delivered::No };
+    pub(crate) fn deliver_call(&mut self, inbox: &Inbox, id: CallRef) -> Delivered {
         let Some(call) = self.calls.get(id) else { return Delivered::No };
-        let foreign = call.kind == CallKind::Foreign && !call.rewritten;
-        let mut inputs = [INPUT_NULL; 2];
-        let mut length = call.payload_len;
-        let mut passed = Passed::NOTHING;
-        if foreign {
-            let row = row(call.label);
+        let message = if call.kind == CallKind::Foreign && !call.rewritten {
             let Some(thread) = call.thread else {
                 self.end_call(id);
                 return Delivered::No;
             };
-            match self.gather(id, thread, row, buffer) {
-                Gathered::All(lengths, total) => (inputs, length) = (lengths, total),
+            let row = row(call.label);
+            match self.gather(id, thread, row, inbox.buffer) {
+                Gathered::All(inputs, length) => {
+                    let passed = self.pass_descriptor(inbox.task, thread, row, inbox.buffer);
+                    self.write_foreign(id, thread, row, inputs, inbox);
+                    Incoming { length, ..passed }
+                }
                 Gathered::Later => return Delivered::No,
                 Gathered::Failed(errno) => {
                     self.finish_foreign(id, -i64::from(errno));
                     return Delivered::No;
                 }
             }
-            passed = self.pass_descriptor(task, thread, row, buffer);
         } else {
-            self.copy_message(id, buffer);
-        }
-        let fill = self.journal_fill(task);
-        self.sequence += 1;
-        let sequence = self.sequence;
-        let Some(call) = self.calls.get_mut(id) else { return Delivered::No };
-        call.phase = Phase::Held;
-        call.sequence = sequence;
-        let (handles, count) = (call.handles, call.handle_count);
-        let given = self.hand_over(task, buffer, &handles, count);
-        if let Some(call) = self.calls.get_mut(id) {
-            call.handle_count = 0;
-        }
-        self.write_call(id, buffer, foreign);
-        let Some(delivery) = Self::delivery(&mut self.machine, buffer) else { return Delivered::No };
-        delivery.reserved = fill;
-        delivery.payload_len = length;
-        delivery.inputs = inputs;
-        delivery.handle_count = u32::from(count);
-        delivery.handles = given;
-        if passed.count > 0 {
-            (delivery.handles[0], delivery.handle_count) = (passed.slot, passed.count);
-            delivery.status = passed.status;
-        }
-        let pending = self.calls.get(id).is_some_and(|call| call.signals != 0);
-        if pending
-            && let Some(server) = self.tasks.get(task).and_then(|task| task.server)
-            && let Some(server) = self.servers.get_mut(server)
-        {
-            server.events.push_back(&mut self.calls, id);
-        }
+            let length = call.payload_len;
+            let (objects, count) = (call.handles, call.handle_count);
+            self.copy_message(id, inbox.buffer);
+            let handles = self.hand_over(inbox.task, inbox.buffer, &objects, count);
+            Incoming { length, handles: (handles, u32::from(count)), status: None }
+        };
+        self.write_call(id, inbox, &message);
         Delivered::Yes
     }
 
-    /// The fields of a delivery that speak of the call and its caller.
-    fn write_call(&mut self, id: CallRef, buffer: FrameRange, foreign: bool) {
+    /// The fields of a delivery that speak of a call and its caller. The server holds the call from here on.
+    fn write_call(&mut self, id: CallRef, inbox: &Inbox, message: &Incoming) {
         let now = self.machine.now();
+        self.sequence += 1;
+        let Some(call) = self.calls.get_mut(id) else { return };
+        call.phase = Phase::Held;
+        call.sequence = self.sequence;
+        call.handle_count = 0;
+        if call.signals != 0
+            && let Some(server) = self.servers.get_mut(inbox.server)
+        {
+            server.events.push_back(&mut self.calls, id);
+        }
         let Some(call) = self.calls.get(id) else { return };
         let kind = match call.kind {
-            CallKind::Foreign if foreign => Kind::Foreign,
-            CallKind::Fault if !call.rewritten => Kind::Fault,
-            CallKind::Attention if !call.rewritten => Kind::Attention,
-            _ => Kind::Call,
+            _ if call.rewritten => Kind::Call,
+            CallKind::Foreign => Kind::Foreign,
+            CallKind::Fault => Kind::Fault,
+            CallKind::Attention => Kind::Attention,
+            CallKind::Native | CallKind::Sent => Kind::Call,
         };
-        let Some(delivery) = Self::delivery(&mut self.machine, buffer) else { return };
-        delivery.kind = kind as u32;
+        let Some(task) = self.tasks.get(call.task) else { return };
+        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
+        Self::head(delivery, kind, inbox, now);
         delivery.token = id.to_word();
         delivery.label = call.label;
-        delivery.now = now;
-        delivery.words[..4].copy_from_slice(&call.words);
+        delivery.payload_len = message.length;
+        (delivery.handles, delivery.handle_count) = message.handles;
+        if kind != Kind::Foreign {
+            delivery.words[..4].copy_from_slice(&call.words);
+        }
         (delivery.badge, delivery.position, delivery.status) = (0, 0, 0);
         // A call forwarded to another server does not come through that server's session.
         let session = call.session.and_then(|session| self.sessions.get(session));
@@ -238,8 +227,10 @@ impl<M: Machine> Kernel<M> {
             (delivery.badge, delivery.position, delivery.status) =
                 (session.badge.0, session.position, session.status);
         }
+        if let Some(status) = message.status {
+            delivery.status = status;
+        }
         let thread = call.thread.and_then(|thread| self.threads.get(thread));
-        let Some(task) = self.tasks.get(call.task) else { return };
         let word = |word: TaskWord| task.words[word as usize];
         delivery.pid = word(TaskWord::Pid);
         delivery.tid = thread.map_or(0, |thread| thread.tid);
@@ -248,51 +239,50 @@ impl<M: Machine> Kernel<M> {
         delivery.pgid = word(TaskWord::Pgid);
         delivery.sid = word(TaskWord::Sid);
         delivery.space = self.spaces.get(task.space).map_or(0, |space| space.badge.0);
-        delivery.umask = 0;
-        if let Some(directories) = task.directories.and_then(|id| self.directories.get(id)) {
-            delivery.umask = directories.umask;
-        }
-        if !foreign {
-            return;
-        }
-        delivery.slots = call.reserved.map(|slot| slot.unwrap_or(u32::MAX));
-        if let Some(thread) = thread {
-            let registers = &thread.registers;
-            delivery.words =
-                [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-        }
-        self.write_names(id, buffer);
+        let directories = task.directories.and_then(|id| self.directories.get(id));
+        delivery.umask = directories.map_or(0, |directories| directories.umask);
     }
 
-    /// The descriptors and directories a foreign call's row wants named.
-    fn write_names(&mut self, id: CallRef, buffer: FrameRange) {
+    /// The fields that only a foreign call has: its arguments, the inputs' lengths, the descriptors and directories
+    /// that its row names.
+    fn write_foreign(
+        &mut self,
+        id: CallRef,
+        thread: ThreadId,
+        row: Option<&'static Row>,
+        inputs: [u32; 2],
+        inbox: &Inbox,
+    ) {
         let Some(call) = self.calls.get(id) else { return };
-        let (task, Some(row)) = (call.task, row(call.label)) else { return };
-        let Some(task) = self.tasks.get(task) else { return };
-        let (table, directories) = (task.table, task.directories);
-        let wants_directories = matches!(row.route, foreign::Route::Server(foreign::Role::Vfs));
-        if !wants_directories && row.named == [255, 255] {
-            return;
+        let Some(thread) = self.threads.get(thread) else { return };
+        let Some(task) = self.tasks.get(call.task) else { return };
+        let words = thread.arguments();
+        let mut named = [Named::default(); 2];
+        let mut directories = [Named::default(); 2];
+        if let Some(row) = row {
+            for (named, argument) in named.iter_mut().zip(row.named) {
+                if let Some(word) = words.get(usize::from(argument)) {
+                    *named = self.name_of(self.slot(task.table, *word as u32).object);
+                }
+            }
+            if matches!(row.route, foreign::Route::Server(foreign::Role::Vfs))
+                && let Some(both) = task.directories.and_then(|id| self.directories.get(id))
+            {
+                directories = both
+                    .sessions
+                    .map(|session| session.map_or(Named::default(), |id| self.name_of(Object::Session(id))));
+            }
         }
-        let words = Self::delivery(&mut self.machine, buffer).map_or([0; 6], |delivery| delivery.words);
-        let named = row.named.map(|argument| match words.get(usize::from(argument)) {
-            Some(word) => self.name_of(self.slot(table, *word as u32).object),
-            None => Named::default(),
-        });
-        let sessions =
-            directories.and_then(|id| self.directories.get(id)).map_or([None; 2], |both| both.sessions);
-        let directories =
-            sessions.map(|session| session.map_or(Named::default(), |id| self.name_of(Object::Session(id))));
-        if let Some(delivery) = Self::delivery(&mut self.machine, buffer) {
-            (delivery.named, delivery.directories) = (named, directories);
-        }
+        let slots = call.reserved.map(|slot| slot.unwrap_or(u32::MAX));
+        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
+        (delivery.words, delivery.inputs, delivery.slots) = (words, inputs, slots);
+        (delivery.named, delivery.directories) = (named, directories);
     }
 
     fn name_of(&self, object: Object) -> Named {
         let Object::Session(session) = object else { return Named::default() };
         let Some(session) = self.sessions.get(session) else { return Named::default() };
-        let server = self.server(session.server).map_or(0, |server| u64::from(server.number));
-        Named { server, badge: session.badge.0, object: session.object }
+        Named { server: u64::from(session.server_number), badge: session.badge.0, object: session.object }
     }
 
     /// The descriptor that a row passes along as a handle.
@@ -302,21 +292,19 @@ impl<M: Machine> Kernel<M> {
         thread: ThreadId,
         row: Option<&'static Row>,
         buffer: FrameRange,
-    ) -> Passed {
-        let Some(row) = row else { return Passed::NOTHING };
-        let Some(state) = self.threads.get(thread) else { return Passed::NOTHING };
-        let registers = &state.registers;
-        let arguments =
-            [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-        let Some(descriptor) = arguments.get(usize::from(row.passes)) else { return Passed::NOTHING };
-        let Some(table) = self.tasks.get(state.task).map(|task| task.table) else { return Passed::NOTHING };
-        let object = self.slot(table, *descriptor as u32).object;
-        let Object::Session(session) = object else { return Passed::NOTHING };
-        let status = self.sessions.get(session).map_or(0, |session| session.status);
+    ) -> Incoming {
+        const NOTHING: Incoming = Incoming { length: 0, handles: ([u32::MAX; 4], 0), status: None };
+        let Some(row) = row.filter(|row| usize::from(row.passes) < ARGUMENTS) else { return NOTHING };
+        let Some(state) = self.threads.get(thread) else { return NOTHING };
+        let descriptor = state.arguments()[usize::from(row.passes)];
+        let Some(table) = self.tasks.get(state.task).map(|task| task.table) else { return NOTHING };
+        let object = self.slot(table, descriptor as u32).object;
+        let Object::Session(session) = object else { return NOTHING };
+        let status = self.sessions.get(session).map(|session| session.status);
         let slot = Self::header(&mut self.machine, buffer).map_or(u32::MAX, |header| header.offer[0]);
         match self.put(task, u64::from(slot), object, Rights::all()) {
-            Ok(()) => Passed { slot, count: 1, status },
-            Err(_) => Passed::NOTHING,
+            Ok(()) => Incoming { length: 0, handles: ([slot, u32::MAX, u32::MAX, u32::MAX], 1), status },
+            Err(_) => NOTHING,
         }
     }
 
@@ -330,9 +318,7 @@ impl<M: Machine> Kernel<M> {
     ) -> Gathered {
         let Some(row) = row else { return Gathered::All([INPUT_NULL; 2], 0) };
         let Some(state) = self.threads.get(thread) else { return Gathered::Failed(errno::EFAULT) };
-        let registers = &state.registers;
-        let arguments =
-            [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        let arguments = state.arguments();
         let argument = |index: u8| arguments.get(usize::from(index)).copied().unwrap_or(0);
         let output = match row.output {
             Output::None => (0, 0),
@@ -379,15 +365,12 @@ impl<M: Machine> Kernel<M> {
     }
 }
 
-/// A descriptor that went along with a call: the receiver's slot for it, and its status flags.
-struct Passed {
-    slot: u32,
-    count: u32,
-    status: u32,
-}
-
-impl Passed {
-    const NOTHING: Passed = Passed { slot: u32::MAX, count: 0, status: 0 };
+/// What came along with a call: bytes in the payload; handles by the receiver's slots, and how many; the status
+/// flags of a descriptor that went along.
+struct Incoming {
+    length: u32,
+    handles: ([u32; 4], u32),
+    status: Option<u32>,
 }
 
 /// What came of gathering a call's inputs.

@@ -4,9 +4,10 @@
 //! kind has its place in the object it speaks of, so nothing is ever allocated to post it and nothing can overflow.
 
 use libipc::abi::KernelError;
-use libipc::abi::syscall::Syscall;
 
 use super::Kernel;
+use super::arena::Id;
+use super::journal::Journal;
 use super::machine::Machine;
 use super::object::*;
 
@@ -15,6 +16,18 @@ use super::object::*;
 pub(crate) enum Delivered {
     Yes,
     No,
+}
+
+/// Where a delivery goes.
+pub(crate) struct Inbox {
+    /// The server's task.
+    pub task: TaskId,
+    /// The server.
+    pub server: Id<Server>,
+    /// Its message buffer.
+    pub buffer: FrameRange,
+    /// How full its journal is, in thousandths: told with each delivery, so that it takes a snapshot in time.
+    pub fill: u32,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -109,30 +122,29 @@ impl<M: Machine> Kernel<M> {
 
     /// Delivers one event into the server's message buffer, and records it.
     fn deliver_next(&mut self, task: TaskId) -> Delivered {
+        let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return Delivered::No };
         loop {
-            let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return Delivered::No };
             let Some(server) = self.servers.get_mut(id) else { return Delivered::No };
             if server.buffer.count == 0 {
                 return Delivered::No;
             }
+            let fill = server.journal.as_ref().map_or(0, Journal::fill);
+            let inbox = Inbox { task, server: id, buffer: server.buffer, fill };
             let delivered = if server.bits != 0 {
                 let bits = core::mem::take(&mut server.bits);
-                self.deliver_bits(task, bits);
+                self.deliver_bits(&inbox, bits);
                 Delivered::Yes
             } else if let Some(call) = server.events.pop_front(&mut self.calls) {
-                self.deliver_event(task, call)
+                self.deliver_event(&inbox, call)
             } else if let Some(session) = server.closes.pop_front(&mut self.sessions) {
-                self.deliver_close(task, session)
+                self.deliver_close(&inbox, session)
             } else if let Some(call) = server.calls.pop_front(&mut self.calls) {
-                self.deliver_call(task, call)
+                self.deliver_call(&inbox, call)
             } else {
                 return Delivered::No;
             };
             if delivered == Delivered::Yes {
-                if let Some(server) = self.servers.get_mut(id) {
-                    server.received += 1;
-                }
-                self.record_delivery(id, Syscall::Receive);
+                self.record_delivery(&inbox);
                 return Delivered::Yes;
             }
         }

@@ -9,9 +9,11 @@ use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, PAYLOAD_MAX, Rights};
 
 use super::arena::Id;
+use super::inbox::Inbox;
 use super::machine::Machine;
 use super::object::*;
 use super::{Kernel, Outcome};
+use zerocopy::FromBytes;
 
 const VALUES: usize = VALUES_MAX as usize;
 /// Longest record.
@@ -53,7 +55,7 @@ impl Journal {
     }
 
     /// How full it is, in thousandths.
-    fn fill(&self) -> u32 {
+    pub(crate) fn fill(&self) -> u32 {
         match self.memory.bytes() {
             0 => 0,
             bytes => (self.end * 1000 / bytes) as u32,
@@ -81,40 +83,22 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    fn put_words(machine: &mut M, memory: FrameRange, at: u64, words: &[u64]) {
-        let bytes = machine.bytes(memory, at, words.len() as u64 * 8);
-        for (word, chunk) in words.iter().zip(bytes.chunks_exact_mut(8)) {
-            chunk.copy_from_slice(&word.to_le_bytes());
+    /// Makes room for a record of a server that is live and has a journal: where it goes, and the message buffer.
+    fn room(&mut self, id: Id<Server>, bytes: u64) -> Option<(FrameRange, u64, FrameRange)> {
+        let server = self.servers.get_mut(id)?;
+        let (task, buffer) = (server.task, server.buffer);
+        let journal = server.journal.as_mut()?;
+        if journal.cursor.is_some() || journal.memory.count == 0 {
+            return None;
         }
-    }
-
-    /// Appends a record of a trap. `payload` bytes are taken from `from` in the message buffer.
-    fn append(&mut self, id: Id<Server>, header: Header, arguments: &[u64; 6], values: &[u64], from: u64) {
-        let Some(server) = self.servers.get_mut(id) else { return };
-        let buffer = server.buffer;
-        let Some(journal) = &mut server.journal else { return };
-        let bytes = header.bytes();
-        if journal.end + bytes > journal.memory.bytes() {
-            let task = server.task;
+        let at = journal.end;
+        if at + bytes > journal.memory.bytes() {
             self.server_fault(task, "journal full", 0);
-            return;
+            return None;
         }
-        let (memory, at) = (journal.memory, journal.end);
         journal.end += bytes;
         journal.records += 1;
-        Self::put_words(&mut self.machine, memory, at, &[header.pack()]);
-        Self::put_words(&mut self.machine, memory, at + 8, arguments);
-        Self::put_words(&mut self.machine, memory, at + FIXED_BYTES, values);
-        if header.payload > 0 {
-            let to = memory.physical() + at + FIXED_BYTES + 8 * values.len() as u64;
-            self.machine.copy(buffer.physical() + from, to, u64::from(header.payload));
-        }
-    }
-
-    /// Whether a trap of this server is to be recorded now.
-    fn recording(&self, id: Id<Server>) -> bool {
-        let journal = self.servers.get(id).and_then(|server| server.journal.as_ref());
-        journal.is_some_and(|journal| journal.cursor.is_none() && journal.memory.count > 0)
+        Some((journal.memory, at, buffer))
     }
 
     /// Records a finished trap with its result and the payload it left.
@@ -126,60 +110,69 @@ impl<M: Machine> Kernel<M> {
         outcome: &Outcome,
         payload: u32,
     ) {
-        if !self.recording(id) {
-            return;
-        }
         let (error, values): (u8, &[u64]) = match outcome {
             Ok(values) if *values == [0; 5] => (0, &[]),
             Ok(values) => (0, values),
             Err(error) => (*error as u8, &[]),
         };
         let header = Header { number: call as u16, error, values: values.len() as u8, payload };
-        self.append(id, header, arguments, values, u64::from(PAYLOAD_OFFSET));
+        let Some((memory, at, buffer)) = self.room(id, header.bytes()) else { return };
+        let fixed = self.machine.bytes(memory, at, FIXED_BYTES);
+        if let Ok(words) = <[[u8; 8]]>::mut_from_bytes(fixed)
+            && let [first, rest @ ..] = words
+        {
+            *first = header.pack().to_le_bytes();
+            for (place, word) in rest.iter_mut().zip(arguments) {
+                *place = word.to_le_bytes();
+            }
+        }
+        if !values.is_empty() {
+            let bytes = self.machine.bytes(memory, at + FIXED_BYTES, values.len() as u64 * 8);
+            for (place, word) in bytes.chunks_exact_mut(8).zip(values) {
+                place.copy_from_slice(&word.to_le_bytes());
+            }
+        }
+        if payload > 0 {
+            let to = memory.physical() + at + FIXED_BYTES + 8 * values.len() as u64;
+            let from = buffer.physical() + u64::from(PAYLOAD_OFFSET);
+            self.machine.copy(from, to, u64::from(payload));
+        }
     }
 
     /// Records what a receive brought.
-    pub(crate) fn record_delivery(&mut self, id: Id<Server>, call: Syscall) {
-        if !self.recording(id) {
+    pub(crate) fn record_delivery(&mut self, inbox: &Inbox) {
+        let Some(server) = self.servers.get_mut(inbox.server) else { return };
+        server.received += 1;
+        if server.journal.is_none() {
             return;
         }
-        let Some(buffer) = self.servers.get(id).map(|server| server.buffer) else { return };
-        let length = Self::delivery(&mut self.machine, buffer).map_or(0, |delivery| delivery.payload_len);
+        let length =
+            Self::delivery(&mut self.machine, inbox.buffer).map_or(0, |delivery| delivery.payload_len);
         // The payload follows the delivery in the record as if the gap between them were not there.
-        let header =
-            Header { number: call as u16, error: 0, values: 0, payload: DELIVERY_BYTES as u32 + length };
-        let Some(journal) = self.servers.get(id).and_then(|server| server.journal) else { return };
-        let at = journal.end;
-        let bytes = header.bytes();
-        if at + bytes > journal.memory.bytes() {
-            let Some(task) = self.servers.get(id).map(|server| server.task) else { return };
-            self.server_fault(task, "journal full", 0);
-            return;
+        let payload = DELIVERY_BYTES as u32 + length;
+        let header = Header { number: Syscall::Receive as u16, error: 0, values: 0, payload };
+        let Some((memory, at, buffer)) = self.room(inbox.server, header.bytes()) else { return };
+        let fixed = self.machine.bytes(memory, at, FIXED_BYTES);
+        if let Some((first, rest)) = fixed.split_first_chunk_mut::<8>() {
+            *first = header.pack().to_le_bytes();
+            rest.fill(0);
         }
-        let memory = journal.memory;
-        Self::put_words(&mut self.machine, memory, at, &[header.pack(), 0, 0, 0, 0, 0, 0]);
         let to = memory.physical() + at + FIXED_BYTES;
         self.machine.copy(buffer.physical() + u64::from(DELIVERY_OFFSET), to, DELIVERY_BYTES);
-        let from = buffer.physical() + u64::from(PAYLOAD_OFFSET);
-        self.machine.copy(from, to + DELIVERY_BYTES, u64::from(length));
-        if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
-            journal.end += bytes;
-            journal.records += 1;
+        if length > 0 {
+            let from = buffer.physical() + u64::from(PAYLOAD_OFFSET);
+            self.machine.copy(from, to + DELIVERY_BYTES, u64::from(length));
         }
-    }
-
-    /// How full a server's journal is, in thousandths: it is told with each delivery, and takes a snapshot in time.
-    pub(crate) fn journal_fill(&self, task: TaskId) -> u32 {
-        self.server(task).and_then(|server| server.journal.as_ref()).map_or(0, Journal::fill)
     }
 
     /// Answers a trap of a restarted server from its journal.
     pub(crate) fn replay(&mut self, id: Id<Server>, call: Syscall, arguments: &[u64; 6]) -> Replayed {
         let Some(server) = self.servers.get(id) else { return Replayed::Live };
         let buffer = server.buffer;
-        let Some(Journal { cursor: Some(at), end, memory, .. }) = server.journal else {
+        let Some(Journal { cursor: Some(at), end, memory, .. }) = &server.journal else {
             return Replayed::Live;
         };
+        let (at, end, memory) = (*at, *end, *memory);
         if at >= end {
             if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
                 journal.cursor = None;

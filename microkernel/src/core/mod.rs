@@ -111,6 +111,8 @@ pub struct Kernel<M: Machine> {
     /// One bit per queue that is not empty.
     pub(crate) ready: u32,
     pub(crate) current: Option<ThreadId>,
+    /// A ready thread before all that are queued, with its priority.
+    pub(crate) chosen: Option<(ThreadId, u8)>,
     /// When the current thread began to run.
     pub(crate) since: u64,
     /// The earliest deadline of a server.
@@ -149,6 +151,7 @@ impl<M: Machine> Kernel<M> {
     /// The one entry: something happened; what runs next?
     pub fn trap(&mut self, trap: Trap) -> Resume {
         self.traps += 1;
+        let ready = self.ready;
         match trap {
             Trap::Call => self.system_call(),
             Trap::PageFault { address, access } => self.page_fault(address, access),
@@ -159,29 +162,22 @@ impl<M: Machine> Kernel<M> {
             }
             Trap::Interrupt(line) => self.interrupt(line),
         }
-        self.resume()
+        self.resume(ready)
     }
 
     fn system_call(&mut self) {
         let Some(thread) = self.current else { return };
         let Some(state) = self.threads.get(thread) else { return };
         let task = state.task;
-        match self.tasks.get(task).map(|task| task.personality) {
-            Some(Personality::Native) => self.native_call(thread, task),
-            Some(Personality::Linux) => self.foreign_call(thread, task),
-            None => {}
+        match state.server {
+            Some(server) => self.native_call(thread, task, server),
+            None => self.foreign_call(thread, task),
         }
     }
 
     /// The name of the thread that runs or was last to.
     pub fn current(&self) -> Option<ThreadId> {
         self.current
-    }
-
-    /// The top table of a thread's address space.
-    pub fn top_table(&self, thread: ThreadId) -> Option<libipc::abi::Frame> {
-        let task = self.tasks.get(self.threads.get(thread)?.task)?;
-        self.spaces.get(task.space).map(|space| space.root)
     }
 
     /// How a thread is to be described in an epitaph: server or process number, thread id.

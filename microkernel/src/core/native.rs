@@ -1,8 +1,9 @@
 //! The native system calls of servers: looked up, carried out or answered from the journal, recorded.
 
 use libipc::abi::KernelError;
-use libipc::abi::syscall::Syscall;
+use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
 
+use super::arena::Id;
 use super::journal::Replayed;
 use super::machine::Machine;
 use super::object::*;
@@ -39,47 +40,43 @@ fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
 }
 
 impl<M: Machine> Kernel<M> {
-    pub(crate) fn native_call(&mut self, thread: ThreadId, task: TaskId) {
+    pub(crate) fn native_call(&mut self, thread: ThreadId, task: TaskId, server: Id<Server>) {
         let Some(state) = self.threads.get(thread) else { return };
-        let registers = &state.registers;
-        let number = registers.rax;
-        let arguments =
-            [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-        let Some(call) = Syscall::from_number(number) else {
+        let number = state.registers.rax;
+        let arguments = state.arguments();
+        let then_receive = number & THEN_RECEIVE != 0;
+        let Some(call) = Syscall::from_number(number & !THEN_RECEIVE) else {
             return self.set_outcome(thread, &Err(KernelError::BadCall));
         };
-        match call {
-            Syscall::Receive => self.receive_call(thread, task),
-            Syscall::ReplyReceive => {
-                let outcome = self
-                    .replayed_or(task, Syscall::Reply, &arguments, |kernel| kernel.reply(task, arguments));
-                self.set_outcome(thread, &outcome);
-                if outcome.is_ok() {
-                    self.receive_call(thread, task);
-                }
+        let outcome = match call {
+            Syscall::Receive => return self.receive_call(thread, task, server),
+            Syscall::Call => return self.call_and_wait(thread, task, server, arguments),
+            _ if !self.is_journaled(server) || is_unrecorded(call) => {
+                self.carry_out(call, thread, task, arguments)
             }
-            Syscall::Call => self.call_and_wait(thread, task, arguments),
-            _ => {
-                let outcome = self.replayed_or(task, call, &arguments, |kernel| {
-                    kernel.carry_out(call, thread, task, arguments)
-                });
-                self.set_outcome(thread, &outcome);
-            }
+            _ => self.recorded_call(call, thread, task, server, arguments),
+        };
+        self.set_outcome(thread, &outcome);
+        if then_receive && outcome.is_ok() {
+            self.receive_call(thread, task, server);
         }
     }
 
+    fn is_journaled(&self, server: Id<Server>) -> bool {
+        self.servers.get(server).is_some_and(|server| server.journal.is_some())
+    }
+
     /// The recorded result of a trap, or the live one, which is recorded then.
-    fn replayed_or(
+    fn recorded_call(
         &mut self,
-        task: TaskId,
         call: Syscall,
-        arguments: &[u64; 6],
-        live: impl FnOnce(&mut Self) -> Outcome,
+        thread: ThreadId,
+        task: TaskId,
+        server: Id<Server>,
+        arguments: [u64; 6],
     ) -> Outcome {
-        let server = self.tasks.get(task).and_then(|task| task.server);
-        let Some(server) = server.filter(|_| !is_unrecorded(call)) else { return live(self) };
-        let arguments = &recorded(call, *arguments);
-        match self.replay(server, call, arguments) {
+        let noted = recorded(call, arguments);
+        match self.replay(server, call, &noted) {
             Replayed::Answer(outcome) => outcome,
             Replayed::Delivery => Ok([0; 5]),
             Replayed::Diverged => {
@@ -87,31 +84,31 @@ impl<M: Machine> Kernel<M> {
                 Err(KernelError::WrongState)
             }
             Replayed::Live => {
-                let outcome = live(self);
-                self.record(server, call, arguments, &outcome, payload_left(call, &outcome));
+                let outcome = self.carry_out(call, thread, task, arguments);
+                self.record(server, call, &noted, &outcome, payload_left(call, &outcome));
                 outcome
             }
         }
     }
 
-    fn receive_call(&mut self, thread: ThreadId, task: TaskId) {
-        let server = self.tasks.get(task).and_then(|task| task.server);
-        match server.map(|server| self.replay(server, Syscall::Receive, &[0; 6])) {
-            Some(Replayed::Live) | None => {
-                self.set_outcome(thread, &Ok([0; 5]));
+    fn receive_call(&mut self, thread: ThreadId, task: TaskId, server: Id<Server>) {
+        match self.replay(server, Syscall::Receive, &[0; 6]) {
+            Replayed::Live => {
+                if let Some(state) = self.threads.get_mut(thread) {
+                    state.registers.rax = 0;
+                }
                 self.receive(thread, task);
             }
-            Some(Replayed::Diverged) => self.server_diverged(task, Syscall::Receive),
-            Some(_) => self.set_outcome(thread, &Ok([0; 5])),
+            Replayed::Diverged => self.server_diverged(task, Syscall::Receive),
+            Replayed::Answer(_) | Replayed::Delivery => self.set_outcome(thread, &Ok([0; 5])),
         }
     }
 
-    fn call_and_wait(&mut self, thread: ThreadId, task: TaskId, arguments: [u64; 6]) {
-        let server = self.tasks.get(task).and_then(|task| task.server);
-        match server.map(|server| self.replay(server, Syscall::Call, &arguments)) {
-            Some(Replayed::Answer(outcome)) => self.set_outcome(thread, &outcome),
-            Some(Replayed::Diverged | Replayed::Delivery) => self.server_diverged(task, Syscall::Call),
-            Some(Replayed::Live) | None => {
+    fn call_and_wait(&mut self, thread: ThreadId, task: TaskId, server: Id<Server>, arguments: [u64; 6]) {
+        match self.replay(server, Syscall::Call, &arguments) {
+            Replayed::Answer(outcome) => self.set_outcome(thread, &outcome),
+            Replayed::Diverged | Replayed::Delivery => self.server_diverged(task, Syscall::Call),
+            Replayed::Live => {
                 if let Err(error) = self.send(thread, task, arguments, true) {
                     self.complete_native(thread, Err(error), 0);
                 }
@@ -123,11 +120,8 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn complete_native(&mut self, thread: ThreadId, outcome: Outcome, payload: u32) {
         let Some(state) = self.threads.get_mut(thread) else { return };
         state.state = ThreadState::Runnable;
-        let registers = &state.registers;
-        let arguments =
-            [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
-        let task = state.task;
-        if let Some(server) = self.tasks.get(task).and_then(|task| task.server) {
+        let arguments = state.arguments();
+        if let Some(server) = state.server {
             self.record(server, Syscall::Call, &arguments, &outcome, payload);
         }
         self.set_outcome(thread, &outcome);
@@ -153,7 +147,7 @@ impl<M: Machine> Kernel<M> {
     fn carry_out(&mut self, call: Syscall, thread: ThreadId, task: TaskId, a: [u64; 6]) -> Outcome {
         match call {
             Syscall::Null => Ok([ABI_VERSION, 0, 0, 0, 0]),
-            Syscall::Call | Syscall::Receive | Syscall::ReplyReceive => Err(KernelError::BadCall),
+            Syscall::Call | Syscall::Receive => Err(KernelError::BadCall),
             Syscall::Send => self.send(thread, task, a, false),
             Syscall::Reply => self.reply(task, a),
             Syscall::ReplyForeign => self.reply_foreign(task, a),

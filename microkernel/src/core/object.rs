@@ -256,8 +256,10 @@ pub struct Thread {
     pub tid: u32,
     /// 0 is lowest, 31 highest.
     pub priority: u8,
-    /// It belongs to a program, which may use the FPU; servers do not.
-    pub program: bool,
+    /// Whose it is, when it is a server's; a program's thread may use the FPU.
+    pub server: Option<Id<Server>>,
+    /// The top table of its address space.
+    pub top: Frame,
     /// Told to stop: it does not run until it is told to start.
     pub stopped: bool,
     /// Told to come to the process server before it next runs.
@@ -272,6 +274,19 @@ pub struct Thread {
     pub slice_ns: u64,
     /// Neighbours among the threads of its task.
     pub sibling: (Option<ThreadId>, Option<ThreadId>),
+}
+
+impl Thread {
+    /// The arguments of the system call that it makes.
+    pub fn arguments(&self) -> [u64; 6] {
+        let registers = &self.registers;
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]
+    }
+
+    /// Whether it can go on where it is.
+    pub fn is_runnable(&self) -> bool {
+        self.state == ThreadState::Runnable && !self.stopped
+    }
 }
 
 impl Linked for Thread {
@@ -298,6 +313,8 @@ pub struct Space {
 pub struct Session {
     /// The server.
     pub server: TaskId,
+    /// That server's number in the manifest, plus one.
+    pub server_number: u32,
     /// The server's name for it.
     pub badge: Badge,
     /// What is behind it.

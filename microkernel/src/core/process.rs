@@ -227,11 +227,17 @@ impl<M: Machine> Kernel<M> {
             self.drop_table(table);
         }
         self.close_where(own, |slot| slot.close_on_exec);
-        if let Some(state) = self.spaces.get_mut(space) {
-            state.users += 1;
-        }
+        let Some(state) = self.spaces.get_mut(space) else { return Err(KernelError::BadHandle) };
+        state.users += 1;
+        let top = state.root;
+        let mut next = None;
         if let Some(state) = self.tasks.get_mut(program) {
             (state.space, state.table) = (space, own);
+            next = state.first_thread;
+        }
+        while let Some(thread) = next.and_then(|thread| self.threads.get_mut(thread)) {
+            thread.top = top;
+            next = thread.sibling.1;
         }
         self.leave_space(old_space);
         Ok([0; 5])
@@ -287,6 +293,8 @@ impl<M: Machine> Kernel<M> {
         priority: u8,
     ) -> Result<ThreadId, KernelError> {
         let registers = UserRegisters { rflags: FIXED_FLAGS, ..UserRegisters::default() };
+        let owner = self.tasks.get(task).ok_or(KernelError::BadHandle)?;
+        let top = self.spaces.get(owner.space).map(|space| space.root).ok_or(KernelError::BadHandle)?;
         let thread = Thread {
             registers,
             entry: Entry::Interrupt,
@@ -294,7 +302,8 @@ impl<M: Machine> Kernel<M> {
             state: ThreadState::Embryo,
             tid,
             priority,
-            program: self.tasks.get(task).is_some_and(|task| task.personality == Personality::Linux),
+            server: owner.server,
+            top,
             stopped: false,
             attention: false,
             restart: 0,

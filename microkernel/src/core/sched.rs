@@ -13,22 +13,38 @@ const SLICE_NS: u64 = 10_000_000;
 const CALL_INSTRUCTION_BYTES: u64 = 2;
 
 impl<M: Machine> Kernel<M> {
-    /// Puts a runnable thread into its queue.
+    /// Makes a runnable thread wait for its turn: as the chosen one if nobody as important waits, else in its queue.
     pub(crate) fn make_ready(&mut self, thread: ThreadId) {
         let Some(state) = self.threads.get_mut(thread) else { return };
-        if matches!(state.state, ThreadState::Receiving) {
+        if state.state == ThreadState::Receiving {
             state.state = ThreadState::Runnable;
         }
-        if state.stopped || self.current == Some(thread) {
+        if state.stopped || state.link.is_listed() || self.current == Some(thread) {
             return;
         }
         let priority = state.priority;
+        match self.chosen {
+            None if self.ready >> priority == 0 => self.chosen = Some((thread, priority)),
+            Some((chosen, _)) if chosen == thread => {}
+            Some((chosen, lower)) if lower < priority => {
+                self.chosen = Some((thread, priority));
+                self.enqueue(chosen, lower);
+            }
+            _ => self.enqueue(thread, priority),
+        }
+    }
+
+    fn enqueue(&mut self, thread: ThreadId, priority: u8) {
         self.queues[usize::from(priority)].push_back(&mut self.threads, thread);
         self.ready |= 1 << priority;
     }
 
-    /// Takes a thread out of its queue, if it is in one.
+    /// Takes a thread out of those that wait for their turn, if it is among them.
     pub(crate) fn unqueue(&mut self, thread: ThreadId) {
+        if self.chosen.is_some_and(|(chosen, _)| chosen == thread) {
+            self.chosen = None;
+            return;
+        }
         let Some(priority) = self.threads.get(thread).map(|thread| thread.priority) else { return };
         let queue: &mut List = &mut self.queues[usize::from(priority)];
         queue.remove(&mut self.threads, thread);
@@ -37,61 +53,63 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Whether a thread can go on where it is.
-    fn can_run(&self, thread: ThreadId) -> bool {
-        self.threads
-            .get(thread)
-            .is_some_and(|thread| thread.state == ThreadState::Runnable && !thread.stopped)
+    /// Takes the thread whose turn it is.
+    fn take_next(&mut self) -> Option<ThreadId> {
+        if let Some((chosen, _)) = self.chosen.take() {
+            return Some(chosen);
+        }
+        let priority = 31u32.checked_sub(self.ready.leading_zeros())?;
+        let queue = &mut self.queues[priority as usize];
+        let next = queue.pop_front(&mut self.threads);
+        if queue.is_empty() {
+            self.ready &= !(1 << priority);
+        }
+        next
     }
 
-    /// Chooses what runs next. The current thread goes on unless it cannot, or somebody more important can.
-    pub(crate) fn resume(&mut self) -> Resume {
+    /// Chooses what runs next. The current thread goes on unless it cannot, or somebody more important can. `ready`
+    /// says which queues had somebody waiting when the kernel was entered.
+    pub(crate) fn resume(&mut self, ready: u32) -> Resume {
         loop {
             if let Some((status, reboot)) = self.off {
                 return Resume::Off { status, reboot };
             }
-            let current = self.current.filter(|thread| self.can_run(*thread));
-            let best = 31u32.checked_sub(self.ready.leading_zeros());
-            let mine =
-                current.and_then(|thread| self.threads.get(thread)).map(|thread| u32::from(thread.priority));
-            let next = match (mine, best) {
+            let current = self.current.and_then(|id| {
+                let thread = self.threads.get(id)?;
+                thread.is_runnable().then_some((id, thread.priority))
+            });
+            let waiting = match self.chosen {
+                Some((_, priority)) => Some(priority),
+                None => 31u8.checked_sub(self.ready.leading_zeros() as u8),
+            };
+            let next = match (current, waiting) {
+                (Some((current, mine)), waiting) if waiting.is_none_or(|waiting| mine >= waiting) => current,
                 (None, None) => {
                     self.switch(None);
                     self.arm();
                     return Resume::Idle;
                 }
-                (Some(mine), best) if best.is_none_or(|best| mine >= best) => current,
-                (mine, Some(best)) => {
-                    let next = self.queues[best as usize].pop_front(&mut self.threads);
-                    if self.queues[best as usize].is_empty() {
-                        self.ready &= !(1 << best);
+                (current, _) => {
+                    let Some(next) = self.take_next() else { continue };
+                    if let Some((current, priority)) = current {
+                        self.queues[usize::from(priority)].push_front(&mut self.threads, current);
+                        self.ready |= 1 << priority;
                     }
-                    if let (Some(_), Some(current)) = (mine, current) {
-                        self.requeue_front(current);
-                    }
+                    self.switch(Some(next));
                     next
                 }
-                (Some(_), None) => current,
             };
-            let Some(next) = next else { continue };
-            if !self.can_run(next) {
-                if self.current == Some(next) {
-                    self.switch(None);
-                }
-                continue;
-            }
-            self.switch(Some(next));
             if self.ready_to_return(next) {
-                self.arm();
+                if current.is_none()
+                    || self.ready != ready
+                    || self.chosen.is_some()
+                    || self.next_deadline < self.armed
+                {
+                    self.arm();
+                }
                 return Resume::Thread(next);
             }
         }
-    }
-
-    fn requeue_front(&mut self, thread: ThreadId) {
-        let Some(priority) = self.threads.get(thread).map(|thread| thread.priority) else { return };
-        self.queues[usize::from(priority)].push_front(&mut self.threads, thread);
-        self.ready |= 1 << priority;
     }
 
     /// Sees to what a program's thread has to do before it runs on. Whether it may.
@@ -137,7 +155,7 @@ impl<M: Machine> Kernel<M> {
     fn arm(&mut self) {
         let mut deadline = self.next_deadline;
         if let Some(thread) = self.current.and_then(|thread| self.threads.get(thread))
-            && self.ready & 1 << thread.priority != 0
+            && self.has_equals(thread.priority)
         {
             deadline = deadline.min(self.since + thread.slice_ns);
         }
@@ -145,6 +163,11 @@ impl<M: Machine> Kernel<M> {
             self.armed = deadline;
             self.machine.set_timer(deadline);
         }
+    }
+
+    /// Whether somebody as important as the current thread waits for a turn.
+    fn has_equals(&self, priority: u8) -> bool {
+        self.ready & 1 << priority != 0 || self.chosen.is_some_and(|(_, chosen)| chosen == priority)
     }
 
     /// The timer went off: servers whose time has come are told, and a used-up slice ends.
@@ -161,7 +184,7 @@ impl<M: Machine> Kernel<M> {
         thread.cpu_ns += now.saturating_sub(self.since);
         thread.slice_ns = SLICE_NS;
         self.since = now;
-        if thread.state == ThreadState::Runnable && !thread.stopped {
+        if thread.is_runnable() {
             self.current = None;
             self.make_ready(current);
         }
@@ -197,7 +220,7 @@ impl<M: Machine> Kernel<M> {
     /// sched_yield(2): to the end of the queue.
     pub(crate) fn yield_current(&mut self, thread: ThreadId) {
         let Some(state) = self.threads.get(thread) else { return };
-        if self.ready & 1 << state.priority != 0 {
+        if self.has_equals(state.priority) {
             self.switch(None);
             self.make_ready(thread);
         }

@@ -14,6 +14,7 @@ impl<M: Machine> Kernel<M> {
         let readiness = Readiness::from_bits_truncate((state >> 32) as u32);
         self.check_free(task, into)?;
         let session = Session {
+            server_number: self.server(task).map_or(0, |server| server.number),
             server: task,
             badge: Badge(badge),
             object,

@@ -76,9 +76,7 @@ impl<T: Traps> Kernel<T> {
         }
         let from = DELIVERY_OFFSET as usize;
         match Delivery::read_from_prefix(&self.traps.buffer()[from..]) {
-            Ok((delivery, _)) if delivery.kind == Kind::Notify as u32 => {
-                (delivery.words[0], delivery.reserved)
-            }
+            Ok((delivery, _)) if delivery.kind == Kind::Notify as u32 => (delivery.words[0], delivery.fill),
             _ => (0, 0),
         }
     }

@@ -74,8 +74,7 @@ fn call<T: Traps>(native: &mut Native<T>, server: Handle, words: u32) {
 }
 
 fn signal<T: Traps>(native: &mut Native<T>, server: Handle) {
-    native.must(Syscall::Notify, [u64::from(server.0), 1, 0, 0, 0, 0]);
-    native.receive();
+    native.notify_receive(server);
 }
 
 /// A thread that touches page after page: first nobody maps any, so that it faults at one address for ever; then each

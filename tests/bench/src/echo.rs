@@ -21,10 +21,7 @@ pub fn serve<T: Traps>(mut native: Native<T>, client: Handle) -> ! {
         }
         event = match event {
             Received::Call { token, payload, words } => native.reply_receive(token, payload, words),
-            Received::Fault { .. } | Received::Other(_) => {
-                native.must(Syscall::Notify, [u64::from(client.0), 1, 0, 0, 0, 0]);
-                native.receive()
-            }
+            Received::Fault { .. } | Received::Other(_) => native.notify_receive(client),
         };
     }
 }

@@ -70,7 +70,16 @@ impl<T: Traps> Native<T> {
     pub fn reply_receive(&mut self, token: u64, payload: u32, words: [u64; 4]) -> Received {
         let [word0, word1, word2, word3] = words;
         let info = Info { payload_len: payload, ..Info::default() };
-        self.must(Syscall::ReplyReceive, [token, info.pack(), word0, word1, word2, word3]);
+        let arguments = [token, info.pack(), word0, word1, word2, word3];
+        let trapped = self.traps.trap_then_receive(Syscall::Reply, arguments);
+        assert!(trapped.is_ok(), "a reply that must not fail: {trapped:?}");
+        self.received()
+    }
+
+    /// Posts a notification and waits for the next event, in one trap.
+    pub fn notify_receive(&mut self, server: Handle) -> Received {
+        let trapped = self.traps.trap_then_receive(Syscall::Notify, [u64::from(server.0), 1, 0, 0, 0, 0]);
+        assert!(trapped.is_ok(), "a notification that must not fail: {trapped:?}");
         self.received()
     }
 
@@ -79,7 +88,7 @@ impl<T: Traps> Native<T> {
         let Ok((delivery, _)) = Delivery::ref_from_prefix(&self.traps.buffer()[from..]) else {
             return Received::Other(0);
         };
-        self.fill = delivery.reserved;
+        self.fill = delivery.fill;
         let words = [delivery.words[0], delivery.words[1], delivery.words[2], delivery.words[3]];
         if delivery.kind == Kind::Call as u32 {
             Received::Call { token: delivery.token, payload: delivery.payload_len, words }

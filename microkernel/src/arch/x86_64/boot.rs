@@ -41,7 +41,7 @@ pub extern "C" fn start(info: u32) -> ! {
     trap::install(kernel);
     // SAFETY: installed just now; nothing else has entered.
     let kernel = unsafe { trap::kernel() };
-    let resume = kernel.resume();
+    let resume = kernel.resume(0);
     let block = trap::leave(kernel, resume);
     // SAFETY: the block is that of a thread the core has made ready.
     unsafe {

@@ -137,16 +137,14 @@ pub fn leave(kernel: &mut Kernel<Pc>, mut resume: Resume) -> u64 {
 }
 
 fn ready(kernel: &mut Kernel<Pc>, thread: crate::core::object::ThreadId) -> u64 {
-    if let Some(top) = kernel.top_table(thread)
-        && top != kernel.machine.top
-    {
-        kernel.machine.top = top;
-        paging::activate(u64::from(top.0) * 4096);
-    }
-    let Some(state) = kernel.threads.get_mut(thread) else {
+    let Some(state) = kernel.threads.get(thread) else {
         panic!("the core resumes a thread that is not there")
     };
-    if state.program {
+    if state.top != kernel.machine.top {
+        kernel.machine.top = state.top;
+        paging::activate(u64::from(state.top.0) * 4096);
+    }
+    if state.server.is_none() {
         cpu::set_fs_base(state.registers.fs_base);
         cpu::set_user_gs_base(state.registers.gs_base);
         kernel.machine.load_fpu(thread);

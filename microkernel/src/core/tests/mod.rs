@@ -37,7 +37,7 @@ impl World {
         kernel.boot_server(server).unwrap().buffer = buffer;
         kernel.start_root(server, 0x1000, 0x2000).unwrap();
         let mut world = World { kernel, root, next: top.0 + 1 + BUFFER_PAGES, spaces: 10 };
-        let _ = world.kernel.resume();
+        let _ = world.kernel.resume(0);
         world
     }
 
