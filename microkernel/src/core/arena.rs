@@ -94,6 +94,7 @@ impl<T> Arena<T> {
     }
 
     /// Puts a value in, unless the arena is full.
+    #[inline]
     pub fn insert(&mut self, value: T) -> Result<Id<T>, Full> {
         let index = if self.free != NONE {
             self.free

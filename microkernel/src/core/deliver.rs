@@ -182,7 +182,10 @@ impl<M: Machine> Kernel<M> {
             let length = call.payload_len;
             let (objects, count) = (call.handles, call.handle_count);
             self.copy_message(id, inbox.buffer);
-            let handles = self.hand_over(inbox.task, inbox.buffer, &objects, count);
+            let mut handles = [u32::MAX; 4];
+            if count > 0 {
+                handles = self.hand_over(inbox.task, inbox.buffer, &objects, count);
+            }
             Incoming { length, handles: (handles, u32::from(count)), status: None }
         };
         self.write_call(id, inbox, &message);

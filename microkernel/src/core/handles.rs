@@ -16,14 +16,18 @@ fn place(slot: u32) -> (usize, usize, usize) {
 impl Table {
     /// No slot in use, one user.
     pub(crate) fn new() -> Table {
-        Table { users: 1, rows: [None; 32], lowest_free: 0, bound: 0 }
+        Table { users: 1, first: None, rows: [None; 32], lowest_free: 0, bound: 0 }
     }
 }
 
 impl<M: Machine> Kernel<M> {
     fn chunk_of(&self, table: TableId, slot: u32) -> Option<ChunkId> {
+        let table = self.tables.get(table)?;
+        if slot < CHUNK_SLOTS {
+            return table.first;
+        }
         let (row, column, _) = place(slot);
-        let row = (*self.tables.get(table)?.rows.get(row)?)?;
+        let row = (*table.rows.get(row)?)?;
         self.rows.get(row)?[column]
     }
 
@@ -58,6 +62,11 @@ impl<M: Machine> Kernel<M> {
         let chunk = self.chunks.insert(chunk).map_err(|_| KernelError::Exhausted)?;
         if let Some(row) = self.rows.get_mut(row) {
             row[column] = Some(chunk);
+        }
+        if slot < CHUNK_SLOTS
+            && let Some(table) = self.tables.get_mut(table)
+        {
+            table.first = Some(chunk);
         }
         Ok(chunk)
     }

@@ -30,6 +30,20 @@ pub(crate) struct Inbox {
     pub fill: u32,
 }
 
+impl Inbox {
+    fn of(id: Id<Server>, server: &Server) -> Inbox {
+        let fill = server.journal.as_ref().map_or(0, Journal::fill);
+        Inbox { task: server.task, server: id, buffer: server.buffer, fill }
+    }
+}
+
+impl Server {
+    /// Whether nothing waits to be received.
+    fn has_no_events(&self) -> bool {
+        self.bits == 0 && self.events.is_empty() && self.closes.is_empty() && self.calls.is_empty()
+    }
+}
+
 impl<M: Machine> Kernel<M> {
     /// The server that a task is.
     pub(crate) fn server(&self, task: TaskId) -> Option<&Server> {
@@ -88,48 +102,63 @@ impl<M: Machine> Kernel<M> {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.phase = Phase::Queued;
         let task = call.server;
-        let Some(server) = self.tasks.get(task).and_then(|task| task.server) else { return };
-        if let Some(server) = self.servers.get_mut(server) {
+        let Some(index) = self.tasks.get(task).and_then(|task| task.server) else { return };
+        let Some(server) = self.servers.get_mut(index) else { return };
+        if server.waiting && server.has_no_events() {
+            let inbox = Inbox::of(index, server);
+            let thread = server.thread;
+            if self.deliver_call(&inbox, id) == Delivered::Yes {
+                self.delivered(&inbox, thread);
+            }
+        } else {
             server.calls.push_back(&mut self.calls, id);
+            self.wake_server(task);
         }
-        self.wake_server(task);
+    }
+
+    /// A waiting server has an event in its message buffer: it is recorded, and the server runs.
+    fn delivered(&mut self, inbox: &Inbox, thread: Option<ThreadId>) {
+        self.record_delivery(inbox);
+        if let Some(server) = self.servers.get_mut(inbox.server) {
+            server.waiting = false;
+        }
+        if let Some(thread) = thread {
+            self.make_ready(thread);
+        }
     }
 
     /// Gives a waiting server the next event, if there is one.
     pub(crate) fn wake_server(&mut self, task: TaskId) {
-        let Some(server) = self.server(task) else { return };
-        if server.state != ServerState::Alive {
-            return;
-        }
-        let Some(thread) = server.thread else { return };
-        if self.threads.get(thread).map(|thread| thread.state) != Some(ThreadState::Receiving) {
-            return;
-        }
-        if self.deliver_next(task) == Delivered::Yes {
-            self.make_ready(thread);
+        let Some(server) = self.server(task).filter(|server| server.waiting) else { return };
+        let thread = server.thread;
+        if let Some(inbox) = self.deliver_next(task) {
+            self.delivered(&inbox, thread);
         }
     }
 
     /// The receive half of a system call: takes the next event or waits.
     pub(crate) fn receive(&mut self, thread: ThreadId, task: TaskId) {
-        if self.deliver_next(task) == Delivered::Yes {
+        if let Some(inbox) = self.deliver_next(task) {
+            self.record_delivery(&inbox);
             return;
         }
         if let Some(state) = self.threads.get_mut(thread) {
             state.state = ThreadState::Receiving;
         }
+        if let Some(server) = self.server_mut(task) {
+            server.waiting = true;
+        }
     }
 
-    /// Delivers one event into the server's message buffer, and records it.
-    fn deliver_next(&mut self, task: TaskId) -> Delivered {
-        let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return Delivered::No };
+    /// Delivers one event into the server's message buffer, if there is one.
+    fn deliver_next(&mut self, task: TaskId) -> Option<Inbox> {
+        let id = self.tasks.get(task)?.server?;
         loop {
-            let Some(server) = self.servers.get_mut(id) else { return Delivered::No };
+            let server = self.servers.get_mut(id)?;
             if server.buffer.count == 0 {
-                return Delivered::No;
+                return None;
             }
-            let fill = server.journal.as_ref().map_or(0, Journal::fill);
-            let inbox = Inbox { task, server: id, buffer: server.buffer, fill };
+            let inbox = Inbox::of(id, server);
             let delivered = if server.bits != 0 {
                 let bits = core::mem::take(&mut server.bits);
                 self.deliver_bits(&inbox, bits);
@@ -141,11 +170,10 @@ impl<M: Machine> Kernel<M> {
             } else if let Some(call) = server.calls.pop_front(&mut self.calls) {
                 self.deliver_call(&inbox, call)
             } else {
-                return Delivered::No;
+                return None;
             };
             if delivered == Delivered::Yes {
-                self.record_delivery(&inbox);
-                return Delivered::Yes;
+                return Some(inbox);
             }
         }
     }

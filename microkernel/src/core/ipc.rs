@@ -37,6 +37,7 @@ impl Outgoing {
 
 impl<M: Machine> Kernel<M> {
     /// A call with nothing in it yet.
+    #[inline]
     pub(crate) fn blank_call(&mut self, kind: CallKind, task: TaskId, server: TaskId) -> Call {
         Call {
             kind,
@@ -145,9 +146,12 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn copy_message(&mut self, id: CallRef, to: FrameRange) {
         let Some(call) = self.calls.get(id) else { return };
         let length = call.payload_len;
+        if length == 0 {
+            return;
+        }
         if let Some(kept) = call.buffer {
             self.copy_kept(kept, to, length);
-        } else if call.kind == CallKind::Native && length > 0 {
+        } else if call.kind == CallKind::Native {
             let task = call.task;
             if let Some(from) = self.payload_of(task) {
                 let offset = u64::from(PAYLOAD_OFFSET);
@@ -168,27 +172,34 @@ impl<M: Machine> Kernel<M> {
         let message = Outgoing::new(info, [word0, word1, word2, word3])?;
         let (server, session) = self.callee(task, handle)?;
         let handles = self.outgoing_handles(task, message.info.handles)?;
-        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
-        let tag = Self::header(&mut self.machine, buffer).map_or(0, |header| header.tag);
+        let (mut tag, mut kept) = (0, None);
+        if !wait {
+            let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+            tag = Self::header(&mut self.machine, buffer).map_or(0, |header| header.tag);
+            kept = self.keep(buffer, message.info.payload_len, None)?;
+        }
         let kind = if wait { CallKind::Native } else { CallKind::Sent };
-        let kept = if wait { None } else { self.keep(buffer, message.info.payload_len, None)? };
-        let mut call = self.blank_call(kind, task, server);
-        call.thread = wait.then_some(thread);
-        call.session = session;
-        call.tag = tag;
-        call.label = message.info.label;
-        call.words = message.words;
-        call.buffer = kept;
-        call.payload_len = message.info.payload_len;
-        call.handles = handles;
-        call.handle_count = message.info.handles as u8;
+        let call = Call {
+            thread: wait.then_some(thread),
+            session,
+            tag,
+            label: message.info.label,
+            words: message.words,
+            buffer: kept,
+            payload_len: message.info.payload_len,
+            handles,
+            handle_count: message.info.handles as u8,
+            ..self.blank_call(kind, task, server)
+        };
         let Ok(id) = self.calls.insert(call) else {
             if let Some(kept) = kept {
                 self.free_buffer(kept);
             }
             return Err(KernelError::Exhausted);
         };
-        self.hold(&handles);
+        if message.info.handles > 0 {
+            self.hold(&handles);
+        }
         if wait && let Some(state) = self.threads.get_mut(thread) {
             state.state = ThreadState::Calling(id);
         }
@@ -216,19 +227,22 @@ impl<M: Machine> Kernel<M> {
         let handles = self.outgoing_handles(task, message.info.handles)?;
         let (caller, thread) =
             self.calls.get(id).map(|call| (call.task, call.thread)).ok_or(KernelError::NoSuchCall)?;
-        let from = self.payload_of(task).ok_or(KernelError::WrongState)?;
         self.end_call(id);
-        let (Some(thread), Some(to)) = (thread, self.payload_of(caller)) else { return Ok(()) };
+        let Some(thread) = thread else { return Ok(()) };
         if self.threads.get(thread).map(|thread| thread.state) != Some(ThreadState::Calling(id)) {
             return Ok(());
         }
-        let offset = u64::from(PAYLOAD_OFFSET);
         let length = message.info.payload_len;
-        self.machine.copy(from.physical() + offset, to.physical() + offset, u64::from(length));
-        self.hold(&handles);
-        let given = self.hand_over(caller, to, &handles, message.info.handles as u8);
-        if let Some(header) = Self::header(&mut self.machine, to) {
-            header.send = given;
+        if length > 0 || message.info.handles > 0 {
+            let from = self.payload_of(task).ok_or(KernelError::WrongState)?;
+            let Some(to) = self.payload_of(caller) else { return Ok(()) };
+            let offset = u64::from(PAYLOAD_OFFSET);
+            self.machine.copy(from.physical() + offset, to.physical() + offset, u64::from(length));
+            self.hold(&handles);
+            let given = self.hand_over(caller, to, &handles, message.info.handles as u8);
+            if let Some(header) = Self::header(&mut self.machine, to) {
+                header.send = given;
+            }
         }
         let [word0, word1, word2, word3] = message.words;
         let outcome = Ok([message.info.pack(), word0, word1, word2, word3]);
@@ -273,19 +287,25 @@ impl<M: Machine> Kernel<M> {
 
     /// A call is over: everything it held is let go.
     pub(crate) fn end_call(&mut self, id: CallRef) {
+        let Some(call) = self.calls.get(id) else { return };
+        if !call.holds_nothing() {
+            self.let_go_of_call(id);
+        }
+        self.calls.discard(id);
+    }
+
+    fn let_go_of_call(&mut self, id: CallRef) {
         self.unlink(id);
         self.end_watches(id);
-        let Some(call) = self.calls.remove(id) else { return };
-        if let Some(kept) = call.buffer {
+        let Some(call) = self.calls.get(id) else { return };
+        let (task, kept, reserved) = (call.task, call.buffer, call.reserved);
+        let (handles, count) = (call.handles, call.handle_count);
+        if let Some(kept) = kept {
             self.free_buffer(kept);
         }
-        for object in call.handles.iter().take(usize::from(call.handle_count)) {
-            self.let_go(*object);
-        }
-        if let Some(table) = self.tasks.get(call.task).map(|task| task.table) {
-            for slot in call.reserved.into_iter().flatten() {
-                self.release(table, slot);
-            }
+        handles.into_iter().take(usize::from(count)).for_each(|object| self.let_go(object));
+        if let Some(table) = self.tasks.get(task).map(|task| task.table) {
+            reserved.into_iter().flatten().for_each(|slot| self.release(table, slot));
         }
     }
 

@@ -111,7 +111,7 @@ impl<M: Machine> Kernel<M> {
         payload: u32,
     ) {
         let (error, values): (u8, &[u64]) = match outcome {
-            Ok(values) if *values == [0; 5] => (0, &[]),
+            Ok(values) if values.iter().fold(0, |all, value| all | value) == 0 => (0, &[]),
             Ok(values) => (0, values),
             Err(error) => (*error as u8, &[]),
         };

@@ -80,6 +80,8 @@ pub type ChunkRow = [Option<ChunkId>; 32];
 pub struct Table {
     /// Tasks that use it.
     pub users: u32,
+    /// The chunk of the lowest slots, which most tables need alone.
+    pub first: Option<ChunkId>,
     /// Its chunks: 32 rows of 32.
     pub rows: [Option<Id<ChunkRow>>; 32],
     /// No slot below this is free.
@@ -216,6 +218,8 @@ pub struct Server {
     pub first_free: u32,
     /// Messages received.
     pub received: u64,
+    /// Its thread waits for an event.
+    pub waiting: bool,
 }
 
 /// What a thread is doing.
@@ -441,6 +445,17 @@ pub struct Call {
     pub since: u64,
     /// Place in the server's calls or events.
     pub link: Link,
+}
+
+impl Call {
+    /// Whether it can simply be forgotten when it is over.
+    pub fn holds_nothing(&self) -> bool {
+        self.handle_count == 0
+            && self.buffer.is_none()
+            && self.watches.is_none()
+            && self.reserved == [None; 2]
+            && !self.link.is_listed()
+    }
 }
 
 impl Linked for Call {

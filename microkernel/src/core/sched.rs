@@ -82,30 +82,30 @@ impl<M: Machine> Kernel<M> {
                 Some((_, priority)) => Some(priority),
                 None => 31u8.checked_sub(self.ready.leading_zeros() as u8),
             };
-            let next = match (current, waiting) {
-                (Some((current, mine)), waiting) if waiting.is_none_or(|waiting| mine >= waiting) => current,
-                (None, None) => {
+            let (next, priority) = match (current, waiting) {
+                (Some(current), waiting) if waiting.is_none_or(|waiting| current.1 >= waiting) => current,
+                (_, None) => {
                     self.switch(None);
-                    self.arm();
+                    self.arm(None);
                     return Resume::Idle;
                 }
-                (current, _) => {
+                (current, Some(priority)) => {
                     let Some(next) = self.take_next() else { continue };
                     if let Some((current, priority)) = current {
                         self.queues[usize::from(priority)].push_front(&mut self.threads, current);
                         self.ready |= 1 << priority;
                     }
-                    self.switch(Some(next));
-                    next
+                    (next, priority)
                 }
             };
+            let goes_on = self.current == Some(next);
+            if !goes_on {
+                self.switch(Some(next));
+            }
             if self.ready_to_return(next) {
-                if current.is_none()
-                    || self.ready != ready
-                    || self.chosen.is_some()
-                    || self.next_deadline < self.armed
-                {
-                    self.arm();
+                let as_before = goes_on && self.ready == ready && self.chosen.is_none();
+                if !as_before || self.next_deadline < self.armed {
+                    self.arm(Some(priority));
                 }
                 return Resume::Thread(next);
             }
@@ -151,11 +151,13 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Sets the timer for the earliest thing that needs it, if it is not set for something as early.
-    fn arm(&mut self) {
+    /// Sets the timer for the earliest thing that needs it, if it is not set for something as early. `running` is the
+    /// priority of the thread that runs next.
+    fn arm(&mut self, running: Option<u8>) {
         let mut deadline = self.next_deadline;
-        if let Some(thread) = self.current.and_then(|thread| self.threads.get(thread))
-            && self.has_equals(thread.priority)
+        if let Some(priority) = running
+            && self.has_equals(priority)
+            && let Some(thread) = self.current.and_then(|thread| self.threads.get(thread))
         {
             deadline = deadline.min(self.since + thread.slice_ns);
         }

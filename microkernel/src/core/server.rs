@@ -102,6 +102,7 @@ impl<M: Machine> Kernel<M> {
             irqs: 0,
             first_free: 0,
             received: 0,
+            waiting: false,
         };
         let server = self.servers.insert(server).map_err(|_| KernelError::Exhausted)?;
         if let Some(state) = self.tasks.get_mut(task) {
@@ -316,6 +317,7 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         server.state = ServerState::Dead;
+        server.waiting = false;
         server.deaths[death as usize] += 1;
         let (task, thread, number) = (server.task, server.thread, server.number);
         if let Some(thread) = thread {
