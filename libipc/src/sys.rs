@@ -28,4 +28,6 @@ pub trait Traps {
 
 #[cfg(all(target_os = "none", feature = "program"))]
 pub mod bare;
+#[cfg(all(target_os = "none", feature = "program"))]
+mod heap;
 mod start;

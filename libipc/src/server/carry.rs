@@ -10,7 +10,7 @@ use super::receive;
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::syscall::{Info, Syscall, reply_flags as flag};
 use crate::abi::{CallId, Frame, Handle, KernelError, PAYLOAD_MAX};
-use crate::sys::{Trapped, Traps};
+use crate::sys::{BUFFER_BYTES, Trapped, Traps};
 
 /// Most bytes of output that go with an answer itself.
 const OUTPUT_MAX: usize = 512;
@@ -55,6 +55,48 @@ fn put_message<T: Traps>(traps: &mut T, message: &Message, tag: u64) -> Result<u
         handles: message.handles.len() as u32,
     };
     Ok(info.pack())
+}
+
+/// Whether an effect is one trap whose values nobody wants, so that a receive can be joined to it.
+pub(super) fn is_joinable(effect: &Effect) -> bool {
+    match effect {
+        Effect::Reply { .. }
+        | Effect::Forward { .. }
+        | Effect::ForwardForeign { .. }
+        | Effect::Send { .. } => true,
+        Effect::ReplyForeign { reply, .. } => goes_with_reply(reply),
+        Effect::Do(operation) => matches!(
+            operation,
+            Operation::SessionReady { .. }
+                | Operation::Notify { .. }
+                | Operation::TimerSet { .. }
+                | Operation::TaskWord { .. }
+                | Operation::ThreadStart { .. }
+                | Operation::ThreadInterrupt { .. }
+                | Operation::IrqAck { .. }
+                | Operation::PortOut { .. }
+        ),
+        _ => false,
+    }
+}
+
+/// Whether an answer's outputs are few enough to be written with it.
+fn goes_with_reply(reply: &ForeignReply) -> bool {
+    let total: usize = reply.outputs.iter().map(|output| output.bytes.len()).sum();
+    total <= OUTPUT_MAX && reply.outputs.len() <= OUTPUTS_MAX
+}
+
+/// The way into the kernel that receives behind its one trap.
+pub(super) struct Joined<'a, T>(pub &'a mut T);
+
+impl<T: Traps> Traps for Joined<'_, T> {
+    fn trap(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        self.0.trap_then_receive(call, arguments)
+    }
+
+    fn buffer(&mut self) -> &mut [u8; BUFFER_BYTES] {
+        self.0.buffer()
+    }
 }
 
 fn done(trapped: Trapped) -> Result<(), KernelError> {
@@ -116,19 +158,22 @@ fn copy_out<T: Traps>(traps: &mut T, call: CallId, address: u64, bytes: &[u8]) -
 }
 
 fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) -> Result<(), KernelError> {
-    let total: usize = reply.outputs.iter().map(|output| output.bytes.len()).sum();
-    let with_reply = total <= OUTPUT_MAX && reply.outputs.len() <= OUTPUTS_MAX;
     let mut flags = 0;
-    if with_reply && !reply.outputs.is_empty() {
-        let mut payload = Vec::with_capacity(total + 16 * reply.outputs.len());
+    if reply.outputs.is_empty() {
+        // Most answers are a number alone.
+    } else if goes_with_reply(reply) {
+        let payload = &mut traps.buffer()[PAYLOAD_OFFSET as usize..];
+        let mut at = 0;
+        let mut put = |bytes: &[u8]| {
+            payload[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        };
         for output in &reply.outputs {
-            payload.extend_from_slice(&output.address.to_le_bytes());
-            payload.extend_from_slice(&(output.bytes.len() as u64).to_le_bytes());
+            put(&output.address.to_le_bytes());
+            put(&(output.bytes.len() as u64).to_le_bytes());
         }
-        reply.outputs.iter().for_each(|output| payload.extend_from_slice(&output.bytes));
-        put_payload(traps, &payload)?;
-        flags |= (reply.outputs.len() as u64) << flag::OUTPUTS_SHIFT
-            | (payload.len() as u64) << flag::PAYLOAD_SHIFT;
+        reply.outputs.iter().for_each(|output| put(&output.bytes));
+        flags |= (reply.outputs.len() as u64) << flag::OUTPUTS_SHIFT | (at as u64) << flag::PAYLOAD_SHIFT;
     } else {
         for output in &reply.outputs {
             copy_out(traps, call, output.address, &output.bytes)?;

@@ -119,6 +119,12 @@ impl Traps for Recorded<'_> {
         }
     }
 
+    fn trap_then_receive(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        let trapped = self.trap(call, arguments)?;
+        // Where the journal ends there is nothing more to receive.
+        if self.journal.is_empty() { Ok(trapped) } else { self.trap(Syscall::Receive, [0; 6]) }
+    }
+
     fn buffer(&mut self) -> &mut [u8; BUFFER_BYTES] {
         &mut self.buffer
     }

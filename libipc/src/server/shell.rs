@@ -51,6 +51,8 @@ pub struct Shell<S, T> {
     /// The way to the kernel.
     pub traps: T,
     boot: Boot,
+    /// The next event is in the message buffer already: the last trap received it.
+    received: bool,
 }
 
 impl<S: Server, T: Traps> Shell<S, T> {
@@ -61,14 +63,14 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let mut slots = HandleSlots::new(boot.first_free);
             let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
             let kept = Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() };
-            let mut shell = Shell { server: S::new(boot), kept, traps, boot: boot.clone() };
+            let mut shell = Shell { server: S::new(boot), kept, traps, boot: boot.clone(), received: false };
             shell.offer();
             let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
-            shell.step(&Event::Start, now, None);
+            shell.step(&Event::Start, now, None, false);
             shell
         } else {
             let (kept, server) = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
-            let mut shell = Shell { server, kept, traps, boot: boot.clone() };
+            let mut shell = Shell { server, kept, traps, boot: boot.clone(), received: false };
             shell.offer();
             shell
         }
@@ -83,21 +85,25 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// Receives one event and sees it through.
     pub fn serve_one(&mut self) {
-        let received = self.traps.trap(Syscall::Receive, [0; 6]);
-        received.expect("a server may always receive");
+        if !core::mem::take(&mut self.received) {
+            let received = self.traps.trap(Syscall::Receive, [0; 6]);
+            received.expect("a server may always receive");
+        }
         let Some((delivery, incoming)) = receive::decode(self.traps.buffer()) else {
             panic!("the kernel delivers what the shell does not know");
         };
         self.renew_offer(&delivery);
         let now = delivery.now;
+        let full = delivery.fill > SNAPSHOT_AT;
         match incoming {
             receive::Incoming::Event(event) => match self.own_answer(&event) {
-                Some(effect) => self.carry_one(effect),
-                None => self.step(&event, now, None),
+                Some(effect) => self.carry_one(effect, false),
+                // A snapshot has to be taken between one event and the next.
+                None => self.step(&event, now, None, !full),
             },
             receive::Incoming::Ready { call, failed } => self.ready(call, failed, now),
         }
-        if delivery.fill > SNAPSHOT_AT {
+        if full {
             self.snapshot();
         }
     }
@@ -131,8 +137,9 @@ impl<S: Server, T: Traps> Shell<S, T> {
         self.offer();
     }
 
-    /// Steps an event and what follows from it. `failed` names a call whose missing page will never come.
-    fn step(&mut self, event: &Event, now: u64, failed: Option<CallId>) {
+    /// Steps an event and what follows from it. `failed` names a call whose missing page will never come; `join`
+    /// lets the last effect's trap receive the next event.
+    fn step(&mut self, event: &Event, now: u64, failed: Option<CallId>, join: bool) {
         let effects = {
             let mut live = Live { traps: &mut self.traps, kept: &mut self.kept, now, failed };
             self.server.step(event, &mut live)
@@ -146,29 +153,40 @@ impl<S: Server, T: Traps> Shell<S, T> {
         if let Event::Call(call) = event {
             assert!(settles(&effects, call.id), "a step has dropped the call it was given");
         }
-        self.carry_out(effects.list, now);
+        self.carry_out(effects.list, now, join);
     }
 
     /// Carries effects out in order; the outcomes of those that were attempted are stepped after the last.
-    fn carry_out(&mut self, list: Vec<Effect>, now: u64) {
+    fn carry_out(&mut self, list: Vec<Effect>, now: u64, join: bool) {
         let mut outcomes = Vec::new();
-        for effect in list {
+        let count = list.len();
+        for (number, effect) in (1..).zip(list) {
             match effect {
                 Effect::Try { tag, operation } => {
                     let result = carry::operate(&mut self.traps, &mut self.kept.slots, operation);
                     outcomes.push(Event::Done { tag, result });
                 }
-                effect => self.carry_one(effect),
+                effect => self.carry_one(effect, join && number == count && outcomes.is_empty()),
             }
         }
         for outcome in outcomes {
-            self.step(&outcome, now, None);
+            self.step(&outcome, now, None, false);
         }
     }
 
-    fn carry_one(&mut self, effect: Effect) {
+    /// One effect's trap, with the next receive joined to it if that is wanted and can be.
+    fn carry(&mut self, effect: &Effect, join: bool) -> Result<(), KernelError> {
+        if join && carry::is_joinable(effect) {
+            carry::carry(&mut carry::Joined(&mut self.traps), &mut self.kept.slots, effect)?;
+            self.received = true;
+            return Ok(());
+        }
+        carry::carry(&mut self.traps, &mut self.kept.slots, effect)
+    }
+
+    fn carry_one(&mut self, effect: Effect, join: bool) {
         let Some(call) = carry::call_of(&effect) else {
-            let result = carry::carry(&mut self.traps, &mut self.kept.slots, &effect);
+            let result = self.carry(&effect, join);
             return result.unwrap_or_else(|error| panic!("{error}: {effect:?}"));
         };
         let effect = match self.kept.deferred.get_mut(&call) {
@@ -179,7 +197,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
             },
             None => effect,
         };
-        match carry::carry(&mut self.traps, &mut self.kept.slots, &effect) {
+        match self.carry(&effect, join) {
             // The caller is gone: what was to be done for it goes nowhere.
             Ok(()) | Err(KernelError::NoSuchCall) => {}
             Err(KernelError::NotResident) => {
@@ -194,20 +212,22 @@ impl<S: Server, T: Traps> Shell<S, T> {
     fn ready(&mut self, call: CallId, failed: bool, now: u64) {
         match self.kept.deferred.remove(&call) {
             Some(Deferred::Waiting(waiting)) if failed => self.bad_address(call, waiting),
-            Some(Deferred::Waiting(waiting)) => waiting.into_iter().for_each(|effect| self.carry_one(effect)),
+            Some(Deferred::Waiting(waiting)) => {
+                waiting.into_iter().for_each(|effect| self.carry_one(effect, false));
+            }
             Some(Deferred::Bad) => {
                 self.kept.deferred.insert(call, Deferred::Bad);
             }
             None => {}
         }
         if let Some(event) = self.kept.again.remove(&call) {
-            self.step(&event, now, failed.then_some(call));
+            self.step(&event, now, failed.then_some(call), false);
         }
     }
 
     fn bad_address(&mut self, call: CallId, waiting: Vec<Effect>) {
         self.kept.deferred.insert(call, Deferred::Bad);
-        waiting.into_iter().for_each(|effect| self.carry_one(effect));
+        waiting.into_iter().for_each(|effect| self.carry_one(effect, false));
     }
 
     /// What remains of an effect of a call whose address was bad.

@@ -5,9 +5,9 @@ use core::panic::PanicInfo;
 
 use zerocopy::FromBytes;
 
-use talc::locking::AssumeUnlockable;
-use talc::{ErrOnOom, Span, Talc, Talck};
+use talc::Span;
 
+use super::heap::Heap;
 use super::{BUFFER_BYTES, Trapped, Traps};
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::syscall::{Syscall, THEN_RECEIVE};
@@ -15,7 +15,7 @@ use crate::abi::{KernelError, PAYLOAD_MAX};
 use crate::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS};
 
 #[global_allocator]
-static HEAP: Talck<AssumeUnlockable, ErrOnOom> = Talc::new(ErrOnOom).lock();
+static HEAP: Heap = Heap::new();
 
 /// The kernel below this server.
 #[derive(Debug)]
@@ -110,9 +110,8 @@ pub fn root_boot() -> (Kernel, crate::server::boot::RootBoot) {
 
 fn claim_heap(bytes: u64) {
     let heap = Span::from_base_size(HEAP_ADDRESS as *mut u8, bytes as usize);
-    // SAFETY: whoever started this server has mapped so much there; this runs once, before anything is allocated. A
-    // server has one thread, so the lock that is none is safe.
-    if unsafe { HEAP.lock().claim(heap) }.is_err() {
+    // SAFETY: whoever started this server has mapped so much there; this runs once, before anything is allocated.
+    if unsafe { HEAP.claim(heap) }.is_err() {
         die();
     }
 }
