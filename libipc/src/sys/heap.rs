@@ -13,7 +13,7 @@ use talc::{ErrOnOom, Span, Talc, Talck};
 /// Small sizes are multiples of this.
 const GRAIN: usize = 16;
 /// The largest small size, in grains.
-const CLASSES: usize = 32;
+const CLASSES: usize = 128;
 
 /// A free block; the link to the next of its size lies in the block itself.
 #[repr(C)]
