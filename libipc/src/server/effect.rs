@@ -1,6 +1,6 @@
 //! What a step wants changed outside its server. Each effect is one trap, carried out in order after the step.
 
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
@@ -167,7 +167,7 @@ pub enum Operation {
     },
     ThreadSetRegisters {
         thread: Handle,
-        registers: UserRegisters,
+        registers: Box<UserRegisters>,
         fpu: Option<Vec<u8>>,
     },
     ThreadStart {

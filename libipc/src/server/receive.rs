@@ -1,6 +1,6 @@
 //! From a message buffer to an event.
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 use super::event::{Call, Caller, Event, Foreign, Request};
 use super::message::Message;
@@ -41,17 +41,40 @@ pub fn write_header(buffer: &mut [u8; BUFFER_BYTES], handles: &[Handle], tag: u6
     }
 }
 
-/// Takes a delivery apart.
-pub fn decode(buffer: &[u8; BUFFER_BYTES]) -> Option<(Delivery, Incoming)> {
-    let mut delivery = Delivery::default();
-    let at = DELIVERY_OFFSET as usize;
-    delivery.as_mut_bytes().copy_from_slice(buffer.get(at..at + size_of::<Delivery>())?);
-    let from = PAYLOAD_OFFSET as usize;
-    let payload = buffer.get(from..from + delivery.payload_len as usize)?;
-    let incoming = incoming(&delivery, payload)?;
-    Some((delivery, incoming))
+/// What the shell itself wants to know of a delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Nanoseconds since boot.
+    pub now: u64,
+    /// How full the journal is, in thousandths.
+    pub fill: u32,
+    /// Handles that came along, by the slots they were put into.
+    pub handles: [u32; 4],
+    /// How many.
+    pub handle_count: u32,
 }
 
+/// Takes a delivery apart.
+#[inline]
+pub fn decode(buffer: &[u8; BUFFER_BYTES]) -> Option<(Head, Incoming)> {
+    let at = DELIVERY_OFFSET as usize;
+    let bytes = buffer.get(at..at + size_of::<Delivery>())?;
+    let copied;
+    let delivery = match Delivery::ref_from_bytes(bytes) {
+        Ok(delivery) => delivery,
+        // A buffer that is not aligned: only on the host.
+        Err(_) => {
+            copied = Delivery::read_from_bytes(bytes).ok()?;
+            &copied
+        }
+    };
+    let from = PAYLOAD_OFFSET as usize;
+    let payload = buffer.get(from..from + delivery.payload_len as usize)?;
+    let Delivery { now, fill, handles, handle_count, .. } = *delivery;
+    Some((Head { now, fill, handles, handle_count }, incoming(delivery, payload)?))
+}
+
+#[inline]
 fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
     let call = CallId(delivery.token);
     let event = match Kind::from_number(delivery.kind)? {
@@ -79,6 +102,7 @@ fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
     Some(Incoming::Event(event))
 }
 
+#[inline]
 fn call(delivery: &Delivery, request: Request) -> Call {
     let caller = Caller {
         pid: delivery.pid,
@@ -100,6 +124,7 @@ fn call(delivery: &Delivery, request: Request) -> Call {
     }
 }
 
+#[inline]
 fn message(delivery: &Delivery, payload: &[u8]) -> Message {
     let [word0, word1, word2, word3, ..] = delivery.words;
     let handles = delivery.handles.iter().take(delivery.handle_count as usize);
@@ -111,6 +136,7 @@ fn message(delivery: &Delivery, payload: &[u8]) -> Message {
     }
 }
 
+#[inline]
 fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
     let mut rest = payload;
     let inputs = delivery.inputs.map(|length| {

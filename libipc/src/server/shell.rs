@@ -10,7 +10,7 @@ use super::effect::{Effect, Effects, ForeignReply};
 use super::event::{Call, Event, Request};
 use super::handles::HandleSlots;
 use super::{Boot, Message, Server, carry, live::Live, receive};
-use crate::abi::delivery::{Delivery, PAYLOAD_OFFSET};
+use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::syscall::Syscall;
 use crate::abi::{CallId, Handle, KernelError, PAYLOAD_MAX};
 use crate::linux::errno;
@@ -89,12 +89,12 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let received = self.traps.trap(Syscall::Receive, [0; 6]);
             received.expect("a server may always receive");
         }
-        let Some((delivery, incoming)) = receive::decode(self.traps.buffer()) else {
+        let Some((head, incoming)) = receive::decode(self.traps.buffer()) else {
             panic!("the kernel delivers what the shell does not know");
         };
-        self.renew_offer(&delivery);
-        let now = delivery.now;
-        let full = delivery.fill > SNAPSHOT_AT;
+        self.renew_offer(&head);
+        let now = head.now;
+        let full = head.fill > SNAPSHOT_AT;
         match incoming {
             receive::Incoming::Event(event) => match self.own_answer(&event) {
                 Some(effect) => self.carry_one(effect, false),
@@ -125,12 +125,12 @@ impl<S: Server, T: Traps> Shell<S, T> {
     }
 
     /// Slots that were used for incoming handles are replaced by fresh ones.
-    fn renew_offer(&mut self, delivery: &Delivery) {
-        if delivery.handle_count == 0 {
+    fn renew_offer(&mut self, head: &receive::Head) {
+        if head.handle_count == 0 {
             return;
         }
         for slot in &mut self.kept.offered {
-            if delivery.handles.contains(&slot.0) {
+            if head.handles.contains(&slot.0) {
                 *slot = self.kept.slots.take();
             }
         }

@@ -3,6 +3,9 @@
 
 use libipc::abi::{Badge, Frame, KernelError, PAGE_SIZE, Protection, Rights};
 
+use libipc::abi::delivery::PAYLOAD_OFFSET;
+use zerocopy::FromBytes;
+
 use super::machine::{Machine, Mapping, physical};
 use super::object::*;
 use super::{Kernel, Outcome};
@@ -103,9 +106,13 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn clear_table(&mut self, table: Frame, level: u32, entries: u32) {
-        for entry in 0..entries {
-            match self.machine.entry(table, entry) {
-                Mapping::Absent => continue,
+        let mut from = 0;
+        while let Some((entry, mapping)) =
+            self.machine.next_entry(table, from).filter(|found| found.0 < entries)
+        {
+            from = entry + 1;
+            match mapping {
+                Mapping::Absent => {}
                 Mapping::Page(frame, _) => self.frames.count_mapping(frame, false),
                 Mapping::Table(lower) if level > 0 => {
                     self.clear_table(lower, level - 1, 1 << M::LEVEL_BITS);
@@ -130,11 +137,18 @@ impl<M: Machine> Kernel<M> {
             self.frames.idle(frame, task)?;
         }
         for number in 0..pages {
-            self.page_argument(task, buffer, pages_at + number * 16)?;
+            self.check_page(task, buffer, pages_at + number * 16)?;
         }
         let mut next_table = 0;
+        // The lowest table of the page before, which most often is that of the next.
+        let mut lowest = (u64::MAX, root);
         for number in 0..pages {
-            let (address, frame, protection) = self.page_argument(task, buffer, pages_at + number * 16)?;
+            let (address, frame, protection) = self.page_listed(buffer, pages_at + number * 16);
+            let span = address / (PAGE_SIZE << M::LEVEL_BITS);
+            if span == lowest.0 {
+                self.set_page(root, lowest.1, address, Mapping::Page(frame, protection));
+                continue;
+            }
             let mut table = root;
             for level in (1..M::LEVELS).rev() {
                 let entry = index::<M>(address, level);
@@ -152,33 +166,36 @@ impl<M: Machine> Kernel<M> {
                     _ => return Err(KernelError::NeedTable),
                 };
             }
+            lowest = (span, table);
             self.set_page(root, table, address, Mapping::Page(frame, protection));
         }
         Ok([next_table, 0, 0, 0, 0])
     }
 
-    fn page_argument(
-        &mut self,
-        task: TaskId,
-        buffer: FrameRange,
-        at: u64,
-    ) -> Result<(u64, Frame, Protection), KernelError> {
-        let address =
-            u64::from(self.payload_u32(buffer, at)) | u64::from(self.payload_u32(buffer, at + 4)) << 32;
-        let frame = Frame(self.payload_u32(buffer, at + 8));
-        let bits = self.payload_u32(buffer, at + 12);
+    /// A page of the list in the payload, as it stands there.
+    fn page_listed(&mut self, buffer: FrameRange, at: u64) -> (u64, Frame, Protection) {
+        let bytes = self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET) + at, 16);
+        let Ok(words) = <[[u8; 4]; 4]>::ref_from_bytes(bytes) else {
+            return (0, Frame(0), Protection::empty());
+        };
+        let [low, high, frame, bits] = words.map(u32::from_le_bytes);
+        let protection = u8::try_from(bits).ok().and_then(Protection::from_bits);
+        (u64::from(low) | u64::from(high) << 32, Frame(frame), protection.unwrap_or_default())
+    }
+
+    /// Checks a page of the list: address, frame and protection.
+    fn check_page(&mut self, task: TaskId, buffer: FrameRange, at: u64) -> Result<(), KernelError> {
+        let (address, frame, protection) = self.page_listed(buffer, at);
         if !address.is_multiple_of(PAGE_SIZE) || address >= M::USER_END || address == 0 {
             return Err(KernelError::BadAddress);
         }
-        let protection =
-            u8::try_from(bits).ok().and_then(Protection::from_bits).ok_or(KernelError::BadArgument)?;
         check_protection(protection)?;
         // Device registers are nobody's memory: root may map them for a driver.
         let device = !self.frames.contains(frame) && self.root == Some(task);
         if !device && self.frames.owned(frame, task)?.table {
             return Err(KernelError::FrameInUse);
         }
-        Ok((address, frame, protection))
+        Ok(())
     }
 
     /// Replaces one page, counting frames in and out.

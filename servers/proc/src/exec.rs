@@ -4,6 +4,7 @@
 //! The call arrives from vfs, which has resolved the name. A thread other than the first becomes the first: it is
 //! given a new kernel thread under the process's number, since a thread's number never changes.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Handle, UserRegisters};
@@ -252,6 +253,10 @@ impl Proc {
     pub(crate) fn start_program(&mut self, tid: Tid, (entry, stack): (u64, u64), turn: &mut Turn) {
         let Some(thread) = self.threads.get(&tid).map(|thread| thread.handle) else { return };
         let registers = UserRegisters { rip: entry, rsp: stack, ..UserRegisters::default() };
-        turn.act(Operation::ThreadSetRegisters { thread, registers, fpu: Some(fresh_fpu()) });
+        turn.act(Operation::ThreadSetRegisters {
+            thread,
+            registers: Box::new(registers),
+            fpu: Some(fresh_fpu()),
+        });
     }
 }

@@ -4,6 +4,7 @@
 //! reaches it; nobody can name it or wait for it before the step that starts its thread. A refusal on the way undoes
 //! it all.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Handle, TaskWord};
@@ -314,7 +315,11 @@ impl Proc {
         if args.has(CLONE_SETTLS) {
             registers.fs_base = args.tls;
         }
-        turn.act(Operation::ThreadSetRegisters { thread: job.thread, registers, fpu: None });
+        turn.act(Operation::ThreadSetRegisters {
+            thread: job.thread,
+            registers: Box::new(registers),
+            fpu: None,
+        });
         self.set_going(tid, turn);
         self.answer_maker(&job, pid, turn);
     }

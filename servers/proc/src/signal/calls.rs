@@ -1,5 +1,6 @@
 //! The system calls by which a thread governs its own signals.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::linux::errno::{EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM};
@@ -127,7 +128,11 @@ impl Proc {
                 thread.alternate = restored.stack;
                 let (thread, registers) = (thread.handle, restored.registers);
                 self.set_mask(asked.tid, restored.mask, turn);
-                turn.act(Operation::ThreadSetRegisters { thread, registers, fpu: Some(fpu) });
+                turn.act(Operation::ThreadSetRegisters {
+                    thread,
+                    registers: Box::new(registers),
+                    fpu: Some(fpu),
+                });
                 Ok(Reply::Value(restored.registers.rax as i64))
             }
             Err(Refusal::Again) => Err(Refusal::Again),

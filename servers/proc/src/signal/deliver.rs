@@ -3,6 +3,7 @@
 //!
 //! All memory of the program is read before anything changes, so that a missing page costs nothing but time.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::abi::syscall::Restart;
@@ -170,6 +171,9 @@ impl Proc {
         let mut skipped = Vec::new();
         let Some(thread) = self.threads.get(&tid) else { return (skipped, Next::Nothing) };
         let Some(process) = self.processes.get(&thread.pid) else { return (skipped, Next::Nothing) };
+        if process.pending.is_empty() && thread.pending.is_empty() {
+            return (skipped, Next::Nothing);
+        }
         if process.pending.set().or(thread.pending.set()).has(SIGKILL) {
             return (skipped, Next::Die(SIGKILL, false));
         }
@@ -242,7 +246,11 @@ impl Proc {
             let number = if thread.resume.is_some() { RESTART_SYSCALL } else { restart.number };
             if let Ok(state) = turn.env.thread(thread.handle) {
                 let registers = rewound(state.registers, number);
-                turn.act(Operation::ThreadSetRegisters { thread: thread.handle, registers, fpu: None });
+                turn.act(Operation::ThreadSetRegisters {
+                    thread: thread.handle,
+                    registers: Box::new(registers),
+                    fpu: None,
+                });
             }
         }
         self.let_in(entry, turn);
@@ -293,7 +301,11 @@ impl Proc {
         }
         turn.copy_out(entry.call, frame.address, frame.bytes);
         let fpu = Some(frame::fresh_fpu());
-        turn.act(Operation::ThreadSetRegisters { thread: thread.handle, registers: frame.registers, fpu });
+        turn.act(Operation::ThreadSetRegisters {
+            thread: thread.handle,
+            registers: Box::new(frame.registers),
+            fpu,
+        });
         if action.flags & SA_RESETHAND != 0 {
             let actions = self.processes.get(&entry.pid).and_then(|it| self.actions.get_mut(it.actions));
             actions.into_iter().for_each(|actions| actions.put(signal, Action::default()));

@@ -58,6 +58,11 @@ impl Pending {
         open.and(SYNCHRONOUS).iter().chain(open.less(SYNCHRONOUS).iter())
     }
 
+    /// Whether nothing is pending.
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+
     /// How many are queued in all.
     pub fn len(&self) -> u64 {
         self.queues.values().map(|queue| queue.len() as u64).sum()

@@ -140,7 +140,8 @@ fn per_operation(rounds: usize, operations: u64, mut body: impl FnMut()) -> u64 
 /// How long the machine has been busy since it was started, in hundredths of a second made nanoseconds.
 fn since_boot() -> u64 {
     let text = fs::read_to_string("/proc/uptime").expect("there is /proc/uptime");
-    let seconds: Vec<f64> = text.split_whitespace().map(|word| word.parse().expect("it has numbers")).collect();
+    let seconds: Vec<f64> =
+        text.split_whitespace().map(|word| word.parse().expect("it has numbers")).collect();
     ((seconds[0] - seconds[1]) * 100.0).round() as u64 * 10_000_000
 }
 
