@@ -19,8 +19,7 @@ pub enum Request {
     },
     /// A new space from an image. Answer: [`Answer::Image`]; handle 0 is the space. The message carries handle 0: the
     /// program's file session, and handle 1: the interpreter's, if there is one. When arguments and environment do
-    /// not fit into the message, word 0 is the key of an earlier [`Request::Strings`], and `strings` what follows
-    /// those.
+    /// not fit into the message, word 0 is the key of earlier [`Request::Strings`], and `strings` is empty.
     Build(Build),
     /// No task uses the space any more.
     Destroy {
@@ -58,14 +57,18 @@ pub enum Request {
         /// How many; `u64::MAX` for all that follow.
         pages: u64,
     },
-    /// A part of the arguments and environment of a [`Request::Build`] to come; parts follow each other. An empty
-    /// part forgets the key, for an exec that ended before its time.
+    /// A part of the arguments and environment of a [`Request::Build`] to come: NUL-terminated strings, which a part
+    /// may begin and end in the middle of. No arguments come after the environment has begun. An empty part forgets
+    /// the key, for an exec that ended before its time; so does vm itself when it answers that it failed.
     Strings {
-        /// Chosen by the process server; not 0.
+        /// Chosen by the process server at random; not 0.
         key: u64,
-        /// The bytes.
+        /// Of the arguments.
         #[serde(with = "crate::bytes")]
-        bytes: Vec<u8>,
+        arguments: Vec<u8>,
+        /// Of the environment.
+        #[serde(with = "crate::bytes")]
+        environment: Vec<u8>,
     },
 }
 

@@ -207,10 +207,7 @@ impl Server for Proc {
         let outcome = match event {
             Event::Start => Ok(()),
             Event::Call(call) => self.call(call, &mut turn),
-            Event::Answer { tag, answer } => {
-                self.answered(*tag, answer, &mut turn);
-                Ok(())
-            }
+            Event::Answer { tag, answer } => self.answered(*tag, answer, &mut turn),
             Event::Done { tag, result } => {
                 self.done(*tag, *result, &mut turn);
                 Ok(())

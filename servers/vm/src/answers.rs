@@ -77,7 +77,9 @@ impl Vm {
                 }
                 Answer::Done
             }
-            Request::Strings { key, bytes } => self.keep_strings(key, bytes),
+            Request::Strings { key, arguments, environment } => {
+                self.keep_strings(key, &arguments, &environment, effects)
+            }
             Request::Fork { .. } | Request::Build(_) => Answer::Failed(EINVAL),
         }
     }

@@ -69,6 +69,11 @@ pub struct World {
     pub foreground: u32,
     pub ended_sessions: Vec<u64>,
     pub vm_fails: Option<i32>,
+    /// Strings that vm keeps for execs to come, and what it was last asked to build with.
+    pub strings: BTreeMap<u64, [Vec<u8>; 2]>,
+    pub built: (u32, u32, Vec<u8>),
+    /// How many answers to come find a page missing.
+    pub misses_of_answers: u32,
     /// Where programs start.
     pub entry: u64,
     pub hold_vm: bool,
@@ -121,6 +126,9 @@ impl World {
             foreground: 0,
             ended_sessions: Vec::new(),
             vm_fails: None,
+            strings: BTreeMap::new(),
+            built: (0, 0, Vec::new()),
+            misses_of_answers: 0,
             entry: 0x40_1000,
             hold_vm: false,
             held: Vec::new(),
@@ -340,6 +348,10 @@ impl World {
         if self.crashes {
             let snapshot = postcard::to_allocvec(&self.proc).expect("the state encodes");
             self.proc = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
+        }
+        if matches!(event, Event::Answer { .. }) && self.misses_of_answers > 0 {
+            self.misses_of_answers -= 1;
+            self.script.miss_next = true;
         }
         let mut effects = step(&mut self.proc, &event, &mut self.script);
         while effects.again {

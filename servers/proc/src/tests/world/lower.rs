@@ -24,6 +24,27 @@ impl World {
             self.spaces.remove(&space).expect("a space is destroyed once");
             return Some(Message::typed(0, &space::Answer::Done));
         }
+        if let space::Request::Strings { key, arguments, environment } = &request {
+            if arguments.is_empty() && environment.is_empty() {
+                self.strings.remove(key);
+            } else if let Some(errno) = self.vm_fails {
+                self.strings.remove(key);
+                return Some(Message::typed(0, &space::Answer::Failed(errno)));
+            } else {
+                let kept = self.strings.entry(*key).or_default();
+                assert!(
+                    arguments.is_empty() || kept[1].is_empty(),
+                    "no arguments come after the environment"
+                );
+                kept[0].extend(arguments);
+                kept[1].extend(environment);
+            }
+            return Some(Message::typed(0, &space::Answer::Done));
+        }
+        if let space::Request::Build(build) = &request {
+            let before = self.strings.remove(&message.words[0]).map(|kept| kept.concat());
+            self.built = (build.argc, build.envc, before.unwrap_or_else(|| build.strings.clone()));
+        }
         if let Some(errno) = self.vm_fails {
             return Some(Message::typed(0, &space::Answer::Failed(errno)));
         }
