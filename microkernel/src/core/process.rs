@@ -135,6 +135,7 @@ impl<M: Machine> Kernel<M> {
             words,
             first_thread: None,
             cpu_ns: 0,
+            peak_pages: 0,
             server: None,
         };
         let program = match self.tasks.insert(program) {
@@ -230,8 +231,10 @@ impl<M: Machine> Kernel<M> {
         if let Some(state) = self.spaces.get_mut(space) {
             state.users += 1;
         }
+        let peak_pages = self.spaces.get(old_space).map_or(0, |space| space.peak_pages);
         if let Some(state) = self.tasks.get_mut(program) {
             (state.space, state.table) = (space, own);
+            state.peak_pages = state.peak_pages.max(peak_pages);
         }
         self.leave_space(old_space);
         Ok([0; 5])

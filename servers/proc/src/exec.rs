@@ -20,7 +20,6 @@ use crate::Proc;
 use crate::id::{Pid, Tid};
 use crate::image::{Gather, Identity, Program, build_message};
 use crate::jobs::{Job, MadeSpace};
-use crate::limits::Resource;
 use crate::memory::UserMemory;
 use crate::signal::AlternateStack;
 use crate::signal::frame::fresh_fpu;
@@ -90,9 +89,9 @@ impl Proc {
         let own = &process.credentials;
         let ids = [own.uid, set_uid.unwrap_or(own.euid), own.gid, set_gid.unwrap_or(own.egid)];
         let secure = ids[0] != ids[1] || ids[2] != ids[3];
-        let identity = Identity { ids, secure, stack_limit: process.limits.get(Resource::Stack).0 };
+        let identity = Identity { ids, secure, limits: process.limits.of_memory() };
         let mut memory = UserMemory::new(call.id);
-        let (mut gather, first) = Gather::new(&exec, identity.stack_limit)?;
+        let (mut gather, first) = Gather::new(&exec, identity.limits.stack)?;
         let piece = gather.read(&mut memory, turn.env, first)?;
         let mut program = Program { path: exec.path.clone(), ..Program::default() };
         program.remember(&piece);
@@ -257,6 +256,7 @@ impl Proc {
         self.leave_space(left, turn);
         self.release_vfork(vfork, job.pid, turn);
         self.reset_signals(job.pid);
+        self.drop_named_timers(job.pid);
         self.gain_privileges(&job, turn);
         self.change(job.pid, turn, |process| process.exit_signal = SIGCHLD);
         self.start_program(first, job.start, turn);

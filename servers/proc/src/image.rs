@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use libipc::abi::{Handle, PAGE_SIZE, PAYLOAD_MAX};
 use libipc::linux::errno::{E2BIG, EFAULT};
 use libipc::proto::process::Exec;
-use libipc::proto::space::{self, Build};
+use libipc::proto::space::{self, Build, Limits};
 use libipc::server::{Env, Message};
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +53,8 @@ pub struct Identity {
     pub ids: [u32; 4],
     /// AT_SECURE: it gains privileges by being executed.
     pub secure: bool,
-    /// Soft limit of its stack in bytes.
-    pub stack_limit: u64,
+    /// What it may use of memory.
+    pub limits: Limits,
 }
 
 impl Strings {
@@ -226,7 +226,7 @@ impl Proc {
             ids: identity.ids,
             secure: identity.secure,
             random,
-            stack_limit: identity.stack_limit,
+            limits: identity.limits,
         }
     }
 }

@@ -26,6 +26,10 @@ pub enum Job {
     ForkTask(ForkJob),
     /// fork: the kernel makes the thread.
     ForkThread(ForkJob),
+    /// fork: the kernel makes the session of the child's pidfd.
+    ForkPidfd(ForkJob),
+    /// fork: the kernel gives it to the maker.
+    ForkDescriptor(ForkJob),
     /// execve: vm takes a part of the arguments and environment.
     ExecStrings(Box<GatherJob>),
     /// execve: vm builds the space.
@@ -86,6 +90,8 @@ impl Proc {
         match self.jobs.remove(&tag.0) {
             Some(Job::ForkTask(job)) => self.fork_task(job, made, turn),
             Some(Job::ForkThread(job)) => self.fork_thread(job, made, turn),
+            Some(Job::ForkPidfd(job)) => self.fork_pidfd(job, made, turn),
+            Some(Job::ForkDescriptor(job)) => self.fork_descriptor(job, result.map_err(|_| EAGAIN), turn),
             Some(Job::ExecThread(job)) => self.exec_thread(job, made, turn),
             Some(Job::SpawnTask(job)) => self.spawn_task(job, made, turn),
             Some(Job::SpawnThread(job)) => self.spawn_thread(job, made, turn),

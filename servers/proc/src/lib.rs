@@ -101,6 +101,7 @@ mod stop;
 mod terminal;
 mod thread;
 mod time;
+mod timers;
 mod turn;
 mod usage;
 mod wait;

@@ -16,7 +16,7 @@ use crate::exec::name_of;
 use crate::id::{INIT, INIT_THREAD, Pid, Tid};
 use crate::image::{Identity, Program, Strings, build_message};
 use crate::jobs::{Job, MadeSpace};
-use crate::limits::{Limits, Resource};
+use crate::limits::Limits;
 use crate::process::{Life, Process};
 use crate::thread::Thread;
 use crate::turn::{Refusal, Turn};
@@ -65,8 +65,7 @@ impl Proc {
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
         let [program, interpreter, _, _] = *files else { return Err(Refusal::Errno(EINVAL)) };
-        let stack_limit = Limits::default().get(Resource::Stack).0;
-        let identity = Identity { ids: [0; 4], secure: false, stack_limit };
+        let identity = Identity { ids: [0; 4], secure: false, limits: Limits::default().of_memory() };
         let images = if exec.interpreter.is_some() { &[program, interpreter][..] } else { &[program] };
         let build = Build {
             argc: strings.arguments.len() as u32,

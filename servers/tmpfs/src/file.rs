@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::Tmpfs;
+use crate::arena::PAGE;
 use crate::contents::SIZE_MAX;
 use crate::node::{File, Ino};
 use crate::transfer::{Direction, Outcome, Ranges, Refusal, TRANSFER_MAX, clear, copy, hand_out, value};
@@ -32,13 +33,6 @@ const F_SEAL_FUTURE_WRITE: u32 = 16;
 const F_SEAL_ALL: u32 = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
 
 impl File {
-    /// Notes that the contents change, so that vm does not take what it has read for what is there now.
-    pub fn changed(&mut self) {
-        if core::mem::take(&mut self.fetched) {
-            self.edition = self.edition.wrapping_add(1);
-        }
-    }
-
     /// Whether seals allow this size.
     pub fn may_resize(&self, size: u64) -> Result<(), i32> {
         let seal = match size.cmp(&self.contents.size()) {
@@ -124,7 +118,6 @@ impl Tmpfs {
         if room.length == 0 {
             return Err(Refusal::Errno(ENOSPC));
         }
-        file.changed();
         node.drop_privileges(call.caller.uid);
         node.touch_write(now_ns);
         let mut effects = Effects::none();
@@ -195,8 +188,8 @@ impl Tmpfs {
             _ => return Err(Refusal::Errno(EOPNOTSUPP)),
         };
         file.contents.grow(size);
-        file.changed();
         node.touch_write(now_ns);
+        self.recall(ino, offset / PAGE);
         let mut effects = Effects::none();
         clear(&mut effects, &spans);
         effects.result(call.id, 0);

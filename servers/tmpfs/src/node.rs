@@ -70,16 +70,12 @@ pub struct File {
     pub contents: Contents,
     /// F_SEAL_* bits.
     pub seals: u32,
-    /// Counts changes made after vm had fetched pages, so that what is opened later is another object to vm.
-    pub edition: u32,
-    /// Whether vm has fetched pages of this edition.
-    pub fetched: bool,
 }
 
 impl Default for File {
     /// An empty file that cannot be sealed; only memfd files can.
     fn default() -> File {
-        File { contents: Contents::default(), seals: F_SEAL_SEAL, edition: 0, fetched: false }
+        File { contents: Contents::default(), seals: F_SEAL_SEAL }
     }
 }
 

@@ -269,9 +269,9 @@ impl Tmpfs {
         let file = node.file_mut().ok_or(EINVAL)?;
         file.may_resize(size)?;
         let spans = file.contents.resize(size, &mut self.arena);
-        file.changed();
         node.drop_privileges(uid);
         node.touch_write(now_ns);
+        self.recall(ino, size / PAGE);
         Ok(spans)
     }
 

@@ -17,14 +17,14 @@ use crate::fault::{self, Fault};
 use crate::gather::Gathered;
 use crate::object::SYSTEM;
 use crate::region::{Backing, Purpose, Region};
-use crate::space::{MAP_MAX, Marks, Memory, Page, Space};
+use crate::space::{MAP_MAX, Marks, Memory, Page, STACK_MOST, Space};
 use crate::stack::{self, InitialStack, Loaded, StackError};
 use crate::tables::{MACHINE, address_of, ceil, floor, page_of};
 
 /// The stack's region reaches so far below its contents from the start, as in Linux.
 const STACK_AHEAD: u64 = 32 * PAGE_SIZE;
 /// Least and most room that is kept for the stack to grow, whatever its limit.
-const STACK_ROOM: Range<u64> = 128 << 20..64 << 30;
+const STACK_ROOM: Range<u64> = 128 << 20..STACK_MOST;
 /// How far apart stack and mappings stay.
 const STACK_GAP: u64 = 1 << 20;
 /// Less free than this on the page of the stack pointer, and the next page is mapped along.
@@ -138,7 +138,7 @@ impl Plan {
             [low, high].map(|half| scramble(half.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))));
         let highest = MACHINE.user_end - PAGE_SIZE - vdso_bytes - address_of(low & 0x3f_ffff);
         let stack_top = top.unwrap_or(highest);
-        let room = build.stack_limit.clamp(STACK_ROOM.start, STACK_ROOM.end);
+        let room = build.limits.stack.clamp(STACK_ROOM.start, STACK_ROOM.end);
         let mappings_end = stack_top - room - STACK_GAP - address_of(high & 0xf_ffff);
         let base = base_of(&image, MACHINE.program_base + address_of(high >> 20 & 0xf_ffff));
         let end = image.span().end.wrapping_add(base);
@@ -177,6 +177,7 @@ impl Plan {
     ) -> Result<Answer, BuildError> {
         let Plan { build, program, interpreter, base, stack_top, gathered, window } = self;
         space.heap = window.start..window.start;
+        space.limits = build.limits;
         let mut touched = place(&program, base, space, memory, effects);
         let mut entry = program.image.entry.wrapping_add(base);
         let image = &program.image;
@@ -207,7 +208,7 @@ impl Plan {
         };
         let shape = StackShape {
             top: stack_top,
-            limit: build.stack_limit,
+            limit: build.limits.stack,
             executable: program.image.stack_executable,
         };
         place_stack(&stack, &shape, space, memory, effects)?;

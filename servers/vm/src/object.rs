@@ -2,8 +2,8 @@
 //! and anonymous memory that several spaces share, whose pages are all there is of it.
 //!
 //! A page here is one holder of its frame, each space that maps it another. A file's session is kept as long as a
-//! space maps the file; its pages stay longer, under the file's identity, until frames are short. A file's pages are
-//! never dirty: programs cannot store through a shared mapping of a file.
+//! space maps the file; its pages stay longer, under the file's identity, until frames are short. Pages that were copied
+//! from their server are never dirty: only files whose server lends its own can be opened for writing.
 
 use alloc::collections::BTreeMap;
 
@@ -42,11 +42,19 @@ pub struct Object {
     pub pages: BTreeMap<u64, Cached>,
     /// The spaces that map it, and how many pages of address space each spends on it.
     pub mappers: BTreeMap<u64, u64>,
+    /// Its pages lie in its server's memory, where stores are seen at once. They are nobody's to hold: they go with
+    /// the last mapping.
+    pub lent: bool,
     /// Pages that were asked for and lie beyond the file's end, and when that was said.
     absent: BTreeMap<u64, u64>,
 }
 
 impl Object {
+    /// Whether its pages are copies of what its server has, and could be given up.
+    pub fn is_cache(&self) -> bool {
+        self.file.is_some() && !self.lent
+    }
+
     /// The frame of a page, which is about to be mapped.
     pub fn use_page(&mut self, page: u64) -> Option<Frame> {
         let cached = self.pages.get_mut(&page)?;
@@ -107,7 +115,7 @@ impl Objects {
     pub fn cached(&self) -> u64 {
         self.list
             .values()
-            .filter(|object| object.file.is_some())
+            .filter(|object| object.is_cache())
             .map(|object| object.pages.len() as u64)
             .sum()
     }
@@ -141,6 +149,7 @@ impl Objects {
             session: None,
             pages: BTreeMap::new(),
             mappers: BTreeMap::new(),
+            lent: false,
             absent: BTreeMap::new(),
         };
         self.list.insert(self.last, object);
@@ -180,7 +189,7 @@ impl Objects {
         if let Some(session) = object.session.take() {
             effects.act(Operation::Close { handle: session });
         }
-        if object.file.is_none() {
+        if object.file.is_none() || object.lent {
             for cached in core::mem::take(&mut object.pages).into_values() {
                 frames.release(cached.frame);
             }
@@ -217,7 +226,7 @@ impl Objects {
 
     /// The first file page at or after a place.
     fn file_page_after(&self, object: u64, page: u64) -> Option<(u64, u64)> {
-        self.list.range(object..).filter(|(_, candidate)| candidate.file.is_some()).find_map(
+        self.list.range(object..).filter(|(_, candidate)| candidate.is_cache()).find_map(
             |(number, candidate)| {
                 let from = if *number == object { page } else { 0 };
                 candidate.pages.range(from..).next().map(|(page, _)| (*number, *page))

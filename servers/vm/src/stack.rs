@@ -82,7 +82,7 @@ pub enum StackError {
 pub fn compose(top: u64, build: &Build, loaded: &Loaded) -> Result<InitialStack, StackError> {
     let lengths = string_lengths(build)?;
     let pointers = (lengths.len() as u64 + 2) * 8;
-    let allowed = (build.stack_limit / 4).clamp(ALWAYS_ALLOWED, NEVER_MORE);
+    let allowed = (build.limits.stack / 4).clamp(ALWAYS_ALLOWED, NEVER_MORE);
     if build.strings.len() as u64 + pointers > allowed {
         return Err(StackError::TooBig);
     }
@@ -179,6 +179,8 @@ pub fn auxiliary_vector(build: &Build, loaded: &Loaded, [random, platform, name]
 mod tests {
     use alloc::vec;
 
+    use libipc::proto::space::Limits;
+
     use super::*;
 
     const TOP: u64 = 0x7fff_0000_0000;
@@ -191,7 +193,7 @@ mod tests {
             strings: strings.to_vec(),
             filename,
             random,
-            stack_limit: 8 << 20,
+            limits: Limits::default(),
             ..Build::default()
         }
     }
@@ -279,7 +281,7 @@ mod tests {
         assert_eq!(compose(TOP, &build(1, 0, &long(STRING_MAX)), &loaded), Err(StackError::TooBig));
         let many: Vec<u8> = (0..20).flat_map(|_| long(STRING_MAX - 1)).collect();
         assert_eq!(compose(TOP, &build(20, 0, &many), &loaded), Err(StackError::TooBig));
-        let limited = Build { stack_limit: 1 << 16, ..build(1, 0, &long(1000)) };
+        let limited = Build { limits: Limits { stack: 1 << 16, ..Limits::default() }, ..build(1, 0, &long(1000)) };
         assert!(compose(TOP, &limited, &loaded).is_ok());
         assert_eq!(compose(TOP, &build(2, 0, b"one\0"), &loaded), Err(StackError::Malformed));
         assert_eq!(compose(TOP, &build(2, 0, b"one\0two"), &loaded), Err(StackError::Malformed));

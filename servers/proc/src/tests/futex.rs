@@ -158,3 +158,20 @@ fn an_untimed_wait_is_eintr_or_made_again_and_a_timed_one_goes_on_after_a_stop()
     world.pass(1);
     assert_eq!(world.result(call), Some(-110));
 }
+
+#[test]
+fn a_word_in_shared_memory_is_one_word_to_all_processes_unless_it_is_said_to_be_private() {
+    let mut world = World::started();
+    let child = world.fork(2);
+    let call = world.begin(child, 202, &[SHARED, 0, 0, 0, 0, 0]);
+    world.run();
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE | 128, 1, 0, 0, 0]), Some(0));
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE, 1, 0, 0, 0]), Some(1));
+    assert_eq!(world.result(call), Some(0));
+    let private = world.begin(child, 202, &[SHARED, 128, 0, 0, 0, 0]);
+    world.run();
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE, 1, 0, 0, 0]), Some(0));
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE | 128, 1, 0, 0, 0]), Some(0));
+    assert_eq!(world.result(private), None);
+    assert_eq!(world.syscall(2, 202, &[SHARED, 3, 1, 1, 0x1000, 0]), Some(-14), "a word where nothing is");
+}

@@ -2,7 +2,7 @@
 
 use libipc::abi::Protection;
 use libipc::linux::errno::{E2BIG, EINVAL, ENOEXEC, ENOMEM};
-use libipc::proto::space::{Answer, Build, RegionInfo, Request as Ask};
+use libipc::proto::space::{Answer, Build, Limits, RegionInfo, Request as Ask};
 
 use super::machine::{FILES, Machine, PAGE, file_byte};
 use crate::elf::tests::{INTERP, LOAD, RW, RX, file, program};
@@ -25,7 +25,7 @@ pub fn request(object: u64, header: Vec<u8>) -> Build {
         strings: b"prog\0A=b\0".to_vec(),
         filename: b"/bin/prog".to_vec(),
         random: RANDOM,
-        stack_limit: 8 << 20,
+        limits: Limits::default(),
         ..Build::default()
     }
 }
