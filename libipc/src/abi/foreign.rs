@@ -227,7 +227,7 @@ table! {
     37 => row("alarm", PROC),
     38 => row("setitimer", PROC).takes(Bytes(1, 32)),
     39 => row("getpid", Word(TaskWord::Pid)),
-    40 => row("sendfile", VFS).names(0).names(1),
+    40 => row("sendfile", VFS).takes(Bytes(2, 8)).names(0).names(1),
     41 => row("socket", NET).reserves(1),
     53 => row("socketpair", MEMORY).fills(Output::Bytes(3, 8)).reserves(2),
     56 => row("clone", PROC),

@@ -139,7 +139,7 @@ impl<M: Machine> Kernel<M> {
                 0
             }
             flags::F_GETFL => {
-                let status = self.sessions.get(session)?.status & !flags::S_MAPPABLE;
+                let status = self.sessions.get(session)?.status & !(flags::S_MAPPABLE | flags::O_RUNS);
                 i64::from(status | flags::O_LARGEFILE)
             }
             flags::F_SETFL => {

@@ -119,7 +119,9 @@ mod tests {
         let zero_divide = state(0x37b, 0x8084, 0);
         assert_eq!(floating_point_code(FPU, &zero_divide), Some(FPE_FLTDIV));
         assert_eq!(floating_point_code(FPU, &state(0x37f, 0x84, 0)), None, "all are masked");
-        for (bit, code) in [(0, FPE_FLTINV), (1, FPE_FLTUND), (2, FPE_FLTDIV), (3, FPE_FLTOVF), (5, FPE_FLTRES)] {
+        for (bit, code) in
+            [(0, FPE_FLTINV), (1, FPE_FLTUND), (2, FPE_FLTDIV), (3, FPE_FLTOVF), (5, FPE_FLTRES)]
+        {
             let simd = 0x1f80 & !(0x80 << bit) | 1 << bit;
             assert_eq!(floating_point_code(SIMD, &state(0, 0, simd)), Some(code));
         }

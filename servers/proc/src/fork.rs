@@ -6,11 +6,11 @@
 
 use alloc::vec::Vec;
 
+use libipc::abi::syscall::descriptor_slot;
 use libipc::abi::{CallId, Handle, TaskWord};
 use libipc::linux::errno::{E2BIG, EAGAIN, EINVAL, EMFILE, EPERM};
 use libipc::linux::signal::{NSIG, SIGCHLD};
 use libipc::proto::space;
-use libipc::abi::syscall::descriptor_slot;
 use libipc::server::effect::{Inherit, Operation, Output};
 use libipc::server::{ForeignReply, Message};
 use serde::{Deserialize, Serialize};

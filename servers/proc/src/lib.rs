@@ -252,6 +252,7 @@ impl Proc {
             space::SIGNAL => return self.memory_fault(call, message.words, turn),
             protocol::BACKGROUND => self.background(call, message, turn),
             protocol::REQUEST => self.request(call, message, turn),
+            protocol::FILE_LIMIT => self.file_too_large(call, turn),
             _ => {
                 turn.out.reply(call.id, Message::label(EINVAL as u32));
             }

@@ -5,15 +5,17 @@
 use alloc::vec::Vec;
 
 use libipc::abi::{Handle, TaskWord};
-use libipc::linux::errno::{EFAULT, EINVAL, EPERM, ESRCH};
+use libipc::linux::errno::{EFAULT, EFBIG, EINVAL, EPERM, ESRCH};
+use libipc::linux::signal::{SI_KERNEL, SIGXFSZ};
 use libipc::proto::space;
-use libipc::server::Message;
 use libipc::server::effect::Operation;
+use libipc::server::{Call, Message};
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
-use crate::id::Pid;
+use crate::id::{Pid, Tid};
 use crate::memory::{word_at, words};
+use crate::signal::{Aim, SigInfo};
 use crate::turn::{Asked, NOBODY, Outcome, Refusal, Reply, Turn, errno, piece};
 
 /// No limit.
@@ -27,6 +29,8 @@ const DESCRIPTORS_MAX: u64 = 4096;
 pub enum Resource {
     /// RLIMIT_CPU.
     Cpu = 0,
+    /// RLIMIT_FSIZE.
+    FileSize = 1,
     /// RLIMIT_DATA.
     Data = 2,
     /// RLIMIT_STACK.
@@ -127,6 +131,12 @@ impl Proc {
         Ok(Reply::Pieces(0, piece(asked.word(3), old)))
     }
 
+    /// A program's call would make a file larger than it may.
+    pub(crate) fn file_too_large(&mut self, call: &Call, turn: &mut Turn) {
+        self.send(Aim::Thread(Tid(call.caller.tid)), SigInfo::user(SIGXFSZ, SI_KERNEL, 0, 0), turn);
+        turn.result(call.id, -i64::from(EFBIG));
+    }
+
     /// Sets a limit, if one is given, and answers what it was.
     fn limit(
         &mut self,
@@ -156,6 +166,15 @@ impl Proc {
                 turn.out.send(self.vm, NOBODY, Message::typed(space::REQUEST, &request));
             }
             let task = process.task;
+            if changed && number == Resource::FileSize as i32 && task != Handle::NONE {
+                // The kernel attaches it to calls, for file servers to keep to.
+                let value = new.0.wrapping_add(1);
+                for (word, value) in
+                    [(TaskWord::FileLimitLow, value & 0xffff_ffff), (TaskWord::FileLimitHigh, value >> 32)]
+                {
+                    turn.act(Operation::TaskWord { task, word, value });
+                }
+            }
             if descriptors && task != Handle::NONE {
                 turn.act(Operation::TaskWord { task, word: TaskWord::DescriptorLimit, value: new.0 });
             }

@@ -54,11 +54,8 @@ impl Alarm {
         let Some(missed) = late.checked_div(self.interval_ns) else { return (0, None) };
         let next = self.deadline_ns.saturating_add(self.interval_ns.saturating_mul(missed + 1));
         let earliest = now.saturating_add(SHORTEST_NS);
-        let deadline_ns = if next >= earliest {
-            next
-        } else {
-            next + (earliest - next).next_multiple_of(self.interval_ns)
-        };
+        let deadline_ns =
+            if next >= earliest { next } else { next + (earliest - next).next_multiple_of(self.interval_ns) };
         (missed, Some(Alarm { deadline_ns, ..self }))
     }
 }
@@ -94,7 +91,8 @@ pub struct Timers {
     /// ITIMER_VIRTUAL and ITIMER_PROF.
     cpu: [Option<Alarm>; 2],
     named: alloc::collections::BTreeMap<i32, Named>,
-    last_id: i32,
+    /// The number of the next one, if it is free.
+    next_id: i32,
     /// When its CPU time is looked at next.
     check_ns: Option<u64>,
 }
@@ -120,7 +118,8 @@ impl Named {
 fn limits(process: &Process) -> [u64; 2] {
     let (soft, hard) = process.limits.get(Resource::Cpu);
     // Linux takes no time at all for a second of it.
-    [soft, hard].map(|seconds| if seconds == INFINITY { u64::MAX } else { seconds.max(1).saturating_mul(SECOND_NS) })
+    [soft, hard]
+        .map(|seconds| if seconds == INFINITY { u64::MAX } else { seconds.max(1).saturating_mul(SECOND_NS) })
 }
 
 fn total(usage: &Usage) -> u64 {
@@ -139,6 +138,7 @@ impl Proc {
     /// The timers of timer_create(2) do not survive an exec; the others do.
     pub(crate) fn drop_named_timers(&mut self, pid: Pid) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
+        process.timers.next_id = 0;
         for (id, timer) in core::mem::take(&mut process.timers.named) {
             if let Some(entry) = timer.queued(pid, id) {
                 self.timers.remove(&entry);
@@ -329,7 +329,9 @@ impl Proc {
         };
         let event = match (asked.word(1), asked.input(0)) {
             (0, _) => None,
-            (_, Some(bytes)) => Some((word_at(bytes, 0), half_at(bytes, 8), half_at(bytes, 12), half_at(bytes, 16))),
+            (_, Some(bytes)) => {
+                Some((word_at(bytes, 0), half_at(bytes, 8), half_at(bytes, 12), half_at(bytes, 16)))
+            }
             (_, None) => return errno(EFAULT),
         };
         if asked.word(2) == 0 {
@@ -354,7 +356,7 @@ impl Proc {
                 (Some((signal, thread)), value)
             }
         };
-        process.timers.last_id = id;
+        process.timers.next_id = id.checked_add(1).unwrap_or(0);
         process.timers.named.insert(id, Named { clock, signal, value, alarm: None, overrun: 0 });
         Reply::bytes(asked.word(2), id.to_le_bytes().to_vec())
     }
@@ -435,9 +437,9 @@ fn is_of_timer(info: &SigInfo, id: i32) -> bool {
     matches!(info.detail, Detail::Timer { id: own, .. } if own == id)
 }
 
-/// A number that no timer of a process has: the one after the last.
+/// A number that no timer of a process has.
 fn free_id(timers: &Timers) -> i32 {
-    let mut id = if timers.named.is_empty() { 0 } else { timers.last_id.checked_add(1).unwrap_or(0) };
+    let mut id = timers.next_id;
     while timers.named.contains_key(&id) {
         id = id.checked_add(1).unwrap_or(0);
     }

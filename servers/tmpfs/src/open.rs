@@ -11,8 +11,8 @@ use crate::devices::Device;
 use crate::node::Ino;
 use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use libipc::linux::errno::*;
-use libipc::linux::open::{O_RDONLY, O_WRONLY};
 use libipc::linux::open::S_MAPPABLE;
+use libipc::linux::open::{O_RDONLY, O_WRONLY};
 use libipc::proto::fs::{Answer, Found};
 use libipc::server::effect::Reason;
 use libipc::server::{Effects, Env, ForeignReply, Message, Operation, Output};
@@ -139,7 +139,7 @@ impl Tmpfs {
             let object = self.object_of_locks(kind);
             self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness });
             if let Some(node) = kind.node().and_then(|ino| self.tree.get_mut(ino)) {
-                node.opens += 1;
+                node.opened(status);
             }
             badges.push(badge);
             let badge = Badge(badge);
@@ -230,14 +230,14 @@ impl Tmpfs {
             Kind::Node(_) | Kind::Device(_) => {}
         }
         if let Some(ino) = open.kind.node() {
-            self.close_node(ino);
+            self.close_node(ino, open.status);
         }
         Some(open)
     }
 
-    fn close_node(&mut self, ino: Ino) {
+    fn close_node(&mut self, ino: Ino, status: u32) {
         if let Some(node) = self.tree.get_mut(ino) {
-            node.opens = node.opens.saturating_sub(1);
+            node.closed(status);
         }
         self.tree.reap(ino, &mut self.arena);
     }

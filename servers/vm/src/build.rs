@@ -255,7 +255,7 @@ fn place(
     memory: &mut Memory,
     effects: &mut Effects,
 ) -> Vec<(u64, Protection)> {
-    let object = memory.objects.open(source.file, source.session, effects);
+    let object = memory.objects.open(source.file, source.session, true, effects);
     let mut touched = Vec::new();
     for segment in &source.image.segments {
         let address = segment.address.wrapping_add(base);

@@ -300,7 +300,10 @@ impl Space {
         let stack = *self.regions.next(address).filter(|region| region.purpose == Purpose::Stack)?;
         let lower = floor(address);
         let clear_of = |region: &Region| region.protection.is_empty() || region.end + STACK_GUARD <= lower;
-        if lower < self.stack_floor || !self.may_grow(stack.start - lower, 0) || !self.regions.before(lower).is_none_or(clear_of) {
+        if lower < self.stack_floor
+            || !self.may_grow(stack.start - lower, 0)
+            || !self.regions.before(lower).is_none_or(clear_of)
+        {
             return None;
         }
         self.regions.extend_down(stack.start, lower);

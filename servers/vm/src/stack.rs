@@ -281,7 +281,8 @@ mod tests {
         assert_eq!(compose(TOP, &build(1, 0, &long(STRING_MAX)), &loaded), Err(StackError::TooBig));
         let many: Vec<u8> = (0..20).flat_map(|_| long(STRING_MAX - 1)).collect();
         assert_eq!(compose(TOP, &build(20, 0, &many), &loaded), Err(StackError::TooBig));
-        let limited = Build { limits: Limits { stack: 1 << 16, ..Limits::default() }, ..build(1, 0, &long(1000)) };
+        let limited =
+            Build { limits: Limits { stack: 1 << 16, ..Limits::default() }, ..build(1, 0, &long(1000)) };
         assert!(compose(TOP, &limited, &loaded).is_ok());
         assert_eq!(compose(TOP, &build(2, 0, b"one\0"), &loaded), Err(StackError::Malformed));
         assert_eq!(compose(TOP, &build(2, 0, b"one\0two"), &loaded), Err(StackError::Malformed));

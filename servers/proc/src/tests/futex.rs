@@ -1,6 +1,6 @@
 //! futex(2): waits, wakes, requeues and timeouts.
 
-use super::world::{DATA, STACK, World};
+use super::world::{DATA, SHARED, STACK, World};
 
 const WAIT: u64 = 0;
 const WAKE: u64 = 1;
@@ -14,7 +14,7 @@ const WORD: u64 = DATA + 4096;
 const OTHER: u64 = DATA + 4100;
 
 fn wait(world: &mut World, tid: u32, value: u64) -> libipc::abi::CallId {
-    let call = world.begin(tid, 202, &[WORD, WAIT | PRIVATE, value, 0, 0, 0]);
+    let call = world.begin(tid, 202, &[WORD, WAIT, value, 0, 0, 0]);
     world.run();
     call
 }
@@ -165,13 +165,13 @@ fn a_word_in_shared_memory_is_one_word_to_all_processes_unless_it_is_said_to_be_
     let child = world.fork(2);
     let call = world.begin(child, 202, &[SHARED, 0, 0, 0, 0, 0]);
     world.run();
-    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE | 128, 1, 0, 0, 0]), Some(0));
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE | PRIVATE, 1, 0, 0, 0]), Some(0));
     assert_eq!(world.syscall(2, 202, &[SHARED, WAKE, 1, 0, 0, 0]), Some(1));
     assert_eq!(world.result(call), Some(0));
-    let private = world.begin(child, 202, &[SHARED, 128, 0, 0, 0, 0]);
+    let private = world.begin(child, 202, &[SHARED, PRIVATE, 0, 0, 0, 0]);
     world.run();
     assert_eq!(world.syscall(2, 202, &[SHARED, WAKE, 1, 0, 0, 0]), Some(0));
-    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE | 128, 1, 0, 0, 0]), Some(0));
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE | PRIVATE, 1, 0, 0, 0]), Some(0));
     assert_eq!(world.result(private), None);
     assert_eq!(world.syscall(2, 202, &[SHARED, 3, 1, 1, 0x1000, 0]), Some(-14), "a word where nothing is");
 }

@@ -75,8 +75,8 @@ fn a_timer_made_by_name_rings_counts_what_is_not_taken_and_can_be_deleted() {
     let mut world = World::started();
     world.registers(2).rsp = STACK + 0x8000;
     world.action(2, 10, HANDLER, 0);
-    let event = [5_u64.to_le_bytes().to_vec(), [10_u32, 0, 0, 0].iter().flat_map(|it| it.to_le_bytes()).collect()];
-    world.poke(DATA, &[event.concat(), vec![0; 40]].concat());
+    let event = [5_u64, 10, 0, 0, 0, 0, 0, 0].map(u64::to_le_bytes).concat();
+    world.poke(DATA, &event);
     assert_eq!(world.syscall(2, 222, &[1, DATA, DATA + 100]), Some(0));
     assert_eq!(world.syscall(2, 222, &[1, DATA, DATA + 104]), Some(0));
     assert_eq!([100, 104].map(|at| world.peek32(DATA + at)), [0, 1]);
@@ -95,7 +95,10 @@ fn a_timer_made_by_name_rings_counts_what_is_not_taken_and_can_be_deleted() {
     assert_eq!(world.syscall(2, 225, &[0]), Some(3), "it rang at 30, 50, 70 and 90 ms");
     world.sigreturn(2);
     assert_eq!(world.syscall(2, 226, &[0]), Some(0));
-    assert_eq!((world.syscall(2, 226, &[0]), world.syscall(2, 224, &[0, DATA + 300])), (Some(-22), Some(-22)));
+    assert_eq!(
+        (world.syscall(2, 226, &[0]), world.syscall(2, 224, &[0, DATA + 300])),
+        (Some(-22), Some(-22))
+    );
     world.pass(100_000_000);
     assert!(!world.handles(2, HANDLER));
     assert_eq!(world.syscall(2, 222, &[77, 0, DATA + 100]), Some(-22));

@@ -246,6 +246,7 @@ impl World {
             sid: of(TaskWord::Sid),
             umask: of(TaskWord::Umask),
             space: 0,
+            file_limit: None,
         }
     }
 

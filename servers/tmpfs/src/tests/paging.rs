@@ -3,8 +3,10 @@
 use super::world::{End, World};
 use crate::arena::Use;
 use libipc::abi::{Frame, KernelError};
+use libipc::linux::errno::ETXTBSY;
 use libipc::linux::open::*;
-use libipc::proto::fs::{OPEN_DEVICE, PAGE_IN, READ_AT};
+use libipc::proto::fs::{OPEN_DEVICE, Operation, PAGE_IN, READ_AT};
+use libipc::proto::process::FILE_LIMIT;
 use libipc::proto::space;
 use libipc::server::{Call, Caller, Event, Message, Request};
 
@@ -40,7 +42,7 @@ fn a_fault_is_answered_when_vm_has_been_lent_the_pages_up_to_the_next_hole() {
     world.write_at(file, b"tail", 4 * PAGE);
     let (call, lent) = fault(&mut world, file, 0, 100);
     assert_eq!(frames(&lent).len(), 3, "the hole that was touched, and the pages behind it");
-    assert_eq!(world.read_at(file, 2 * PAGE as usize, 0)[..PAGE as usize], [0; PAGE as usize]);
+    assert_eq!(world.read_at(file, PAGE, 0), Ok(vec![0; PAGE as usize]));
     assert!(!world.ends.contains_key(&call.id));
     answer(&mut world, space::Answer::Done);
     assert_eq!(world.ends[&call.id], End::Native(Message::label(0)));
@@ -58,7 +60,7 @@ fn pages_that_were_lent_are_given_out_again_when_vm_has_let_go_of_them() {
     answer(&mut world, space::Answer::Done);
     let before = world.server.arena.available(Use::Pipe);
     world.sent.clear();
-    world.truncate(file, 10);
+    assert_eq!(world.linux(file, 77, [0, 10, 0, 0, 0, 0]), 0);
     let asked: Vec<space::Request> = world.sent.iter().map(|(_, it)| it.decode().unwrap()).collect();
     assert!(matches!(asked[..], [space::Request::Invalidate { page: 0, pages: u64::MAX, .. }]), "{asked:?}");
     assert_eq!(world.server.arena.available(Use::Pipe), before, "not yet");
@@ -115,4 +117,34 @@ fn loaders_read_through_a_session() {
     assert_eq!(world.native(file, read(50, 100)).payload, b"");
     assert_ne!(world.native(77, read(0, 1)).label, 0);
     assert_ne!(world.native(file, Message::label(0xdead)).label, 0);
+}
+
+#[test]
+fn a_file_is_either_written_or_run() {
+    let mut world = World::new();
+    let writer = world.make("f");
+    assert_eq!(world.open("f", O_RDONLY | O_RUNS), Err(ETXTBSY));
+    world.close(writer);
+    let running = world.open("f", O_RDONLY | O_RUNS).unwrap();
+    assert_eq!(world.open("f", O_RDWR), Err(ETXTBSY));
+    assert_eq!(world.request("f", Operation::Truncate(0)), Err(ETXTBSY));
+    let reader = world.open("f", O_RDONLY).unwrap();
+    world.close(running);
+    let writer = world.open("f", O_RDWR).unwrap();
+    world.close(reader);
+    world.close(writer);
+    assert!(world.open("f", O_RDONLY | O_RUNS).is_ok());
+}
+
+#[test]
+fn a_file_grows_up_to_its_callers_limit_and_then_the_process_server_is_told() {
+    let mut world = World::new();
+    let file = world.make("f");
+    world.caller.file_limit = Some(1000);
+    assert_eq!((world.write(file, &[1; 900]), world.write(file, &[1; 900])), (900, 100));
+    let refused = world.begin(file, 77, [0, 1001, 0, 0, 0, 0]);
+    assert!(matches!(&world.ends[&refused], End::Handed(message) if message.label == FILE_LIMIT));
+    assert_eq!(world.linux(file, 77, [0, 1000, 0, 0, 0, 0]), 0);
+    let refused = world.begin(file, 285, [0, 0, 0, 2000, 0, 0]);
+    assert!(matches!(&world.ends[&refused], End::Handed(message) if message.label == FILE_LIMIT));
 }
