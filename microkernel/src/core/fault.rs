@@ -145,12 +145,13 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// A thread whose call is over wants to run again.
+    /// A thread whose call is over wants to run again. What is left of its slice it has at once: a call, and what
+    /// servers do for it, is no reason to let others go first.
     pub(crate) fn release_thread(&mut self, thread: ThreadId, call: CallRef) {
         let Some(state) = self.threads.get_mut(thread) else { return };
         if state.state == ThreadState::Calling(call) {
             state.state = ThreadState::Runnable;
-            self.make_ready(thread);
+            if state.slice_ns > 0 { self.go_on(thread) } else { self.make_ready(thread) }
         }
     }
 }

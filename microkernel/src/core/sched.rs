@@ -88,6 +88,14 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// Lets a thread run on that has something left of its slice: before all others of its priority.
+    pub(crate) fn go_on(&mut self, thread: ThreadId) {
+        let stopped = self.threads.get(thread).is_none_or(|thread| thread.stopped);
+        if !stopped && self.current != Some(thread) {
+            self.requeue_front(thread);
+        }
+    }
+
     fn requeue_front(&mut self, thread: ThreadId) {
         let Some(priority) = self.threads.get(thread).map(|thread| thread.priority) else { return };
         self.queues[usize::from(priority)].push_front(&mut self.threads, thread);

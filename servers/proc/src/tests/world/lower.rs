@@ -9,7 +9,7 @@ use super::{DATA, Event, SHARED, STACK, TTY, VM, World};
 /// What vm answers at once.
 pub fn asked_of_vm(message: &Message) -> space::Answer {
     match message.decode() {
-        Ok(space::Request::Place { address, .. }) if address >= SHARED && address < STACK => {
+        Ok(space::Request::Place { address, .. }) if (SHARED..STACK).contains(&address) => {
             space::Answer::Place { object: 9, offset: address }
         }
         Ok(space::Request::Place { address, .. }) if address >= DATA => {
