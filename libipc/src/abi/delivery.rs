@@ -152,6 +152,8 @@ pub struct Delivery {
     pub umask: u32,
     /// The caller's address space: the badge its pager gave it.
     pub space: u64,
+    /// How large the caller may make a file, plus one; 0 for no limit.
+    pub file_limit: u64,
     /// Nanoseconds since boot.
     pub now: u64,
     /// The descriptors named by the call's arguments (kind `Foreign`).

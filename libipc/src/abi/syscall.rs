@@ -198,6 +198,9 @@ pub mod descriptor_slot {
     pub const CWD: u32 = 0x8000_0000;
     /// The root directory.
     pub const ROOT: u32 = 0x8000_0001;
+    /// The lowest descriptor that is free; value 0 tells which it is, and [`super::KernelError::Exhausted`] that the
+    /// task may not have one more.
+    pub const LOWEST: u32 = 0x8000_0002;
 }
 
 impl Syscall {

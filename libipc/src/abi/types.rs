@@ -119,11 +119,15 @@ pub enum TaskWord {
     Umask,
     /// Highest file descriptor the task may have, plus one.
     DescriptorLimit,
+    /// How large it may make a file (RLIMIT_FSIZE), plus one, or 0 for no limit: the lower half.
+    FileLimitLow,
+    /// The upper half.
+    FileLimitHigh,
 }
 
 impl TaskWord {
     /// How many there are.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 12;
 
     /// All of them, in order of their numbers.
     pub const ALL: [TaskWord; Self::COUNT as usize] = [
@@ -137,6 +141,8 @@ impl TaskWord {
         TaskWord::EffectiveGid,
         TaskWord::Umask,
         TaskWord::DescriptorLimit,
+        TaskWord::FileLimitLow,
+        TaskWord::FileLimitHigh,
     ];
 
     /// The word with this number.

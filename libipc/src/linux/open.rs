@@ -17,6 +17,10 @@ flags! {
     F_SETPIPE_SZ 1031 F_GETPIPE_SZ 1032 F_ADD_SEALS 1033 F_GET_SEALS 1034 FD_CLOEXEC 1
 }
 
+/// A status flag of sessions that no program sees: what is behind it has pages that can be mapped.
+pub const S_MAPPABLE: u32 = 1 << 31;
+/// A flag of open that no program gives: the file is opened to be run, and while it is open so nobody may write it.
+pub const O_RUNS: u32 = 1 << 30;
 /// The directory descriptor that means the working directory.
 pub const AT_FDCWD: i32 = -100;
 /// Longest path with its NUL.

@@ -13,6 +13,9 @@ pub const EXEC: u32 = 0x401;
 /// the process server stops the group (the call restarts when it runs again), answers EIO, or forwards the message
 /// back as [`super::terminal::PERMITTED`]. Words 1 and 2 and the payload are tty's.
 pub const BACKGROUND: u32 = 0x402;
+/// A write, or a change of size, that would make a file larger than its caller may (RLIMIT_FSIZE), forwarded by a
+/// file server, the program's call with it: the process server raises SIGXFSZ and says EFBIG.
+pub const FILE_LIMIT: u32 = 0x405;
 /// Asks the host name that sethostname(2) sets. The answer's payload is the name.
 pub const HOST_NAME: u32 = 0x403;
 /// Asks for the resource limits of a process: words: its id. The answer's payload: soft and hard limit (u64 each) of

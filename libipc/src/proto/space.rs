@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::abi::Frame;
+
 /// Label of a typed [`Request`].
 pub const REQUEST: u32 = 0x300;
 /// A fault vm cannot resolve, forwarded to the process server: words: signal number, si_code, address.
@@ -19,8 +21,7 @@ pub enum Request {
     },
     /// A new space from an image. Answer: [`Answer::Image`]; handle 0 is the space. The message carries handle 0: the
     /// program's file session, and handle 1: the interpreter's, if there is one. When arguments and environment do
-    /// not fit into the message, word 0 is the key of an earlier [`Request::Strings`], and `strings` what follows
-    /// those.
+    /// not fit into the message, word 0 is the key of earlier [`Request::Strings`], and `strings` is empty.
     Build(Build),
     /// No task uses the space any more.
     Destroy {
@@ -37,6 +38,17 @@ pub enum Request {
         /// The bytes.
         #[serde(with = "crate::bytes")]
         data: Vec<u8>,
+    },
+    /// A file server lends pages of a mapped file: they are shown where they lie in its arena, so that mappings and
+    /// calls see the same bytes. They are its again when [`Request::Invalidate`] of them has been answered, or when
+    /// vm has let go of the file's session.
+    Lend {
+        /// vm's number for the object, from [`super::fs::PAGE_IN`].
+        object: u64,
+        /// Index of the first page.
+        page: u64,
+        /// The frames of this one and those that follow.
+        frames: Vec<Frame>,
     },
     /// What `/proc/PID/maps` and `stat` show of a space. Answer: [`Answer::Regions`]. Word 0: regions that end at or
     /// below this address are left out; an answer holds as many as fit, so one asks again from the last end until
@@ -58,15 +70,53 @@ pub enum Request {
         /// How many; `u64::MAX` for all that follow.
         pages: u64,
     },
-    /// A part of the arguments and environment of a [`Request::Build`] to come; parts follow each other. An empty
-    /// part forgets the key, for an exec that ended before its time.
-    Strings {
-        /// Chosen by the process server; not 0.
-        key: u64,
-        /// The bytes.
-        #[serde(with = "crate::bytes")]
-        bytes: Vec<u8>,
+    /// What a word of memory is, for those that wait for it to change. Answer: [`Answer::Place`].
+    Place {
+        /// The space's badge.
+        space: u64,
+        /// The word's address.
+        address: u64,
     },
+    /// What a process may use of memory, from now on.
+    Limits {
+        /// The space's badge.
+        space: u64,
+        /// The limits.
+        limits: Limits,
+    },
+    /// A part of the arguments and environment of a [`Request::Build`] to come: NUL-terminated strings, which a part
+    /// may begin and end in the middle of. No arguments come after the environment has begun. An empty part forgets
+    /// the key, for an exec that ended before its time; so does vm itself when it answers that it failed.
+    Strings {
+        /// Chosen by the process server at random; not 0.
+        key: u64,
+        /// Of the arguments.
+        #[serde(with = "crate::bytes")]
+        arguments: Vec<u8>,
+        /// Of the environment.
+        #[serde(with = "crate::bytes")]
+        environment: Vec<u8>,
+    },
+}
+
+/// What a process may use of memory, in bytes: soft limits of setrlimit(2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    /// RLIMIT_AS: all that is mapped.
+    pub address_space: u64,
+    /// RLIMIT_DATA: private memory that can be written.
+    pub data: u64,
+    /// RLIMIT_STACK: the first thread's stack.
+    pub stack: u64,
+    /// RLIMIT_MEMLOCK: what is locked; for the superuser it counts for nothing.
+    pub locked: u64,
+}
+
+impl Default for Limits {
+    /// Those of the first process.
+    fn default() -> Limits {
+        Limits { address_space: u64::MAX, data: u64::MAX, stack: 8 << 20, locked: 8 << 20 }
+    }
 }
 
 /// A program to build a space for.
@@ -95,8 +145,8 @@ pub struct Build {
     pub secure: bool,
     /// Bytes for AT_RANDOM.
     pub random: [u8; 16],
-    /// Soft limit of the stack in bytes.
-    pub stack_limit: u64,
+    /// What it may use of memory.
+    pub limits: Limits,
 }
 
 /// One mapping as /proc/PID/maps shows it.
@@ -156,6 +206,13 @@ pub enum Answer {
         free: u64,
         /// Holding file pages that could be read again.
         cached: u64,
+    },
+    /// A word: the number of the shared object it is in, and where; 0 for a space's own memory.
+    Place {
+        /// vm's number of the object.
+        object: u64,
+        /// Bytes from its start.
+        offset: u64,
     },
     /// It cannot be done: errno (ENOMEM, ENOEXEC …).
     Failed(i32),

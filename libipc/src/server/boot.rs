@@ -78,6 +78,8 @@ pub struct Boot {
     pub heap_bytes: u64,
     /// Bytes of arena.
     pub arena_bytes: u64,
+    /// Its first frame, for telling the memory server which frames to show.
+    pub arena_first: Frame,
     /// Frames for direct memory access at [`DMA_ADDRESS`]: first frame and count.
     pub dma: Option<(Frame, u32)>,
     /// Ranges of frames that are this server's to use (vm: all that is free).

@@ -84,7 +84,7 @@ pub trait Env {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum TaskFigure {
-    /// CPU time of its threads: user ns, and ns of servers working for it.
+    /// CPU time of its threads: user ns, and ns of servers working for it; most pages that it had mapped at a time.
     CpuTime = 0,
     /// Server: incarnation, state (0 running, 1 dead), deaths from outside, deaths by itself.
     Incarnation = 1,

@@ -26,6 +26,8 @@ pub struct Caller {
     pub umask: u32,
     /// The badge of the caller's address space.
     pub space: u64,
+    /// How large it may make a file (RLIMIT_FSIZE); `None` for no limit.
+    pub file_limit: Option<u64>,
 }
 
 /// A call being served. It must be answered, forwarded or parked; a step that forgets it is a fault.
@@ -87,6 +89,7 @@ pub struct Foreign {
 
 /// Something that happens to a server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "made and stepped at once, never kept in numbers")]
 pub enum Event {
     /// The very first event of a server's life (not of each incarnation).
     Start,

@@ -19,6 +19,8 @@ pub struct Live<'a, T> {
     pub(super) now: u64,
     /// A call whose missing page will never come.
     pub(super) failed: Option<CallId>,
+    /// The call whose caller lacked a page that was to be read.
+    pub(super) missing: Option<CallId>,
 }
 
 impl<T: Traps> Live<'_, T> {
@@ -45,7 +47,10 @@ impl<T: Traps> Env for Live<'_, T> {
         match self.traps.trap(Syscall::LeaseRead, [call.0, address, u64::from(length), 0, 0, 0]) {
             Ok(values) => Ok(self.payload(values[0])),
             Err(KernelError::NotResident) if self.failed == Some(call) => Err(LeaseError::BadAddress),
-            Err(KernelError::NotResident) => Err(LeaseError::NotResident),
+            Err(KernelError::NotResident) => {
+                self.missing = Some(call);
+                Err(LeaseError::NotResident)
+            }
             Err(KernelError::BadAddress) => Err(LeaseError::BadAddress),
             Err(_) => Err(LeaseError::Gone),
         }

@@ -113,6 +113,7 @@ fn call(delivery: &Delivery, request: Request) -> Call {
         sid: delivery.sid,
         umask: delivery.umask,
         space: delivery.space,
+        file_limit: delivery.file_limit.checked_sub(1),
     };
     Call {
         id: CallId(delivery.token),

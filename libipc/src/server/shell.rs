@@ -140,14 +140,12 @@ impl<S: Server, T: Traps> Shell<S, T> {
     /// Steps an event and what follows from it. `failed` names a call whose missing page will never come; `join`
     /// lets the last effect's trap receive the next event.
     fn step(&mut self, event: &Event, now: u64, failed: Option<CallId>, join: bool) {
-        let effects = {
-            let mut live = Live { traps: &mut self.traps, kept: &mut self.kept, now, failed };
-            self.server.step(event, &mut live)
-        };
+        let mut live = Live { traps: &mut self.traps, kept: &mut self.kept, now, failed, missing: None };
+        let effects = self.server.step(event, &mut live);
+        let missing = live.missing;
         if effects.again {
-            if let Event::Call(call) = event {
-                self.kept.again.insert(call.id, event.clone());
-            }
+            let call = missing.expect("an event comes again when a page that was missing is there");
+            self.kept.again.insert(call, event.clone());
             return;
         }
         if let Event::Call(call) = event {

@@ -110,7 +110,7 @@ impl<M: Machine> Kernel<M> {
     /// Makes root's task over a top table that the machine has filled already. It owns every frame in `free`.
     pub fn make_root(&mut self, top: Frame, journaled: bool) -> Result<(TaskId, Id<Server>), KernelError> {
         let nobody = TaskId::from_word(0);
-        let space = Space { root: top, pager: nobody, badge: Badge(0), users: 0, destroyed: false };
+        let space = Space::new(top, nobody, Badge(0));
         let space = self.spaces.insert(space).map_err(|_| KernelError::Exhausted)?;
         self.frames.mark_table(top, true);
         let task = self.new_server(space, 1, journaled)?;

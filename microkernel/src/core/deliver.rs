@@ -242,6 +242,8 @@ impl<M: Machine> Kernel<M> {
         delivery.pgid = word(TaskWord::Pgid);
         delivery.sid = word(TaskWord::Sid);
         delivery.space = self.spaces.get(task.space).map_or(0, |space| space.badge.0);
+        delivery.file_limit =
+            u64::from(word(TaskWord::FileLimitLow)) | u64::from(word(TaskWord::FileLimitHigh)) << 32;
         let directories = task.directories.and_then(|id| self.directories.get(id));
         delivery.umask = directories.map_or(0, |directories| directories.umask);
     }

@@ -1,6 +1,7 @@
 //! What the kernel does itself for a Linux program: calls on its own descriptor table and words.
 
 use libipc::abi::foreign::KernelCall;
+use libipc::abi::syscall::descriptor_slot;
 use libipc::abi::{Protection, Rights};
 use libipc::linux::errno;
 use libipc::linux::open as flags;
@@ -137,7 +138,10 @@ impl<M: Machine> Kernel<M> {
                 self.set_close_on_exec(table, descriptor, argument & u64::from(flags::FD_CLOEXEC) != 0);
                 0
             }
-            flags::F_GETFL => i64::from(self.sessions.get(session)?.status | flags::O_LARGEFILE),
+            flags::F_GETFL => {
+                let status = self.sessions.get(session)?.status & !(flags::S_MAPPABLE | flags::O_RUNS);
+                i64::from(status | flags::O_LARGEFILE)
+            }
             flags::F_SETFL => {
                 let session = self.sessions.get_mut(session)?;
                 session.status = session.status & !SETTABLE | argument as u32 & SETTABLE;
@@ -248,17 +252,24 @@ impl<M: Machine> Kernel<M> {
             Object::OwnSession(session) | Object::Session(session) => Object::Session(session),
             _ => return Err(libipc::abi::KernelError::WrongKind),
         };
-        if slot >> 31 == 1 {
+        let lowest = slot == u64::from(descriptor_slot::LOWEST);
+        if slot >> 31 == 1 && !lowest {
             self.set_directory(program, (slot & 1) as usize, object);
             return Ok([0; 5]);
         }
         let table =
             self.tasks.get(program).map(|task| task.table).ok_or(libipc::abi::KernelError::BadHandle)?;
-        let slot = u32::try_from(slot).map_err(|_| libipc::abi::KernelError::BadArgument)?;
-        self.empty(table, slot);
+        let slot = if lowest {
+            let limit = self.descriptor_limit(program);
+            self.lowest_free(table, 0, limit).ok_or(libipc::abi::KernelError::Exhausted)?
+        } else {
+            let slot = u32::try_from(slot).map_err(|_| libipc::abi::KernelError::BadArgument)?;
+            self.empty(table, slot);
+            slot
+        };
         self.reserve(table, slot)?;
         let rights = Rights::CALL | Rights::TRANSFER;
         self.fill(table, slot, HandleSlot { object, rights, close_on_exec: close_on_exec != 0 });
-        Ok([0; 5])
+        Ok([u64::from(slot), 0, 0, 0, 0])
     }
 }

@@ -102,16 +102,27 @@ impl<M: Machine> Kernel<M> {
     /// A pager has answered a fault.
     pub(crate) fn fault_answered(&mut self, id: CallRef, resolved: bool) {
         let Some(call) = self.calls.get(id) else { return };
-        let (thread, parent) = (call.thread, call.parent);
+        let (thread, task, parent) = (call.thread, call.task, call.parent);
+        let (kind, words) = (call.label, call.words);
         self.end_call(id);
-        match parent {
-            Some(parent) => self.parent_fault_answered(parent, resolved),
-            None => {
-                if let Some(thread) = thread {
-                    self.release_thread(thread, id);
-                }
+        match (parent, thread) {
+            (Some(parent), _) => self.parent_fault_answered(parent, resolved),
+            (None, Some(thread)) if resolved || kind != FaultKind::Page as u32 => {
+                self.release_thread(thread, id);
             }
+            (None, Some(thread)) => self.page_refused(id, thread, task, words),
+            (None, None) => {}
         }
+    }
+
+    /// A pager, or the file server it asked, cannot bring a page: the thread would fault there for ever, so the
+    /// process server decides.
+    fn page_refused(&mut self, fault: CallRef, thread: ThreadId, task: TaskId, words: [u64; 4]) {
+        if let Some(server) = self.roles[Role::Proc as usize] {
+            self.raise(thread, task, server, FaultKind::Page, words);
+        }
+        // Without a process server, or a call to reach it by, the instruction is tried again.
+        self.release_thread(thread, fault);
     }
 
     fn parent_fault_answered(&mut self, id: CallRef, resolved: bool) {
@@ -134,12 +145,13 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// A thread whose call is over wants to run again.
+    /// A thread whose call is over wants to run again. What is left of its slice it has at once: a call, and what
+    /// servers do for it, is no reason to let others go first.
     pub(crate) fn release_thread(&mut self, thread: ThreadId, call: CallRef) {
         let Some(state) = self.threads.get_mut(thread) else { return };
         if state.state == ThreadState::Calling(call) {
             state.state = ThreadState::Runnable;
-            self.make_ready(thread);
+            if state.slice_ns > 0 { self.go_on(thread) } else { self.make_ready(thread) }
         }
     }
 }

@@ -229,7 +229,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(crate) fn frame_copy(&mut self, task: TaskId, [from, to, ..]: [u64; 6]) -> Outcome {
-        let (from, to) = (self.frame_argument(task, from)?, self.frame_argument(task, to)?);
+        let to = self.frame_argument(task, to)?;
+        let lent = u32::try_from(from).ok().map(Frame).filter(|from| self.is_lent(*from, task));
+        let from = lent.map_or_else(|| self.frame_argument(task, from), Ok)?;
         if from != to {
             self.machine.copy(physical(from), physical(to), PAGE_SIZE);
         }

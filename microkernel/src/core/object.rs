@@ -125,6 +125,8 @@ pub struct Task {
     pub first_thread: Option<ThreadId>,
     /// CPU time of ended threads.
     pub cpu_ns: u64,
+    /// Most pages that were mapped at a time in spaces it has left.
+    pub peak_pages: u32,
     /// The server's part.
     pub server: Option<Id<Server>>,
 }
@@ -311,6 +313,17 @@ pub struct Space {
     pub users: u32,
     /// Its pager has given it up.
     pub destroyed: bool,
+    /// Pages that are mapped in it.
+    pub mapped_pages: u32,
+    /// The most there were at a time.
+    pub peak_pages: u32,
+}
+
+impl Space {
+    /// An empty space with nobody in it.
+    pub fn new(root: Frame, pager: TaskId, badge: Badge) -> Space {
+        Space { root, pager, badge, users: 0, destroyed: false, mapped_pages: 0, peak_pages: 0 }
+    }
 }
 
 /// A session: one client's connection to a server.

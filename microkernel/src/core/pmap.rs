@@ -1,6 +1,7 @@
 //! The pmap: page tables of address spaces. All memory is handed in before: a map never allocates and never stops
 //! half-way. Translation for copies walks the same tables that the hardware walks.
 
+use libipc::abi::foreign::Role;
 use libipc::abi::{Badge, Frame, KernelError, PAGE_SIZE, Protection, Rights};
 
 use libipc::abi::delivery::PAYLOAD_OFFSET;
@@ -66,7 +67,7 @@ impl<M: Machine> Kernel<M> {
         let frame = Frame(u32::try_from(frame).map_err(|_| KernelError::NoRight)?);
         self.frames.idle(frame, task)?;
         self.check_free(task, into)?;
-        let space = Space { root: frame, pager: task, badge: Badge(badge), users: 0, destroyed: false };
+        let space = Space::new(frame, task, Badge(badge));
         let space = self.spaces.insert(space).map_err(|_| KernelError::Exhausted)?;
         if let Err(error) = self.put(task, into, Object::Space(space), Rights::all()) {
             self.spaces.remove(space);
@@ -139,14 +140,14 @@ impl<M: Machine> Kernel<M> {
         for number in 0..pages {
             self.check_page(task, buffer, pages_at + number * 16)?;
         }
-        let mut next_table = 0;
+        let (mut next_table, mut more) = (0, 0);
         // The lowest table of the page before, which most often is that of the next.
         let mut lowest = (u64::MAX, root);
         for number in 0..pages {
             let (address, frame, protection) = self.page_listed(buffer, pages_at + number * 16);
             let span = address / (PAGE_SIZE << M::LEVEL_BITS);
             if span == lowest.0 {
-                self.set_page(root, lowest.1, address, Mapping::Page(frame, protection));
+                more += self.set_page(root, lowest.1, address, Mapping::Page(frame, protection));
                 continue;
             }
             let mut table = root;
@@ -163,12 +164,16 @@ impl<M: Machine> Kernel<M> {
                         self.machine.set_entry(table, entry, Mapping::Table(lower));
                         lower
                     }
-                    _ => return Err(KernelError::NeedTable),
+                    _ => {
+                        self.count_pages(space, more);
+                        return Err(KernelError::NeedTable);
+                    }
                 };
             }
             lowest = (span, table);
-            self.set_page(root, table, address, Mapping::Page(frame, protection));
+            more += self.set_page(root, table, address, Mapping::Page(frame, protection));
         }
+        self.count_pages(space, more);
         Ok([next_table, 0, 0, 0, 0])
     }
 
@@ -192,23 +197,50 @@ impl<M: Machine> Kernel<M> {
         check_protection(protection)?;
         // Device registers are nobody's memory: root may map them for a driver.
         let device = !self.frames.contains(frame) && self.root == Some(task);
-        if !device && self.frames.owned(frame, task)?.table {
+        if !device && !self.is_lent(frame, task) && self.frames.owned(frame, task)?.table {
             return Err(KernelError::FrameInUse);
         }
         Ok(())
     }
 
-    /// Replaces one page, counting frames in and out.
-    fn set_page(&mut self, root: Frame, table: Frame, address: u64, mapping: Mapping) {
+    /// Whether a frame is of a server's arena and the task is the memory server: what is in an arena can be mapped
+    /// where it lies.
+    pub(crate) fn is_lent(&mut self, frame: Frame, task: TaskId) -> bool {
+        let memory = self.roles[Role::Vm as usize] == Some(task);
+        memory && self.frames.owned(frame, task).is_err() && self.arenas_hold(frame)
+    }
+
+    fn arenas_hold(&self, frame: Frame) -> bool {
+        let servers = (0..self.servers.bound()).filter_map(|index| self.servers.at(index));
+        servers.filter_map(|id| self.servers.get(id)).any(|server| {
+            let arena = server.arena;
+            (arena.first.0..arena.first.0 + arena.count).contains(&frame.0)
+        })
+    }
+
+    /// Replaces one page, counting frames in and out. How many pages more are mapped than before.
+    fn set_page(&mut self, root: Frame, table: Frame, address: u64, mapping: Mapping) -> i32 {
         let entry = index::<M>(address, 0);
+        let mut more = 0;
         if let Mapping::Page(frame, _) = mapping {
             self.frames.count_mapping(frame, true);
+            more += 1;
         }
         if let Mapping::Page(frame, _) = self.machine.entry(table, entry) {
             self.frames.count_mapping(frame, false);
+            more -= 1;
         }
         self.machine.set_entry(table, entry, mapping);
         self.machine.flush(root, address);
+        more
+    }
+
+    /// Keeps the counts of a space's pages.
+    fn count_pages(&mut self, space: SpaceId, more: i32) {
+        if let Some(state) = self.spaces.get_mut(space) {
+            state.mapped_pages = state.mapped_pages.saturating_add_signed(more);
+            state.peak_pages = state.peak_pages.max(state.mapped_pages);
+        }
     }
 
     pub(crate) fn unmap(&mut self, task: TaskId, [handle, address, pages, ..]: [u64; 6]) -> Outcome {
@@ -241,7 +273,7 @@ impl<M: Machine> Kernel<M> {
         }
         let root = self.spaces.get(space).ok_or(KernelError::BadHandle)?.root;
         let mut at = address;
-        let mut changed = 0;
+        let (mut changed, mut more) = (0, 0);
         while at < end {
             let Some(table) = self.leaf_table(root, at) else {
                 // Skip to the next lowest-level table.
@@ -249,11 +281,12 @@ impl<M: Machine> Kernel<M> {
                 continue;
             };
             if let Mapping::Page(frame, _) = self.machine.entry(table, index::<M>(at, 0)) {
-                self.set_page(root, table, at, change(frame));
+                more += self.set_page(root, table, at, change(frame));
                 changed += 1;
             }
             at += PAGE_SIZE;
         }
+        self.count_pages(space, more);
         Ok([changed, 0, 0, 0, 0])
     }
 

@@ -135,6 +135,7 @@ impl<M: Machine> Kernel<M> {
             words,
             first_thread: None,
             cpu_ns: 0,
+            peak_pages: 0,
             server: None,
         };
         let program = match self.tasks.insert(program) {
@@ -230,9 +231,11 @@ impl<M: Machine> Kernel<M> {
         let Some(state) = self.spaces.get_mut(space) else { return Err(KernelError::BadHandle) };
         state.users += 1;
         let top = state.root;
+        let peak_pages = self.spaces.get(old_space).map_or(0, |space| space.peak_pages);
         let mut next = None;
         if let Some(state) = self.tasks.get_mut(program) {
             (state.space, state.table) = (space, own);
+            state.peak_pages = state.peak_pages.max(peak_pages);
             next = state.first_thread;
         }
         while let Some(thread) = next.and_then(|thread| self.threads.get_mut(thread)) {

@@ -92,8 +92,7 @@ impl<M: Machine> Kernel<M> {
                 (current, Some(priority)) => {
                     let Some(next) = self.take_next() else { continue };
                     if let Some((current, priority)) = current {
-                        self.queues[usize::from(priority)].push_front(&mut self.threads, current);
-                        self.ready |= 1 << priority;
+                        self.enqueue_first(current, priority);
                     }
                     (next, priority)
                 }
@@ -110,6 +109,29 @@ impl<M: Machine> Kernel<M> {
                 return Resume::Thread(next);
             }
         }
+    }
+
+    /// Lets a thread run on that has something left of its slice: before all others of its priority.
+    pub(crate) fn go_on(&mut self, thread: ThreadId) {
+        let Some(state) = self.threads.get(thread) else { return };
+        if state.stopped || state.link.is_listed() || self.current == Some(thread) {
+            return;
+        }
+        let priority = state.priority;
+        match self.chosen {
+            None if self.ready >> priority <= 1 => self.chosen = Some((thread, priority)),
+            Some((chosen, _)) if chosen == thread => {}
+            Some((chosen, lower)) if lower <= priority => {
+                self.chosen = Some((thread, priority));
+                self.enqueue_first(chosen, lower);
+            }
+            _ => self.enqueue_first(thread, priority),
+        }
+    }
+
+    fn enqueue_first(&mut self, thread: ThreadId, priority: u8) {
+        self.queues[usize::from(priority)].push_front(&mut self.threads, thread);
+        self.ready |= 1 << priority;
     }
 
     /// Sees to what a program's thread has to do before it runs on. Whether it may.

@@ -77,6 +77,7 @@ impl<M: Machine> Kernel<M> {
             words: [0; libipc::abi::TaskWord::COUNT as usize],
             first_thread: None,
             cpu_ns: 0,
+            peak_pages: 0,
             server: None,
         };
         let task = self.tasks.insert(task).map_err(|_| KernelError::Exhausted)?;

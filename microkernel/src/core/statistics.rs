@@ -15,7 +15,10 @@ impl<M: Machine> Kernel<M> {
         let state = self.tasks.get(id).ok_or(KernelError::BadHandle)?;
         let server = self.server(id);
         match (what, server) {
-            (0, _) => Ok([self.cpu_time(state), 0, 0, 0, 0]),
+            (0, _) => {
+                let now = self.spaces.get(state.space).map_or(0, |space| space.peak_pages);
+                Ok([self.cpu_time(state), 0, u64::from(state.peak_pages.max(now)), 0, 0])
+            }
             (1, Some(server)) => {
                 let dead = u64::from(server.state != ServerState::Alive);
                 let [outside, itself] = server.deaths.map(u64::from);

@@ -7,24 +7,24 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use libipc::abi::{CallId, Handle, UserRegisters};
+use libipc::abi::{CallId, Handle, Tag, UserRegisters};
 use libipc::linux::errno::{EAGAIN, EINVAL, ENOEXEC, ESRCH};
 use libipc::linux::signal::SIGCHLD;
 use libipc::proto::process::Exec;
+use libipc::proto::space::{self, Build};
 use libipc::server::effect::Operation;
 use libipc::server::{Call, Message};
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
 use crate::id::{Pid, Tid};
-use crate::image::{Identity, Program, Strings};
+use crate::image::{Gather, Identity, Program, build_message};
 use crate::jobs::{Job, MadeSpace};
-use crate::limits::Resource;
 use crate::memory::UserMemory;
 use crate::signal::AlternateStack;
 use crate::signal::frame::fresh_fpu;
 use crate::thread::{On, Thread};
-use crate::turn::{Refusal, Turn};
+use crate::turn::{NOBODY, Refusal, Turn};
 
 /// Most bytes of a thread's name.
 pub const NAME_MAX: usize = 15;
@@ -46,6 +46,17 @@ pub struct ExecJob {
     start: (u64, u64),
     /// The new first thread, when another one executes.
     thread: Handle,
+}
+
+/// A program whose arguments and environment are being read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GatherJob {
+    job: ExecJob,
+    /// What is to be built when they are all there.
+    build: Build,
+    gather: Gather,
+    /// What vm knows them by.
+    key: u64,
 }
 
 /// The name of a program's first thread: the last component of its path.
@@ -78,15 +89,18 @@ impl Proc {
         let own = &process.credentials;
         let ids = [own.uid, set_uid.unwrap_or(own.euid), own.gid, set_gid.unwrap_or(own.egid)];
         let secure = ids[0] != ids[1] || ids[2] != ids[3];
-        let identity = Identity { ids, secure, stack_limit: process.limits.get(Resource::Stack).0 };
+        let identity = Identity { ids, secure, limits: process.limits.of_memory() };
         let mut memory = UserMemory::new(call.id);
-        let strings = Strings::read(&mut memory, turn.env, exec.argv, exec.envp)?.after(&exec.prefix);
-        let build = self.build_message(&exec, &strings, identity, &message.handles)?;
+        let (mut gather, first) = Gather::new(&exec, identity.limits.stack)?;
+        let piece = gather.read(&mut memory, turn.env, first)?;
+        let mut program = Program { path: exec.path.clone(), ..Program::default() };
+        program.remember(&piece);
+        let build = self.build(&exec, identity);
         let job = ExecJob {
             call: call.id,
             tid,
             pid,
-            program: strings.program(&exec.path),
+            program,
             name: name_of(&exec.filename),
             set_uid,
             set_gid,
@@ -97,8 +111,77 @@ impl Proc {
             thread: Handle::NONE,
         };
         self.park(tid, call.id, On::Server, turn);
-        let tag = self.start(Job::ExecSpace(job));
-        turn.out.send(self.vm, tag, build);
+        let [argc, envc] = gather.counts;
+        let whole = Build { argc, envc, strings: piece.concat(), ..build.clone() };
+        match build_message(whole, &message.handles).ok().filter(|_| gather.is_complete()) {
+            Some(build) => {
+                let tag = self.start(Job::ExecSpace(job));
+                turn.out.send(self.vm, tag, build);
+            }
+            None => {
+                let key = self.random.next().max(1);
+                self.send_strings(GatherJob { job, build, gather, key }, piece, turn);
+            }
+        }
+        Ok(())
+    }
+
+    /// A part of the strings goes to vm, before the request to build.
+    fn send_strings(&mut self, job: GatherJob, [arguments, environment]: [Vec<u8>; 2], turn: &mut Turn) {
+        let strings = space::Request::Strings { key: job.key, arguments, environment };
+        let tag = self.start(Job::ExecStrings(Box::new(job)));
+        turn.out.send(self.vm, tag, Message::typed(space::REQUEST, &strings));
+    }
+
+    /// vm has a part of the strings, or could not keep it. The job stands until its next part has been read.
+    pub(crate) fn exec_strings(
+        &mut self,
+        tag: Tag,
+        mut job: GatherJob,
+        kept: Result<(), i32>,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
+        let next = match kept {
+            Ok(()) if !self.executor_waits(&job.job) => Err(Refusal::Errno(EAGAIN)),
+            Ok(()) if job.gather.is_complete() => Ok(None),
+            Ok(()) => {
+                let mut memory = UserMemory::new(job.job.call);
+                let piece = job.gather.read(&mut memory, turn.env, Vec::new());
+                // The last piece may have ended with the last string; then there was nothing left but the end.
+                piece.map(|piece| Some(piece).filter(|piece| piece.iter().any(|part| !part.is_empty())))
+            }
+            Err(errno) => Err(Refusal::Errno(errno)),
+        };
+        if next == Err(Refusal::Again) {
+            return Err(Refusal::Again);
+        }
+        self.jobs.remove(&tag.0);
+        let built = next.and_then(|piece| match piece {
+            Some(piece) => Ok(Some(piece)),
+            None => {
+                let [argc, envc] = job.gather.counts;
+                let build = build_message(Build { argc, envc, ..job.build.clone() }, &job.job.files)?;
+                let tag = self.start(Job::ExecSpace(job.job.clone()));
+                let words = [job.key, 0, 0, 0];
+                turn.out.send(self.vm, tag, Message { words, ..build });
+                Ok(None)
+            }
+        });
+        match built {
+            Ok(None) => {}
+            Ok(Some(piece)) => {
+                job.job.program.remember(&piece);
+                self.send_strings(job, piece, turn);
+            }
+            Err(refusal) => {
+                let forget =
+                    space::Request::Strings { key: job.key, arguments: Vec::new(), environment: Vec::new() };
+                turn.out.send(self.vm, NOBODY, Message::typed(space::REQUEST, &forget));
+                job.job.files.iter().for_each(|handle| turn.close(*handle));
+                let errno = if let Refusal::Errno(errno) = refusal { errno } else { EAGAIN };
+                self.refuse_exec(&job.job, errno, turn);
+            }
+        }
         Ok(())
     }
 
@@ -173,6 +256,7 @@ impl Proc {
         self.leave_space(left, turn);
         self.release_vfork(vfork, job.pid, turn);
         self.reset_signals(job.pid);
+        self.drop_named_timers(job.pid);
         self.gain_privileges(&job, turn);
         self.change(job.pid, turn, |process| process.exit_signal = SIGCHLD);
         self.start_program(first, job.start, turn);

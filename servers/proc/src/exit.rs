@@ -164,15 +164,13 @@ impl Proc {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         process.usage = usage;
         let (task, space, vfork) = (process.task, process.space, process.vfork_parent.take());
-        let timers = [
-            process.alarm.take().map(|alarm| (alarm.deadline_ns, Timer::Alarm(pid))),
-            process.grace_ns.take().map(|deadline_ns| (deadline_ns, Timer::Grace(pid))),
-        ];
-        timers.iter().flatten().for_each(|timer| {
-            self.timers.remove(timer);
-        });
+        let (grace_ns, threads) = (process.grace_ns.take(), process.threads.clone());
+        if let Some(deadline_ns) = grace_ns {
+            self.timers.remove(&(deadline_ns, Timer::Grace(pid)));
+        }
+        self.drop_timers(pid);
         turn.act(Operation::TaskKill { task });
-        for tid in process.threads.clone() {
+        for tid in threads {
             self.remove_thread(tid, turn);
         }
         turn.close(task);

@@ -7,11 +7,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use libipc::abi::syscall::descriptor_slot;
 use libipc::abi::{CallId, Handle, TaskWord};
-use libipc::linux::errno::{E2BIG, EAGAIN, EINVAL, EPERM};
+use libipc::linux::errno::{E2BIG, EAGAIN, EINVAL, EMFILE, EPERM};
 use libipc::linux::signal::{NSIG, SIGCHLD};
 use libipc::proto::space;
-use libipc::server::effect::{Inherit, Operation};
+use libipc::server::effect::{Inherit, Operation, Output};
 use libipc::server::{ForeignReply, Message};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,8 @@ struct CloneArgs {
     tls: u64,
     parent_tid: u64,
     child_tid: u64,
+    /// Where the number of the child's pidfd goes.
+    pidfd: u64,
 }
 
 impl CloneArgs {
@@ -77,7 +80,8 @@ impl CloneArgs {
         let thread_alone = self.has(CLONE_THREAD) && !self.has(CLONE_SIGHAND);
         let actions_alone = self.has(CLONE_SIGHAND) && !self.has(CLONE_VM);
         let contradiction = self.has(CLONE_SIGHAND) && self.has(CLONE_CLEAR_SIGHAND);
-        let unknown = self.has(CLONE_NEW | CLONE_PIDFD);
+        // A descriptor of a thread that is not its process's first is not offered.
+        let unknown = self.has(CLONE_NEW) || self.has(CLONE_PIDFD) && self.has(CLONE_THREAD | CLONE_DETACHED);
         if thread_alone || actions_alone || contradiction || unknown {
             return errno(EINVAL);
         }
@@ -86,6 +90,12 @@ impl CloneArgs {
         }
         Ok(())
     }
+}
+
+/// The number of the child's pidfd, for its maker.
+fn pidfd_piece(job: &ForkJob) -> Vec<Output> {
+    let number = job.pidfd.map(|(_, number)| number.to_le_bytes().to_vec());
+    number.map_or_else(Vec::new, |bytes| piece(job.args.pidfd, bytes))
 }
 
 /// A child being made.
@@ -100,6 +110,8 @@ pub struct ForkJob {
     /// The maker's task, until the child has one.
     task: Handle,
     thread: Handle,
+    /// Badge and number of the child's pidfd.
+    pidfd: Option<(u64, u32)>,
 }
 
 impl Proc {
@@ -121,7 +133,12 @@ impl Proc {
             parent_tid: asked.word(2),
             child_tid: asked.word(3),
             tls: asked.word(4),
+            pidfd: asked.word(2),
         };
+        if args.has(CLONE_PIDFD) && args.has(CLONE_PARENT_SETTID) {
+            // Both would be stored at one address.
+            return errno(EINVAL);
+        }
         self.make(asked, args, turn)
     }
 
@@ -155,6 +172,7 @@ impl Proc {
             child_tid: word(2),
             parent_tid: word(3),
             tls: word(7),
+            pidfd: word(1),
         };
         self.make(asked, args, turn)
     }
@@ -168,7 +186,7 @@ impl Proc {
         let (space, task) = (parent.space, parent.task);
         let number = self.take_number().ok_or(Refusal::Errno(EAGAIN))?;
         let (call, parent, thread) = (asked.id, asked.tid, Handle::NONE);
-        let job = ForkJob { args, call, parent, number, space, task, thread };
+        let job = ForkJob { args, call, parent, number, space, task, thread, pidfd: None };
         self.park(asked.tid, asked.id, On::Server, turn);
         if args.has(CLONE_THREAD) {
             self.make_thread(job, turn);
@@ -271,8 +289,46 @@ impl Proc {
     /// The kernel has made the thread, or could not.
     pub(crate) fn fork_thread(&mut self, job: ForkJob, made: Result<(), i32>, turn: &mut Turn) {
         match made {
+            Ok(()) if job.args.has(CLONE_PIDFD) => {
+                let (badge, create) = self.pidfd_for(Pid(job.number), 0, turn);
+                let tag = self.start(Job::ForkPidfd(ForkJob { pidfd: Some((badge, 0)), ..job }));
+                turn.out.attempt(tag, create);
+            }
             Ok(()) => self.publish(job, turn),
             Err(errno) => self.undo(ForkJob { thread: Handle::NONE, ..job }, errno, turn),
+        }
+    }
+
+    /// The kernel has made the session of the child's pidfd, or could not: the maker gets it as a descriptor.
+    pub(crate) fn fork_pidfd(&mut self, job: ForkJob, made: Result<(), i32>, turn: &mut Turn) {
+        let badge = job.pidfd.map_or(0, |(badge, _)| badge);
+        let maker = self.threads.get(&job.parent).and_then(|thread| self.processes.get(&thread.pid));
+        let task = maker.map(|maker| maker.task).filter(|_| made.is_ok() && self.maker_waits(&job));
+        let handle = self.pidfd_owner(badge);
+        let Some(task) = task else {
+            self.forget_pidfd(badge);
+            if made.is_ok() {
+                turn.close(handle);
+            }
+            return self.undo(ForkJob { pidfd: None, ..job }, EAGAIN, turn);
+        };
+        let tag = self.start(Job::ForkDescriptor(job));
+        let slot = descriptor_slot::LOWEST;
+        turn.out.attempt(tag, Operation::DescriptorSet { task, slot, handle, close_on_exec: true });
+    }
+
+    /// The maker has the pidfd, or may not have one more descriptor. This is the last that can fail: the outcome
+    /// comes before any other event, so the maker still waits.
+    pub(crate) fn fork_descriptor(&mut self, job: ForkJob, slot: Result<u64, i32>, turn: &mut Turn) {
+        let badge = job.pidfd.map_or(0, |(badge, _)| badge);
+        match slot {
+            Ok(slot) => self.publish(ForkJob { pidfd: Some((badge, slot as u32)), ..job }, turn),
+            Err(_) => {
+                let owner = self.pidfd_owner(badge);
+                self.forget_pidfd(badge);
+                turn.close(owner);
+                self.undo(ForkJob { pidfd: None, ..job }, EMFILE, turn);
+            }
         }
     }
 
@@ -321,6 +377,9 @@ impl Proc {
             fpu: None,
         });
         self.set_going(tid, turn);
+        if !args.has(CLONE_THREAD) {
+            self.plan_cpu_check(pid, turn);
+        }
         self.answer_maker(&job, pid, turn);
     }
 
@@ -367,7 +426,13 @@ impl Proc {
 
     /// Answers the call, or lets the maker wait on for its vfork child.
     fn answer_maker(&mut self, job: &ForkJob, pid: Pid, turn: &mut Turn) {
+        let address = if job.args.has(CLONE_PARENT_SETTID) { job.args.parent_tid } else { 0 };
+        let mut outputs = piece(address, job.number.to_le_bytes().to_vec());
+        outputs.extend(pidfd_piece(job));
         if job.args.suspends() {
+            for output in outputs {
+                turn.copy_out(job.call, output.address, output.bytes);
+            }
             if let Some(waiting) = self.threads.get_mut(&job.parent).and_then(|it| it.waiting.as_mut()) {
                 waiting.on = On::Vfork { child: pid };
             }
@@ -377,8 +442,6 @@ impl Proc {
             }
             return;
         }
-        let address = if job.args.has(CLONE_PARENT_SETTID) { job.args.parent_tid } else { 0 };
-        let outputs = piece(address, job.number.to_le_bytes().to_vec());
         self.finish_wait(job.parent, i64::from(job.number), outputs, turn);
     }
 
@@ -396,6 +459,7 @@ impl Proc {
             self.leave_space(job.space, turn);
             if let Some(child) = self.processes.remove(&Pid(job.number)) {
                 self.leave_group(child.pid, child.pgid, child.life);
+                self.orphan_pidfds(&child);
                 self.actions.release(child.actions);
                 self.programs.release(child.program);
             }

@@ -1,13 +1,17 @@
 //! futex(2): queues of threads that wait for a word of their memory to change.
 //!
-//! A word is named by its address space and address, so that threads and processes that share a space share its
-//! queues. The value is read when the call is delivered, or again in the step that parks the waiter: since wakes are
+//! A word of a process's own memory is named by its address space and address, so that threads and processes that
+//! share a space share its queues; one in shared memory by the object that is mapped there, so that every process
+//! that maps it does. As in Linux, who says that a word is private (FUTEX_PRIVATE_FLAG) and who does not never meet.
+//! The value is read when the call is delivered, or again in the step that parks the waiter: since wakes are
 //! calls and steps too, none can fall in between.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::linux::errno::{EAGAIN, EFAULT, EINVAL, ENOSYS};
+use libipc::proto::space;
+use libipc::server::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
@@ -28,17 +32,24 @@ const FUTEX_PRIVATE: i32 = 128;
 const FUTEX_CLOCK_REALTIME: i32 = 256;
 const ANY_BIT: u32 = u32::MAX;
 
-/// A word: its space and its address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
-pub struct Word {
-    space: u64,
-    address: u64,
+/// A word as all know it that may wait for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Word {
+    /// Of a space and said to be private: its address.
+    Private(u64, u64),
+    /// Of a space's own memory, but not said to be private.
+    Own(u64, u64),
+    /// Of an object of vm's: its number, and where in it the word is.
+    Shared(u64, u64),
 }
 
 /// A thread's place in a queue.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FutexWait {
     word: Word,
+    /// Where the word is for its waiter, and whether that is private.
+    address: u64,
+    private: bool,
     ticket: u64,
     bits: u32,
     /// The value it waits to see changed.
@@ -51,18 +62,22 @@ pub struct FutexWait {
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Futexes {
     queues: BTreeMap<Word, BTreeMap<u64, (Tid, u32)>>,
+    /// How many waiters there are at words that are not private.
+    open: u32,
 }
 
 impl Futexes {
     /// Adds a waiter.
     pub fn enter(&mut self, wait: &FutexWait, tid: Tid) {
         self.queues.entry(wait.word).or_default().insert(wait.ticket, (tid, wait.bits));
+        self.open += u32::from(!matches!(wait.word, Word::Private(..)));
     }
 
     /// Removes a waiter.
     pub fn leave(&mut self, wait: &FutexWait) {
         if let Some(queue) = self.queues.get_mut(&wait.word) {
-            queue.remove(&wait.ticket);
+            let left = queue.remove(&wait.ticket).is_some();
+            self.open -= u32::from(left && !matches!(wait.word, Word::Private(..)));
             if queue.is_empty() {
                 self.queues.remove(&wait.word);
             }
@@ -109,9 +124,27 @@ impl Proc {
         }
     }
 
-    fn word_of(&self, asked: &Asked, address: u64) -> Word {
+    fn word_of(&self, asked: &Asked, address: u64, turn: &mut Turn) -> Result<Word, Refusal> {
+        self.word_at(asked, address, asked.int(1) & FUTEX_PRIVATE != 0, turn)
+    }
+
+    /// The name of a word of the caller. What is not private may be shared memory, which vm knows.
+    fn word_at(&self, asked: &Asked, address: u64, private: bool, turn: &mut Turn) -> Result<Word, Refusal> {
         let space = self.processes.get(&asked.pid).map_or(0, |process| process.space);
-        Word { space, address }
+        if private {
+            return Ok(Word::Private(space, address));
+        }
+        self.open_word(space, address, turn).ok_or(Refusal::Errno(EFAULT))
+    }
+
+    /// The name of a word that is not private, if there is memory.
+    fn open_word(&self, space: u64, address: u64, turn: &mut Turn) -> Option<Word> {
+        let question = Message::typed(space::REQUEST, &space::Request::Place { space, address });
+        match turn.env.ask(self.vm, &question).ok()?.decode().ok()? {
+            space::Answer::Place { object: 0, .. } => Some(Word::Own(space, address)),
+            space::Answer::Place { object, offset } => Some(Word::Shared(object, offset)),
+            _ => None,
+        }
     }
 
     /// The value of a word now, as opposed to when the call was delivered first.
@@ -144,21 +177,23 @@ impl Proc {
         if asked.input(0).map(|bytes| half_at(bytes, 0)) != Some(value) {
             return errno(if asked.input(0).is_some() { EAGAIN } else { EFAULT });
         }
-        let word = self.word_of(asked, asked.word(0));
-        let wait = FutexWait { word, ticket: 0, bits, value, deadline_ns };
+        let (address, private) = (asked.word(0), asked.int(1) & FUTEX_PRIVATE != 0);
+        let word = self.word_at(asked, address, private, turn)?;
+        let wait = FutexWait { word, address, private, ticket: 0, bits, value, deadline_ns };
         // The value came with the call, just now; unless the timeout's page was missing, and the call has come again.
-        if deadline_ns.is_some() {
-            return self.futex_resume(asked, wait, turn);
+        if deadline_ns.is_some() && self.value_now(asked, address, turn)? != value {
+            return errno(EAGAIN);
         }
         self.futex_sleep(asked, wait, turn)
     }
 
-    /// A wait goes on, if the word still has its value.
+    /// A wait goes on at the word it began at, if that still has its value.
     pub(crate) fn futex_resume(&mut self, asked: &Asked, wait: FutexWait, turn: &mut Turn) -> Outcome {
-        if self.value_now(asked, wait.word.address, turn)? != wait.value {
+        if self.value_now(asked, wait.address, turn)? != wait.value {
             return errno(EAGAIN);
         }
-        self.futex_sleep(asked, wait, turn)
+        let word = self.word_at(asked, wait.address, wait.private, turn)?;
+        self.futex_sleep(asked, FutexWait { word, ..wait }, turn)
     }
 
     fn futex_sleep(&mut self, asked: &Asked, wait: FutexWait, turn: &mut Turn) -> Outcome {
@@ -180,16 +215,21 @@ impl Proc {
         woken.len() as i64
     }
 
-    /// Wakes one waiter of a word in a space.
+    /// Wakes one waiter of a word in a space, for a thread that has ended. Whoever waits for that does not say that
+    /// the word is private.
     pub(crate) fn wake_one(&mut self, space: u64, address: u64, turn: &mut Turn) {
-        self.wake(Word { space, address }, 1, ANY_BIT, turn);
+        if self.futexes.open > 0
+            && let Some(word) = self.open_word(space, address, turn)
+        {
+            self.wake(word, 1, ANY_BIT, turn);
+        }
     }
 
     fn futex_wake(&mut self, asked: &Asked, most: i32, bits: u32, turn: &mut Turn) -> Outcome {
         if bits == 0 {
             return errno(EINVAL);
         }
-        let word = self.word_of(asked, asked.word(0));
+        let word = self.word_of(asked, asked.word(0), turn)?;
         Ok(Reply::Value(self.wake(word, at_least_one(most), bits, turn)))
     }
 
@@ -205,7 +245,8 @@ impl Proc {
         {
             return errno(EAGAIN);
         }
-        let (from, to) = (self.word_of(asked, asked.word(0)), self.word_of(asked, target));
+        let from = self.word_of(asked, asked.word(0), turn)?;
+        let to = self.word_of(asked, target, turn)?;
         let woken = self.wake(from, wakes.unsigned_abs(), ANY_BIT, turn);
         let moved = self.futexes.first(from, moves.unsigned_abs(), ANY_BIT);
         for tid in &moved {
@@ -238,12 +279,12 @@ impl Proc {
         let (Some(new), Some(compares)) = (operation.apply(old), operation.compare(old)) else {
             return errno(ENOSYS);
         };
+        let first = self.word_of(asked, asked.word(0), turn)?;
+        let other = self.word_of(asked, second, turn)?;
         turn.copy_out(asked.id, second, new.to_le_bytes().to_vec());
-        let first = self.word_of(asked, asked.word(0));
         let mut woken = self.wake(first, at_least_one(asked.int(2)), ANY_BIT, turn);
         if compares {
-            let second = self.word_of(asked, second);
-            woken += self.wake(second, at_least_one(asked.int(3)), ANY_BIT, turn);
+            woken += self.wake(other, at_least_one(asked.int(3)), ANY_BIT, turn);
         }
         Ok(Reply::Value(woken))
     }

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use libipc::abi::{Handle, PAYLOAD_MAX};
+use libipc::abi::{Handle, PAGE_SIZE, PAYLOAD_MAX};
 use libipc::linux::errno::{E2BIG, EFAULT};
 use libipc::proto::process::Exec;
-use libipc::proto::space::{self, Build};
+use libipc::proto::space::{self, Build, Limits};
 use libipc::server::{Env, Message};
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,18 @@ use crate::Proc;
 use crate::memory::UserMemory;
 use crate::turn::{Refusal, errno};
 
-/// Most bytes of arguments and environment with their pointers: what one message to vm carries beside the headers.
-const STRINGS_MAX: u64 = PAYLOAD_MAX as u64;
+/// Longest string with its NUL, Linux's MAX_ARG_STRLEN.
+const STRING_MAX: u64 = 32 * PAGE_SIZE;
+/// What arguments and environment with their pointers may always take (ARG_MAX), and at most: three quarters of the
+/// usual stack. In between it is a quarter of the stack's limit (execve(2)).
+const STRINGS_ALWAYS: u64 = 32 * PAGE_SIZE;
+const STRINGS_NEVER_MORE: u64 = 6 << 20;
+/// Most bytes of strings in one message to vm.
+const PIECE_BYTES: u64 = PAYLOAD_MAX as u64 - 256;
+/// Most bytes that are read of the caller for one piece: what is read is also recorded.
+const READ_MAX: u64 = 128 << 10;
+/// Bytes of command line and of environment that are remembered for /proc: what a message shows of them.
+pub const REMEMBERED: usize = 3000;
 
 /// The strings of a program as /proc shows them, shared by the processes forked from it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -43,24 +53,11 @@ pub struct Identity {
     pub ids: [u32; 4],
     /// AT_SECURE: it gains privileges by being executed.
     pub secure: bool,
-    /// Soft limit of its stack in bytes.
-    pub stack_limit: u64,
+    /// What it may use of memory.
+    pub limits: Limits,
 }
 
 impl Strings {
-    /// Reads argv and envp of execve(2) from the caller.
-    pub fn read(
-        memory: &mut UserMemory,
-        env: &mut dyn Env,
-        argv: u64,
-        envp: u64,
-    ) -> Result<Strings, Refusal> {
-        let mut room = STRINGS_MAX;
-        let arguments = read_array(memory, env, argv, &mut room)?;
-        let environment = read_array(memory, env, envp, &mut room)?;
-        Ok(Strings { arguments, environment })
-    }
-
     /// With the interpreter of a `#!` line put before a script's arguments. A program always has an argv[0].
     pub fn after(mut self, prefix: &[Vec<u8>]) -> Strings {
         if self.arguments.is_empty() {
@@ -72,13 +69,16 @@ impl Strings {
         self
     }
 
+    /// Arguments, then environment.
+    pub fn joined(&self) -> Vec<u8> {
+        [joined(&self.arguments), joined(&self.environment)].concat()
+    }
+
     /// The row that remembers them.
     pub fn program(&self, path: &[u8]) -> Program {
-        Program {
-            path: path.to_vec(),
-            command_line: joined(&self.arguments),
-            environment: joined(&self.environment),
-        }
+        let mut program = Program { path: path.to_vec(), ..Program::default() };
+        program.remember(&[joined(&self.arguments), joined(&self.environment)]);
+        program
     }
 }
 
@@ -87,26 +87,112 @@ fn joined(strings: &[Vec<u8>]) -> Vec<u8> {
     strings.iter().flat_map(|string| string.iter().copied().chain([0])).collect()
 }
 
-/// Reads a null-terminated array of strings. A null pointer is an empty array, as Linux has it.
-fn read_array(
-    memory: &mut UserMemory,
-    env: &mut dyn Env,
-    array: u64,
-    room: &mut u64,
-) -> Result<Vec<Vec<u8>>, Refusal> {
-    let mut strings = Vec::new();
-    let mut at = array;
-    while at != 0 {
-        let pointer = memory.word(env, at)?;
-        if pointer == 0 {
-            break;
+/// How far the reading of argv and envp of execve(2) has come. Each piece that has been read goes to vm; none of it
+/// stays here but what /proc shows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Gather {
+    /// Where the next pointer is, of argv and then of envp; 0 at the end of an array, or for none.
+    next: [u64; 2],
+    /// How much of the string there has been read.
+    inside: u64,
+    /// It is argv[0] of a script: the interpreter's line stands for it.
+    replaced: bool,
+    /// How many bytes more there may be.
+    room: u64,
+    /// How many strings there are of each so far.
+    pub counts: [u32; 2],
+}
+
+impl Gather {
+    /// The beginning, and what stands before the arguments: for a script its interpreter's line.
+    pub fn new(exec: &Exec, stack_limit: u64) -> Result<(Gather, Vec<u8>), Refusal> {
+        let room = (stack_limit / 4).clamp(STRINGS_ALWAYS, STRINGS_NEVER_MORE);
+        let mut gather = Gather {
+            next: [exec.argv, exec.envp],
+            inside: 0,
+            replaced: !exec.prefix.is_empty(),
+            room,
+            counts: [0; 2],
+        };
+        gather.take_room(exec.filename.len() as u64 + 1)?;
+        for string in &exec.prefix {
+            gather.take_room(string.len() as u64 + 1)?;
+            gather.count(0)?;
         }
-        let string = memory.text(env, pointer, *room)?.ok_or(Refusal::Errno(E2BIG))?;
-        *room = room.checked_sub(string.len() as u64 + 9).ok_or(Refusal::Errno(E2BIG))?;
-        strings.push(string);
-        at = at.checked_add(8).ok_or(Refusal::Errno(EFAULT))?;
+        Ok((gather, joined(&exec.prefix)))
     }
-    Ok(strings)
+
+    /// Whether all has been read.
+    pub fn is_complete(&self) -> bool {
+        self.next == [0; 2] && self.counts[0] > 0
+    }
+
+    /// Reads the next piece of both, after `first`. What has been read before does not change when it must be read
+    /// again.
+    pub fn read(
+        &mut self,
+        memory: &mut UserMemory,
+        env: &mut dyn Env,
+        first: Vec<u8>,
+    ) -> Result<[Vec<u8>; 2], Refusal> {
+        let mut piece = [first, Vec::new()];
+        let length = |piece: &[Vec<u8>; 2]| piece.iter().map(|part| part.len() as u64).sum::<u64>();
+        while !self.is_complete() && length(&piece) < PIECE_BYTES && memory.bytes_read() < READ_MAX {
+            let kind = usize::from(self.next[0] == 0);
+            let at = self.next[kind];
+            let pointer = if at == 0 { 0 } else { memory.word(env, at)? };
+            if pointer == 0 {
+                self.next[kind] = 0;
+                if self.counts[0] == 0 {
+                    // A program always has an argv[0].
+                    piece[0].push(0);
+                    self.take_room(1)?;
+                    self.count(0)?;
+                }
+                continue;
+            }
+            let following = at.checked_add(8).ok_or(Refusal::Errno(EFAULT))?;
+            if kind == 0 && core::mem::take(&mut self.replaced) {
+                self.next[0] = following;
+                continue;
+            }
+            let from = pointer.checked_add(self.inside).ok_or(Refusal::Errno(EFAULT))?;
+            let wanted = (PIECE_BYTES - length(&piece)).min(STRING_MAX - self.inside);
+            let part = memory.text(env, from, wanted)?;
+            self.take_room(part.len() as u64)?;
+            self.inside += part.len() as u64;
+            if part.last() == Some(&0) {
+                self.count(kind)?;
+                self.next[kind] = following;
+                self.inside = 0;
+            } else if self.inside >= STRING_MAX {
+                return errno(E2BIG);
+            }
+            piece[kind].extend(part);
+        }
+        Ok(piece)
+    }
+
+    fn take_room(&mut self, bytes: u64) -> Result<(), Refusal> {
+        self.room = self.room.checked_sub(bytes).ok_or(Refusal::Errno(E2BIG))?;
+        Ok(())
+    }
+
+    fn count(&mut self, kind: usize) -> Result<(), Refusal> {
+        self.take_room(8)?;
+        self.counts[kind] += 1;
+        Ok(())
+    }
+}
+
+impl Program {
+    /// Remembers a piece of arguments and environment, as much as is shown.
+    pub fn remember(&mut self, [arguments, environment]: &[Vec<u8>; 2]) {
+        for (kept, part) in [(&mut self.command_line, arguments), (&mut self.environment, environment)] {
+            let room = REMEMBERED.saturating_sub(kept.len());
+            kept.extend(part.iter().take(room));
+        }
+    }
 }
 
 /// As much of a program's first page as says how to load it: the ELF header and the program headers. A message holds
@@ -123,40 +209,32 @@ fn headers(first_page: &[u8]) -> Vec<u8> {
 }
 
 impl Proc {
-    /// The message that has vm build a space.
-    pub(crate) fn build_message(
-        &mut self,
-        exec: &Exec,
-        strings: &Strings,
-        identity: Identity,
-        files: &[Handle],
-    ) -> Result<Message, Refusal> {
-        let mut all = joined(&strings.arguments);
-        all.extend(joined(&strings.environment));
-        let interpreter = exec.interpreter.as_ref().map(|(file, page)| (*file, headers(page)));
-        let mut build = Build {
+    /// What vm is to build, but for the strings.
+    pub(crate) fn build(&mut self, exec: &Exec, identity: Identity) -> Build {
+        let mut random = [0; 16];
+        for chunk in random.chunks_exact_mut(8) {
+            chunk.copy_from_slice(&self.random.next().to_le_bytes());
+        }
+        Build {
             file: exec.file,
             header: headers(&exec.header),
-            interpreter,
-            argc: strings.arguments.len() as u32,
-            envc: strings.environment.len() as u32,
-            strings: all,
+            interpreter: exec.interpreter.as_ref().map(|(file, page)| (*file, headers(page))),
+            argc: 0,
+            envc: 0,
+            strings: Vec::new(),
             filename: exec.filename.clone(),
             ids: identity.ids,
             secure: identity.secure,
-            random: [0; 16],
-            stack_limit: identity.stack_limit,
-        };
-        let fits = |build: &Build| {
-            let message = Message::typed(space::REQUEST, &space::Request::Build(build.clone()));
-            if message.payload.len() > PAYLOAD_MAX as usize { errno(E2BIG) } else { Ok(message) }
-        };
-        fits(&build)?;
-        for chunk in build.random.chunks_exact_mut(8) {
-            chunk.copy_from_slice(&self.random.next().to_le_bytes());
+            random,
+            limits: identity.limits,
         }
-        Ok(fits(&build)?.with_handles(files))
     }
+}
+
+/// The message that has vm build a space; E2BIG when it is too long for one.
+pub fn build_message(build: Build, files: &[Handle]) -> Result<Message, Refusal> {
+    let message = Message::typed(space::REQUEST, &space::Request::Build(build));
+    if message.payload.len() > PAYLOAD_MAX as usize { errno(E2BIG) } else { Ok(message.with_handles(files)) }
 }
 
 /// A stream of numbers for AT_RANDOM: SplitMix64, from the entropy of this boot.

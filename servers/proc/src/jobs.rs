@@ -1,6 +1,8 @@
 //! Work that goes on at another server or in the kernel: what to do when the answer comes. A job names its process by
 //! number and its call by token, and looks both up again: either may be gone by then.
 
+use alloc::boxed::Box;
+
 use libipc::abi::{KernelError, Tag};
 use libipc::linux::errno::{EAGAIN, EIO, ENOMEM};
 use libipc::proto::space::Answer;
@@ -8,12 +10,12 @@ use libipc::server::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
-use crate::exec::ExecJob;
+use crate::exec::{ExecJob, GatherJob};
 use crate::fork::ForkJob;
 use crate::pidfd::PidfdJob;
 use crate::signal::frame::USER_END;
 use crate::spawn::SpawnJob;
-use crate::turn::Turn;
+use crate::turn::{Refusal, Turn};
 
 /// What an answer or outcome is for. The stages of one undertaking stand in their order.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -24,6 +26,12 @@ pub enum Job {
     ForkTask(ForkJob),
     /// fork: the kernel makes the thread.
     ForkThread(ForkJob),
+    /// fork: the kernel makes the session of the child's pidfd.
+    ForkPidfd(ForkJob),
+    /// fork: the kernel gives it to the maker.
+    ForkDescriptor(ForkJob),
+    /// execve: vm takes a part of the arguments and environment.
+    ExecStrings(Box<GatherJob>),
     /// execve: vm builds the space.
     ExecSpace(ExecJob),
     /// execve by another thread than the first: the kernel makes a first thread.
@@ -51,7 +59,16 @@ impl Proc {
     }
 
     /// Another server has answered.
-    pub(crate) fn answered(&mut self, tag: Tag, answer: &Result<Message, KernelError>, turn: &mut Turn) {
+    pub(crate) fn answered(
+        &mut self,
+        tag: Tag,
+        answer: &Result<Message, KernelError>,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
+        if let Some(Job::ExecStrings(job)) = self.jobs.get(&tag.0) {
+            let job = job.clone();
+            return self.exec_strings(tag, *job, strings_answer(answer), turn);
+        }
         match self.jobs.remove(&tag.0) {
             Some(Job::ForkSpace(job)) => self.fork_space(job, space_answer(answer), turn),
             Some(Job::ExecSpace(job)) => self.exec_space(job, space_answer(answer), turn),
@@ -64,6 +81,7 @@ impl Proc {
             // The rest are operations of the kernel, which do not end in an answer.
             _ => {}
         }
+        Ok(())
     }
 
     /// The kernel has carried out an operation, or refused it.
@@ -72,6 +90,8 @@ impl Proc {
         match self.jobs.remove(&tag.0) {
             Some(Job::ForkTask(job)) => self.fork_task(job, made, turn),
             Some(Job::ForkThread(job)) => self.fork_thread(job, made, turn),
+            Some(Job::ForkPidfd(job)) => self.fork_pidfd(job, made, turn),
+            Some(Job::ForkDescriptor(job)) => self.fork_descriptor(job, result.map_err(|_| EAGAIN), turn),
             Some(Job::ExecThread(job)) => self.exec_thread(job, made, turn),
             Some(Job::SpawnTask(job)) => self.spawn_task(job, made, turn),
             Some(Job::SpawnThread(job)) => self.spawn_thread(job, made, turn),
@@ -96,6 +116,15 @@ impl MadeSpace {
     /// Whether a program's thread can be started where it says; a file may name any address.
     pub fn can_start(&self) -> bool {
         self.start.0 < USER_END && self.start.1 < USER_END
+    }
+}
+
+/// vm's answer about strings it was to keep: an errno when it could not.
+fn strings_answer(answer: &Result<Message, KernelError>) -> Result<(), i32> {
+    match answer.as_ref().map_err(|_| ENOMEM)?.decode() {
+        Ok(Answer::Done) => Ok(()),
+        Ok(Answer::Failed(errno)) => Err(errno),
+        _ => Err(EIO),
     }
 }
 

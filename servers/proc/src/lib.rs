@@ -101,6 +101,7 @@ mod stop;
 mod terminal;
 mod thread;
 mod time;
+mod timers;
 mod turn;
 mod usage;
 mod wait;
@@ -207,10 +208,7 @@ impl Server for Proc {
         let outcome = match event {
             Event::Start => Ok(()),
             Event::Call(call) => self.call(call, &mut turn),
-            Event::Answer { tag, answer } => {
-                self.answered(*tag, answer, &mut turn);
-                Ok(())
-            }
+            Event::Answer { tag, answer } => self.answered(*tag, answer, &mut turn),
             Event::Done { tag, result } => {
                 self.done(*tag, *result, &mut turn);
                 Ok(())
@@ -254,6 +252,7 @@ impl Proc {
             space::SIGNAL => return self.memory_fault(call, message.words, turn),
             protocol::BACKGROUND => self.background(call, message, turn),
             protocol::REQUEST => self.request(call, message, turn),
+            protocol::FILE_LIMIT => self.file_too_large(call, turn),
             _ => {
                 turn.out.reply(call.id, Message::label(EINVAL as u32));
             }

@@ -1,17 +1,22 @@
 //! Resource limits: getrlimit(2), setrlimit(2), prlimit64(2). Kept here; the descriptor limit is the kernel's to keep
-//! to, the stack's vm's, the signal queue's ours.
+//! to, those of memory vm's, that of CPU time and of the signal
+//! queue ours.
 
 use alloc::vec::Vec;
 
 use libipc::abi::{Handle, TaskWord};
-use libipc::linux::errno::{EFAULT, EINVAL, EPERM, ESRCH};
+use libipc::linux::errno::{EFAULT, EFBIG, EINVAL, EPERM, ESRCH};
+use libipc::linux::signal::{SI_KERNEL, SIGXFSZ};
+use libipc::proto::space;
 use libipc::server::effect::Operation;
+use libipc::server::{Call, Message};
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
-use crate::id::Pid;
+use crate::id::{Pid, Tid};
 use crate::memory::{word_at, words};
-use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno, piece};
+use crate::signal::{Aim, SigInfo};
+use crate::turn::{Asked, NOBODY, Outcome, Refusal, Reply, Turn, errno, piece};
 
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;
@@ -22,12 +27,22 @@ const DESCRIPTORS_MAX: u64 = 4096;
 /// Limits that are looked at in this server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resource {
+    /// RLIMIT_CPU.
+    Cpu = 0,
+    /// RLIMIT_FSIZE.
+    FileSize = 1,
+    /// RLIMIT_DATA.
+    Data = 2,
     /// RLIMIT_STACK.
     Stack = 3,
     /// RLIMIT_CORE.
     Core = 4,
     /// RLIMIT_NOFILE.
     Descriptors = 7,
+    /// RLIMIT_MEMLOCK.
+    Locked = 8,
+    /// RLIMIT_AS.
+    AddressSpace = 9,
     /// RLIMIT_SIGPENDING.
     PendingSignals = 11,
 }
@@ -43,7 +58,7 @@ impl Default for Limits {
         limits[Resource::Stack as usize].0 = 8 << 20;
         limits[Resource::Core as usize].0 = 0;
         limits[Resource::Descriptors as usize] = (1024, DESCRIPTORS_MAX);
-        limits[8] = (8 << 20, 8 << 20);
+        limits[Resource::Locked as usize] = (8 << 20, 8 << 20);
         limits[Resource::PendingSignals as usize] = (4096, 4096);
         limits[12] = (819_200, 819_200);
         limits[13] = (0, 0);
@@ -58,10 +73,32 @@ impl Limits {
         self.0[resource as usize]
     }
 
+    /// Those that vm keeps to.
+    pub fn of_memory(&self) -> space::Limits {
+        let soft = |resource| self.get(resource).0;
+        space::Limits {
+            address_space: soft(Resource::AddressSpace),
+            data: soft(Resource::Data),
+            stack: soft(Resource::Stack),
+            locked: soft(Resource::Locked),
+        }
+    }
+
+    /// Moves the soft limit of a resource.
+    pub fn set_soft(&mut self, resource: Resource, soft: u64) {
+        self.0[resource as usize].0 = soft;
+    }
+
     fn of_number(&mut self, number: i32) -> Result<&mut (u64, u64), Refusal> {
         let index = usize::try_from(number).map_err(|_| Refusal::Errno(EINVAL))?;
         self.0.get_mut(index).ok_or(Refusal::Errno(EINVAL))
     }
+}
+
+/// Whether a resource is one of memory.
+fn limits_of_memory(number: i32) -> bool {
+    let memory = [Resource::Data, Resource::Stack, Resource::Locked, Resource::AddressSpace];
+    memory.iter().any(|resource| *resource as i32 == number)
 }
 
 impl Proc {
@@ -94,6 +131,12 @@ impl Proc {
         Ok(Reply::Pieces(0, piece(asked.word(3), old)))
     }
 
+    /// A program's call would make a file larger than it may.
+    pub(crate) fn file_too_large(&mut self, call: &Call, turn: &mut Turn) {
+        self.send(Aim::Thread(Tid(call.caller.tid)), SigInfo::user(SIGXFSZ, SI_KERNEL, 0, 0), turn);
+        turn.result(call.id, -i64::from(EFBIG));
+    }
+
     /// Sets a limit, if one is given, and answers what it was.
     fn limit(
         &mut self,
@@ -104,6 +147,7 @@ impl Proc {
         turn: &mut Turn,
     ) -> Result<Vec<u8>, Refusal> {
         let process = self.processes.get_mut(&pid).ok_or(Refusal::Errno(ESRCH))?;
+        let mut changed = false;
         let limit = process.limits.of_number(number)?;
         let old = *limit;
         if let Some(new) = new.map(|bytes| (word_at(bytes, 0), word_at(bytes, 8))) {
@@ -114,11 +158,29 @@ impl Proc {
             if new.1 > old.1 && (!privileged || descriptors) {
                 return errno(EPERM);
             }
+            changed = *limit != new;
             *limit = new;
+            let (space, limits) = (process.space, process.limits.of_memory());
+            if changed && limits_of_memory(number) && space != 0 {
+                let request = space::Request::Limits { space, limits };
+                turn.out.send(self.vm, NOBODY, Message::typed(space::REQUEST, &request));
+            }
             let task = process.task;
+            if changed && number == Resource::FileSize as i32 && task != Handle::NONE {
+                // The kernel attaches it to calls, for file servers to keep to.
+                let value = new.0.wrapping_add(1);
+                for (word, value) in
+                    [(TaskWord::FileLimitLow, value & 0xffff_ffff), (TaskWord::FileLimitHigh, value >> 32)]
+                {
+                    turn.act(Operation::TaskWord { task, word, value });
+                }
+            }
             if descriptors && task != Handle::NONE {
                 turn.act(Operation::TaskWord { task, word: TaskWord::DescriptorLimit, value: new.0 });
             }
+        }
+        if changed && number == Resource::Cpu as i32 {
+            self.plan_cpu_check(pid, turn);
         }
         Ok(words(&[old.0, old.1]))
     }

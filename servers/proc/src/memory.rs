@@ -22,6 +22,11 @@ impl UserMemory {
         UserMemory { call, blocks: BTreeMap::new() }
     }
 
+    /// How many bytes have been read in this step.
+    pub fn bytes_read(&self) -> u64 {
+        self.blocks.len() as u64 * BLOCK_BYTES
+    }
+
     /// The bytes from an address to the end of its block.
     fn rest_of_block(&mut self, env: &mut dyn Env, address: u64) -> Result<&[u8], LeaseError> {
         let block = address & !(BLOCK_BYTES - 1);
@@ -50,26 +55,18 @@ impl UserMemory {
         Ok(word_at(&self.bytes(env, address, 8)?, 0))
     }
 
-    /// A string without its NUL; `None` when there is no NUL within so many bytes.
-    pub fn text(
-        &mut self,
-        env: &mut dyn Env,
-        address: u64,
-        most: u64,
-    ) -> Result<Option<Vec<u8>>, LeaseError> {
+    /// A string up to its NUL and with it, or as much of it as is wanted at most.
+    pub fn text(&mut self, env: &mut dyn Env, address: u64, most: u64) -> Result<Vec<u8>, LeaseError> {
         let mut text = Vec::new();
-        while (text.len() as u64) < most {
+        while (text.len() as u64) < most && text.last() != Some(&0) {
             let at = address.checked_add(text.len() as u64).ok_or(LeaseError::BadAddress)?;
+            let wanted = usize::try_from(most - text.len() as u64).unwrap_or(usize::MAX);
             let rest = self.rest_of_block(env, at)?;
-            match rest.iter().position(|byte| *byte == 0) {
-                Some(end) => {
-                    text.extend(rest.iter().take(end));
-                    return Ok((text.len() as u64 <= most).then_some(text));
-                }
-                None => text.extend(rest),
-            }
+            let rest = &rest[..rest.len().min(wanted)];
+            let end = rest.iter().position(|byte| *byte == 0).map_or(rest.len(), |nul| nul + 1);
+            text.extend(&rest[..end]);
         }
-        Ok(None)
+        Ok(text)
     }
 }
 

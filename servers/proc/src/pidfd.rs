@@ -24,6 +24,8 @@ pub struct Pidfd {
     pid: Option<Pid>,
     /// This server's handle of the session.
     owner: Handle,
+    /// A wait by it does not wait (PIDFD_NONBLOCK).
+    nonblocking: bool,
 }
 
 /// A descriptor being made.
@@ -32,6 +34,8 @@ pub struct PidfdJob {
     call: CallId,
     tid: Tid,
     badge: u64,
+    /// The descriptor it will be.
+    slot: u32,
 }
 
 /// All of them, by badge.
@@ -45,17 +49,34 @@ impl Proc {
         }
         let pid = Pid(pid.unsigned_abs());
         let process = self.processes.get_mut(&pid).filter(|process| process.is_visible());
-        let Some(process) = process else {
+        let Some(process) = process.map(|process| &*process) else {
             // A thread that is not its process's first is no process.
             let thread = self.threads.contains_key(&Tid(pid.0));
             return errno(if thread { EINVAL } else { ESRCH });
         };
+        let pid = process.pid;
+        let (badge, create) = self.pidfd_for(pid, flags, turn);
+        self.park(asked.tid, asked.id, On::Server, turn);
+        let slot = asked.foreign.slots[0];
+        let tag = self.start(Job::Pidfd(PidfdJob { call: asked.id, tid: asked.tid, badge, slot }));
+        turn.out.attempt(tag, create);
+        Ok(Reply::Later)
+    }
+
+    /// A new descriptor's row, and the operation that makes its session.
+    pub(crate) fn pidfd_for(&mut self, pid: Pid, flags: u32, turn: &mut Turn) -> (u64, Operation) {
         let owner = turn.env.new_handle();
         self.last_badge += 1;
         let badge = self.last_badge;
-        process.pidfds.insert(badge);
-        let readiness = if process.is_zombie() { Readiness::IN } else { Readiness::empty() };
-        self.pidfds.insert(badge, Pidfd { pid: Some(pid), owner });
+        let mut readiness = Readiness::empty();
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.pidfds.insert(badge);
+            if process.is_zombie() {
+                readiness = Readiness::IN;
+            }
+        }
+        let nonblocking = flags & O_NONBLOCK != 0;
+        self.pidfds.insert(badge, Pidfd { pid: Some(pid), owner, nonblocking });
         let create = Operation::SessionCreate {
             owner,
             badge: libipc::abi::Badge(badge),
@@ -64,10 +85,12 @@ impl Proc {
             readiness,
             position: 0,
         };
-        self.park(asked.tid, asked.id, On::Server, turn);
-        let tag = self.start(Job::Pidfd(PidfdJob { call: asked.id, tid: asked.tid, badge }));
-        turn.out.attempt(tag, create);
-        Ok(Reply::Later)
+        (badge, create)
+    }
+
+    /// This server's handle of a descriptor's session.
+    pub(crate) fn pidfd_owner(&self, badge: u64) -> Handle {
+        self.pidfds.get(&badge).map_or(Handle::NONE, |pidfd| pidfd.owner)
     }
 
     /// The kernel has made the session, or could not.
@@ -78,7 +101,8 @@ impl Proc {
             (Ok(()), Some(owner)) if waits => {
                 self.release(job.tid);
                 let install = alloc::vec![owner];
-                let reply = ForeignReply { install, close_on_exec: true, ..ForeignReply::default() };
+                let result = i64::from(job.slot);
+                let reply = ForeignReply { result, install, close_on_exec: true, ..ForeignReply::default() };
                 turn.out.foreign(job.call, reply);
             }
             (made, owner) => {
@@ -94,7 +118,8 @@ impl Proc {
         }
     }
 
-    fn forget_pidfd(&mut self, badge: u64) {
+    /// A descriptor's row goes; its session is closed by whoever knows that there is one.
+    pub(crate) fn forget_pidfd(&mut self, badge: u64) {
         let pid = self.pidfds.remove(&badge).and_then(|pidfd| pidfd.pid);
         if let Some(process) = pid.and_then(|pid| self.processes.get_mut(&pid)) {
             process.pidfds.remove(&badge);
@@ -126,8 +151,17 @@ impl Proc {
 
     /// The process behind a named descriptor: `None` when it is no pidfd, `Some(None)` when the process is reaped.
     pub(crate) fn named_by_descriptor(&self, asked: &Asked, index: usize) -> Option<Option<Pid>> {
+        self.pidfd_named(asked, index).map(|pidfd| pidfd.pid)
+    }
+
+    fn pidfd_named(&self, asked: &Asked, index: usize) -> Option<&Pidfd> {
         let named = asked.foreign.named.get(index).filter(|named| named.server == u64::from(self.number))?;
-        self.pidfds.get(&named.badge).map(|pidfd| pidfd.pid)
+        self.pidfds.get(&named.badge)
+    }
+
+    /// Whether a wait by the named descriptor is not to wait.
+    pub(crate) fn is_nonblocking(&self, asked: &Asked, index: usize) -> bool {
+        self.pidfd_named(asked, index).is_some_and(|pidfd| pidfd.nonblocking)
     }
 
     pub(crate) fn pidfd_send_signal(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {

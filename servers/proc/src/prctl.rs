@@ -79,10 +79,8 @@ impl Proc {
 
     fn set_name(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
         let mut memory = UserMemory::new(asked.id);
-        let name = match memory.text(turn.env, asked.word(1), NAME_MAX as u64)? {
-            Some(name) => name,
-            None => memory.bytes(turn.env, asked.word(1), NAME_MAX as u64)?,
-        };
+        let mut name = memory.text(turn.env, asked.word(1), NAME_MAX as u64)?;
+        name.pop_if(|last| *last == 0);
         if let Some(thread) = self.threads.get_mut(&asked.tid) {
             thread.name = name;
         }

@@ -12,6 +12,7 @@ use crate::id::{Pgid, Pid, Sid, Tid};
 use crate::limits::Limits;
 use crate::signal::Pending;
 use crate::status::Status;
+use crate::timers::Timers;
 use crate::usage::Usage;
 
 /// Where a process is in its life. The transitions are in the crate's documentation.
@@ -52,15 +53,6 @@ pub enum News {
     Stopped(u8),
     /// It runs again.
     Continued,
-}
-
-/// The interval timer ITIMER_REAL.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Alarm {
-    /// When it rings, ns since boot.
-    pub deadline_ns: u64,
-    /// How long after that again; 0 for once.
-    pub interval_ns: u64,
 }
 
 /// Small settings of prctl(2), personality(2) and the scheduler.
@@ -154,8 +146,8 @@ pub struct Process {
     pub executed: bool,
     /// The thread that is suspended until it executes a program or ends.
     pub vfork_parent: Option<(Tid, CallId)>,
-    /// Its real-time interval timer.
-    pub alarm: Option<Alarm>,
+    /// Its timers that send signals.
+    pub timers: Timers,
     /// Until when a kill waits for one of its threads to come in.
     pub grace_ns: Option<u64>,
     /// Descriptors that stand for it, by badge.
@@ -193,7 +185,7 @@ impl Process {
             children_usage: Usage::default(),
             executed: false,
             vfork_parent: None,
-            alarm: None,
+            timers: Timers::default(),
             grace_ns: None,
             pidfds: BTreeSet::new(),
             settings: Settings::default(),

@@ -15,8 +15,6 @@ use crate::id::{Pid, Tid};
 use crate::process::{Life, Process};
 use crate::turn::Turn;
 
-/// Most bytes shown of a command line, and of an environment: what one message holds of both.
-const STRINGS_MAX: usize = 3000;
 /// Most threads shown of a process.
 const THREADS_MAX: usize = 400;
 /// The load averages are sampled as if every five seconds.
@@ -98,7 +96,6 @@ impl Proc {
             self.actions_of(process.pid).map(|actions| actions.sets()).unwrap_or_default();
         let thread_pending = first.map(|thread| thread.pending.set()).unwrap_or_default();
         let (tty, foreground) = self.terminal_of(process, turn);
-        let strings = |bytes: &[u8]| bytes.iter().copied().take(STRINGS_MAX).collect::<Vec<u8>>();
         let path = program.map(|program| program.path.clone()).unwrap_or_default();
         Answer::Process(ProcessInfo {
             pid,
@@ -123,8 +120,8 @@ impl Proc {
                 ignored.0,
                 caught.0,
             ],
-            command_line: program.map(|program| strings(&program.command_line)).unwrap_or_default(),
-            environment: program.map(|program| strings(&program.environment)).unwrap_or_default(),
+            command_line: program.map(|program| program.command_line.clone()).unwrap_or_default(),
+            environment: program.map(|program| program.environment.clone()).unwrap_or_default(),
         })
     }
 

@@ -6,6 +6,7 @@ use libipc::abi::syscall::descriptor_slot;
 use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::{EAGAIN, EINVAL, ENOEXEC};
 use libipc::proto::process::{Answer, Exec};
+use libipc::proto::space::Build;
 use libipc::server::effect::{Inherit, Operation, Reason};
 use libipc::server::{Call, Message};
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::Proc;
 use crate::exec::name_of;
 use crate::id::{INIT, INIT_THREAD, Pid, Tid};
-use crate::image::{Identity, Program, Strings};
+use crate::image::{Identity, Program, Strings, build_message};
 use crate::jobs::{Job, MadeSpace};
-use crate::limits::{Limits, Resource};
+use crate::limits::Limits;
 use crate::process::{Life, Process};
 use crate::thread::Thread;
 use crate::turn::{Refusal, Turn};
@@ -64,10 +65,15 @@ impl Proc {
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
         let [program, interpreter, _, _] = *files else { return Err(Refusal::Errno(EINVAL)) };
-        let stack_limit = Limits::default().get(Resource::Stack).0;
-        let identity = Identity { ids: [0; 4], secure: false, stack_limit };
+        let identity = Identity { ids: [0; 4], secure: false, limits: Limits::default().of_memory() };
         let images = if exec.interpreter.is_some() { &[program, interpreter][..] } else { &[program] };
-        let build = self.build_message(exec, strings, identity, images)?;
+        let build = Build {
+            argc: strings.arguments.len() as u32,
+            envc: strings.environment.len() as u32,
+            strings: strings.joined(),
+            ..self.build(exec, identity)
+        };
+        let build = build_message(build, images)?;
         let pid = Pid(self.take_number().ok_or(Refusal::Errno(EAGAIN))?);
         self.sequence += 1;
         let embryo = Process::embryo(pid, INIT, INIT_THREAD, self.sequence, turn.env.now());

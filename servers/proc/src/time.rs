@@ -1,43 +1,56 @@
-//! Time as programs ask for it: sleeping, the interval timer, clocks. All deadlines stand in one queue behind the
+//! Time as programs ask for it: sleeping, clocks. All deadlines stand in one queue behind the
 //! server's one timer, in ns since boot.
 
 use alloc::{vec, vec::Vec};
 
 use libipc::linux::errno::{EAGAIN, EINVAL, EOPNOTSUPP, EPERM, ETIMEDOUT};
-use libipc::linux::signal::{SIGALRM, SIGKILL};
+use libipc::linux::signal::SIGKILL;
 use libipc::server::effect::Operation;
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
 use crate::id::{Pid, Tid};
 use crate::memory::{word_at, words};
-use crate::process::{Alarm, Life};
-use crate::signal::{Aim, SigInfo};
+use crate::process::Life;
 use crate::status::Status;
 use crate::thread::{On, Resume};
 use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno, piece};
 
-const SECOND_NS: u64 = 1_000_000_000;
+/// Nanoseconds in a second.
+pub const SECOND_NS: u64 = 1_000_000_000;
 
-const CLOCK_REALTIME: i32 = 0;
-const CLOCK_MONOTONIC: i32 = 1;
-const CLOCK_PROCESS_CPUTIME: i32 = 2;
-const CLOCK_THREAD_CPUTIME: i32 = 3;
-const CLOCK_MONOTONIC_RAW: i32 = 4;
-const CLOCK_REALTIME_COARSE: i32 = 5;
-const CLOCK_MONOTONIC_COARSE: i32 = 6;
-const CLOCK_BOOTTIME: i32 = 7;
-const CLOCK_TAI: i32 = 11;
-const TIMER_ABSTIME: i32 = 1;
-const ITIMER_REAL: i32 = 0;
+/// CLOCK_REALTIME.
+pub const CLOCK_REALTIME: i32 = 0;
+/// CLOCK_MONOTONIC.
+pub const CLOCK_MONOTONIC: i32 = 1;
+/// CLOCK_PROCESS_CPUTIME.
+pub const CLOCK_PROCESS_CPUTIME: i32 = 2;
+/// CLOCK_THREAD_CPUTIME.
+pub const CLOCK_THREAD_CPUTIME: i32 = 3;
+/// CLOCK_MONOTONIC_RAW.
+pub const CLOCK_MONOTONIC_RAW: i32 = 4;
+/// CLOCK_REALTIME_COARSE.
+pub const CLOCK_REALTIME_COARSE: i32 = 5;
+/// CLOCK_MONOTONIC_COARSE.
+pub const CLOCK_MONOTONIC_COARSE: i32 = 6;
+/// CLOCK_BOOTTIME.
+pub const CLOCK_BOOTTIME: i32 = 7;
+/// CLOCK_TAI.
+pub const CLOCK_TAI: i32 = 11;
+/// TIMER_ABSTIME.
+pub const TIMER_ABSTIME: i32 = 1;
 
 /// Whom a deadline is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Timer {
     /// The call a thread waits in.
     Thread(Tid),
-    /// A process's interval timer.
+    /// A process's interval timer of real time.
     Alarm(Pid),
+    /// A timer of timer_create(2).
+    Named(Pid, i32),
+    /// A process whose CPU time is to be looked at.
+    Cpu(Pid),
     /// A killed process that takes too long to end.
     Grace(Pid),
 }
@@ -55,13 +68,14 @@ pub fn timespec(ns: u64) -> Vec<u8> {
 }
 
 /// `struct timeval` as nanoseconds.
-fn from_timeval(bytes: &[u8], at: usize) -> Result<u64, Refusal> {
+pub fn from_timeval(bytes: &[u8], at: usize) -> Result<u64, Refusal> {
     let (seconds, rest) = (word_at(bytes, at) as i64, word_at(bytes, at + 8));
     let seconds = u64::try_from(seconds).ok().filter(|_| rest < 1_000_000).ok_or(Refusal::Errno(EINVAL))?;
     Ok(seconds.saturating_mul(SECOND_NS).saturating_add(rest * 1_000))
 }
 
-fn timeval(ns: u64) -> [u64; 2] {
+/// Nanoseconds as `struct timeval`.
+pub fn timeval(ns: u64) -> [u64; 2] {
     [ns / SECOND_NS, ns % SECOND_NS / 1_000]
 }
 
@@ -74,7 +88,9 @@ impl Proc {
             self.timers.remove(&(deadline_ns, timer));
             match timer {
                 Timer::Thread(tid) => self.time_up(tid, turn),
-                Timer::Alarm(pid) => self.alarm_rings(pid, deadline_ns, turn),
+                Timer::Alarm(pid) => self.alarm_rings(pid, turn),
+                Timer::Named(pid, id) => self.named_rings(pid, id, now, turn),
+                Timer::Cpu(pid) => self.check_cpu(pid, turn),
                 Timer::Grace(pid) => {
                     let status = match self.processes.get(&pid).map(|process| process.life) {
                         Some(Life::Dying { status }) => status,
@@ -106,61 +122,12 @@ impl Proc {
         self.finish_wait(tid, i64::from(result), Vec::new(), turn);
     }
 
-    fn alarm_rings(&mut self, pid: Pid, deadline_ns: u64, turn: &mut Turn) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
-        let interval_ns = process.alarm.take().map_or(0, |alarm| alarm.interval_ns);
-        // Rings that were missed are one ring.
-        if let Some(late) = turn.env.now().saturating_sub(deadline_ns).checked_div(interval_ns) {
-            let next = deadline_ns.saturating_add(interval_ns.saturating_mul(late + 1));
-            process.alarm = Some(Alarm { deadline_ns: next, interval_ns });
-            self.timers.insert((next, Timer::Alarm(pid)));
-        }
-        self.send(Aim::Process(pid), SigInfo::kernel(SIGALRM), turn);
-    }
-
-    /// Sets a process's interval timer. Answers what was set before: time left and interval.
-    fn set_alarm(&mut self, pid: Pid, after_ns: u64, interval_ns: u64, now: u64) -> (u64, u64) {
-        let Some(process) = self.processes.get_mut(&pid) else { return (0, 0) };
-        let old = process.alarm.take();
-        if let Some(old) = old {
-            self.timers.remove(&(old.deadline_ns, Timer::Alarm(pid)));
-        }
-        if after_ns > 0 {
-            let deadline_ns = now.saturating_add(after_ns);
-            process.alarm = Some(Alarm { deadline_ns, interval_ns });
-            self.timers.insert((deadline_ns, Timer::Alarm(pid)));
-        }
-        old.map_or((0, 0), |old| (left(&old, now), old.interval_ns))
-    }
-
     pub(crate) fn alarm(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
         let after_ns = u64::from(asked.unsigned(0)) * SECOND_NS;
         let (left_ns, _) = self.set_alarm(asked.pid, after_ns, 0, turn.env.now());
         // Rounded to the nearest second, but a timer that runs is never reported as none.
         let seconds = (left_ns + SECOND_NS / 2) / SECOND_NS;
         Ok(Reply::Value(if left_ns > 0 { seconds.max(1) as i64 } else { 0 }))
-    }
-
-    pub(crate) fn setitimer(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
-        if asked.int(0) != ITIMER_REAL {
-            return errno(EINVAL);
-        }
-        let (interval_ns, after_ns) = match asked.input(0) {
-            Some(bytes) => (from_timeval(bytes, 0)?, from_timeval(bytes, 16)?),
-            None => (0, 0),
-        };
-        let (left_ns, old_interval_ns) = self.set_alarm(asked.pid, after_ns, interval_ns, turn.env.now());
-        Reply::bytes(asked.word(2), words(&[timeval(old_interval_ns), timeval(left_ns)].concat()))
-    }
-
-    pub(crate) fn getitimer(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
-        if asked.int(0) != ITIMER_REAL {
-            return errno(EINVAL);
-        }
-        let now = turn.env.now();
-        let alarm = self.processes.get(&asked.pid).and_then(|process| process.alarm);
-        let (interval_ns, left_ns) = alarm.map_or((0, 0), |alarm| (alarm.interval_ns, left(&alarm, now)));
-        Reply::bytes(asked.word(1), words(&[timeval(interval_ns), timeval(left_ns)].concat()))
     }
 
     pub(crate) fn nanosleep(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
@@ -281,11 +248,6 @@ impl Proc {
         self.read_clock(asked, turn)?;
         Reply::bytes(asked.word(1), timespec(1))
     }
-}
-
-/// Time until an alarm rings; one that is due rings very soon.
-fn left(alarm: &Alarm, now: u64) -> u64 {
-    alarm.deadline_ns.saturating_sub(now).max(1)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use libipc::abi::Handle;
+use libipc::abi::{Handle, PAGE_SIZE};
 use libipc::server::env::TaskFigure;
 use serde::{Deserialize, Serialize};
 
@@ -24,18 +24,21 @@ pub struct Usage {
     pub user_ns: u64,
     /// In servers on its behalf, ns.
     pub system_ns: u64,
+    /// Most pages that were mapped at a time; of several processes that of the largest.
+    pub peak_pages: u64,
 }
 
 impl Usage {
-    /// Both.
+    /// Both together.
     pub fn plus(self, other: Usage) -> Usage {
         Usage {
             user_ns: self.user_ns.saturating_add(other.user_ns),
             system_ns: self.system_ns.saturating_add(other.system_ns),
+            peak_pages: self.peak_pages.max(other.peak_pages),
         }
     }
 
-    /// `struct rusage`: two times, and fourteen figures of which the kernel keeps none.
+    /// `struct rusage`: two times, the largest size in KiB, and thirteen figures of which the kernel keeps none.
     pub fn to_bytes(self) -> Vec<u8> {
         let mut fields = vec![0; 18];
         let times = [self.user_ns, self.system_ns];
@@ -43,6 +46,7 @@ impl Usage {
         for (field, part) in fields.iter_mut().zip(parts) {
             *field = part;
         }
+        fields[4] = self.peak_pages * (PAGE_SIZE / 1024);
         words(&fields)
     }
 }
@@ -59,7 +63,7 @@ impl Proc {
             return process.usage;
         }
         let figures = turn.env.task_info(process.task, TaskFigure::CpuTime).unwrap_or_default();
-        Usage { user_ns: figures[0], system_ns: figures[1] }
+        Usage { user_ns: figures[0], system_ns: figures[1], peak_pages: figures[2] }
     }
 
     pub(crate) fn getrusage(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
@@ -87,10 +91,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rusage_begins_with_user_and_system_time_as_timevals() {
-        let bytes = Usage { user_ns: 3_000_004_000, system_ns: 5_999 }.to_bytes();
+    fn rusage_begins_with_user_and_system_time_as_timevals_and_the_size_in_kib() {
+        let bytes = Usage { user_ns: 3_000_004_000, system_ns: 5_999, peak_pages: 3 }.to_bytes();
         assert_eq!(bytes.len(), 144);
-        let fields = [0, 8, 16, 24].map(|at| crate::memory::word_at(&bytes, at));
-        assert_eq!(fields, [3, 4, 0, 5]);
+        let fields = [0, 8, 16, 24, 32, 40].map(|at| crate::memory::word_at(&bytes, at));
+        assert_eq!(fields, [3, 4, 0, 5, 12, 0]);
     }
 }

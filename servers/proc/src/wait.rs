@@ -6,7 +6,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use libipc::linux::errno::{EBADF, ECHILD, EINVAL, ESRCH};
+use libipc::linux::errno::{EAGAIN, EBADF, ECHILD, EINVAL, ESRCH};
 use libipc::linux::signal::{CLD_CONTINUED, CLD_STOPPED, SIGCHLD, SIGCONT};
 use libipc::server::Output;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ use crate::thread::{On, Waiting};
 use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno, piece};
 use crate::usage::Usage;
 
+/// Not a program's option: instead of waiting the call fails with EAGAIN.
+const OR_AGAIN: u32 = 1 << 28;
 const WNOHANG: u32 = 1;
 const WSTOPPED: u32 = 2;
 const WEXITED: u32 = 4;
@@ -179,6 +181,9 @@ impl Proc {
             _ => return errno(EINVAL),
         };
         let form = Form::Info { info: asked.word(2) };
+        if asked.int(0) == P_PIDFD && options & WNOHANG == 0 && self.is_nonblocking(asked, 0) {
+            return self.wait(asked, target, options | OR_AGAIN, form, asked.word(4), turn);
+        }
         self.wait(asked, target, options, form, asked.word(4), turn)
     }
 
@@ -205,6 +210,7 @@ impl Proc {
             }
             Found::Nobody => errno(ECHILD),
             Found::NotYet if options & WNOHANG != 0 => Ok(wait.nothing_yet()),
+            Found::NotYet if options & OR_AGAIN != 0 => errno(EAGAIN),
             Found::NotYet => {
                 self.park(asked.tid, asked.id, On::Child(wait), turn);
                 Ok(Reply::Later)

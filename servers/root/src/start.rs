@@ -215,6 +215,9 @@ impl<'a, T: Traps> Start<'a, T> {
         for (purpose, count) in wanted.into_iter().filter(|(_, count)| *count > 0) {
             let first = self.take(entry, count)?;
             self.kernel.give(server.task, purpose, first, count)?;
+            if purpose == Purpose::Arena {
+                server.boot.arena_first = first;
+            }
         }
         let dma = pages(entry.dma_kib);
         if dma > 0 {

@@ -4,6 +4,7 @@
 //! The first pages stay zero for ever: holes are read from there.
 
 use alloc::{collections::BTreeMap, vec::Vec};
+use libipc::abi::Frame;
 use serde::{Deserialize, Serialize};
 
 /// Bytes in a page of the arena.
@@ -20,6 +21,11 @@ const RESERVE_MAX: u32 = 256;
 pub struct Page(u32);
 
 impl Page {
+    /// Its frame, in an arena that begins at this one.
+    pub fn frame(self, first: Frame) -> Frame {
+        Frame(first.0 + self.0)
+    }
+
     /// Where it begins in the arena.
     pub fn offset(self) -> u64 {
         u64::from(self.0) * PAGE
@@ -68,6 +74,8 @@ pub struct Arena {
     free_pages: u32,
     total_pages: u32,
     cursor: u32,
+    /// Pages that are given back but may still be shown to programs.
+    retired: Vec<Page>,
 }
 
 impl Arena {
@@ -79,7 +87,7 @@ impl Arena {
         if total_pages > 0 {
             free.insert(ZERO_PAGES, total_pages);
         }
-        Arena { free, free_pages: total_pages, total_pages, cursor: ZERO_PAGES }
+        Arena { free, free_pages: total_pages, total_pages, cursor: ZERO_PAGES, retired: Vec::new() }
     }
 
     /// Pages that can be given out at all.
@@ -124,6 +132,16 @@ impl Arena {
         }
         let (start, length) = self.free.range(self.cursor..).next().or_else(|| self.free.iter().next())?;
         Some((*start, *length, *start))
+    }
+
+    /// Gives a page back that vm may still show to programs.
+    pub fn retire(&mut self, page: Page) {
+        self.retired.push(page);
+    }
+
+    /// The pages retired since the last time: to be given back when vm has let go of them.
+    pub fn retired(&mut self) -> Vec<Page> {
+        core::mem::take(&mut self.retired)
     }
 
     /// Gives a page back.

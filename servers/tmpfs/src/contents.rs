@@ -10,6 +10,8 @@ use alloc::{
 };
 use serde::{Deserialize, Serialize};
 
+use libipc::linux::errno::ENOSPC;
+
 use crate::arena::{Arena, PAGE, Page, Span, Use, join};
 
 /// The largest size a file can have.
@@ -20,6 +22,8 @@ pub const SIZE_MAX: u64 = i64::MAX as u64;
 pub struct Contents {
     size: u64,
     pages: BTreeMap<u64, Page>,
+    /// vm may show its pages to programs: one that is taken away is out of use until vm has let go of it.
+    pub lent: bool,
 }
 
 /// Room made for a write.
@@ -108,7 +112,7 @@ impl Contents {
         let gone: Vec<u64> = self.pages.range(whole).map(|(index, _)| *index).collect();
         for index in gone {
             if let Some(page) = self.pages.remove(&index) {
-                arena.give_back(page);
+                if self.lent { arena.retire(page) } else { arena.give_back(page) }
             }
         }
         let edges = [start / PAGE, end / PAGE];
@@ -142,6 +146,25 @@ impl Contents {
             }
         }
         Some(clear)
+    }
+
+    /// The page of index `first` and those that follow it without a hole, at most so many, to be shown to programs.
+    /// Where the first is a hole it gets a page, which is to be cleared. None beyond the end of the file, an error
+    /// when the arena is full.
+    pub fn lend(&mut self, first: u64, most: u64, arena: &mut Arena) -> Result<(Vec<Page>, Vec<Span>), i32> {
+        let end = self.size.div_ceil(PAGE).min(first.saturating_add(most));
+        let mut clear = Vec::new();
+        if first >= end {
+            return Ok((Vec::new(), clear));
+        }
+        if let Entry::Vacant(vacant) = self.pages.entry(first) {
+            let page = arena.take(Use::File).ok_or(ENOSPC)?;
+            vacant.insert(page);
+            clear.push(Span { offset: page.offset(), length: PAGE });
+        }
+        self.lent = true;
+        let row = self.pages.range(first..end).zip(first..).take_while(|((index, _), next)| *index == next);
+        Ok((row.map(|((_, page), _)| *page).collect(), clear))
     }
 
     /// Moves the end of the file forward, if it is before `size`.

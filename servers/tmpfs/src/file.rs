@@ -3,13 +3,16 @@
 use alloc::vec::Vec;
 
 use crate::Tmpfs;
+use crate::arena::PAGE;
 use crate::contents::SIZE_MAX;
 use crate::node::{File, Ino};
 use crate::transfer::{Direction, Outcome, Ranges, Refusal, TRANSFER_MAX, clear, copy, hand_out, value};
+use libipc::abi::CallId;
 use libipc::linux::errno::*;
 use libipc::linux::open::O_APPEND;
+use libipc::proto::process;
 use libipc::server::files::{self, DirentLayout, Dirents};
-use libipc::server::{Call, Effects, Env, ForeignReply};
+use libipc::server::{Call, Effect, Effects, Env, ForeignReply, Message};
 
 const SEEK_SET: u64 = 0;
 const SEEK_CUR: u64 = 1;
@@ -32,13 +35,6 @@ const F_SEAL_FUTURE_WRITE: u32 = 16;
 const F_SEAL_ALL: u32 = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
 
 impl File {
-    /// Notes that the contents change, so that vm does not take what it has read for what is there now.
-    pub fn changed(&mut self) {
-        if core::mem::take(&mut self.fetched) {
-            self.edition = self.edition.wrapping_add(1);
-        }
-    }
-
     /// Whether seals allow this size.
     pub fn may_resize(&self, size: u64) -> Result<(), i32> {
         let seal = match size.cmp(&self.contents.size()) {
@@ -118,13 +114,17 @@ impl Tmpfs {
         if wanted == 0 {
             return Err(Refusal::Errno(EFBIG));
         }
+        let wanted = match call.caller.file_limit {
+            Some(limit) if offset >= limit => return Ok(self.too_large(call.id)),
+            Some(limit) => wanted.min(limit - offset),
+            None => wanted,
+        };
         file.may_write(offset + wanted)?;
         let length = ranges.probe(call.id, 0, wanted, env)?;
         let room = file.contents.write(offset, length, &mut self.arena);
         if room.length == 0 {
             return Err(Refusal::Errno(ENOSPC));
         }
-        file.changed();
         node.drop_privileges(call.caller.uid);
         node.touch_write(now_ns);
         let mut effects = Effects::none();
@@ -157,11 +157,26 @@ impl Tmpfs {
 
     /// ftruncate(2).
     pub(crate) fn truncate_open(&mut self, call: &Call, ino: Ino, size: u64, env: &dyn Env) -> Outcome {
+        if self.grows_too_large(call, ino, size)? {
+            return Ok(self.too_large(call.id));
+        }
         let spans = self.resize(ino, size, call.caller.uid, self.wall_ns(env))?;
         let mut effects = Effects::none();
         clear(&mut effects, &spans);
         effects.result(call.id, 0);
         Ok(effects)
+    }
+
+    /// Whether a size is beyond what a caller may make of a file that is smaller.
+    fn grows_too_large(&self, call: &Call, ino: Ino, size: u64) -> Result<bool, i32> {
+        let now = self.tree.node(ino)?.file().map_or(u64::MAX, |file| file.contents.size());
+        Ok(size > now && call.caller.file_limit.is_some_and(|limit| size > limit))
+    }
+
+    /// Hands a call on that would make a file larger than its caller may: the process server says so.
+    fn too_large(&self, call: CallId) -> Effects {
+        let message = Message::label(process::FILE_LIMIT);
+        Effects::one(Effect::Forward { call, to: self.proc, message })
     }
 
     /// fallocate(2).
@@ -172,6 +187,9 @@ impl Tmpfs {
             (Ok(_), Ok(1..)) => offset + length,
             _ => return Err(Refusal::Errno(EINVAL)),
         };
+        if how & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE) == 0 && self.grows_too_large(call, ino, end)? {
+            return Ok(self.too_large(call.id));
+        }
         let node = self.tree.node_mut(ino)?;
         if node.directory().is_some() {
             return Err(Refusal::Errno(EISDIR));
@@ -195,8 +213,8 @@ impl Tmpfs {
             _ => return Err(Refusal::Errno(EOPNOTSUPP)),
         };
         file.contents.grow(size);
-        file.changed();
         node.touch_write(now_ns);
+        self.recall(ino, offset / PAGE);
         let mut effects = Effects::none();
         clear(&mut effects, &spans);
         effects.result(call.id, 0);

@@ -34,14 +34,14 @@ use serde::{Deserialize, Serialize};
 
 use arena::{Arena, Span};
 use counter::Counter;
-use libipc::abi::{CallId, Handle, Tag};
+use libipc::abi::{CallId, Frame, Handle, Tag};
 use libipc::linux::errno::{EINVAL, ENOSYS};
 use libipc::proto::fs;
 use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Request, Server};
 use lock::Locks;
 use node::Ino;
 use open::{OpenFile, Opening};
-use paging::Supplying;
+use paging::{Recall, Supplying};
 use pipe::Pipe;
 use random::Generator;
 use transfer::{Outcome, Refusal};
@@ -75,6 +75,8 @@ pub struct Tmpfs {
     /// The time of boot, ns of the Epoch.
     epoch_ns: i64,
     arena: Arena,
+    /// The arena's first frame.
+    arena_first: Frame,
     tree: Tree,
     pipes: BTreeMap<Ino, Pipe>,
     counters: BTreeMap<Ino, Counter>,
@@ -87,6 +89,8 @@ pub struct Tmpfs {
     opening: BTreeMap<Tag, Opening>,
     /// Faults whose pages are on their way to vm.
     supplying: BTreeMap<Tag, Supplying>,
+    /// Pages that vm is to let go of before they are given out again.
+    recalls: BTreeMap<Tag, Recall>,
     next_tag: u64,
     /// Calls that wait, by what they wait for.
     parked: BTreeMap<CallId, Wait>,
@@ -113,7 +117,7 @@ impl Tmpfs {
     fn native(&mut self, call: &Call, message: &Message, env: &mut dyn Env) -> Effects {
         match message.label {
             fs::REQUEST => self.request(call.id, message, env),
-            fs::PAGE_IN => self.page_in(call, message.words, env),
+            fs::PAGE_IN => self.page_in(call, message.words),
             fs::OPEN_DEVICE => self.open_device(call.id, message.words, env),
             fs::OPEN_FIFO => answered(call.id, self.open_fifo(call.id, message.words, env)),
             fs::READ_AT => self.read_at(call, message.words, env),
@@ -168,6 +172,7 @@ impl Server for Tmpfs {
             proc: boot.server("proc"),
             epoch_ns,
             arena: Arena::new(boot.arena_bytes),
+            arena_first: boot.arena_first,
             tree,
             pipes: BTreeMap::new(),
             counters: BTreeMap::new(),
@@ -177,13 +182,14 @@ impl Server for Tmpfs {
             next_badge: 1,
             opening: BTreeMap::new(),
             supplying: BTreeMap::new(),
+            recalls: BTreeMap::new(),
             next_tag: 0,
             parked: BTreeMap::new(),
         }
     }
 
     fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
-        match event {
+        let effects = match event {
             Event::Start => {
                 let mut effects = Effects::none();
                 let Span { offset, length } = Span::ZEROES;
@@ -196,7 +202,8 @@ impl Server for Tmpfs {
             Event::Cancel { call } => self.cancel(*call),
             Event::LastClose { badge, owner } => self.last_close(*badge, *owner),
             Event::Notify { .. } | Event::Watch { .. } => Effects::none(),
-        }
+        };
+        self.tell_recalls(effects)
     }
 }
 

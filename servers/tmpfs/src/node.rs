@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::arena::PAGE;
 use crate::contents::Contents;
 use crate::file::F_SEAL_SEAL;
+use libipc::linux::open::{O_ACCMODE, O_PATH, O_RDONLY, O_RUNS};
 use libipc::linux::{Stat, mode};
 use libipc::server::files;
 
@@ -36,6 +37,10 @@ pub struct Node {
     pub links: u32,
     /// Open sessions.
     pub opens: u32,
+    /// How many of them may write.
+    pub writers: u32,
+    /// How many of them run it: then there are no writers.
+    pub runs: u32,
     /// Last access, ns of the Epoch.
     pub atime_ns: i64,
     /// Last change of contents.
@@ -70,16 +75,12 @@ pub struct File {
     pub contents: Contents,
     /// F_SEAL_* bits.
     pub seals: u32,
-    /// Counts changes made after vm had fetched pages, so that what is opened later is another object to vm.
-    pub edition: u32,
-    /// Whether vm has fetched pages of this edition.
-    pub fetched: bool,
 }
 
 impl Default for File {
     /// An empty file that cannot be sealed; only memfd files can.
     fn default() -> File {
-        File { contents: Contents::default(), seals: F_SEAL_SEAL, edition: 0, fetched: false }
+        File { contents: Contents::default(), seals: F_SEAL_SEAL }
     }
 }
 
@@ -160,7 +161,26 @@ impl Directory {
     }
 }
 
+/// Whether an open file may be written.
+fn writes(status: u32) -> bool {
+    status & O_ACCMODE != O_RDONLY && status & O_PATH == 0
+}
+
 impl Node {
+    /// One more session is open on it.
+    pub fn opened(&mut self, status: u32) {
+        self.opens += 1;
+        self.writers += u32::from(writes(status));
+        self.runs += u32::from(status & O_RUNS != 0);
+    }
+
+    /// One session fewer.
+    pub fn closed(&mut self, status: u32) {
+        self.opens = self.opens.saturating_sub(1);
+        self.writers = self.writers.saturating_sub(u32::from(writes(status)));
+        self.runs = self.runs.saturating_sub(u32::from(status & O_RUNS != 0));
+    }
+
     /// A node without a name, made now.
     pub fn new(volume: u32, file_mode: u32, owner: (u32, u32), now_ns: i64, body: Body) -> Node {
         Node {
@@ -170,6 +190,8 @@ impl Node {
             gid: owner.1,
             links: 0,
             opens: 0,
+            writers: 0,
+            runs: 0,
             atime_ns: now_ns,
             mtime_ns: now_ns,
             ctime_ns: now_ns,

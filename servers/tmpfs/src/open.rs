@@ -11,13 +11,13 @@ use crate::devices::Device;
 use crate::node::Ino;
 use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use libipc::linux::errno::*;
+use libipc::linux::open::S_MAPPABLE;
 use libipc::linux::open::{O_RDONLY, O_WRONLY};
 use libipc::proto::fs::{Answer, Found};
 use libipc::server::effect::Reason;
 use libipc::server::{Effects, Env, ForeignReply, Message, Operation, Output};
 
-/// Bits of an object number above the inode number: the edition of a file, or what else it is.
-const EDITION_SHIFT: u32 = 40;
+/// What the object numbers of devices have beside the device number.
 const DEVICE_OBJECT: u64 = 1 << 63;
 
 /// What a session stands for.
@@ -136,13 +136,14 @@ impl Tmpfs {
             self.next_badge += 1;
             let owner = env.new_handle();
             let readiness = self.readiness(kind, status);
-            let object = self.object(kind);
+            let object = self.object_of_locks(kind);
             self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness });
             if let Some(node) = kind.node().and_then(|ino| self.tree.get_mut(ino)) {
-                node.opens += 1;
+                node.opened(status);
             }
             badges.push(badge);
             let badge = Badge(badge);
+            let status = if self.is_mappable(kind) { status | S_MAPPABLE } else { status };
             let create = Operation::SessionCreate { owner, badge, object, status, readiness, position: 0 };
             effects.attempt(tag, create);
         }
@@ -229,14 +230,14 @@ impl Tmpfs {
             Kind::Node(_) | Kind::Device(_) => {}
         }
         if let Some(ino) = open.kind.node() {
-            self.close_node(ino);
+            self.close_node(ino, open.status);
         }
         Some(open)
     }
 
-    fn close_node(&mut self, ino: Ino) {
+    fn close_node(&mut self, ino: Ino, status: u32) {
         if let Some(node) = self.tree.get_mut(ino) {
-            node.opens = node.opens.saturating_sub(1);
+            node.closed(status);
         }
         self.tree.reap(ino, &mut self.arena);
     }
@@ -271,18 +272,16 @@ impl Tmpfs {
         }
     }
 
-    /// How vm and others tell whether two sessions are of one file. A file that changed after vm had read it is
-    /// another object to those who open it then.
-    fn object(&self, kind: Kind) -> u64 {
-        let base = self.object_of_locks(kind);
-        let edition = match kind {
-            Kind::Node(ino) => self.tree.get(ino).and_then(|node| node.file()).map_or(0, |file| file.edition),
-            _ => 0,
-        };
-        base | u64::from(edition) << EDITION_SHIFT
+    /// Whether its pages can be mapped.
+    fn is_mappable(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Node(ino) => self.tree.get(ino).is_some_and(|node| node.file().is_some()),
+            Kind::Device(device) => device == Device::Zero,
+            _ => false,
+        }
     }
 
-    /// The file itself, whatever its edition.
+    /// How vm and others tell whether two sessions are of one file.
     pub(crate) fn object_of_locks(&self, kind: Kind) -> u64 {
         match kind {
             Kind::Device(device) => DEVICE_OBJECT | device.number(),

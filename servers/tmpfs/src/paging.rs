@@ -1,20 +1,23 @@
 //! Pages of files for vm, which maps them, and bytes for the servers that load programs.
 
-use alloc::vec;
+use alloc::{vec, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::Tmpfs;
-use crate::arena::PAGE;
+use crate::arena::{Page, Span};
 use crate::devices::Device;
+use crate::node::Ino;
 use crate::open::Kind;
-use libipc::abi::{CallId, KernelError, Tag};
+use crate::transfer::clear;
+use libipc::abi::{CallId, Frame, KernelError, Tag};
 use libipc::linux::errno::*;
 use libipc::proto::space;
 use libipc::server::effect::Reason;
-use libipc::server::{Call, Effects, Env, Message};
+use libipc::server::{Call, Effect, Effects, Env, Message};
 
-/// Most pages supplied for one fault.
+/// Most pages supplied, and lent, for one fault.
 const PAGES_MAX: u64 = 8;
+const LENT_MAX: u64 = 16;
 
 /// A fault whose pages are on their way to vm.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,51 +28,103 @@ pub struct Supplying {
     failed: bool,
 }
 
+/// Pages that vm is to let go of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recall {
+    ino: Ino,
+    /// The first index in the file that they had.
+    first: u64,
+    pages: Vec<Page>,
+    told: bool,
+}
+
 impl Tmpfs {
     /// A page fault on a mapped file: words are vm's object number, the page's index, and how many pages are wanted.
-    pub(crate) fn page_in(&mut self, call: &Call, words: [u64; 4], env: &mut dyn Env) -> Effects {
+    pub(crate) fn page_in(&mut self, call: &Call, words: [u64; 4]) -> Effects {
         let [object, first, wanted, _] = words;
         let Some(open) = self.opens.get(&call.badge.0) else { return failed(call.id) };
         let kind = open.kind;
+        if let Kind::Node(ino) = kind {
+            match self.lend(ino, object, first, wanted) {
+                Ok(Some((lent, clear))) => return self.hand_over(call.id, vec![lent], &clear),
+                // Beyond the end: vm is told so.
+                Ok(None) => {}
+                Err(_) => return failed(call.id),
+            }
+        }
         let mut supplies = vec![];
         for page in first..first.saturating_add(wanted.clamp(1, PAGES_MAX)) {
-            match self.page(kind, page, env) {
+            match self.page(kind) {
                 // Only the page that was asked for must be answered for when it lies beyond the end.
                 Ok(data) if data.is_empty() && page > first => break,
                 Ok(data) => supplies.push(space::Request::Supply { object, page, data }),
                 Err(_) => return failed(call.id),
             }
         }
+        self.hand_over(call.id, supplies, &[])
+    }
+
+    /// Sends pages to vm; the fault waits until vm has them.
+    fn hand_over(&mut self, call: CallId, pages: Vec<space::Request>, to_clear: &[Span]) -> Effects {
         let tag = self.new_tag();
-        let left = supplies.len() as u64;
-        self.supplying.insert(tag, Supplying { call: call.id, left, failed: false });
-        if let Kind::Node(ino) = kind
-            && let Some(file) = self.tree.get_mut(ino).and_then(|node| node.file_mut())
-        {
-            file.fetched = true;
-        }
+        self.supplying.insert(tag, Supplying { call, left: pages.len() as u64, failed: false });
         let mut effects = Effects::none();
-        effects.park(call.id, Reason::Server);
-        for supply in supplies {
-            effects.send(self.vm, tag, Message::typed(space::REQUEST, &supply));
+        effects.park(call, Reason::Server);
+        clear(&mut effects, to_clear);
+        for page in pages {
+            effects.send(self.vm, tag, Message::typed(space::REQUEST, &page));
         }
         effects
     }
 
-    /// The bytes of one page as vm wants them: none beyond the end, and what is missing behind them is zero.
-    fn page(&self, kind: Kind, page: u64, env: &mut dyn Env) -> Result<vec::Vec<u8>, i32> {
+    /// Pages of a file from `first` on, to be shown where they lie, and what of them to clear. `None` beyond the end.
+    fn lend(
+        &mut self,
+        ino: Ino,
+        object: u64,
+        first: u64,
+        wanted: u64,
+    ) -> Result<Option<(space::Request, Vec<Span>)>, i32> {
+        let file = self.tree.node_mut(ino)?.file_mut().ok_or(ENODEV)?;
+        let (pages, clear) = file.contents.lend(first, wanted.clamp(1, LENT_MAX), &mut self.arena)?;
+        let frames: Vec<Frame> = pages.iter().map(|page| page.frame(self.arena_first)).collect();
+        let lend = space::Request::Lend { object, page: first, frames };
+        Ok((!pages.is_empty()).then_some((lend, clear)))
+    }
+
+    /// Pages of a file from `first` on have been taken away that vm may show: it is told in the same step, and they
+    /// are given out again when it has let go of them.
+    pub(crate) fn recall(&mut self, ino: Ino, first: u64) {
+        let pages = self.arena.retired();
+        if !pages.is_empty() {
+            let tag = self.new_tag();
+            self.recalls.insert(tag, Recall { ino, first, pages, told: false });
+        }
+    }
+
+    /// Tells vm of the pages taken away in this step, before anything else is done to them.
+    pub(crate) fn tell_recalls(&mut self, mut effects: Effects) -> Effects {
+        for (tag, recall) in self.recalls.iter_mut().filter(|(_, recall)| !recall.told) {
+            recall.told = true;
+            let file = (u64::from(self.number), recall.ino);
+            let request = space::Request::Invalidate { file, page: recall.first, pages: u64::MAX };
+            let message = Message::typed(space::REQUEST, &request);
+            effects.list.insert(0, Effect::Send { to: self.vm, tag: *tag, message });
+        }
+        effects
+    }
+
+    /// vm shows the pages no more.
+    pub(crate) fn recalled(&mut self, tag: Tag) -> bool {
+        let Some(recall) = self.recalls.remove(&tag) else { return false };
+        recall.pages.into_iter().for_each(|page| self.arena.give_back(page));
+        true
+    }
+
+    /// The bytes of one page as vm wants them: none beyond the end of a file.
+    fn page(&self, kind: Kind) -> Result<Vec<u8>, i32> {
         match kind {
-            Kind::Node(ino) => {
-                let offset = page.checked_mul(PAGE).ok_or(EINVAL)?;
-                let file = self.tree.node(ino)?.file().ok_or(ENODEV)?;
-                let is_hole =
-                    file.contents.next_data(offset).is_none_or(|data| data >= offset.saturating_add(PAGE));
-                if offset < file.contents.size() && is_hole {
-                    Ok(vec![0])
-                } else {
-                    self.bytes_of(ino, offset, PAGE, env)
-                }
-            }
+            Kind::Node(_) => Ok(vec![]),
             Kind::Device(Device::Zero) => Ok(vec![0]),
             _ => Err(ENODEV),
         }
@@ -77,6 +132,9 @@ impl Tmpfs {
 
     /// vm has taken a page.
     pub(crate) fn supplied(&mut self, tag: Tag, answer: &Result<Message, KernelError>) -> Effects {
+        if self.recalled(tag) {
+            return Effects::none();
+        }
         let Some(supplying) = self.supplying.get_mut(&tag) else { return Effects::none() };
         let taken = answer.as_ref().ok().and_then(|message| message.decode::<space::Answer>().ok());
         supplying.failed |= !matches!(taken, Some(space::Answer::Done));

@@ -266,12 +266,15 @@ impl Tmpfs {
             return Err(EINVAL);
         }
         let node = self.tree.node_mut(ino)?;
+        if node.runs > 0 {
+            return Err(ETXTBSY);
+        }
         let file = node.file_mut().ok_or(EINVAL)?;
         file.may_resize(size)?;
         let spans = file.contents.resize(size, &mut self.arena);
-        file.changed();
         node.drop_privileges(uid);
         node.touch_write(now_ns);
+        self.recall(ino, size / PAGE);
         Ok(spans)
     }
 
@@ -357,6 +360,10 @@ fn check_open(node: &crate::node::Node, who: &Credentials, flags: u32) -> Result
     }
     if !permits(node, who, files::wanted_by_open(flags)) {
         return Err(EACCES);
+    }
+    let busy = if flags & O_RUNS != 0 { node.writers > 0 } else { writes && node.runs > 0 };
+    if busy {
+        return Err(ETXTBSY);
     }
     if flags & O_NOATIME != 0 && ![0, node.uid].contains(&who.uid) {
         return Err(EPERM);

@@ -24,8 +24,8 @@ use crate::{Vfs, close_all};
 
 /// Most interpreters of scripts, one naming the next.
 const LEVELS_MAX: u32 = 4;
-/// How a file is opened to be executed: a FIFO must not wait for its other end.
-const EXEC_FLAGS: u32 = O_RDONLY | O_NONBLOCK;
+/// How a file is opened to be executed: nobody writes it, and a FIFO must not wait for its other end.
+const EXEC_FLAGS: u32 = O_RDONLY | O_NONBLOCK | O_RUNS;
 
 impl Vfs {
     /// execve(2) and execveat(2).

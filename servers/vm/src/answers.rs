@@ -3,8 +3,8 @@
 
 use alloc::vec::Vec;
 
-use libipc::abi::PAGE_SIZE;
-use libipc::linux::errno::{EINVAL, ENOMEM, ESRCH};
+use libipc::abi::{Frame, PAGE_SIZE};
+use libipc::linux::errno::{EFAULT, EINVAL, ENOMEM, ESRCH};
 use libipc::proto::space::{Answer, REQUEST, RegionInfo, Request};
 use libipc::server::{Call, Effects, Env, Message, Operation};
 
@@ -61,6 +61,7 @@ impl Vm {
                 None => Answer::Failed(ESRCH),
             },
             Request::Supply { object, page, data } => self.supply(object, page, &data, env.now(), effects),
+            Request::Lend { object, page, frames } => self.borrow(object, page, &frames),
             Request::Regions { space } => self
                 .spaces
                 .get(&space)
@@ -77,9 +78,50 @@ impl Vm {
                 }
                 Answer::Done
             }
-            Request::Strings { key, bytes } => self.keep_strings(key, bytes),
+            Request::Place { space, address } => self.place_of_word(space, address),
+            Request::Limits { space, limits } => match self.spaces.get_mut(&space) {
+                Some(space) => {
+                    space.set_limits(limits);
+                    Answer::Done
+                }
+                None => Answer::Failed(ESRCH),
+            },
+            Request::Strings { key, arguments, environment } => {
+                self.keep_strings(key, &arguments, &environment, effects)
+            }
             Request::Fork { .. } | Request::Build(_) => Answer::Failed(EINVAL),
         }
+    }
+
+    /// What a word is for those that wait for it to change: in shared memory it is the object's.
+    fn place_of_word(&self, space: u64, address: u64) -> Answer {
+        let region = self.spaces.get(&space).and_then(|space| space.regions.find(address));
+        match region.map(|region| (region.shared, region.backing)) {
+            Some((true, Backing::Object { object, page, .. })) => {
+                let start = region.map_or(0, |region| region.start);
+                Answer::Place { object, offset: page * PAGE_SIZE + (address - start) }
+            }
+            Some(_) => Answer::Place { object: 0, offset: address },
+            None => Answer::Failed(EFAULT),
+        }
+    }
+
+    /// Pages of a file are lent: they are shown where they lie. Frames that are vm's own are nobody else's to lend.
+    fn borrow(&mut self, number: u64, first: u64, lent: &[Frame]) -> Answer {
+        let Memory { frames, objects } = &mut self.memory;
+        let Some(object) = objects.get_mut(number).filter(|object| object.file.is_some()) else {
+            return Answer::Done;
+        };
+        if lent.iter().any(|frame| frames.owns(*frame)) {
+            return Answer::Failed(EINVAL);
+        }
+        object.lent = true;
+        for (page, frame) in (first..).zip(lent).filter(|(page, _)| *page <= page_of(i64::MAX as u64)) {
+            if !object.pages.contains_key(&page) {
+                object.add_page(page, *frame);
+            }
+        }
+        Answer::Done
     }
 
     /// Pages of a file arrive. One that is here already is newer, or the same.

@@ -14,16 +14,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::elf::{ElfError, Image, Segment};
 use crate::fault::{self, Fault};
+use crate::gather::Gathered;
 use crate::object::SYSTEM;
 use crate::region::{Backing, Purpose, Region};
-use crate::space::{Marks, Memory, Page, Space};
+use crate::space::{MAP_MAX, Marks, Memory, Page, STACK_MOST, Space};
 use crate::stack::{self, InitialStack, Loaded, StackError};
 use crate::tables::{MACHINE, address_of, ceil, floor, page_of};
 
 /// The stack's region reaches so far below its contents from the start, as in Linux.
 const STACK_AHEAD: u64 = 32 * PAGE_SIZE;
 /// Least and most room that is kept for the stack to grow, whatever its limit.
-const STACK_ROOM: Range<u64> = 128 << 20..64 << 30;
+const STACK_ROOM: Range<u64> = 128 << 20..STACK_MOST;
 /// How far apart stack and mappings stay.
 const STACK_GAP: u64 = 1 << 20;
 /// Less free than this on the page of the stack pointer, and the next page is mapped along.
@@ -104,13 +105,21 @@ pub struct Plan {
     /// Added to the program's addresses; wraps for those linked high.
     base: u64,
     stack_top: u64,
+    /// Arguments and environment that have come before, if they did not come with the request.
+    pub gathered: Option<Gathered>,
     /// Where mappings go that may lie anywhere; it begins at the break.
     window: Range<u64>,
 }
 
 impl Plan {
-    /// Reads the images and decides on addresses. Changes nothing; the sessions are `[program, interpreter]`.
-    pub fn new(mut build: Build, sessions: &[Handle], vdso_bytes: u64) -> Result<Plan, BuildError> {
+    /// Reads the images and decides on addresses. Changes nothing; the sessions are `[program, interpreter]`. `top`:
+    /// where the stack ends, when strings that have come before say so.
+    pub fn new(
+        mut build: Build,
+        sessions: &[Handle],
+        vdso_bytes: u64,
+        top: Option<u64>,
+    ) -> Result<Plan, BuildError> {
         let session = |index: usize| sessions.get(index).copied().ok_or(BuildError::Malformed);
         let image = Image::parse(&core::mem::take(&mut build.header))?;
         let interpreter = match (image.interpreted, build.interpreter.take()) {
@@ -127,8 +136,9 @@ impl Plan {
         let (low, high) = build.random.split_at(8);
         let [low, high] =
             [low, high].map(|half| scramble(half.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))));
-        let stack_top = MACHINE.user_end - PAGE_SIZE - vdso_bytes - address_of(low & 0x3f_ffff);
-        let room = build.stack_limit.clamp(STACK_ROOM.start, STACK_ROOM.end);
+        let highest = MACHINE.user_end - PAGE_SIZE - vdso_bytes - address_of(low & 0x3f_ffff);
+        let stack_top = top.unwrap_or(highest);
+        let room = build.limits.stack.clamp(STACK_ROOM.start, STACK_ROOM.end);
         let mappings_end = stack_top - room - STACK_GAP - address_of(high & 0xf_ffff);
         let base = base_of(&image, MACHINE.program_base + address_of(high >> 20 & 0xf_ffff));
         let end = image.span().end.wrapping_add(base);
@@ -136,7 +146,8 @@ impl Plan {
             return Err(BuildError::NoMemory);
         }
         let program = Source { image, file: build.file, session: session(0)? };
-        Ok(Plan { build, program, interpreter, base, stack_top, window: end..mappings_end })
+        let (gathered, window) = (None, end..mappings_end);
+        Ok(Plan { build, program, interpreter, base, stack_top, gathered, window })
     }
 
     /// Where mappings go that may lie anywhere.
@@ -164,8 +175,9 @@ impl Plan {
         memory: &mut Memory,
         effects: &mut Effects,
     ) -> Result<Answer, BuildError> {
-        let Plan { build, program, interpreter, base, stack_top, window } = self;
+        let Plan { build, program, interpreter, base, stack_top, gathered, window } = self;
         space.heap = window.start..window.start;
+        space.limits = build.limits;
         let mut touched = place(&program, base, space, memory, effects);
         let mut entry = program.image.entry.wrapping_add(base);
         let image = &program.image;
@@ -179,6 +191,7 @@ impl Plan {
             let room = space.regions.room(interpreter.image.extent() + interpreter.image.align);
             let Some(room) = room else {
                 effects.act(Operation::Close { handle: interpreter.session });
+                gathered.into_iter().for_each(|gathered| gathered.release(&mut memory.frames));
                 return Err(BuildError::Interpreter);
             };
             loaded.interpreter = base_of(&interpreter.image, room);
@@ -189,16 +202,16 @@ impl Plan {
             space.place(vdso_region(stack_top, bytes, object), memory, effects);
             loaded.vdso = Some(stack_top);
         }
-        let stack = stack::compose(stack_top, &build, &loaded)?;
-        place_stack(
-            &stack,
-            stack_top,
-            build.stack_limit,
-            program.image.stack_executable,
-            space,
-            memory,
-            effects,
-        )?;
+        let stack = match gathered {
+            Some(gathered) => gathered.complete(&build, &loaded, space, memory, effects)?,
+            None => stack::compose(stack_top, &build, &loaded)?,
+        };
+        let shape = StackShape {
+            top: stack_top,
+            limit: build.limits.stack,
+            executable: program.image.stack_executable,
+        };
+        place_stack(&stack, &shape, space, memory, effects)?;
         space.marks =
             Marks { code: code_of(&program.image, base), stack: stack.pointer, strings: stack.strings };
         touched.push((entry, Protection::EXECUTE));
@@ -212,7 +225,7 @@ impl Plan {
 
 /// Spreads the entropy of a word over all its bits, so that addresses do not tell the bytes of AT_RANDOM (the
 /// finaliser of splitmix64).
-fn scramble(mut word: u64) -> u64 {
+pub fn scramble(mut word: u64) -> u64 {
     word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     word ^ word >> 31
@@ -242,7 +255,7 @@ fn place(
     memory: &mut Memory,
     effects: &mut Effects,
 ) -> Vec<(u64, Protection)> {
-    let object = memory.objects.open(source.file, source.session, effects);
+    let object = memory.objects.open(source.file, source.session, true, effects);
     let mut touched = Vec::new();
     for segment in &source.image.segments {
         let address = segment.address.wrapping_add(base);
@@ -293,12 +306,17 @@ pub fn load_vdso(image: &[u8], memory: &mut Memory, effects: &mut Effects) -> Op
     Some((object, bytes))
 }
 
-/// Makes the stack's region and writes what the program finds there.
-fn place_stack(
-    stack: &InitialStack,
+/// What the stack's region is to be.
+struct StackShape {
     top: u64,
     limit: u64,
     executable: bool,
+}
+
+/// Makes the stack's region and writes what the program finds there and is not there yet.
+fn place_stack(
+    stack: &InitialStack,
+    &StackShape { top, limit, executable }: &StackShape,
     space: &mut Space,
     memory: &mut Memory,
     effects: &mut Effects,
@@ -311,17 +329,16 @@ fn place_stack(
     if executable {
         protection |= Protection::EXECUTE;
     }
-    space.place(
-        Region { purpose: Purpose::Stack, ..Region::anonymous(start..top, protection) },
-        memory,
-        effects,
-    );
+    space.regions.insert(Region { purpose: Purpose::Stack, ..Region::anonymous(start..top, protection) });
     let mut wanted = Vec::new();
     if stack.pointer - lowest < STACK_SHORT {
         wanted.push(page_of(lowest) - 1);
     }
-    wanted.extend(page_of(lowest)..page_of(top));
+    wanted.extend((page_of(lowest)..page_of(top)).take(MAP_MAX - 1));
     for number in &wanted {
+        if space.pages.contains_key(number) {
+            continue;
+        }
         let frame = memory.frames.take().ok_or(BuildError::NoMemory)?;
         let address = address_of(*number);
         space.pages.insert(*number, Page { hot: address <= lowest, ..Page::own(frame) });

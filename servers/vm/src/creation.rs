@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Frame, Handle, KernelError, Tag};
-use libipc::linux::errno::{E2BIG, ENOMEM, ESRCH};
+use libipc::linux::errno::{ENOMEM, ESRCH};
 use libipc::proto::space::{Answer, Build};
 use libipc::server::effect::Reason;
 use libipc::server::{Call, Effects, Env, Message, Operation};
@@ -14,12 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::Vm;
 use crate::build::Plan;
+use crate::fault::FRAMES_NEEDED;
 use crate::fork::fork;
+use crate::frames::Frames;
+use crate::gather::Gathered;
 use crate::reclaim::reserve;
 use crate::space::{MAP_MAX, Space};
+use crate::tables::page_of;
 
-/// Most bytes of strings that are kept for one exec to come.
-const STRINGS_MAX: usize = 6 << 20;
 /// Frames that a fork is glad to have: for tables, and for pages copied at once.
 const FORK_FRAMES: u32 = 320;
 
@@ -63,28 +65,28 @@ impl Vm {
     pub(crate) fn begin_build(
         &mut self,
         call: &Call,
-        mut build: Build,
+        build: Build,
         key: u64,
         sessions: &[Handle],
         env: &mut dyn Env,
     ) -> Effects {
         let mut effects = Effects::none();
-        if let Some(mut before) = self.strings.remove(&key) {
-            before.append(&mut build.strings);
-            build.strings = before;
-        }
         let vdso_bytes = self.vdso.map_or(0, |(_, bytes)| bytes);
-        let plan = Plan::new(build, sessions, vdso_bytes);
+        let mut gathered = self.strings.remove(&key);
+        let top = gathered.as_ref().map(Gathered::top);
+        let plan = Plan::new(build, sessions, vdso_bytes, top);
         let kept: Vec<Handle> = plan.iter().flat_map(Plan::sessions).collect();
         for handle in sessions.iter().filter(|handle| !kept.contains(handle)) {
             effects.act(Operation::Close { handle: *handle });
         }
         match plan {
-            Ok(plan) => {
+            Ok(mut plan) => {
+                plan.gathered = gathered.take();
                 reserve(plan.frames_needed(), &mut self.memory, &mut self.spaces, &mut effects);
                 self.begin(call.id, Contents::Build(Box::new(plan)), env, effects)
             }
             Err(error) => {
+                gathered.into_iter().for_each(|gathered| gathered.release(&mut self.memory.frames));
                 effects.reply(call.id, answer(&Answer::Failed(error.errno())));
                 effects
             }
@@ -99,7 +101,7 @@ impl Vm {
         mut effects: Effects,
     ) -> Effects {
         let Some(top) = self.memory.frames.take() else {
-            abandon(contents, &mut effects);
+            abandon(contents, &mut self.memory.frames, &mut effects);
             effects.reply(call, answer(&Answer::Failed(ENOMEM)));
             return effects;
         };
@@ -127,7 +129,7 @@ impl Vm {
             Ok(_) => self.fill(creation, env.now(), &mut effects),
             Err(_) => {
                 self.memory.frames.release(creation.top);
-                abandon(creation.contents, &mut effects);
+                abandon(creation.contents, &mut self.memory.frames, &mut effects);
                 Err(ENOMEM)
             }
         };
@@ -169,24 +171,38 @@ impl Vm {
     }
 
     /// Keeps strings for an exec to come. More than any program may get is not kept.
-    pub(crate) fn keep_strings(&mut self, key: u64, mut bytes: Vec<u8>) -> Answer {
-        if bytes.is_empty() {
-            self.strings.remove(&key);
+    pub(crate) fn keep_strings(
+        &mut self,
+        key: u64,
+        arguments: &[u8],
+        environment: &[u8],
+        effects: &mut Effects,
+    ) -> Answer {
+        let kept = self.strings.remove(&key);
+        let mut gathered = kept.unwrap_or_else(|| Gathered::new(key));
+        if arguments.is_empty() && environment.is_empty() {
+            gathered.release(&mut self.memory.frames);
             return Answer::Done;
         }
-        let kept = self.strings.entry(key).or_default();
-        if kept.len() + bytes.len() > STRINGS_MAX {
-            self.strings.remove(&key);
-            return Answer::Failed(E2BIG);
+        let need = page_of((arguments.len() + environment.len()) as u64) as u32 * 9 + FRAMES_NEEDED;
+        reserve(need, &mut self.memory, &mut self.spaces, effects);
+        match gathered.add(arguments, environment, &mut self.memory.frames, effects) {
+            Ok(()) => {
+                self.strings.insert(key, gathered);
+                Answer::Done
+            }
+            Err(error) => {
+                gathered.release(&mut self.memory.frames);
+                Answer::Failed(error.errno())
+            }
         }
-        kept.append(&mut bytes);
-        Answer::Done
     }
 }
 
 /// Closes what would have been mapped.
-fn abandon(contents: Contents, effects: &mut Effects) {
-    if let Contents::Build(plan) = contents {
+fn abandon(contents: Contents, frames: &mut Frames, effects: &mut Effects) {
+    if let Contents::Build(mut plan) = contents {
+        plan.gathered.take().into_iter().for_each(|gathered| gathered.release(frames));
         for handle in plan.sessions() {
             effects.act(Operation::Close { handle });
         }

@@ -45,7 +45,13 @@ pub fn fork(
         heap: parent.heap.clone(),
         stack_floor: parent.stack_floor,
         marks: parent.marks.clone(),
+        limits: parent.limits,
+        // Locks are not inherited.
+        locks: false,
     };
+    if parent.regions.iter().any(|region| region.locked) {
+        child.regions.change(0..u64::MAX, |region| region.locked = false);
+    }
     let (pages, wanted) = (Vec::with_capacity(parent.pages.len()), Vec::new());
     let mut copier = Copier { parent, memory, protect: Runs::new(), copies: Vec::new(), pages, wanted };
     for region in &regions {

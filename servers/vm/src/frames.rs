@@ -74,6 +74,11 @@ impl Frames {
         }
     }
 
+    /// Whether a frame is one of these.
+    pub fn owns(&self, frame: Frame) -> bool {
+        self.index(frame).is_some()
+    }
+
     /// How many hold a frame; none for one that is free or not vm's.
     pub fn holders(&self, frame: Frame) -> u32 {
         self.index(frame).map_or(0, |index| self.holders[index as usize])

@@ -19,6 +19,7 @@ mod elf;
 mod fault;
 mod fork;
 mod frames;
+mod gather;
 mod object;
 mod reclaim;
 mod region;
@@ -40,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use creation::Creation;
 use fault::{Fault, Outcome};
 use frames::Frames;
+use gather::Gathered;
 use object::Objects;
 use space::{Memory, Space};
 
@@ -52,8 +54,8 @@ pub struct Vm {
     /// Spaces whose kernel objects have been asked for.
     creations: BTreeMap<Tag, Creation>,
     last_tag: u64,
-    /// Arguments and environments for execs to come.
-    strings: BTreeMap<u64, Vec<u8>>,
+    /// Arguments and environments for execs to come, by key.
+    strings: BTreeMap<u64, Gathered>,
     /// The vdso's file, until the start.
     vdso_image: Vec<u8>,
     /// Object and bytes of the vdso.

@@ -2,8 +2,8 @@
 //! and anonymous memory that several spaces share, whose pages are all there is of it.
 //!
 //! A page here is one holder of its frame, each space that maps it another. A file's session is kept as long as a
-//! space maps the file; its pages stay longer, under the file's identity, until frames are short. A file's pages are
-//! never dirty: programs cannot store through a shared mapping of a file.
+//! space maps the file; its pages stay longer, under the file's identity, until frames are short. Pages that were copied
+//! from their server are never dirty: only files whose server lends its own can be opened for writing.
 
 use alloc::collections::BTreeMap;
 
@@ -38,15 +38,27 @@ pub struct Object {
     pub file: Option<FileId>,
     /// The session by which its pages are asked for; none while nobody maps the file.
     pub session: Option<Handle>,
+    /// The session was opened to run the file: while it is kept nobody may write it.
+    runs: bool,
+    /// Another session that was, when the first was not.
+    pub running: Option<Handle>,
     /// What is in memory, by page.
     pub pages: BTreeMap<u64, Cached>,
     /// The spaces that map it, and how many pages of address space each spends on it.
     pub mappers: BTreeMap<u64, u64>,
+    /// Its pages lie in its server's memory, where stores are seen at once. They are nobody's to hold: they go with
+    /// the last mapping.
+    pub lent: bool,
     /// Pages that were asked for and lie beyond the file's end, and when that was said.
     absent: BTreeMap<u64, u64>,
 }
 
 impl Object {
+    /// Whether its pages are copies of what its server has, and could be given up.
+    pub fn is_cache(&self) -> bool {
+        self.file.is_some() && !self.lent
+    }
+
     /// The frame of a page, which is about to be mapped.
     pub fn use_page(&mut self, page: u64) -> Option<Frame> {
         let cached = self.pages.get_mut(&page)?;
@@ -105,25 +117,23 @@ impl Objects {
 
     /// File pages in the cache.
     pub fn cached(&self) -> u64 {
-        self.list
-            .values()
-            .filter(|object| object.file.is_some())
-            .map(|object| object.pages.len() as u64)
-            .sum()
+        self.list.values().filter(|object| object.is_cache()).map(|object| object.pages.len() as u64).sum()
     }
 
     /// The object of a file that is about to be mapped. The session becomes the object's, or is closed when it has
-    /// one.
-    pub fn open(&mut self, file: FileId, session: Handle, effects: &mut Effects) -> u64 {
+    /// one; it has a second one when it is mapped to be run.
+    pub fn open(&mut self, file: FileId, session: Handle, runs: bool, effects: &mut Effects) -> u64 {
         let number = match self.by_file.get(&file) {
             Some(number) => *number,
             None => self.add(Some(file)),
         };
         if let Some(object) = self.list.get_mut(&number) {
-            if object.session.is_some() {
-                effects.act(Operation::Close { handle: session });
+            if object.session.is_none() {
+                (object.session, object.runs) = (Some(session), runs);
+            } else if runs && !object.runs && object.running.is_none() {
+                object.running = Some(session);
             } else {
-                object.session = Some(session);
+                effects.act(Operation::Close { handle: session });
             }
         }
         number
@@ -139,8 +149,11 @@ impl Objects {
         let object = Object {
             file,
             session: None,
+            runs: false,
+            running: None,
             pages: BTreeMap::new(),
             mappers: BTreeMap::new(),
+            lent: false,
             absent: BTreeMap::new(),
         };
         self.list.insert(self.last, object);
@@ -177,10 +190,10 @@ impl Objects {
         if !object.mappers.is_empty() {
             return;
         }
-        if let Some(session) = object.session.take() {
+        for session in [object.session.take(), object.running.take()].into_iter().flatten() {
             effects.act(Operation::Close { handle: session });
         }
-        if object.file.is_none() {
+        if object.file.is_none() || object.lent {
             for cached in core::mem::take(&mut object.pages).into_values() {
                 frames.release(cached.frame);
             }
@@ -217,7 +230,7 @@ impl Objects {
 
     /// The first file page at or after a place.
     fn file_page_after(&self, object: u64, page: u64) -> Option<(u64, u64)> {
-        self.list.range(object..).filter(|(_, candidate)| candidate.file.is_some()).find_map(
+        self.list.range(object..).filter(|(_, candidate)| candidate.is_cache()).find_map(
             |(number, candidate)| {
                 let from = if *number == object { page } else { 0 };
                 candidate.pages.range(from..).next().map(|(page, _)| (*number, *page))
@@ -242,23 +255,23 @@ mod tests {
     fn a_file_keeps_its_pages_but_not_its_session_when_nobody_maps_it() {
         let mut frames = Frames::new(&[(Frame(0), 4)]);
         let (mut objects, mut effects) = (Objects::default(), Effects::none());
-        let number = objects.open(FILE, Handle(60), &mut effects);
+        let number = objects.open(FILE, Handle(60), false, &mut effects);
         objects.attach(number, 1, 10);
         objects.get_mut(number).unwrap().add_page(3, frames.take().unwrap());
         objects.detach(number, 1, 4, &mut frames, &mut effects);
         assert_eq!(closed(&effects), 0);
         objects.detach(number, 1, 6, &mut frames, &mut effects);
         assert_eq!((closed(&effects), objects.cached()), (1, 1));
-        assert_eq!(objects.open(FILE, Handle(61), &mut effects), number);
+        assert_eq!(objects.open(FILE, Handle(61), false, &mut effects), number);
         assert_eq!(objects.get(number).unwrap().session, Some(Handle(61)));
     }
 
     #[test]
     fn a_second_session_of_a_mapped_file_is_closed_at_once() {
         let (mut objects, mut effects) = (Objects::default(), Effects::none());
-        let number = objects.open(FILE, Handle(60), &mut effects);
+        let number = objects.open(FILE, Handle(60), false, &mut effects);
         objects.attach(number, 1, 1);
-        objects.open(FILE, Handle(61), &mut effects);
+        objects.open(FILE, Handle(61), false, &mut effects);
         assert_eq!(effects.list, [Effect::Do(Operation::Close { handle: Handle(61) })]);
     }
 
@@ -279,7 +292,7 @@ mod tests {
     #[test]
     fn a_page_beyond_the_end_is_absent_for_one_fault_and_not_for_long() {
         let mut objects = Objects::default();
-        let number = objects.open(FILE, Handle(60), &mut Effects::none());
+        let number = objects.open(FILE, Handle(60), false, &mut Effects::none());
         let object = objects.get_mut(number).unwrap();
         object.note_absent(9, 100);
         assert!(object.take_absent(9, 200) && !object.take_absent(9, 200));
@@ -291,8 +304,8 @@ mod tests {
     fn the_clock_hand_visits_every_file_page_and_no_other() {
         let (mut objects, mut effects) = (Objects::default(), Effects::none());
         let shared = objects.open_anonymous();
-        let first = objects.open(FILE, Handle(60), &mut effects);
-        let second = objects.open((4, 78), Handle(61), &mut effects);
+        let first = objects.open(FILE, Handle(60), false, &mut effects);
+        let second = objects.open((4, 78), Handle(61), false, &mut effects);
         for (number, page) in [(shared, 0), (first, 2), (first, 5), (second, 0)] {
             objects.get_mut(number).unwrap().add_page(page, Frame(page as u32));
         }

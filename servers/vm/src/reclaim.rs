@@ -2,8 +2,8 @@
 //!
 //! A clock hand goes round the file pages. The machine does not tell what programs touch, so a page that is mapped is
 //! unmapped when the hand comes by and stays in the cache: if it is touched again it is mapped again, and the hand
-//! spares it once more. What was not touched for a whole round is given up. Pages of files are never dirty, so
-//! nothing is written and nothing waits.
+//! spares it once more. What was not touched for a whole round is given up. Pages of files that are given up are
+//! never dirty, so nothing is written and nothing waits.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

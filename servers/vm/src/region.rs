@@ -74,6 +74,10 @@ pub struct Region {
     pub purpose: Purpose,
     /// What a child gets.
     pub inherit: Inherit,
+    /// It shows a file that was not opened for writing, and may never be written (VM_MAYWRITE).
+    pub read_only: bool,
+    /// It is to stay in memory (mlock(2)).
+    pub locked: bool,
 }
 
 impl Region {
@@ -87,7 +91,14 @@ impl Region {
             backing: Backing::Anonymous,
             purpose: Purpose::Plain,
             inherit: Inherit::Copy,
+            read_only: false,
+            locked: false,
         }
+    }
+
+    /// Whether it counts as the program's data (RLIMIT_DATA).
+    pub fn is_data(&self) -> bool {
+        !self.shared && self.protection.contains(Protection::WRITE) && self.purpose != Purpose::Stack
     }
 
     /// Its numbers of pages.
@@ -134,13 +145,53 @@ pub struct Regions {
     gaps: BTreeSet<(u64, u64)>,
     /// Where mappings are placed that may lie anywhere.
     window: Range<u64>,
+    /// Bytes that are mapped, and how many of them are data.
+    total: Total,
+}
+
+/// How much is mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Total {
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Bytes of data, as [`Region::is_data`] says.
+    pub data: u64,
+}
+
+impl Total {
+    fn add(&mut self, region: &Region) {
+        let bytes = region.end - region.start;
+        self.bytes += bytes;
+        self.data += if region.is_data() { bytes } else { 0 };
+    }
+
+    fn take(&mut self, region: &Region) {
+        let bytes = region.end - region.start;
+        self.bytes -= bytes;
+        self.data -= if region.is_data() { bytes } else { 0 };
+    }
 }
 
 impl Regions {
     /// None yet; mappings without an address of their own go into `window`.
     pub fn new(window: Range<u64>) -> Regions {
         let gaps = BTreeSet::from([(window.end - window.start, window.start)]);
-        Regions { list: BTreeMap::new(), gaps, window }
+        Regions { list: BTreeMap::new(), gaps, window, total: Total::default() }
+    }
+
+    /// How much is mapped.
+    pub fn total(&self) -> Total {
+        self.total
+    }
+
+    /// How much of a range is mapped.
+    pub fn total_in(&self, range: Range<u64>) -> Total {
+        let mut total = Total::default();
+        for region in self.overlapping(range.clone()) {
+            let (start, end) = (region.start.max(range.start), region.end.min(range.end));
+            total.add(&Region { start, end, ..*region });
+        }
+        total
     }
 
     /// All, in order of addresses.
@@ -206,6 +257,7 @@ impl Regions {
 
     /// Adds a region where nothing is mapped; it grows together with neighbours that it continues.
     pub fn insert(&mut self, mut region: Region) {
+        self.total.add(&region);
         let below = self.before(region.start).copied();
         let above = self.next(region.end).copied();
         let below_end = below.map_or(0, |below| below.end);
@@ -235,6 +287,7 @@ impl Regions {
         let mut reached = below;
         for region in &taken {
             self.list.remove(&region.start);
+            self.total.take(region);
             self.drop_gap(reached, region.start);
             reached = region.end;
         }
@@ -248,7 +301,9 @@ impl Regions {
         self.cut(range.start);
         self.cut(range.end);
         for (_, region) in self.list.range_mut(range.clone()) {
+            self.total.take(region);
             change(region);
+            self.total.add(region);
         }
         self.join(range);
     }
@@ -259,6 +314,7 @@ impl Regions {
         if let Some(mut region) = self.list.remove(&start) {
             self.drop_gap(below, start);
             self.add_gap(below, lower);
+            self.total.bytes += start - lower;
             region.start = lower;
             self.list.insert(lower, region);
         }

@@ -10,6 +10,7 @@ use core::mem::take;
 use core::ops::Range;
 
 use libipc::abi::{Frame, Handle, Protection};
+use libipc::proto::space::Limits;
 use libipc::server::effect::PageMap;
 use libipc::server::{Effects, Operation};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::frames::Frames;
 use crate::object::Objects;
 use crate::region::{Backing, Purpose, Region, Regions};
 use crate::runs::Runs;
-use crate::tables::{Tables, address_of, floor, page_of};
+use crate::tables::{Tables, address_of, ceil, floor, page_of};
 
 /// Most pages in one map operation.
 pub const MAP_MAX: usize = 256;
@@ -26,6 +27,9 @@ pub const MAP_MAX: usize = 256;
 const TABLES_MAX: usize = 64;
 /// Bytes that stay free below the stack, Linux's `stack_guard_gap`.
 const STACK_GUARD: u64 = 256 * 4096;
+
+/// The most that is ever granted to a stack.
+pub const STACK_MOST: u64 = 64 << 30;
 
 /// What the spaces take their pages from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -97,6 +101,10 @@ pub struct Space {
     pub stack_floor: u64,
     /// For /proc.
     pub marks: Marks,
+    /// What its processes may use.
+    pub limits: Limits,
+    /// What is mapped from now on is locked (MCL_FUTURE).
+    pub locks: bool,
 }
 
 /// What the kernel is to allow on a page of a region for an access. `in_place`: whether stores may go to the frame
@@ -135,6 +143,8 @@ impl Space {
             heap: 0..0,
             stack_floor: u64::MAX,
             marks: Marks::default(),
+            limits: Limits::default(),
+            locks: false,
         }
     }
 
@@ -267,12 +277,33 @@ impl Space {
         self.unmap_runs(unmap, effects);
     }
 
+    /// Whether so many more bytes may be mapped, and of data.
+    pub fn may_grow(&self, bytes: u64, data: u64) -> bool {
+        let total = self.regions.total();
+        total.bytes.saturating_add(bytes) <= self.limits.address_space
+            && (data == 0 || total.data.saturating_add(data) <= self.limits.data)
+    }
+
+    /// Sets what its processes may use.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        let stack = self.regions.find(self.marks.stack).filter(|region| region.purpose == Purpose::Stack);
+        if let Some(top) = stack.map(|stack| stack.end) {
+            // Below what was kept free for it there may be mappings.
+            let room = limits.stack.min(STACK_MOST);
+            self.stack_floor = ceil(top.saturating_sub(room)).unwrap_or(top);
+        }
+    }
+
     /// Lets the stack grow down to an address, if it may. The new region, if so.
     pub fn grow_stack(&mut self, address: u64) -> Option<Region> {
         let stack = *self.regions.next(address).filter(|region| region.purpose == Purpose::Stack)?;
         let lower = floor(address);
         let clear_of = |region: &Region| region.protection.is_empty() || region.end + STACK_GUARD <= lower;
-        if lower < self.stack_floor || !self.regions.before(lower).is_none_or(clear_of) {
+        if lower < self.stack_floor
+            || !self.may_grow(stack.start - lower, 0)
+            || !self.regions.before(lower).is_none_or(clear_of)
+        {
             return None;
         }
         self.regions.extend_down(stack.start, lower);

@@ -12,7 +12,7 @@ const STRING_MAX: usize = 32 * PAGE_SIZE as usize;
 /// What arguments and environment may always take, whatever the limit of the stack (ARG_MAX).
 const ALWAYS_ALLOWED: u64 = 32 * PAGE_SIZE;
 /// What they may take at most: three quarters of the usual 8 MiB.
-const NEVER_MORE: u64 = 6 << 20;
+pub const NEVER_MORE: u64 = 6 << 20;
 /// The machine's name for AT_PLATFORM, with its NUL.
 const PLATFORM: &[u8] = b"x86_64\0";
 /// What every x86_64 processor has, as CPUID leaf 1 says it in edx: FPU, CX8, CMOV, MMX, FXSR, SSE, SSE2.
@@ -82,24 +82,19 @@ pub enum StackError {
 pub fn compose(top: u64, build: &Build, loaded: &Loaded) -> Result<InitialStack, StackError> {
     let lengths = string_lengths(build)?;
     let pointers = (lengths.len() as u64 + 2) * 8;
-    let allowed = (build.stack_limit / 4).clamp(ALWAYS_ALLOWED, NEVER_MORE);
+    let allowed = (build.limits.stack / 4).clamp(ALWAYS_ALLOWED, NEVER_MORE);
     if build.strings.len() as u64 + pointers > allowed {
         return Err(StackError::TooBig);
     }
-    let mut info = Vec::with_capacity(build.strings.len() + 64);
-    info.extend(build.random);
-    info.extend(PLATFORM);
-    let arguments_at = info.len();
+    let (mut info, named) = named_by_vector(build);
+    let arguments_at = info.len() as u64;
     info.extend(&build.strings);
-    let name_at = info.len();
-    info.extend(&build.filename);
-    info.extend([0; 9]);
+    info.extend([0; 8]);
     let info_at = (top - info.len() as u64) & !15;
-    let at = |offset: usize| info_at + offset as u64;
 
     let mut words: Vec<u64> = Vec::with_capacity(lengths.len() + 48);
     words.push(u64::from(build.argc));
-    let mut string = at(arguments_at);
+    let mut string = info_at + arguments_at;
     let mut ends = [string, string, string, string];
     for (index, length) in lengths.iter().enumerate() {
         if index == build.argc as usize {
@@ -115,7 +110,8 @@ pub fn compose(top: u64, build: &Build, loaded: &Loaded) -> Result<InitialStack,
     }
     ends[3] = string;
     words.push(0);
-    words.extend(auxiliary_vector(build, loaded, [at(0), at(16), at(name_at)]).into_iter().flatten());
+    let named = named.map(|offset| info_at + offset);
+    words.extend(auxiliary_vector(build, loaded, named).into_iter().flatten());
 
     let pointer = (info_at - words.len() as u64 * 8) & !15;
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -141,7 +137,19 @@ fn string_lengths(build: &Build) -> Result<Vec<u64>, StackError> {
     Ok(lengths)
 }
 
-fn auxiliary_vector(build: &Build, loaded: &Loaded, [random, platform, name]: [u64; 3]) -> Vec<[u64; 2]> {
+/// The bytes that the auxiliary vector points to, and where in them those of AT_RANDOM, AT_PLATFORM and AT_EXECFN are.
+pub fn named_by_vector(build: &Build) -> (Vec<u8>, [u64; 3]) {
+    let mut named = build.random.to_vec();
+    let platform = named.len() as u64;
+    named.extend(PLATFORM);
+    let name = named.len() as u64;
+    named.extend(&build.filename);
+    named.push(0);
+    (named, [0, platform, name])
+}
+
+/// The auxiliary vector, with the addresses of what it points to.
+pub fn auxiliary_vector(build: &Build, loaded: &Loaded, [random, platform, name]: [u64; 3]) -> Vec<[u64; 2]> {
     let [uid, euid, gid, egid] = build.ids.map(u64::from);
     let mut vector: Vec<[u64; 2]> = loaded.vdso.iter().map(|address| [tag::SYSINFO_EHDR, *address]).collect();
     vector.extend([
@@ -171,6 +179,8 @@ fn auxiliary_vector(build: &Build, loaded: &Loaded, [random, platform, name]: [u
 mod tests {
     use alloc::vec;
 
+    use libipc::proto::space::Limits;
+
     use super::*;
 
     const TOP: u64 = 0x7fff_0000_0000;
@@ -183,7 +193,7 @@ mod tests {
             strings: strings.to_vec(),
             filename,
             random,
-            stack_limit: 8 << 20,
+            limits: Limits::default(),
             ..Build::default()
         }
     }
@@ -271,7 +281,8 @@ mod tests {
         assert_eq!(compose(TOP, &build(1, 0, &long(STRING_MAX)), &loaded), Err(StackError::TooBig));
         let many: Vec<u8> = (0..20).flat_map(|_| long(STRING_MAX - 1)).collect();
         assert_eq!(compose(TOP, &build(20, 0, &many), &loaded), Err(StackError::TooBig));
-        let limited = Build { stack_limit: 1 << 16, ..build(1, 0, &long(1000)) };
+        let limited =
+            Build { limits: Limits { stack: 1 << 16, ..Limits::default() }, ..build(1, 0, &long(1000)) };
         assert!(compose(TOP, &limited, &loaded).is_ok());
         assert_eq!(compose(TOP, &build(2, 0, b"one\0"), &loaded), Err(StackError::Malformed));
         assert_eq!(compose(TOP, &build(2, 0, b"one\0two"), &loaded), Err(StackError::Malformed));

@@ -103,3 +103,56 @@ fn a_stopped_thread_keeps_its_result_for_later() {
     assert_eq!(world.linux_result(program), Some(5));
     assert!(world.kernel.threads.get_mut(thread).unwrap().link.is_listed());
 }
+
+#[test]
+fn a_page_that_cannot_be_brought_is_the_process_servers_to_decide_about() {
+    let mut linux = linux();
+    let Linux { world, program, vm, .. } = &mut linux;
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let thread = world.thread_of(program.task);
+    world.run_trap(thread, Trap::PageFault { address: 0x1234, access: Protection::READ.bits() });
+    world.ok(*vm, Syscall::Receive, &[]);
+    let fault = world.delivery(*vm);
+    world.ok(*vm, Syscall::Reply, &[fault.token, super::info(5, 0, 0)]);
+    world.ok(proc, Syscall::Receive, &[]);
+    let told = world.delivery(proc);
+    assert_eq!((told.kind, told.label, told.words[0]), (Kind::Fault as u32, 1, 0x1234));
+    assert_ne!(world.kernel.threads.get(thread).unwrap().state, ThreadState::Runnable);
+    world.ok(proc, Syscall::Reply, &[told.token, 0]);
+    assert_eq!(world.kernel.threads.get(thread).unwrap().state, ThreadState::Runnable);
+}
+
+#[test]
+fn the_most_pages_that_a_program_had_mapped_are_remembered() {
+    let mut linux = linux();
+    let Linux { world, program, vm, .. } = &mut linux;
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let peak = |world: &mut super::World| world.ok(proc, Syscall::TaskInfo, &[program.task_slot, 0])[2];
+    let before = peak(world);
+    world.map(*vm, program, 0x10_0000, 5, Protection::READ);
+    world.ok(*vm, Syscall::Unmap, &[program.badge, 0x10_0000, 5]);
+    world.map(*vm, program, 0x20_0000, 2, Protection::READ);
+    assert_eq!(peak(world), before + 5);
+}
+
+#[test]
+fn a_program_goes_on_with_its_slice_after_a_call() {
+    let mut linux = linux();
+    let Linux { world, program, vm, .. } = &mut linux;
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let thread = world.thread_of(program.task);
+    let other = world.program(*vm, proc);
+    let second = world.thread_of(other.task);
+    for (slice_ns, first) in [(1_000, thread), (0, second)] {
+        assert_eq!(world.linux(program, PAUSE, &[]), None);
+        world.kernel.unqueue(second);
+        world.kernel.make_ready(second);
+        world.kernel.threads.get_mut(thread).unwrap().slice_ns = slice_ns;
+        world.ok(proc, Syscall::Receive, &[]);
+        let token = world.delivery(proc).token;
+        world.ok(proc, Syscall::ReplyForeign, &[token, 0, 5, 0, 0]);
+        let priority = usize::from(world.kernel.threads.get(thread).unwrap().priority);
+        assert_eq!(world.kernel.queues[priority].first(&world.kernel.threads), Some(first));
+        world.kernel.unqueue(thread);
+    }
+}

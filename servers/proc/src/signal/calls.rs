@@ -90,11 +90,13 @@ impl Proc {
         let timeout = asked.input(1).map(nanoseconds).transpose()?;
         let thread = self.threads.get_mut(&asked.tid).ok_or(Refusal::Errno(EFAULT))?;
         let process = self.processes.get_mut(&asked.pid).ok_or(Refusal::Errno(EFAULT))?;
-        for pending in [&mut thread.pending, &mut process.pending] {
+        let taken = [&mut thread.pending, &mut process.pending].into_iter().find_map(|pending| {
             let first = pending.outside(SignalSet(!set.0)).next();
-            if let Some(info) = first.and_then(|signal| pending.take(signal)) {
-                return Ok(Reply::Pieces(i64::from(info.signal), piece(asked.word(1), info.to_bytes())));
-            }
+            first.and_then(|signal| pending.take(signal))
+        });
+        if let Some(info) = taken {
+            self.note_timer(asked.pid, &info);
+            return Ok(Reply::Pieces(i64::from(info.signal), piece(asked.word(1), info.to_bytes())));
         }
         if timeout == Some(0) {
             return errno(EAGAIN);

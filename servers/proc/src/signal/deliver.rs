@@ -224,10 +224,13 @@ impl Proc {
     }
 
     fn take(&mut self, entry: Entry, source: Source, signal: u8) {
-        match source {
+        let taken = match source {
             Source::Thread => self.threads.get_mut(&entry.tid).and_then(|it| it.pending.take(signal)),
             Source::Process => self.processes.get_mut(&entry.pid).and_then(|it| it.pending.take(signal)),
         };
+        if let Some(info) = taken {
+            self.note_timer(entry.pid, &info);
+        }
     }
 
     fn forget(&mut self, entry: Entry, skipped: &[(Source, u8)]) {

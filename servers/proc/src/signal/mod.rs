@@ -120,6 +120,15 @@ pub enum Detail {
         /// Error code.
         error: u64,
     },
+    /// A timer of timer_create(2).
+    Timer {
+        /// Its number.
+        id: i32,
+        /// How many times it has rung since, beyond the first.
+        overrun: i32,
+        /// si_value.
+        value: u64,
+    },
     /// As a program made it with rt_sigqueueinfo(2): what follows the first twelve bytes.
     Raw(Vec<u8>),
 }
@@ -170,6 +179,11 @@ impl SigInfo {
                 ticks.iter().for_each(|time| bytes.extend(time.to_le_bytes()));
             }
             Detail::Fault { address, .. } => bytes.extend(address.to_le_bytes()),
+            Detail::Timer { id, overrun, value } => {
+                bytes.extend(id.to_le_bytes());
+                bytes.extend(overrun.to_le_bytes());
+                bytes.extend(value.to_le_bytes());
+            }
             Detail::Raw(rest) => {
                 bytes.truncate(12);
                 bytes.extend(rest);

@@ -41,6 +41,21 @@ impl Pending {
         self.queues.get(&signal)?.front()
     }
 
+    /// The first of a signal that fits.
+    pub fn find(&mut self, signal: u8, fits: impl Fn(&SigInfo) -> bool) -> Option<&mut SigInfo> {
+        self.queues.get_mut(&signal)?.iter_mut().find(|info| fits(info))
+    }
+
+    /// Drops those of a signal that fit.
+    pub fn remove(&mut self, signal: u8, fits: impl Fn(&SigInfo) -> bool) {
+        if let Some(queue) = self.queues.get_mut(&signal) {
+            queue.retain(|info| !fits(info));
+            if queue.is_empty() {
+                self.queues.remove(&signal);
+            }
+        }
+    }
+
     /// Drops every signal of a set.
     pub fn discard(&mut self, set: SignalSet) {
         self.queues.retain(|signal, _| !set.has(*signal));

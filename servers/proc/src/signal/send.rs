@@ -126,6 +126,7 @@ impl Proc {
             }
         };
         let Some((tid, address)) = found else { return false };
+        self.note_timer(pid, info);
         self.finish_wait(tid, i64::from(info.signal), piece(address, info.to_bytes()), turn);
         true
     }

@@ -75,17 +75,82 @@ fn a_program_without_arguments_is_given_an_empty_one() {
     assert_eq!(world.proc.programs.get(process.program).unwrap().command_line, b"\0");
 }
 
+/// An array of pointers to one string, at an address; the string is at `DATA + 12288`.
+fn repeated(world: &mut World, string: &str, times: usize) -> u64 {
+    let (at, text) = (DATA + 16384, DATA + 12288);
+    world.poke(text, &[string.as_bytes(), &[0]].concat());
+    let pointers: Vec<u8> = std::iter::repeat_n(text, times).chain([0]).flat_map(u64::to_le_bytes).collect();
+    world.poke(at, &pointers);
+    at
+}
+
+#[test]
+fn long_arguments_reach_vm_in_pieces_and_pages_that_are_missing_are_waited_for() {
+    for (string, times) in [("x", 5000), (&*"y".repeat(3000), 40), (&*"z".repeat(7935), 1)] {
+        let mut world = World::started();
+        let argv = repeated(&mut world, string, times);
+        let envp = strings(&mut world, DATA + 8192, &["HOME=/"]);
+        let prefix = vec![b"/bin/sh".to_vec(), b"./script".to_vec()];
+        let exec = Exec { argv, envp, prefix, ..Exec::default() };
+        world.crashes = true;
+        world.misses_of_answers = 3;
+        let call = world.begin_exec(2, &exec);
+        assert_eq!(world.result(call), Some(0));
+        let (argc, envc, all) = world.built.clone();
+        assert_eq!((argc as usize, envc), (times + 1, 1));
+        let rest = format!("{string}\0").repeat(times - 1);
+        assert_eq!(all, format!("/bin/sh\0./script\0{rest}HOME=/\0").into_bytes());
+        assert!(world.strings.is_empty());
+        let process = &world.proc.processes[&crate::id::Pid(2)];
+        let remembered = world.proc.programs.get(process.program).unwrap();
+        assert!(remembered.command_line.len() <= crate::image::REMEMBERED);
+        assert_eq!(remembered.environment, b"HOME=/\0");
+    }
+}
+
 #[test]
 fn too_many_arguments_are_e2big_and_bad_ones_efault() {
     let mut world = World::started();
-    let long = "x".repeat(3000);
-    let argv = strings(&mut world, DATA + 8192, &[&long, &long, &long]);
-    let exec = Exec { argv, ..Exec::default() };
-    let call = world.begin_exec(2, &exec);
-    assert_eq!(world.result(call), Some(-7));
+    let argv = repeated(&mut world, &"x".repeat(4000), 600);
+    let call = world.begin_exec(2, &Exec { argv, ..Exec::default() });
+    assert_eq!(world.result(call), Some(-7), "two megabytes");
+    let bad = DATA + 16384 + 8 * 400;
+    world.poke(bad, &1_u64.to_le_bytes());
+    let call = world.begin_exec(2, &Exec { argv, ..Exec::default() });
+    assert_eq!(world.result(call), Some(-14));
+    world.vm_fails = Some(12);
+    let call = world.begin_exec(2, &Exec { argv, ..Exec::default() });
+    assert_eq!(world.result(call), Some(-12));
     let call = world.begin_exec(2, &Exec { argv: 0x10, ..Exec::default() });
     assert_eq!(world.result(call), Some(-14));
+    assert!(world.strings.is_empty(), "vm keeps nothing of them");
     assert!(world.runs(2) && world.spaces.len() == 1);
+}
+
+#[test]
+fn one_string_is_131071_bytes_long_at_most() {
+    for (length, result) in [(131_071, 0), (131_072, -7)] {
+        let mut world = World::started();
+        world.script.memory.insert(0x100_0000, [vec![b'x'; length], vec![0; 600]].concat());
+        world.poke(DATA, &0x100_0000_u64.to_le_bytes());
+        let call = world.begin_exec(2, &Exec { argv: DATA, ..Exec::default() });
+        assert_eq!(world.result(call), Some(result));
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_while_its_arguments_are_read_leaves_nothing_behind() {
+    let mut world = World::started();
+    let argv = repeated(&mut world, &"x".repeat(3000), 40);
+    let child = world.fork(2);
+    world.hold_vm = true;
+    world.begin_exec(child, &Exec { argv, ..Exec::default() });
+    world.syscall(2, 62, &[u64::from(child), 9]);
+    world.pass(2_000_000_000);
+    world.hold_vm = false;
+    world.queue.extend(std::mem::take(&mut world.held));
+    world.run();
+    assert!(world.strings.is_empty() && world.spaces.len() == 1 && world.proc.jobs.is_empty());
 }
 
 #[test]

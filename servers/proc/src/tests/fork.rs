@@ -11,6 +11,7 @@ const ENOMEM: Option<i64> = Some(-12);
 const EINVAL: Option<i64> = Some(-22);
 const VM: u64 = 0x100;
 const SIGHAND: u64 = 0x800;
+const PIDFD: u64 = 0x1000;
 const THREAD: u64 = 0x1_0000;
 const CHILD_SETTID: u64 = 0x100_0000;
 
@@ -177,7 +178,10 @@ fn a_parent_in_vfork_sleeps_on_through_signals_but_not_through_a_fatal_one() {
 #[test]
 fn flags_that_contradict_each_other_are_einval() {
     let mut world = World::started();
-    for flags in [THREAD, THREAD | VM, SIGHAND, THREAD | SIGHAND, 0x2000_0000, 0x1000] {
+    let pidfd_of_thread = PIDFD | THREAD | SIGHAND | VM;
+    let two_at_one_address = PIDFD | 0x10_0000;
+    let contradictions = [THREAD, THREAD | VM, SIGHAND, THREAD | SIGHAND, 0x2000_0000];
+    for flags in contradictions.into_iter().chain([pidfd_of_thread, two_at_one_address]) {
         assert_eq!(world.syscall(2, 56, &[flags | 17, 0]), EINVAL, "{flags:#x}");
     }
 }
@@ -267,4 +271,30 @@ fn a_spawn_that_fails_says_so_and_leaves_nothing() {
     world.spawn(true);
     assert_eq!(world.tids(), [3]);
     assert!(world.threads.keys().all(|handle| *handle != Handle::NONE));
+}
+
+#[test]
+fn a_fork_can_give_its_maker_a_descriptor_of_the_child() {
+    for vfork in [0, 0x4000 | VM] {
+        let mut world = World::started();
+        world.poke(DATA + 600, &[0xff; 4]);
+        let call = world.begin(2, 56, &[PIDFD | vfork | 17, 0, DATA + 600]);
+        world.run();
+        assert_eq!(world.peek32(DATA + 600), 0, "the number that the kernel has chosen");
+        let child = *world.tids().last().unwrap();
+        world.exit(child, 3);
+        assert_eq!(world.result(call), Some(i64::from(child)));
+        let (_, _, handle) = *world.descriptors.last().unwrap();
+        assert_eq!(world.proc.pidfds.len(), 1);
+        let ready = |effect: &Effect| matches!(effect, Effect::Do(Operation::SessionReady { session, .. }) if *session == handle);
+        assert!(world.log.iter().any(ready), "it is readable");
+    }
+}
+
+#[test]
+fn a_fork_whose_descriptor_cannot_be_had_leaves_nothing_behind() {
+    let mut world = World::started();
+    world.refuse.insert("descriptor");
+    assert_eq!(world.syscall(2, 56, &[PIDFD | 17, 0, DATA + 600]), Some(-24));
+    assert_eq!((world.tids(), world.spaces.len(), world.proc.pidfds.len()), (vec![2], 1, 0));
 }

@@ -1,6 +1,6 @@
 //! futex(2): waits, wakes, requeues and timeouts.
 
-use super::world::{DATA, STACK, World};
+use super::world::{DATA, SHARED, STACK, World};
 
 const WAIT: u64 = 0;
 const WAKE: u64 = 1;
@@ -14,7 +14,7 @@ const WORD: u64 = DATA + 4096;
 const OTHER: u64 = DATA + 4100;
 
 fn wait(world: &mut World, tid: u32, value: u64) -> libipc::abi::CallId {
-    let call = world.begin(tid, 202, &[WORD, WAIT | PRIVATE, value, 0, 0, 0]);
+    let call = world.begin(tid, 202, &[WORD, WAIT, value, 0, 0, 0]);
     world.run();
     call
 }
@@ -157,4 +157,21 @@ fn an_untimed_wait_is_eintr_or_made_again_and_a_timed_one_goes_on_after_a_stop()
     assert_eq!(world.result(call), None);
     world.pass(1);
     assert_eq!(world.result(call), Some(-110));
+}
+
+#[test]
+fn a_word_in_shared_memory_is_one_word_to_all_processes_unless_it_is_said_to_be_private() {
+    let mut world = World::started();
+    let child = world.fork(2);
+    let call = world.begin(child, 202, &[SHARED, 0, 0, 0, 0, 0]);
+    world.run();
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE | PRIVATE, 1, 0, 0, 0]), Some(0));
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE, 1, 0, 0, 0]), Some(1));
+    assert_eq!(world.result(call), Some(0));
+    let private = world.begin(child, 202, &[SHARED, PRIVATE, 0, 0, 0, 0]);
+    world.run();
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE, 1, 0, 0, 0]), Some(0));
+    assert_eq!(world.syscall(2, 202, &[SHARED, WAKE | PRIVATE, 1, 0, 0, 0]), Some(0));
+    assert_eq!(world.result(private), None);
+    assert_eq!(world.syscall(2, 202, &[SHARED, 3, 1, 1, 0x1000, 0]), Some(-14), "a word where nothing is");
 }

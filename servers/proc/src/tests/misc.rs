@@ -71,6 +71,50 @@ fn an_alarm_rings_once_and_an_interval_timer_again_and_again() {
 }
 
 #[test]
+fn a_timer_made_by_name_rings_counts_what_is_not_taken_and_can_be_deleted() {
+    let mut world = World::started();
+    world.registers(2).rsp = STACK + 0x8000;
+    world.action(2, 10, HANDLER, 0);
+    let event = [5_u64, 10, 0, 0, 0, 0, 0, 0].map(u64::to_le_bytes).concat();
+    world.poke(DATA, &event);
+    assert_eq!(world.syscall(2, 222, &[1, DATA, DATA + 100]), Some(0));
+    assert_eq!(world.syscall(2, 222, &[1, DATA, DATA + 104]), Some(0));
+    assert_eq!([100, 104].map(|at| world.peek32(DATA + at)), [0, 1]);
+    let setting = [0_u64, 20_000_000, 0, 30_000_000].map(u64::to_le_bytes).concat();
+    world.poke(DATA + 200, &setting);
+    world.mask(2, 1 << 9);
+    assert_eq!(world.syscall(2, 223, &[0, 0, DATA + 200, DATA + 300]), Some(0));
+    world.pass(31_000_000);
+    world.pass(20_000_000);
+    world.pass(45_000_000);
+    assert_eq!(world.syscall(2, 224, &[0, DATA + 300]), Some(0));
+    assert_eq!([8, 24].map(|at| world.peek32(DATA + 300 + at)), [20_000_000, 14_000_000]);
+    assert_eq!(world.syscall(2, 225, &[0]), Some(0));
+    world.mask(2, 0);
+    assert!(world.handles(2, HANDLER));
+    assert_eq!(world.syscall(2, 225, &[0]), Some(3), "it rang at 30, 50, 70 and 90 ms");
+    world.sigreturn(2);
+    assert_eq!(world.syscall(2, 226, &[0]), Some(0));
+    assert_eq!(
+        (world.syscall(2, 226, &[0]), world.syscall(2, 224, &[0, DATA + 300])),
+        (Some(-22), Some(-22))
+    );
+    world.pass(100_000_000);
+    assert!(!world.handles(2, HANDLER));
+    assert_eq!(world.syscall(2, 222, &[77, 0, DATA + 100]), Some(-22));
+    world.exec(2);
+    assert!(world.proc.processes[&crate::id::Pid(2)].timers == crate::timers::Timers::default());
+}
+
+#[test]
+fn limits_of_memory_are_vms_to_keep() {
+    let mut world = World::started();
+    world.poke(DATA, &[1 << 20, 2 << 20].map(u64::to_le_bytes).concat());
+    assert_eq!(world.syscall(2, 160, &[9, DATA]), Some(0));
+    assert_eq!(world.limits.map(|limits| limits.address_space), Some(1 << 20));
+}
+
+#[test]
 fn uname_says_linux_and_the_hosts_name_is_the_superusers_to_set() {
     let mut world = World::started();
     world.poke(DATA, b"dragonfly");
@@ -159,7 +203,7 @@ fn proc_shows_processes_in_order_and_what_each_is() {
     assert_eq!(states, [b'S', b'Z', b'T']);
     assert_eq!((show(zombie).name, show(1).parent), (b"sh".to_vec(), 0));
     if let Some(process) = world.proc.processes.get_mut(&crate::id::Pid(zombie)) {
-        process.usage = crate::usage::Usage { user_ns: 7, system_ns: 8 };
+        process.usage = crate::usage::Usage { user_ns: 7, system_ns: 8, peak_pages: 0 };
     }
     let used = |answer| matches!(answer, Answer::Process(info) if info.times == [7, 8, 0, 0]);
     assert!(used(ask(&mut world, &protocol::Request::Process { pid: zombie })), "what it used stays known");

@@ -396,7 +396,7 @@ fn rusage_of_children_grows_on_reap_alone_and_not_on_wnowait() {
     let child = world.fork(2);
     world.exit(child, 0);
     if let Some(process) = world.proc.processes.get_mut(&crate::id::Pid(child)) {
-        process.usage = crate::usage::Usage { user_ns: 5_000_000_000, system_ns: 2_000_000 };
+        process.usage = crate::usage::Usage { user_ns: 5_000_000_000, system_ns: 2_000_000, peak_pages: 0 };
     }
     let children = |world: &mut World| {
         assert_eq!(world.syscall(2, 98, &[-1_i64 as u64, DATA + 1024]), Some(0));
@@ -416,7 +416,7 @@ fn auto_reaped_children_add_nothing_to_rusage() {
     let child = world.fork(2);
     let grandchild = world.fork(child);
     if let Some(process) = world.proc.processes.get_mut(&crate::id::Pid(child)) {
-        process.children_usage = crate::usage::Usage { user_ns: 5_000_000_000, system_ns: 0 };
+        process.children_usage = crate::usage::Usage { user_ns: 5_000_000_000, system_ns: 0, peak_pages: 0 };
     }
     world.exit(grandchild, 0);
     world.exit(child, 0);

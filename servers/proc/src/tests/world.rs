@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libipc::abi::delivery::{FaultKind, Named};
 use libipc::abi::foreign::{Input, LINUX};
+use libipc::abi::syscall::descriptor_slot;
 use libipc::abi::{CallId, Handle, TaskWord, UserRegisters};
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::proto::{space, terminal};
@@ -21,6 +22,8 @@ use crate::signal::frame::USER_END;
 
 /// Where programs keep their data.
 pub const DATA: u64 = 0x10_0000;
+/// From here on their data is memory that all of them share.
+pub const SHARED: u64 = DATA + 0xf000;
 /// Where their stacks are.
 pub const STACK: u64 = 0x7f00_0000_0000;
 const REGION_BYTES: usize = 16 * 4096;
@@ -69,6 +72,13 @@ pub struct World {
     pub foreground: u32,
     pub ended_sessions: Vec<u64>,
     pub vm_fails: Option<i32>,
+    /// Strings that vm keeps for execs to come, and what it was last asked to build with.
+    pub strings: BTreeMap<u64, [Vec<u8>; 2]>,
+    pub built: (u32, u32, Vec<u8>),
+    /// The limits that vm was last told.
+    pub limits: Option<space::Limits>,
+    /// How many answers to come find a page missing.
+    pub misses_of_answers: u32,
     /// Where programs start.
     pub entry: u64,
     pub hold_vm: bool,
@@ -96,10 +106,7 @@ impl World {
         script.memory.insert(STACK, vec![0; REGION_BYTES]);
         script.oracle = |_, message| {
             Ok(match message.label {
-                space::REQUEST => {
-                    let memory = space::Answer::Memory { total: 1000, free: 400, cached: 100 };
-                    Message::typed(0, &memory)
-                }
+                space::REQUEST => Message::typed(0, &lower::asked_of_vm(message)),
                 _ => Message::words(0, [0x8801, 2, 0, 0]),
             })
         };
@@ -121,6 +128,10 @@ impl World {
             foreground: 0,
             ended_sessions: Vec::new(),
             vm_fails: None,
+            strings: BTreeMap::new(),
+            built: (0, 0, Vec::new()),
+            limits: None,
+            misses_of_answers: 0,
             entry: 0x40_1000,
             hold_vm: false,
             held: Vec::new(),
@@ -235,6 +246,7 @@ impl World {
             sid: of(TaskWord::Sid),
             umask: of(TaskWord::Umask),
             space: 0,
+            file_limit: None,
         }
     }
 
@@ -340,6 +352,10 @@ impl World {
         if self.crashes {
             let snapshot = postcard::to_allocvec(&self.proc).expect("the state encodes");
             self.proc = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
+        }
+        if matches!(event, Event::Answer { .. }) && self.misses_of_answers > 0 {
+            self.misses_of_answers -= 1;
+            self.script.miss_next = true;
         }
         let mut effects = step(&mut self.proc, &event, &mut self.script);
         while effects.again {
@@ -495,7 +511,7 @@ impl World {
                 assert!(
                     [registers.rip, registers.fs_base, registers.gs_base].iter().all(|it| *it < USER_END)
                 );
-                self.script.threads.insert(thread, registers);
+                self.script.threads.insert(thread, *registers);
             }
             Operation::ThreadStart { thread } => {
                 self.threads.get_mut(&thread).unwrap().started = true;
@@ -504,6 +520,11 @@ impl World {
             Operation::ThreadInterrupt { thread } => self.interrupt(thread),
             Operation::TimerSet { deadline_ns } => self.timer = deadline_ns,
             Operation::PowerOff { status, reboot } => self.power = Some((status, reboot)),
+            Operation::DescriptorSet { slot: descriptor_slot::LOWEST, .. }
+                if self.refuse.contains("descriptor") =>
+            {
+                return Err(Quota);
+            }
             Operation::DescriptorSet { task, slot, handle, .. } => {
                 self.descriptors.push((task, slot, handle))
             }

@@ -1,25 +1,31 @@
 //! Pages for vm and bytes for program loaders.
 
 use super::world::{End, World};
-use libipc::abi::KernelError;
+use crate::arena::Use;
+use libipc::abi::{Frame, KernelError};
+use libipc::linux::errno::ETXTBSY;
 use libipc::linux::open::*;
-use libipc::proto::fs::{OPEN_DEVICE, PAGE_IN, READ_AT};
+use libipc::proto::fs::{OPEN_DEVICE, Operation, PAGE_IN, READ_AT};
+use libipc::proto::process::FILE_LIMIT;
 use libipc::proto::space;
 use libipc::server::{Call, Caller, Event, Message, Request};
 
 const PAGE: u64 = 4096;
 
 /// A fault of `pages` pages from `first` on; answers the call and what was sent to vm.
-fn fault(world: &mut World, badge: u64, first: u64, pages: u64) -> (Call, Vec<(u64, Vec<u8>)>) {
+fn fault(world: &mut World, badge: u64, first: u64, pages: u64) -> (Call, Vec<space::Request>) {
     let message = Message::words(PAGE_IN, [55, first, pages, 0]);
     let call = world.script.call(Caller::default(), badge, Request::Native(message));
     world.sent.clear();
     world.begin_call(call.clone());
-    let supplies = world.sent.iter().map(|(_, message)| match message.decode() {
-        Ok(space::Request::Supply { object: 55, page, data }) => (page, data),
+    (call, world.sent.iter().map(|(_, message)| message.decode().expect("a request of vm's")).collect())
+}
+
+fn frames(requests: &[space::Request]) -> Vec<Frame> {
+    match requests {
+        [space::Request::Lend { object: 55, frames, .. }] => frames.clone(),
         other => panic!("{other:?}"),
-    });
-    (call, supplies.collect())
+    }
 }
 
 fn answer(world: &mut World, answer: space::Answer) {
@@ -29,18 +35,38 @@ fn answer(world: &mut World, answer: space::Answer) {
 }
 
 #[test]
-fn a_fault_is_answered_when_vm_has_all_pages() {
+fn a_fault_is_answered_when_vm_has_been_lent_the_pages_up_to_the_next_hole() {
     let mut world = World::new();
     let file = world.make("f");
-    world.write_at(file, &[7; 4096], PAGE);
-    world.write_at(file, b"tail", 3 * PAGE);
-    let (call, supplies) = fault(&mut world, file, 0, 100);
-    let expected = vec![(0, vec![0]), (1, vec![7; 4096]), (2, vec![0]), (3, b"tail".to_vec())];
-    assert_eq!(supplies, expected);
+    world.write_at(file, &[7; 8192], PAGE);
+    world.write_at(file, b"tail", 4 * PAGE);
+    let (call, lent) = fault(&mut world, file, 0, 100);
+    assert_eq!(frames(&lent).len(), 3, "the hole that was touched, and the pages behind it");
+    assert_eq!(world.read_at(file, PAGE, 0), Ok(vec![0; PAGE as usize]));
     assert!(!world.ends.contains_key(&call.id));
     answer(&mut world, space::Answer::Done);
     assert_eq!(world.ends[&call.id], End::Native(Message::label(0)));
     assert!(world.server.supplying.is_empty());
+    let (_, again) = fault(&mut world, file, 2, 100);
+    assert_eq!(frames(&again), frames(&lent)[2..], "always the same frames");
+}
+
+#[test]
+fn pages_that_were_lent_are_given_out_again_when_vm_has_let_go_of_them() {
+    let mut world = World::new();
+    let file = world.make("f");
+    world.write(file, &[7; 8192]);
+    let (_, lent) = fault(&mut world, file, 0, 2);
+    answer(&mut world, space::Answer::Done);
+    let before = world.server.arena.available(Use::Pipe);
+    world.sent.clear();
+    assert_eq!(world.linux(file, 77, [0, 10, 0, 0, 0, 0]), 0);
+    let asked: Vec<space::Request> = world.sent.iter().map(|(_, it)| it.decode().unwrap()).collect();
+    assert!(matches!(asked[..], [space::Request::Invalidate { page: 0, pages: u64::MAX, .. }]), "{asked:?}");
+    assert_eq!(world.server.arena.available(Use::Pipe), before, "not yet");
+    answer(&mut world, space::Answer::Done);
+    assert_eq!(world.server.arena.available(Use::Pipe), before + 1);
+    assert_eq!(frames(&lent).len(), 2);
 }
 
 #[test]
@@ -49,7 +75,7 @@ fn a_page_beyond_the_end_is_supplied_empty() {
     let file = world.make("f");
     world.write(file, b"x");
     let (_, supplies) = fault(&mut world, file, 1, 4);
-    assert_eq!(supplies, [(1, vec![])]);
+    assert_eq!(supplies, [space::Request::Supply { object: 55, page: 1, data: vec![] }]);
 }
 
 #[test]
@@ -73,22 +99,8 @@ fn the_zero_device_can_be_mapped() {
     let opened = world.native(0, Message::words(OPEN_DEVICE, [0x105, u64::from(O_RDWR), 0, 0]));
     let owner = opened.handles[0];
     let badge = *world.sessions.iter().find(|(_, session)| session.owner == owner).expect("a session").0;
-    assert_eq!(fault(&mut world, badge, 9, 1).1, [(9, vec![0])]);
-}
-
-#[test]
-fn a_file_that_changes_after_vm_has_read_it_is_another_object_to_later_opens() {
-    let mut world = World::new();
-    let first = world.make("f");
-    world.write(first, b"old");
-    let second = world.make("f");
-    assert_eq!(world.sessions[&first].object, world.sessions[&second].object);
-    let _ = fault(&mut world, first, 0, 1);
-    let third = world.make("f");
-    assert_eq!(world.sessions[&third].object, world.sessions[&first].object, "nothing was written since");
-    world.write_at(first, b"new", 0);
-    let fourth = world.make("f");
-    assert_ne!(world.sessions[&fourth].object, world.sessions[&first].object);
+    let zeroes = space::Request::Supply { object: 55, page: 9, data: vec![0] };
+    assert_eq!(fault(&mut world, badge, 9, 1).1, [zeroes]);
 }
 
 #[test]
@@ -105,4 +117,34 @@ fn loaders_read_through_a_session() {
     assert_eq!(world.native(file, read(50, 100)).payload, b"");
     assert_ne!(world.native(77, read(0, 1)).label, 0);
     assert_ne!(world.native(file, Message::label(0xdead)).label, 0);
+}
+
+#[test]
+fn a_file_is_either_written_or_run() {
+    let mut world = World::new();
+    let writer = world.make("f");
+    assert_eq!(world.open("f", O_RDONLY | O_RUNS), Err(ETXTBSY));
+    world.close(writer);
+    let running = world.open("f", O_RDONLY | O_RUNS).unwrap();
+    assert_eq!(world.open("f", O_RDWR), Err(ETXTBSY));
+    assert_eq!(world.request("f", Operation::Truncate(0)), Err(ETXTBSY));
+    let reader = world.open("f", O_RDONLY).unwrap();
+    world.close(running);
+    let writer = world.open("f", O_RDWR).unwrap();
+    world.close(reader);
+    world.close(writer);
+    assert!(world.open("f", O_RDONLY | O_RUNS).is_ok());
+}
+
+#[test]
+fn a_file_grows_up_to_its_callers_limit_and_then_the_process_server_is_told() {
+    let mut world = World::new();
+    let file = world.make("f");
+    world.caller.file_limit = Some(1000);
+    assert_eq!((world.write(file, &[1; 900]), world.write(file, &[1; 900])), (900, 100));
+    let refused = world.begin(file, 77, [0, 1001, 0, 0, 0, 0]);
+    assert!(matches!(&world.ends[&refused], End::Handed(message) if message.label == FILE_LIMIT));
+    assert_eq!(world.linux(file, 77, [0, 1000, 0, 0, 0, 0]), 0);
+    let refused = world.begin(file, 285, [0, 0, 0, 2000, 0, 0]);
+    assert!(matches!(&world.ends[&refused], End::Handed(message) if message.label == FILE_LIMIT));
 }

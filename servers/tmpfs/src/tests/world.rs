@@ -36,6 +36,7 @@ pub enum End {
     Linux(ForeignReply),
     Native(Message),
     Forwarded(Handle),
+    Handed(Message),
 }
 
 pub struct World {
@@ -124,6 +125,7 @@ impl World {
                     self.end(call, End::Linux(reply));
                 }
                 Effect::ForwardForeign { call, to } => self.end(call, End::Forwarded(to)),
+                Effect::Forward { call, message, .. } => self.end(call, End::Handed(message)),
                 Effect::Park { call, .. } => *self.live.get_mut(&call).expect("a parked call is live") = true,
                 Effect::Send { tag, message, .. } => self.sent.push((tag, message)),
                 Effect::CopyOut { call, address, bytes } => {

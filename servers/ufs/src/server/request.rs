@@ -115,7 +115,8 @@ fn operate(
             }
             let node = site.node(inode.number);
             let flags = if flags & O_PATH != 0 { flags & PATH_FLAGS } else { *flags };
-            let status = files::status_of_open(flags);
+            let mappable = if inode.kind == FileType::Regular { S_MAPPABLE } else { 0 };
+            let status = files::status_of_open(flags) | mappable;
             return Ok(Outcome::Open(NewSession { node, object: node.object(inode), status, stat }));
         }
         _ => {}

@@ -4,7 +4,7 @@ use alloc::vec;
 use core::ops::Range;
 
 use libipc::abi::CallId;
-use libipc::linux::errno::{EAGAIN, EINVAL, ENOMEM};
+use libipc::linux::errno::{EAGAIN, EBUSY, EINVAL, ENOMEM, EPERM};
 use libipc::server::Effect;
 
 use super::{Errno, Target, range_of};
@@ -29,6 +29,10 @@ mod madv {
 const MS_ASYNC: u64 = 1;
 const MS_INVALIDATE: u64 = 2;
 const MS_SYNC: u64 = 4;
+
+const MCL_CURRENT: u64 = 1;
+const MCL_FUTURE: u64 = 2;
+const MCL_ONFAULT: u64 = 4;
 
 /// Most pages that mincore tells of at a time: 1 GiB.
 const MINCORE_MAX: u64 = 1 << 18;
@@ -83,14 +87,78 @@ impl Target<'_> {
             return Err(Errno(EINVAL));
         }
         let range = range_of(address, length, ENOMEM)?;
+        let mut locked = self.space.regions.overlapping(range.clone()).filter(|region| region.locked);
+        if flags & MS_INVALIDATE != 0 && locked.next().is_some() {
+            return Err(Errno(EBUSY));
+        }
         self.covered(range)
     }
 
-    /// mlock(2) and munlock(2). A program's own pages are never taken from it; those of files come back when touched.
-    pub(super) fn mlock(&mut self, address: u64, length: u64) -> Result<u64, Errno> {
+    /// mlock(2) and munlock(2). A program's own pages are never taken from it, and those of files come back when
+    /// touched, so that a lock is only remembered.
+    pub(super) fn mlock(&mut self, address: u64, length: u64, lock: bool) -> Result<u64, Errno> {
         let start = floor(address);
         let end = address.checked_add(length).and_then(ceil).ok_or(Errno(EINVAL))?;
-        self.covered(start..end.min(MACHINE.user_end.max(start)))
+        let range = start..end.min(MACHINE.user_end.max(start));
+        if lock {
+            let unlocked = self.space.regions.overlapping(range.clone()).filter(|region| !region.locked);
+            let more = unlocked.map(|region| region.end.min(range.end) - region.start.max(range.start)).sum();
+            self.may_lock(more)?;
+        }
+        if self.space.regions.too_many_after_cuts(&[range.start, range.end]) {
+            return Err(Errno(ENOMEM));
+        }
+        let mut reached = range.start;
+        for region in self.space.regions.overlapping(range.clone()) {
+            if region.start > reached {
+                break;
+            }
+            reached = region.end.min(range.end);
+        }
+        if reached > range.start {
+            self.space.regions.change(range.start..reached, |region| region.locked = lock);
+        }
+        self.covered(range)
+    }
+
+    /// Whether so many more bytes may be locked: as many as the limit says, or any number for the superuser.
+    pub(super) fn may_lock(&self, more: u64) -> Result<(), Errno> {
+        let limit = self.space.limits.locked;
+        if self.uid == 0 || more == 0 {
+            return Ok(());
+        }
+        if limit == 0 {
+            return Err(Errno(EPERM));
+        }
+        let locked = self.space.regions.iter().filter(|region| region.locked);
+        let sum: u64 = locked.map(|region| region.end - region.start).sum();
+        if sum.saturating_add(more) > limit { Err(Errno(ENOMEM)) } else { Ok(()) }
+    }
+
+    /// mlockall(2).
+    pub(super) fn mlockall(&mut self, flags: u64) -> Result<u64, Errno> {
+        if flags == 0 || flags & !(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0 || flags == MCL_ONFAULT {
+            return Err(Errno(EINVAL));
+        }
+        let limit = self.space.limits.locked;
+        if self.uid != 0 && limit == 0 {
+            return Err(Errno(EPERM));
+        }
+        if flags & MCL_CURRENT != 0 {
+            if self.uid != 0 && self.space.regions.total().bytes > limit {
+                return Err(Errno(ENOMEM));
+            }
+            self.space.regions.change(0..u64::MAX, |region| region.locked = true);
+        }
+        self.space.locks = flags & MCL_FUTURE != 0;
+        Ok(0)
+    }
+
+    /// munlockall(2).
+    pub(super) fn munlockall(&mut self) -> u64 {
+        self.space.locks = false;
+        self.space.regions.change(0..u64::MAX, |region| region.locked = false);
+        0
     }
 
     /// mincore(2): a byte for each page, 1 if it is in memory.

@@ -6,7 +6,7 @@ use libipc::abi::Protection;
 use libipc::linux::errno::{EACCES, EINVAL, ENOMEM};
 
 use super::{Errno, Target, protection_of, range_of};
-use crate::region::{Backing, Purpose, Region};
+use crate::region::{Purpose, Region};
 use crate::tables::{MACHINE, ceil};
 
 impl Target<'_> {
@@ -18,35 +18,48 @@ impl Target<'_> {
             return Ok(0);
         }
         let regions = &self.space.regions;
-        if !regions.is_covered(range.clone()) || regions.too_many_after_cuts(&[range.start, range.end]) {
+        if regions.too_many_after_cuts(&[range.start, range.end]) {
             return Err(Errno(ENOMEM));
         }
-        if protection.contains(Protection::WRITE) {
-            self.check_writable(range.clone())?;
+        // What lies before a hole, or before what may not be changed so, is changed all the same.
+        let (changed, refusal) = self.changeable(range, protection);
+        if !changed.is_empty() {
+            self.space.regions.change(changed.clone(), |region| region.protection = protection);
+            self.space.reprotect(changed, &self.memory.frames, self.effects);
         }
-        self.space.regions.change(range.clone(), |region| region.protection = protection);
-        self.space.reprotect(range, &self.memory.frames, self.effects);
-        Ok(0)
+        refusal.map_or(Ok(0), Err)
     }
 
-    /// Whether all of a range may become writable: shared files may not, and memory must be able to hold what is
-    /// private.
-    fn check_writable(&self, range: Range<u64>) -> Result<(), Errno> {
-        let mut bytes = 0;
+    /// How much of a range, from its start on, can be given a protection, and why no more.
+    fn changeable(&self, range: Range<u64>, protection: Protection) -> (Range<u64>, Option<Errno>) {
+        let mut reached = range.start;
         for region in self.space.regions.overlapping(range.clone()) {
-            if region.shared && self.is_file(region) {
-                return Err(Errno(EACCES));
+            let part = region.start.max(range.start)..region.end.min(range.end);
+            if part.start > reached {
+                break;
             }
-            if !region.shared && !region.protection.contains(Protection::WRITE) {
-                bytes += region.end.min(range.end) - region.start.max(range.start);
+            if protection.contains(Protection::WRITE)
+                && let Err(refusal) = self.check_writable(region, part.end - range.start)
+            {
+                return (range.start..reached, Some(refusal));
             }
+            reached = part.end;
         }
-        self.affordable(bytes)
+        let whole = reached >= range.end;
+        (range.start..reached, (!whole).then_some(Errno(ENOMEM)))
     }
 
-    fn is_file(&self, region: &Region) -> bool {
-        let Backing::Object { object, .. } = region.backing else { return false };
-        self.memory.objects.get(object).is_some_and(|object| object.file.is_some())
+    /// Whether a region, with what comes before it so many bytes, may become writable: not a shared file that was
+    /// not opened for writing, and memory must be able to hold what is private.
+    fn check_writable(&self, region: &Region, bytes: u64) -> Result<(), Errno> {
+        if region.read_only {
+            return Err(Errno(EACCES));
+        }
+        if region.shared || region.protection.contains(Protection::WRITE) {
+            return Ok(());
+        }
+        self.affordable(bytes)?;
+        if self.space.may_grow(0, bytes) { Ok(()) } else { Err(Errno(ENOMEM)) }
     }
 
     /// brk(2): the new break, or the old one if it cannot be moved.
@@ -68,11 +81,13 @@ impl Target<'_> {
     fn extend_heap(&mut self, range: Range<u64>) -> bool {
         let regions = &self.space.regions;
         let fits = regions.is_free(range.clone()) && !regions.full();
-        if !fits || self.affordable(range.end - range.start).is_err() {
+        let bytes = range.end - range.start;
+        if !fits || self.affordable(bytes).is_err() || !self.space.may_grow(bytes, bytes) {
             return false;
         }
         let zeroes = Region::anonymous(range, Protection::READ | Protection::WRITE);
-        self.space.place(Region { purpose: Purpose::Heap, ..zeroes }, self.memory, self.effects);
+        let locked = self.space.locks;
+        self.space.place(Region { purpose: Purpose::Heap, locked, ..zeroes }, self.memory, self.effects);
         true
     }
 }

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use libipc::abi::{Handle, PAGE_SIZE, Protection};
 use libipc::linux::errno::{EACCES, EBADF, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM};
-use libipc::linux::open::{O_ACCMODE, O_WRONLY};
+use libipc::linux::open::{O_ACCMODE, O_PATH, O_RDWR, O_WRONLY, S_MAPPABLE};
 use libipc::server::Foreign;
 
 use super::{Errno, Target, is_charged, protection_of, range_of};
@@ -20,6 +20,7 @@ mod flag {
     pub const FIXED: u64 = 0x10;
     pub const ANONYMOUS: u64 = 0x20;
     pub const BELOW_2G: u64 = 0x40;
+    pub const LOCKED: u64 = 0x2000;
     pub const NORESERVE: u64 = 0x4000;
     pub const HUGETLB: u64 = 0x4_0000;
     pub const FIXED_NOREPLACE: u64 = 0x10_0000;
@@ -57,8 +58,18 @@ impl Target<'_> {
         let mut region = Region { shared, ..Region::anonymous(range.clone(), protection) };
         if !anonymous {
             check_file(status, shared, protection)?;
+            region.read_only = shared && status & O_ACCMODE != O_RDWR;
         } else if is_charged(&region) && flags & flag::NORESERVE == 0 {
             self.affordable(length)?;
+        }
+        let replaced = self.space.regions.total_in(range.clone());
+        let data = if region.is_data() { length.saturating_sub(replaced.data) } else { 0 };
+        if !self.space.may_grow(length - replaced.bytes, data) {
+            return Err(Errno(ENOMEM));
+        }
+        region.locked = flags & flag::LOCKED != 0 || self.space.locks;
+        if region.locked {
+            self.may_lock(length)?;
         }
         let regions = &self.space.regions;
         if regions.full() || regions.too_many_after_cuts(&[range.start, range.end]) {
@@ -67,7 +78,7 @@ impl Target<'_> {
         let object = match passed.take_if(|_| !anonymous) {
             Some(session) => {
                 let file = (foreign.named[0].server, foreign.named[0].object);
-                Some(self.memory.objects.open(file, session, self.effects))
+                Some(self.memory.objects.open(file, session, false, self.effects))
             }
             None => shared.then(|| self.memory.objects.open_anonymous()),
         };
@@ -146,11 +157,14 @@ fn check_arguments(length: u64, flags: u64, offset: u64) -> Result<(), Errno> {
     if flags & flag::HUGETLB != 0 { Err(Errno(ENOMEM)) } else { Ok(()) }
 }
 
-/// Whether a file may be mapped so. Stores through shared mappings of files are not written back yet, so there are
-/// none.
+/// Whether a file may be mapped so: it has been opened for what is wanted, and it has pages.
 fn check_file(status: u32, shared: bool, protection: Protection) -> Result<(), Errno> {
-    if status & O_ACCMODE == O_WRONLY {
+    if status & O_PATH != 0 {
+        return Err(Errno(EBADF));
+    }
+    let access = status & O_ACCMODE;
+    if access == O_WRONLY || shared && protection.contains(Protection::WRITE) && access != O_RDWR {
         return Err(Errno(EACCES));
     }
-    if shared && protection.contains(Protection::WRITE) { Err(Errno(ENODEV)) } else { Ok(()) }
+    if status & S_MAPPABLE == 0 { Err(Errno(ENODEV)) } else { Ok(()) }
 }

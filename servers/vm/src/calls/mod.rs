@@ -43,6 +43,8 @@ struct Target<'a> {
     space: &'a mut Space,
     memory: &'a mut Memory,
     effects: &'a mut Effects,
+    /// The effective user who calls.
+    uid: u32,
 }
 
 impl Vm {
@@ -52,7 +54,8 @@ impl Vm {
         let mut passed = foreign.passed;
         let result = match self.spaces.get_mut(&call.caller.space) {
             Some(space) => {
-                let mut target = Target { space, memory: &mut self.memory, effects: &mut effects };
+                let (memory, uid) = (&mut self.memory, call.caller.uid);
+                let mut target = Target { space, memory, effects: &mut effects, uid };
                 target.serve(call, foreign, &mut passed)
             }
             None => Err(Errno(EFAULT)),
@@ -83,11 +86,12 @@ impl Target<'_> {
             number::MSYNC => self.msync(first, second, third),
             number::MINCORE => self.mincore(call.id, first, second, third),
             number::MADVISE => self.madvise(first, second, third),
-            number::MLOCK | number::MUNLOCK => self.mlock(first, second),
-            number::MLOCK2 if third & !1 == 0 => self.mlock(first, second),
+            number::MLOCK => self.mlock(first, second, true),
+            number::MUNLOCK => self.mlock(first, second, false),
+            number::MLOCK2 if third & !1 == 0 => self.mlock(first, second, true),
             number::MLOCK2 => Err(Errno(EINVAL)),
-            number::MLOCKALL if first == 0 || first & !7 != 0 || first == 4 => Err(Errno(EINVAL)),
-            number::MLOCKALL | number::MUNLOCKALL => Ok(0),
+            number::MLOCKALL => self.mlockall(first),
+            number::MUNLOCKALL => Ok(self.munlockall()),
             _ => Err(Errno(ENOSYS)),
         }
     }

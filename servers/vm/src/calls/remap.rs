@@ -45,9 +45,7 @@ impl Target<'_> {
             };
         }
         let region = self.movable(&old)?;
-        if is_charged(&region) {
-            self.affordable(new_length - old_bytes)?;
-        }
+        self.may_extend(&region, new_length - old_bytes)?;
         let more = old.end..old.start.checked_add(new_length).ok_or(Errno(ENOMEM))?;
         if region.end == old.end && more.end <= MACHINE.user_end && self.space.regions.is_free(more.clone()) {
             self.space.place(continuation(&region, more), self.memory, self.effects);
@@ -58,6 +56,18 @@ impl Target<'_> {
         }
         let start = self.space.regions.room(new_length).ok_or(Errno(ENOMEM))?;
         self.move_to(old, start..start + new_length)
+    }
+
+    /// Whether memory and the process's limits allow so many more bytes of a region.
+    fn may_extend(&self, region: &Region, more: u64) -> Result<(), Errno> {
+        if is_charged(region) {
+            self.affordable(more)?;
+        }
+        if region.locked && more > 0 {
+            self.may_lock(more)?;
+        }
+        let data = if region.is_data() { more } else { 0 };
+        if more == 0 || self.space.may_grow(more, data) { Ok(()) } else { Err(Errno(ENOMEM)) }
     }
 
     /// The region that holds all of a range.
@@ -73,9 +83,7 @@ impl Target<'_> {
         }
         let (old_bytes, new_bytes) = (old.end - old.start, new.end - new.start);
         let region = self.movable(&old)?;
-        if is_charged(&region) {
-            self.affordable(new_bytes.saturating_sub(old_bytes))?;
-        }
+        self.may_extend(&region, new_bytes.saturating_sub(old_bytes))?;
         let cuts = [old.start, old.end, new.start, new.end];
         if self.space.regions.full() || self.space.regions.too_many_after_cuts(&cuts) {
             return Err(Errno(ENOMEM));

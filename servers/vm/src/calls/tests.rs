@@ -2,11 +2,13 @@
 
 use libipc::abi::Protection;
 use libipc::linux::errno::*;
+use libipc::linux::open::{O_PATH, O_RDWR, O_WRONLY, S_MAPPABLE};
+use libipc::proto::space::{Answer, Limits, Request as Ask};
 use libipc::server::Foreign;
 
 use crate::region::REGIONS_MAX;
 use crate::tables::MACHINE;
-use crate::tests::machine::{Machine, PAGE};
+use crate::tests::machine::{FILES, Machine, PAGE};
 use crate::tests::program::start;
 
 const BASE: u64 = 0x10_0000_0000;
@@ -99,11 +101,81 @@ fn mmap_of_a_file_refuses_shared_stores_and_overflow_and_keeps_no_handle() {
         program.machine.check();
         result
     };
-    assert_eq!(map([0, PAGE, RW, SHARED, 3, 0]), errno(ENODEV));
+    assert_eq!(map([0, PAGE, RW, SHARED, 3, 0]), errno(EACCES), "it was opened to be read");
     assert_eq!(map([0, 0, READ, SHARED, 3, 0]), errno(EINVAL));
     assert!(map([0, PAGE, READ, SHARED, 3, 0]) > 0);
     assert!(map([0, PAGE, RW, PRIVATE, 3, 0]) > 0);
     assert!(map([0, PAGE, READ, PRIVATE | ANONYMOUS, 3, 0]) > 0);
+    for (status, refusal) in [(O_RDWR, ENODEV), (O_WRONLY | S_MAPPABLE, EACCES), (O_PATH | S_MAPPABLE, EBADF)]
+    {
+        program.machine.status = status;
+        assert_eq!(program.machine.map_file(space, 2, [0, PAGE, READ, SHARED, 3, 0]), errno(refusal));
+    }
+}
+
+#[test]
+fn what_is_lent_is_mapped_where_it_lies_and_never_taken_for_vms_own() {
+    let mut program = Program::new();
+    let space = program.space;
+    program.machine.status = O_RDWR | S_MAPPABLE;
+    let first = program.machine.map_file(space, 2, [0, PAGE, RW, SHARED, 3, 0]) as u64;
+    let private = program.machine.map_file(space, 2, [0, PAGE, RW, PRIVATE, 3, 0]) as u64;
+    let object = program.machine.vm.memory.objects.of_file((FILES, 2)).unwrap();
+    let free = program.machine.free();
+    let lend = |frame| Ask::Lend { object, page: 0, frames: vec![frame] };
+    let own = program.machine.vm.memory.frames.take().unwrap();
+    assert_eq!(program.machine.ask(&lend(own), 0, &[]).0, Answer::Failed(EINVAL));
+    program.machine.vm.memory.frames.release(own);
+    let lent = program.machine.lend(7);
+    assert_eq!(program.machine.ask(&lend(lent), 0, &[]).0, Answer::Done);
+    program.machine.write(space, first, 42).unwrap();
+    assert_eq!(program.machine.read(space, private), Ok(42));
+    program.machine.write(space, private, 9).unwrap();
+    assert_eq!(program.machine.read(space, first), Ok(42));
+    program.call(11, [private, PAGE, 0, 0, 0, 0]);
+    program.call(11, [first, PAGE, 0, 0, 0, 0]);
+    assert!(program.machine.vm.memory.objects.of_file((FILES, 2)).is_none(), "nothing of it is kept");
+    assert!(program.machine.free() >= free - 8);
+    program.machine.check();
+}
+
+#[test]
+fn limits_bound_what_is_mapped_and_what_of_it_is_data() {
+    let mut program = Program::new();
+    let now = program.machine.vm.spaces[&program.space].regions.total();
+    let limits =
+        Limits { address_space: now.bytes + 4 * PAGE, data: now.data + 2 * PAGE, ..Limits::default() };
+    program.machine.ask(&Ask::Limits { space: program.space, limits }, 0, &[]);
+    assert_eq!(program.mmap(0, 5 * PAGE, READ, PRIVATE | ANONYMOUS), errno(ENOMEM));
+    assert_eq!(program.mmap(0, 3 * PAGE, RW, PRIVATE | ANONYMOUS), errno(ENOMEM));
+    let at = program.mmap(0, 3 * PAGE, READ, PRIVATE | ANONYMOUS) as u64;
+    assert_eq!(program.call(10, [at, 3 * PAGE, RW, 0, 0, 0]), errno(ENOMEM));
+    assert_eq!(program.call(10, [at, 2 * PAGE, RW, 0, 0, 0]), 0);
+    assert_eq!(program.mmap(at, 3 * PAGE, RW, SHARED | ANONYMOUS | FIXED), at as i64, "it takes its place");
+    assert_eq!(program.call(25, [at, 3 * PAGE, 5 * PAGE, 1, 0, 0]), errno(ENOMEM));
+}
+
+#[test]
+fn a_protection_is_changed_up_to_the_first_hole() {
+    let mut program = Program::new();
+    let at = program.mmap(BASE, 2 * PAGE, RW, PRIVATE | ANONYMOUS | FIXED) as u64;
+    assert_eq!(program.call(10, [at, 3 * PAGE, READ, 0, 0, 0]), errno(ENOMEM));
+    let space = program.space;
+    assert_eq!(program.machine.write(space, at + PAGE, 1), Err((11, 2)));
+}
+
+#[test]
+fn what_is_locked_is_not_invalidated() {
+    let mut program = Program::new();
+    let at = program.mmap(0, 2 * PAGE, RW, PRIVATE | ANONYMOUS) as u64;
+    assert_eq!(program.call(149, [at, PAGE, 0, 0, 0, 0]), 0);
+    assert_eq!(program.call(26, [at, 2 * PAGE, 2, 0, 0, 0]), errno(EBUSY));
+    assert_eq!(program.call(150, [at, PAGE, 0, 0, 0, 0]), 0);
+    assert_eq!(program.call(26, [at, 2 * PAGE, 2, 0, 0, 0]), 0);
+    assert_eq!(program.call(151, [1, 0, 0, 0, 0, 0]), 0);
+    assert_eq!(program.call(26, [at + PAGE, PAGE, 2, 0, 0, 0]), errno(EBUSY));
+    assert_eq!(program.call(152, [0; 6]), 0);
+    assert_eq!(program.call(26, [at + PAGE, PAGE, 2, 0, 0, 0]), 0);
 }
 
 #[test]

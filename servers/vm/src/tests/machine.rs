@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use libipc::abi::delivery::{FaultKind, Named};
 use libipc::abi::{CallId, Frame, Handle, KernelError, Protection};
+use libipc::linux::open::S_MAPPABLE;
 use libipc::proto::fs::PAGE_IN;
 use libipc::proto::space::{Answer, REQUEST, Request as Ask, SIGNAL};
 use libipc::server::testing::{Script, boot, step};
@@ -56,6 +57,8 @@ pub struct Machine {
     pub fetched: Vec<u64>,
     /// How many spaces may still be made.
     pub space_quota: u32,
+    /// The status flags of the files that programs map.
+    pub status: u32,
     /// Operations carried out, by what they were.
     pub operations: BTreeMap<&'static str, u64>,
 }
@@ -82,6 +85,7 @@ impl Machine {
             files: BTreeMap::new(),
             fetched: Vec::new(),
             space_quota: u32::MAX,
+            status: S_MAPPABLE,
             operations: BTreeMap::new(),
         };
         machine.run(&Event::Start);
@@ -94,6 +98,14 @@ impl Machine {
 
     pub fn count(&self, operation: &str) -> u64 {
         self.operations.get(operation).copied().unwrap_or(0)
+    }
+
+    /// A frame of a file server's arena.
+    pub fn lend(&mut self, number: u32) -> Frame {
+        let frame = Frame(number);
+        assert!(frame.0 < FIRST_FRAME);
+        self.contents.insert(frame, vec![0; PAGE as usize]);
+        frame
     }
 
     /// A counted holder of a session of a file, as the kernel would put it into vm's hands.
@@ -284,7 +296,8 @@ impl Machine {
     /// A Linux call, and what it copied to its caller.
     pub fn foreign(&mut self, space: u64, foreign: Foreign) -> (i64, Vec<u8>) {
         let caller = Caller { pid: 1, tid: 1, space, ..Caller::default() };
-        let call = self.script.call(caller, 0, Request::Foreign(foreign));
+        let mut call = self.script.call(caller, 0, Request::Foreign(foreign));
+        call.status = self.status;
         let id = call.id;
         self.run(&Event::Call(call));
         let Some(Reply::Linux(result)) = self.replies.remove(&id) else { panic!("not answered") };
@@ -392,7 +405,7 @@ impl Machine {
         }
         for number in 1..1000 {
             let Some(object) = self.vm.memory.objects.get(number) else { continue };
-            handles.extend(object.session);
+            handles.extend(object.session.into_iter().chain(object.running));
             assert_eq!(object.session.is_some(), object.file.is_some() && !object.mappers.is_empty());
             for cached in object.pages.values() {
                 *holders.entry(cached.frame).or_default() += 1;
@@ -400,6 +413,7 @@ impl Machine {
         }
         let open: BTreeSet<Handle> = self.spaces.keys().chain(self.sessions.keys()).copied().collect();
         assert_eq!(handles, open, "handles are lost or closed too early");
+        holders.retain(|frame, _| frame.0 >= FIRST_FRAME);
         for (frame, count) in &holders {
             assert_eq!(self.vm.memory.frames.holders(*frame), *count, "{frame:?}");
         }

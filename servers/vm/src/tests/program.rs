@@ -2,7 +2,7 @@
 
 use libipc::abi::Protection;
 use libipc::linux::errno::{E2BIG, EINVAL, ENOEXEC, ENOMEM};
-use libipc::proto::space::{Answer, Build, RegionInfo, Request as Ask};
+use libipc::proto::space::{Answer, Build, Limits, RegionInfo, Request as Ask};
 
 use super::machine::{FILES, Machine, PAGE, file_byte};
 use crate::elf::tests::{INTERP, LOAD, RW, RX, file, program};
@@ -25,7 +25,7 @@ pub fn request(object: u64, header: Vec<u8>) -> Build {
         strings: b"prog\0A=b\0".to_vec(),
         filename: b"/bin/prog".to_vec(),
         random: RANDOM,
-        stack_limit: 8 << 20,
+        limits: Limits::default(),
         ..Build::default()
     }
 }
@@ -173,23 +173,65 @@ fn a_start_with_too_little_memory_is_undone_wherever_it_stops() {
     }
 }
 
+/// Sends a piece of arguments and environment ahead of a build.
+fn send(machine: &mut Machine, key: u64, arguments: &[u8], environment: &[u8]) -> Answer {
+    let (arguments, environment) = (arguments.to_vec(), environment.to_vec());
+    machine.ask(&Ask::Strings { key, arguments, environment }, 0, &[]).0
+}
+
+fn text(machine: &mut Machine, space: u64, address: u64) -> Vec<u8> {
+    (address..).map(|at| machine.read(space, at).unwrap()).take_while(|byte| *byte != 0).collect()
+}
+
 #[test]
 fn strings_that_do_not_fit_into_one_message_are_sent_before() {
     let mut machine = Machine::new(400, b"");
-    let part = |byte: u8| vec![byte; 7999].into_iter().chain([0]).collect::<Vec<u8>>();
-    for byte in [b'a', b'b'] {
-        let strings = Ask::Strings { key: 5, bytes: part(byte) };
-        assert_eq!(machine.ask(&strings, 0, &[]).0, Answer::Done);
-    }
-    let build = Build { argc: 2, envc: 1, strings: b"C=d\0".to_vec(), ..request(1, program()) };
+    let free = machine.free();
+    let long = [b'a'; 5000];
+    assert_eq!(send(&mut machine, 5, &long, b""), Answer::Done);
+    assert_eq!(send(&mut machine, 5, b"aa\0\0three\0", b"A="), Answer::Done);
+    assert_eq!(send(&mut machine, 5, b"", b"b\0C=d\0"), Answer::Done);
+    let build = Build { argc: 3, envc: 2, strings: vec![], ..request(1, program()) };
+    machine.files.insert(1, 0x4800);
     let Started { space, stack, .. } = try_build(&mut machine, build.clone(), 5).unwrap();
-    let second = word(&mut machine, space, stack + 16);
-    assert_eq!(machine.read(space, second + 7998), Ok(b'b'));
-    assert_eq!(machine.read(space, second + 7999), Ok(0));
+    assert_eq!((stack % 16, word(&mut machine, space, stack)), (0, 3));
+    let pointers: Vec<u64> = (1..8).map(|at| word(&mut machine, space, stack + 8 * at)).collect();
+    assert_eq!((pointers[3], pointers[6]), (0, 0));
+    assert_eq!(text(&mut machine, space, pointers[0]).len(), 5002);
+    let texts = [1, 2, 4, 5].map(|at| text(&mut machine, space, pointers[at]));
+    assert_eq!(texts, [b"".to_vec(), b"three".to_vec(), b"A=b".to_vec(), b"C=d".to_vec()]);
+    let mut at = stack + 8 * 8;
+    let mut vector = std::collections::BTreeMap::new();
+    while word(&mut machine, space, at) != 0 {
+        vector.insert(word(&mut machine, space, at), word(&mut machine, space, at + 8));
+        at += 16;
+    }
+    assert_eq!(text(&mut machine, space, vector[&31]), b"/bin/prog");
+    assert_eq!(text(&mut machine, space, vector[&15]), b"x86_64");
+    machine.write(space, stack - 9000, 1).unwrap();
+    machine.check();
     assert_eq!(try_build(&mut machine, build.clone(), 5).err(), Some(EINVAL), "they are used once");
-    machine.ask(&Ask::Strings { key: 6, bytes: part(b'a') }, 0, &[]);
-    machine.ask(&Ask::Strings { key: 6, bytes: vec![] }, 0, &[]);
-    assert_eq!(try_build(&mut machine, build, 6).err(), Some(EINVAL), "an empty part forgets the others");
+    machine.destroy(space);
+    send(&mut machine, 6, b"a\0", b"");
+    assert_eq!(try_build(&mut machine, build, 6).err(), Some(EINVAL), "their number must be right");
+    assert_eq!(machine.free(), free);
+}
+
+#[test]
+fn strings_for_an_exec_that_fails_give_their_frames_back() {
+    let mut machine = Machine::new(2000, b"");
+    let free = machine.free();
+    send(&mut machine, 6, &[b'a'; 8000], b"");
+    assert!(machine.free() < free);
+    assert_eq!(send(&mut machine, 6, b"", b""), Answer::Done);
+    assert_eq!(machine.free(), free);
+    send(&mut machine, 7, b"a\0", b"b\0");
+    assert_eq!(send(&mut machine, 7, b"a\0", b""), Answer::Failed(EINVAL), "arguments come first");
+    assert_eq!(machine.free(), free);
+    let pieces =
+        (0..).map(|_| send(&mut machine, 8, &[b'a'; 7000], b"")).take_while(|it| *it == Answer::Done);
+    assert!((860..920).contains(&pieces.count()), "6 MiB in all");
+    assert_eq!(machine.free(), free);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Futexes: waiting, waking, moving waiters, limits, and masks.
 

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! What happens at the ends: no more descriptors, memory, arguments, names, links; and programs that are none.
 

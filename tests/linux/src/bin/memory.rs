@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Mapping, unmapping, protecting, moving and forgetting pages, and the break.
 

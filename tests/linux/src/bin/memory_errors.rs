@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! The error of every way to ask for memory wrongly.
 

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! System calls that are handed addresses where nothing is: EFAULT, and nothing done.
 

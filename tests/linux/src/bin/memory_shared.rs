@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! What processes share and what they copy: fork, shared mappings, and files in memory.
 

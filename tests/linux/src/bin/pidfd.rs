@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Descriptors of processes: when they are readable, waiting by them, and signals by them.
 

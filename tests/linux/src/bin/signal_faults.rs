@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! What a program is told of its own faults, and how a handler can mend them.
 

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Which calls a signal's handler interrupts, and which of them go on with SA_RESTART.
 

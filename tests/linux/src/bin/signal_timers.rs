@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Signals of clocks: alarm, interval timers, and timers made by name.
 

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! The resources of children: who is billed for them, and when.
 

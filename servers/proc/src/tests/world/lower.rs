@@ -4,7 +4,21 @@ use libipc::abi::{Handle, Tag};
 use libipc::proto::{space, terminal};
 use libipc::server::Message;
 
-use super::{Event, STACK, TTY, VM, World};
+use super::{DATA, Event, SHARED, STACK, TTY, VM, World};
+
+/// What vm answers at once.
+pub fn asked_of_vm(message: &Message) -> space::Answer {
+    match message.decode() {
+        Ok(space::Request::Place { address, .. }) if (SHARED..STACK).contains(&address) => {
+            space::Answer::Place { object: 9, offset: address }
+        }
+        Ok(space::Request::Place { address, .. }) if address >= DATA => {
+            space::Answer::Place { object: 0, offset: address }
+        }
+        Ok(space::Request::Place { .. }) => space::Answer::Failed(14),
+        _ => space::Answer::Memory { total: 1000, free: 400, cached: 100 },
+    }
+}
 
 impl World {
     pub(super) fn send(&mut self, to: Handle, tag: Tag, message: &Message) {
@@ -24,8 +38,34 @@ impl World {
             self.spaces.remove(&space).expect("a space is destroyed once");
             return Some(Message::typed(0, &space::Answer::Done));
         }
+        if let space::Request::Strings { key, arguments, environment } = &request {
+            if arguments.is_empty() && environment.is_empty() {
+                self.strings.remove(key);
+            } else if let Some(errno) = self.vm_fails {
+                self.strings.remove(key);
+                return Some(Message::typed(0, &space::Answer::Failed(errno)));
+            } else {
+                let kept = self.strings.entry(*key).or_default();
+                assert!(
+                    arguments.is_empty() || kept[1].is_empty(),
+                    "no arguments come after the environment"
+                );
+                kept[0].extend(arguments);
+                kept[1].extend(environment);
+            }
+            return Some(Message::typed(0, &space::Answer::Done));
+        }
+        if let space::Request::Build(build) = &request {
+            let before = self.strings.remove(&message.words[0]).map(|kept| kept.concat());
+            self.built = (build.argc, build.envc, before.unwrap_or_else(|| build.strings.clone()));
+        }
         if let Some(errno) = self.vm_fails {
             return Some(Message::typed(0, &space::Answer::Failed(errno)));
+        }
+        if let space::Request::Limits { space, limits } = request {
+            assert!(self.spaces.contains_key(&space), "limits of a space that is gone");
+            self.limits = Some(limits);
+            return Some(Message::typed(0, &space::Answer::Done));
         }
         let space = self.next_space;
         self.next_space += 1;
