@@ -175,7 +175,6 @@ const VFS: Route = Server(Role::Vfs);
 const PROC: Route = Server(Role::Proc);
 const VM: Route = Server(Role::Vm);
 const MEMORY: Route = Server(Role::Memory);
-const NET: Route = Server(Role::Net);
 const UNKNOWN: Row = row("unknown", Route::None);
 
 macro_rules! table {
@@ -228,8 +227,21 @@ table! {
     38 => row("setitimer", PROC).takes(Bytes(1, 32)),
     39 => row("getpid", Word(TaskWord::Pid)),
     40 => row("sendfile", VFS).names(0).names(1),
-    41 => row("socket", NET).reserves(1),
+    41 => row("socket", MEMORY).reserves(1),
+    42 => row("connect", Object(0)).takes(Array(1, 2, 1)),
+    43 => row("accept", Object(0)).reserves(1),
+    44 => row("sendto", Object(0)).takes(Array(4, 5, 1)),
+    45 => row("recvfrom", Object(0)),
+    46 => row("sendmsg", Object(0)).takes(Bytes(1, 56)),
+    47 => row("recvmsg", Object(0)).takes(Bytes(1, 56)),
+    48 => row("shutdown", Object(0)),
+    49 => row("bind", Object(0)).takes(Array(1, 2, 1)),
+    50 => row("listen", Object(0)),
+    51 => row("getsockname", Object(0)).takes(Bytes(2, 4)),
+    52 => row("getpeername", Object(0)).takes(Bytes(2, 4)),
     53 => row("socketpair", MEMORY).fills(Output::Bytes(3, 8)).reserves(2),
+    54 => row("setsockopt", Object(0)).takes(Array(3, 4, 1)),
+    55 => row("getsockopt", Object(0)).takes(Bytes(4, 4)),
     56 => row("clone", PROC),
     57 => row("fork", PROC),
     58 => row("vfork", PROC),

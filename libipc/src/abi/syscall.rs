@@ -188,6 +188,12 @@ syscalls! {
     68 JournalRead "journal_read" (task, what, offset, length)
         [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
         "Reads a server's snapshot (what 0) or journal (1) into the payload. Value 0: bytes read; value 1: how many snapshots it has made.";
+    69 DescriptorTake "descriptor_take" (token, descriptor, into)
+        [NoSuchCall, BadHandle, SlotInUse, BadArgument, Exhausted]
+        "Takes a holder of the session behind a descriptor of the caller. Values: server, badge and object of it.";
+    70 DescriptorGive "descriptor_give" (token, handle, flags)
+        [NoSuchCall, BadHandle, WrongKind, NoRight, SlotInUse, Exhausted]
+        "Puts a session into the caller's lowest free descriptor, which is value 0. Flags: 1 close-on-exec.";
 }
 
 /// Slots of `descriptor_set` that are no descriptors.

@@ -91,6 +91,8 @@ bitflags! {
         const HUP = 0x010;
         /// Not open (POLLNVAL).
         const NVAL = 0x020;
+        /// The other side writes no more (POLLRDHUP).
+        const RDHUP = 0x2000;
     }
 }
 

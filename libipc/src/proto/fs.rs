@@ -226,3 +226,22 @@ pub const MOUNT: u32 = 0x106;
 /// A volume is no longer in use and what lives in memory alone may go: words: volume. A nonzero label is an errno:
 /// EBUSY while files on it are open.
 pub const UNMOUNT: u32 = 0x107;
+/// A program's call with the path of a socket in it (bind(2), connect(2), sendto(2), sendmsg(2)) comes back to the file
+/// server that has the socket, which forwarded it to vfs as it was: a typed [`SocketPlace`]. It comes through the
+/// program's own session, and is answered to the program.
+pub const SOCKET_PLACE: u32 = 0x108;
+
+/// The call as it was, and the node that its path names: made for bind(2), looked up for the others.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SocketPlace {
+    /// The number of the call.
+    pub number: u32,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+    /// The path as it was given.
+    pub path: Vec<u8>,
+    /// The node's device.
+    pub device: u64,
+    /// The node's number.
+    pub node: u64,
+}

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::message::Message;
+use crate::abi::delivery::Named;
 use crate::abi::{CallId, Handle, KernelError, Readiness, UserRegisters};
 
 /// Why bytes of a caller's memory could not be read.
@@ -75,6 +76,20 @@ pub trait Env {
         descriptor: u32,
         readiness: Readiness,
     ) -> Result<Readiness, KernelError>;
+
+    /// Becomes a holder of what is behind a descriptor of the caller of a call being served: a handle, and what it
+    /// names. It happens at once, so the step must not end in [`super::Effects::again`] any more; a handle that is not
+    /// kept after all is given back with an effect.
+    fn take_descriptor(&mut self, call: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError>;
+
+    /// Makes a handle's session the caller's lowest free descriptor, and tells its number. It happens at once, as
+    /// above; the handle stays this server's. `SlotInUse` when the caller may have no more descriptors.
+    fn give_descriptor(
+        &mut self,
+        call: CallId,
+        handle: Handle,
+        close_on_exec: bool,
+    ) -> Result<u32, KernelError>;
 
     /// Reads an I/O port. The value is recorded, since reading may change the device.
     fn port_in(&mut self, port: u16, width: u8) -> u32;

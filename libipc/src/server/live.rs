@@ -6,7 +6,7 @@ use super::env::{Env, LeaseError, Statistic, TaskFigure, ThreadState};
 use super::message::Message;
 use super::receive;
 use super::shell::Kept;
-use crate::abi::delivery::{MessageBuffer, PAYLOAD_OFFSET};
+use crate::abi::delivery::{MessageBuffer, Named, PAYLOAD_OFFSET};
 use crate::abi::syscall::{Info, Syscall};
 use crate::abi::{CallId, Frame, Handle, KernelError, PAYLOAD_MAX, Readiness, UserRegisters};
 use crate::sys::{Trapped, Traps};
@@ -123,6 +123,28 @@ impl<T: Traps> Env for Live<'_, T> {
         let arguments = [call.0, u64::from(descriptor), u64::from(readiness.bits()), 0, 0, 0];
         let values = self.traps.trap(Syscall::Watch, arguments)?;
         Ok(Readiness::from_bits_truncate(values[0] as u32))
+    }
+
+    fn take_descriptor(&mut self, call: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError> {
+        let into = self.kept.slots.take();
+        let arguments = [call.0, u64::from(descriptor), u64::from(into.0), 0, 0, 0];
+        match self.traps.trap(Syscall::DescriptorTake, arguments) {
+            Ok([server, badge, object, ..]) => Ok((into, Named { server, badge, object })),
+            Err(error) => {
+                self.kept.slots.give_back(into);
+                Err(error)
+            }
+        }
+    }
+
+    fn give_descriptor(
+        &mut self,
+        call: CallId,
+        handle: Handle,
+        close_on_exec: bool,
+    ) -> Result<u32, KernelError> {
+        let arguments = [call.0, u64::from(handle.0), u64::from(close_on_exec), 0, 0, 0];
+        self.traps.trap(Syscall::DescriptorGive, arguments).map(|values| values[0] as u32)
     }
 
     fn port_in(&mut self, port: u16, width: u8) -> u32 {

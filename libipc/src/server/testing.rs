@@ -7,6 +7,7 @@ use super::event::{Call, Caller, Event, Foreign, Request};
 use super::handles::HandleSlots;
 use super::message::Message;
 use super::{Boot, Effects, Server};
+use crate::abi::delivery::Named;
 use crate::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, UserRegisters};
 
 /// An answer to [`Env::ask`], computed from the question.
@@ -28,6 +29,10 @@ pub struct Script {
     pub threads: BTreeMap<Handle, UserRegisters>,
     /// Readiness of the callers' descriptors.
     pub readiness: BTreeMap<u32, Readiness>,
+    /// The callers' descriptors: those that messages may bring along, and those that came so.
+    pub descriptors: BTreeMap<u32, Named>,
+    /// Sessions of callers that the server has become a holder of, by its handles.
+    pub taken: BTreeMap<Handle, Named>,
     /// What lower servers answer.
     pub oracle: Oracle,
     /// Bytes that ports give, in order.
@@ -46,6 +51,8 @@ impl Default for Script {
             frames: BTreeMap::new(),
             threads: BTreeMap::new(),
             readiness: BTreeMap::new(),
+            descriptors: BTreeMap::new(),
+            taken: BTreeMap::new(),
             oracle: |_, _| Err(KernelError::PeerDead),
             ports: BTreeMap::new(),
             handles: HandleSlots::new(100),
@@ -101,6 +108,20 @@ impl Env for Script {
 
     fn watch(&mut self, _: CallId, descriptor: u32, wanted: Readiness) -> Result<Readiness, KernelError> {
         self.readiness.get(&descriptor).map(|ready| *ready & wanted).ok_or(KernelError::BadHandle)
+    }
+
+    fn take_descriptor(&mut self, _: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError> {
+        let named = *self.descriptors.get(&descriptor).ok_or(KernelError::BadHandle)?;
+        let handle = self.handles.take();
+        self.taken.insert(handle, named);
+        Ok((handle, named))
+    }
+
+    fn give_descriptor(&mut self, _: CallId, handle: Handle, _: bool) -> Result<u32, KernelError> {
+        let named = *self.taken.get(&handle).ok_or(KernelError::BadHandle)?;
+        let slot = (0..).find(|slot| !self.descriptors.contains_key(slot)).ok_or(KernelError::SlotInUse)?;
+        self.descriptors.insert(slot, named);
+        Ok(slot)
     }
 
     fn port_in(&mut self, port: u16, _: u8) -> u32 {

@@ -268,9 +268,10 @@ impl<M: Machine> Kernel<M> {
     fn write_names(&mut self, id: CallRef, buffer: FrameRange) {
         let Some(call) = self.calls.get(id) else { return };
         let (task, Some(row)) = (call.task, row(call.label)) else { return };
+        // A file server may hand a call with a path in it on to where paths are resolved.
+        let wants_directories = self.roles[foreign::Role::Vfs as usize] == Some(call.server);
         let Some(task) = self.tasks.get(task) else { return };
         let (table, directories) = (task.table, task.directories);
-        let wants_directories = matches!(row.route, foreign::Route::Server(foreign::Role::Vfs));
         if !wants_directories && row.named == [255, 255] {
             return;
         }
@@ -288,7 +289,7 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    fn name_of(&self, object: Object) -> Named {
+    pub(crate) fn name_of(&self, object: Object) -> Named {
         let Object::Session(session) = object else { return Named::default() };
         let Some(session) = self.sessions.get(session) else { return Named::default() };
         let server = self.server(session.server).map_or(0, |server| u64::from(server.number));
@@ -351,10 +352,8 @@ impl<M: Machine> Kernel<M> {
                 Input::Bytes(at, length) => (argument(at), Some(u64::from(length))),
                 Input::Array(at, count, size) => {
                     let bytes = argument(count).saturating_mul(u64::from(size));
-                    if bytes > u64::from(PAYLOAD_MAX - total) {
-                        return Gathered::Failed(errno::EINVAL);
-                    }
-                    (argument(at), Some(bytes))
+                    // The server reads on where the payload ends, if so many make sense to it.
+                    (argument(at), Some(bytes.min(u64::from(PAYLOAD_MAX - total))))
                 }
             };
             if address == 0 {

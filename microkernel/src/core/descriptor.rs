@@ -1,7 +1,7 @@
 //! What the kernel does itself for a Linux program: calls on its own descriptor table and words.
 
 use libipc::abi::foreign::KernelCall;
-use libipc::abi::{Protection, Rights};
+use libipc::abi::{KernelError, Protection, Rights};
 use libipc::linux::errno;
 use libipc::linux::open as flags;
 
@@ -107,7 +107,7 @@ impl<M: Machine> Kernel<M> {
                 self.fill(table, to, HandleSlot { close_on_exec, ..value });
                 i64::from(to)
             }
-            Err(libipc::abi::KernelError::SlotInUse) => negative(errno::EBUSY),
+            Err(KernelError::SlotInUse) => negative(errno::EBUSY),
             Err(_) => negative(errno::ENOMEM),
         };
         self.let_go(value.object);
@@ -246,19 +246,60 @@ impl<M: Machine> Kernel<M> {
         let program = self.program_named(task, handle)?;
         let object = match self.named(task, given, Rights::TRANSFER)? {
             Object::OwnSession(session) | Object::Session(session) => Object::Session(session),
-            _ => return Err(libipc::abi::KernelError::WrongKind),
+            _ => return Err(KernelError::WrongKind),
         };
         if slot >> 31 == 1 {
             self.set_directory(program, (slot & 1) as usize, object);
             return Ok([0; 5]);
         }
-        let table =
-            self.tasks.get(program).map(|task| task.table).ok_or(libipc::abi::KernelError::BadHandle)?;
-        let slot = u32::try_from(slot).map_err(|_| libipc::abi::KernelError::BadArgument)?;
+        let table = self.tasks.get(program).map(|task| task.table).ok_or(KernelError::BadHandle)?;
+        let slot = u32::try_from(slot).map_err(|_| KernelError::BadArgument)?;
         self.empty(table, slot);
         self.reserve(table, slot)?;
         let rights = Rights::CALL | Rights::TRANSFER;
         self.fill(table, slot, HandleSlot { object, rights, close_on_exec: close_on_exec != 0 });
         Ok([0; 5])
+    }
+
+    /// The descriptor table of the program whose call a server holds.
+    fn table_of_caller(&self, task: TaskId, token: u64) -> Result<(TaskId, TableId), KernelError> {
+        let caller = self.calls.get(self.held_call(task, token)?).map(|call| call.task);
+        let caller = caller.ok_or(KernelError::NoSuchCall)?;
+        let program = self.tasks.get(caller).filter(|task| task.personality == Personality::Linux);
+        program.map(|task| (caller, task.table)).ok_or(KernelError::NoSuchCall)
+    }
+
+    /// What a program sends along with a message: the server becomes a holder of what is behind the descriptor.
+    pub(crate) fn descriptor_take(
+        &mut self,
+        task: TaskId,
+        [token, descriptor, into, ..]: [u64; 6],
+    ) -> super::Outcome {
+        let (_, table) = self.table_of_caller(task, token)?;
+        let slot = u32::try_from(descriptor).map_err(|_| KernelError::BadHandle)?;
+        let object = self.slot(table, slot).object;
+        let Object::Session(_) = object else { return Err(KernelError::BadHandle) };
+        self.put(task, into, object, Rights::CALL | Rights::TRANSFER)?;
+        let named = self.name_of(object);
+        Ok([named.server, named.badge, named.object, 0, 0])
+    }
+
+    /// What a program receives with a message: the session becomes its lowest free descriptor.
+    pub(crate) fn descriptor_give(
+        &mut self,
+        task: TaskId,
+        [token, handle, flags, ..]: [u64; 6],
+    ) -> super::Outcome {
+        let (caller, table) = self.table_of_caller(task, token)?;
+        let object = match self.named(task, handle, Rights::TRANSFER)? {
+            Object::OwnSession(session) | Object::Session(session) => Object::Session(session),
+            _ => return Err(KernelError::WrongKind),
+        };
+        let limit = self.descriptor_limit(caller);
+        let slot = self.lowest_free(table, 0, limit).ok_or(KernelError::SlotInUse)?;
+        self.reserve(table, slot)?;
+        let rights = Rights::CALL | Rights::TRANSFER;
+        self.fill(table, slot, HandleSlot { object, rights, close_on_exec: flags & 1 != 0 });
+        Ok([u64::from(slot), 0, 0, 0, 0])
     }
 }

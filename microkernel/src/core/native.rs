@@ -226,6 +226,8 @@ impl<M: Machine> Kernel<M> {
             Syscall::ServerAbandon => self.server_abandon(task, a),
             Syscall::JournalRead => self.journal_read(task, a),
             Syscall::DescriptorSet => self.descriptor_set(task, a),
+            Syscall::DescriptorTake => self.descriptor_take(task, a),
+            Syscall::DescriptorGive => self.descriptor_give(task, a),
             _ => Err(KernelError::BadCall),
         }
     }

@@ -11,7 +11,6 @@ use crate::devices::Device;
 use crate::node::Ino;
 use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use libipc::linux::errno::*;
-use libipc::linux::open::{O_RDONLY, O_WRONLY};
 use libipc::proto::fs::{Answer, Found};
 use libipc::server::effect::Reason;
 use libipc::server::{Effects, Env, ForeignReply, Message, Operation, Output};
@@ -27,13 +26,8 @@ pub enum Kind {
     Node(Ino),
     /// An end of a pipe, or of a FIFO.
     Pipe(Ino),
-    /// An end of a stream socket pair.
-    Socket {
-        /// The pipe that it reads.
-        receive: Ino,
-        /// The pipe that it writes.
-        send: Ino,
-    },
+    /// A socket.
+    Socket(Ino),
     /// A memory device.
     Device(Device),
     /// An event counter.
@@ -44,9 +38,7 @@ impl Kind {
     /// The node whose attributes it shows. A device's own node is found by its number.
     pub fn node(self) -> Option<Ino> {
         match self {
-            Kind::Node(ino) | Kind::Pipe(ino) | Kind::Counter(ino) | Kind::Socket { receive: ino, .. } => {
-                Some(ino)
-            }
+            Kind::Node(ino) | Kind::Pipe(ino) | Kind::Counter(ino) | Kind::Socket(ino) => Some(ino),
             Kind::Device(_) => None,
         }
     }
@@ -141,6 +133,9 @@ impl Tmpfs {
             if let Some(node) = kind.node().and_then(|ino| self.tree.get_mut(ino)) {
                 node.opens += 1;
             }
+            if let Kind::Socket(ino) = kind {
+                self.socket_opened(ino, badge);
+            }
             badges.push(badge);
             let badge = Badge(badge);
             let create = Operation::SessionCreate { owner, badge, object, status, readiness, position: 0 };
@@ -221,10 +216,7 @@ impl Tmpfs {
         self.release_locks(self.object_of_locks(open.kind), badge, effects);
         match open.kind {
             Kind::Pipe(ino) => self.remove_end(ino, badge, open.status, effects),
-            Kind::Socket { receive, send } => {
-                self.remove_end(receive, badge, O_RDONLY, effects);
-                self.remove_end(send, badge, O_WRONLY, effects);
-            }
+            Kind::Socket(ino) => self.forget_socket(ino, effects),
             Kind::Counter(ino) => self.forget_counter(ino, effects),
             Kind::Node(_) | Kind::Device(_) => {}
         }
@@ -244,7 +236,7 @@ impl Tmpfs {
     fn pipes_of(&self, badge: u64) -> [Option<Ino>; 2] {
         match self.opens.get(&badge).map(|open| open.kind) {
             Some(Kind::Pipe(ino)) => [Some(ino), None],
-            Some(Kind::Socket { receive, send }) => [Some(receive), Some(send)],
+            Some(Kind::Socket(ino)) => self.pipes_of_socket(ino),
             _ => [None, None],
         }
     }
@@ -265,7 +257,7 @@ impl Tmpfs {
     fn readiness(&self, kind: Kind, status: u32) -> Readiness {
         match kind {
             Kind::Pipe(ino) => self.pipe_readiness(ino, status),
-            Kind::Socket { receive, send } => self.socket_readiness(receive, send),
+            Kind::Socket(ino) => self.socket_readiness(ino),
             Kind::Counter(ino) => self.counter_readiness(ino),
             Kind::Node(_) | Kind::Device(_) => Readiness::IN | Readiness::OUT,
         }

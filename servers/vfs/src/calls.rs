@@ -3,6 +3,7 @@
 mod attributes;
 mod names;
 mod open;
+mod sockets;
 
 use alloc::vec::Vec;
 
@@ -140,6 +141,7 @@ impl Vfs {
         let now_ns = self.epoch_s.saturating_mul(1_000_000_000).saturating_add(env.now());
         let args = Args { call, foreign, who, now_ns: i64::try_from(now_ns).unwrap_or(i64::MAX) };
         let outcome = match foreign.number {
+            42 | 44 | 46 | 49 => self.socket_name(&args, env),
             59 | 322 => self.exec(&args),
             79 => self.getcwd(&args),
             162 => Ok(self.sync(&args)),

@@ -43,7 +43,7 @@ impl Vfs {
     ) -> Effects {
         let wait = match Wait::decode(call, foreign, env) {
             Ok(wait) => wait,
-            Err(Refusal::NotResident) => return Effects::again(),
+            Err(Refusal::Again) => return Effects::again(),
             Err(Refusal::Errno(errno)) => return value(call.id, -i64::from(errno)),
         };
         let now = env.now();

@@ -55,7 +55,12 @@ impl Vfs {
             (Purpose::Mount(mounting), outcome, _) => self.mount_step(row, *mounting, outcome),
             (Purpose::Locate(locate), outcome, _) => self.located(row, *locate, outcome),
             (Purpose::Sync(left), ..) => self.sync_next(row, left),
+            // A name that is taken is an address in use.
+            (Purpose::Socket(_), Err(EEXIST), _) => self.fail(row, EADDRINUSE),
             (_, Err(errno), _) => self.fail(row, errno),
+            (Purpose::Socket(named), Ok(Outcome::Found(Found::Stat(stat))), _) => {
+                self.socket_found(row, *named, &stat)
+            }
             (Purpose::Open { flags, slot }, Ok(outcome), handle) => {
                 self.opened(row, (flags, slot), &outcome, handle)
             }

@@ -2,6 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
+use libipc::abi::delivery::Named;
 use libipc::abi::{CallId, Frame, Handle, KernelError, Protection, Readiness, UserRegisters};
 use libipc::proto::proc_tree::MountInfo;
 use libipc::proto::process::ProcessInfo;
@@ -63,6 +64,14 @@ impl Env for Figures {
     fn watch(&mut self, _: CallId, _: u32, _: Readiness) -> Result<Readiness, KernelError> {
         Err(KernelError::BadHandle)
     }
+    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Named), KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn give_descriptor(&mut self, _: CallId, _: Handle, _: bool) -> Result<u32, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
     fn port_in(&mut self, _: u16, _: u8) -> u32 {
         0
     }

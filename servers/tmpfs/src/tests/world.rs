@@ -61,7 +61,7 @@ impl World {
     }
 
     pub fn sized(arena_bytes: u64) -> World {
-        let mut boot = boot("tmpfs", &["vm", "proc"]);
+        let mut boot = boot("tmpfs", &["vm", "proc", "vfs"]);
         boot.arena_bytes = arena_bytes;
         boot.epoch_s = 1000;
         // What the arena held before must never show.

@@ -5,6 +5,7 @@ use alloc::{vec, vec::Vec};
 use libipc::abi::Readiness;
 use libipc::linux::errno::*;
 use libipc::server::LeaseError;
+pub(super) use libipc::server::Refusal;
 use serde::{Deserialize, Serialize};
 
 /// Most entries of poll(2), and one more than the highest descriptor of select(2).
@@ -45,29 +46,6 @@ pub(super) struct Ready {
     pub count: u32,
     /// Pieces for the caller's memory.
     pub outputs: Vec<(u64, Vec<u8>)>,
-}
-
-/// Why a call cannot wait.
-pub(super) enum Refusal {
-    /// It is wrong.
-    Errno(i32),
-    /// A page of the caller is not there yet.
-    NotResident,
-}
-
-impl From<i32> for Refusal {
-    fn from(errno: i32) -> Refusal {
-        Refusal::Errno(errno)
-    }
-}
-
-impl From<LeaseError> for Refusal {
-    fn from(error: LeaseError) -> Refusal {
-        match error {
-            LeaseError::NotResident => Refusal::NotResident,
-            LeaseError::BadAddress | LeaseError::Gone => Refusal::Errno(EFAULT),
-        }
-    }
 }
 
 /// Asks what a descriptor is ready for: `None` when it is not open.

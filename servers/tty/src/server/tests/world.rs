@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use libipc::abi::delivery::Named;
 use libipc::abi::syscall::Restart;
 use libipc::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, Tag, UserRegisters};
 use libipc::linux::open::O_RDWR;
@@ -120,6 +121,14 @@ impl Env for Outside<'_> {
     fn watch(&mut self, _: CallId, _: u32, _: Readiness) -> Result<Readiness, KernelError> {
         panic!("a terminal watches nothing")
     }
+    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Named), KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn give_descriptor(&mut self, _: CallId, _: Handle, _: bool) -> Result<u32, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
     fn port_in(&mut self, port: u16, width: u8) -> u32 {
         assert_eq!(width, 1);
         self.board.read(port)
