@@ -194,6 +194,12 @@ syscalls! {
     70 DescriptorGive "descriptor_give" (token, handle, flags)
         [NoSuchCall, BadHandle, WrongKind, NoRight, SlotInUse, Exhausted]
         "Puts a session into the caller's lowest free descriptor, which is value 0. Flags: 1 close-on-exec.";
+    71 WatchKeep "watch_keep" (token, descriptor, cookie, readiness)
+        [NoSuchCall, BadHandle, WrongKind, Quota, Exhausted]
+        "Watches the session behind a descriptor of the caller until it goes. Values: its readiness now, the watch.";
+    72 WatchChange "watch_change" (watch, readiness) [BadHandle]
+        "Changes what a kept watch waits for. Value 0: the session's readiness now.";
+    73 WatchEnd "watch_end" (watch) [BadHandle] "Ends a kept watch.";
 }
 
 /// Slots of `descriptor_set` that are no descriptors.

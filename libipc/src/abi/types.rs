@@ -93,6 +93,8 @@ bitflags! {
         const NVAL = 0x020;
         /// The other side writes no more (POLLRDHUP).
         const RDHUP = 0x2000;
+        /// What it is ready for never changes, as of regular files: there is nothing to wait for. No poll bit.
+        const ALWAYS = 0x8000_0000;
     }
 }
 

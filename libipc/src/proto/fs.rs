@@ -245,3 +245,6 @@ pub struct SocketPlace {
     /// The node's number.
     pub node: u64,
 }
+/// Every event of a session is to be told with its readiness from now on, also when that is what it was: words: the
+/// badge. For programs that wait for events rather than states (EPOLLET).
+pub const EDGES: u32 = 0x109;

@@ -92,6 +92,9 @@ pub enum Operation {
     TimerSet {
         deadline_ns: u64,
     },
+    WatchEnd {
+        watch: u64,
+    },
     ArenaZero {
         offset: u64,
         length: u64,

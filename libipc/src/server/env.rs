@@ -77,6 +77,20 @@ pub trait Env {
         readiness: Readiness,
     ) -> Result<Readiness, KernelError>;
 
+    /// Watches the session behind a descriptor of the caller of a call being served, until it goes or
+    /// [`super::Operation::WatchEnd`]: [`super::Event::Watched`] tells of it by the cookie. Answers what it is ready for
+    /// now, and the watch. It happens at once, as below. `WrongKind` for what is always ready.
+    fn keep_watch(
+        &mut self,
+        call: CallId,
+        descriptor: u32,
+        cookie: u64,
+        readiness: Readiness,
+    ) -> Result<(Readiness, u64), KernelError>;
+
+    /// Changes what a kept watch waits for, at once, and says which of it its session is ready for now.
+    fn change_watch(&mut self, watch: u64, readiness: Readiness) -> Result<Readiness, KernelError>;
+
     /// Becomes a holder of what is behind a descriptor of the caller of a call being served: a handle, and what it
     /// names. It happens at once, so the step must not end in [`super::Effects::again`] any more; a handle that is not
     /// kept after all is given back with an effect.

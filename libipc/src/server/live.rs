@@ -125,6 +125,24 @@ impl<T: Traps> Env for Live<'_, T> {
         Ok(Readiness::from_bits_truncate(values[0] as u32))
     }
 
+    fn keep_watch(
+        &mut self,
+        call: CallId,
+        descriptor: u32,
+        cookie: u64,
+        readiness: Readiness,
+    ) -> Result<(Readiness, u64), KernelError> {
+        let arguments = [call.0, u64::from(descriptor), cookie, u64::from(readiness.bits()), 0, 0];
+        let [ready, watch, ..] = self.traps.trap(Syscall::WatchKeep, arguments)?;
+        Ok((Readiness::from_bits_truncate(ready as u32), watch))
+    }
+
+    fn change_watch(&mut self, watch: u64, readiness: Readiness) -> Result<Readiness, KernelError> {
+        let arguments = [watch, u64::from(readiness.bits()), 0, 0, 0, 0];
+        let values = self.traps.trap(Syscall::WatchChange, arguments)?;
+        Ok(Readiness::from_bits_truncate(values[0] as u32))
+    }
+
     fn take_descriptor(&mut self, call: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError> {
         let into = self.kept.slots.take();
         let arguments = [call.0, u64::from(descriptor), u64::from(into.0), 0, 0, 0];

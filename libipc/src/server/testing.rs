@@ -33,6 +33,8 @@ pub struct Script {
     pub descriptors: BTreeMap<u32, Named>,
     /// Sessions of callers that the server has become a holder of, by its handles.
     pub taken: BTreeMap<Handle, Named>,
+    /// The descriptors behind kept watches, by the watch: 1000 and the cookie.
+    pub watches: BTreeMap<u64, u32>,
     /// What lower servers answer.
     pub oracle: Oracle,
     /// Bytes that ports give, in order.
@@ -53,6 +55,7 @@ impl Default for Script {
             readiness: BTreeMap::new(),
             descriptors: BTreeMap::new(),
             taken: BTreeMap::new(),
+            watches: BTreeMap::new(),
             oracle: |_, _| Err(KernelError::PeerDead),
             ports: BTreeMap::new(),
             handles: HandleSlots::new(100),
@@ -108,6 +111,28 @@ impl Env for Script {
 
     fn watch(&mut self, _: CallId, descriptor: u32, wanted: Readiness) -> Result<Readiness, KernelError> {
         self.readiness.get(&descriptor).map(|ready| *ready & wanted).ok_or(KernelError::BadHandle)
+    }
+
+    fn keep_watch(
+        &mut self,
+        _: CallId,
+        descriptor: u32,
+        cookie: u64,
+        wanted: Readiness,
+    ) -> Result<(Readiness, u64), KernelError> {
+        let ready = *self.readiness.get(&descriptor).ok_or(KernelError::BadHandle)?;
+        if ready.contains(Readiness::ALWAYS) {
+            return Err(KernelError::WrongKind);
+        }
+        let watch = 1000 + cookie;
+        self.watches.insert(watch, descriptor);
+        Ok((ready & (wanted | Readiness::ERR | Readiness::HUP), watch))
+    }
+
+    fn change_watch(&mut self, watch: u64, wanted: Readiness) -> Result<Readiness, KernelError> {
+        let descriptor = self.watches.get(&watch).ok_or(KernelError::BadHandle)?;
+        let ready = self.readiness.get(descriptor).copied().unwrap_or(Readiness::HUP);
+        Ok(ready & (wanted | Readiness::ERR | Readiness::HUP))
     }
 
     fn take_descriptor(&mut self, _: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError> {

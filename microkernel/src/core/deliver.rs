@@ -334,6 +334,7 @@ impl<M: Machine> Kernel<M> {
         let registers = &state.registers;
         let arguments =
             [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9];
+        let limit = self.descriptor_limit(state.task);
         let argument = |index: u8| arguments.get(usize::from(index)).copied().unwrap_or(0);
         let output = match row.output {
             Output::None => (0, 0),
@@ -350,7 +351,10 @@ impl<M: Machine> Kernel<M> {
                 Input::None => continue,
                 Input::Text(at) => (argument(at), None),
                 Input::Bytes(at, length) => (argument(at), Some(u64::from(length))),
-                Input::Array(at, count, size) => {
+                Input::PerDescriptor(_, count, _) if argument(count) as u32 > limit => {
+                    return Gathered::Failed(errno::EINVAL);
+                }
+                Input::Array(at, count, size) | Input::PerDescriptor(at, count, size) => {
                     let bytes = argument(count).saturating_mul(u64::from(size));
                     // The server reads on where the payload ends, if so many make sense to it.
                     (argument(at), Some(bytes.min(u64::from(PAYLOAD_MAX - total))))

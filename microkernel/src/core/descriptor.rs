@@ -12,6 +12,9 @@ use super::object::*;
 /// Status flags that F_SETFL may change.
 const SETTABLE: u32 =
     flags::O_APPEND | flags::O_NONBLOCK | flags::O_ASYNC | flags::O_DIRECT | flags::O_NOATIME;
+/// ioctl requests that set and clear close-on-exec.
+const FIOCLEX: u32 = 0x5451;
+const FIONCLEX: u32 = 0x5450;
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
@@ -55,6 +58,18 @@ impl<M: Machine> Kernel<M> {
             }
             KernelCall::Fcntl => {
                 return self.fcntl(task, table, descriptor, arguments[1] as u32, arguments[2]);
+            }
+            KernelCall::Ioctl => {
+                if self.slot(table, descriptor).object == Object::None {
+                    return Some(negative(errno::EBADF));
+                }
+                let close = match arguments[1] as u32 {
+                    FIOCLEX => true,
+                    FIONCLEX => false,
+                    _ => return None,
+                };
+                self.set_close_on_exec(table, descriptor, close);
+                0
             }
             KernelCall::CloseRange => self.close_range(table, arguments),
             KernelCall::Yield => {

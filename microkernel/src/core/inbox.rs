@@ -121,6 +121,8 @@ impl<M: Machine> Kernel<M> {
                 Delivered::Yes
             } else if let Some(call) = server.events.pop_front(&mut self.calls) {
                 self.deliver_event(task, call)
+            } else if let Some(watch) = server.watched.pop_front(&mut self.watchers) {
+                self.deliver_watched(task, watch)
             } else if let Some(session) = server.closes.pop_front(&mut self.sessions) {
                 self.deliver_close(task, session)
             } else if let Some(call) = server.calls.pop_front(&mut self.calls) {

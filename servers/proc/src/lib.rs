@@ -228,7 +228,7 @@ impl Server for Proc {
                 Ok(())
             }
             // This server watches no descriptors.
-            Event::Watch { .. } => Ok(()),
+            Event::Watch { .. } | Event::Watched { .. } => Ok(()),
         };
         if outcome == Err(Refusal::Again) {
             return Effects::again();

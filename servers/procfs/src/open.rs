@@ -65,7 +65,7 @@ impl Procfs {
             badge: Badge(badge),
             object: opening.node,
             status: opening.status,
-            readiness: Readiness::IN | Readiness::OUT,
+            readiness: Readiness::IN | Readiness::OUT | Readiness::ALWAYS,
             position: 0,
         };
         effects.attempt(Tag(badge), session);

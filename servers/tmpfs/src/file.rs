@@ -212,6 +212,9 @@ impl Tmpfs {
         ranges: &Ranges,
         env: &dyn Env,
     ) -> Outcome {
+        if self.tree.node(ino)?.links == 0 {
+            return Err(Refusal::Errno(ENOENT));
+        }
         let mut records = Dirents::new(layout, ranges.total().min(RECORDS_MAX));
         for (position, name, entry) in self.tree.list(ino, call.position)? {
             let file_mode = self.tree.get(entry).map_or(0, |node| node.mode);

@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod alarm;
 mod arena;
 mod contents;
 mod counter;
@@ -34,6 +35,7 @@ mod tree;
 use alloc::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
+use alarm::Alarm;
 use arena::{Arena, Span};
 use counter::Counter;
 use libipc::abi::{CallId, Handle, Tag};
@@ -65,6 +67,8 @@ enum Wait {
     Opening(Ino),
     /// A counter's value to change.
     Counter(Ino),
+    /// A timer to go off.
+    Alarm(Ino),
     /// Messages at a socket, or others to connect.
     Socket(Ino),
     /// A lock on a file.
@@ -85,6 +89,7 @@ pub struct Tmpfs {
     tree: Tree,
     pipes: BTreeMap<Ino, Pipe>,
     counters: BTreeMap<Ino, Counter>,
+    alarms: BTreeMap<Ino, Alarm>,
     sockets: Sockets,
     timers: Timers,
     locks: Locks,
@@ -126,6 +131,7 @@ impl Tmpfs {
             fs::OPEN_DEVICE => self.open_device(call.id, message.words, env),
             fs::OPEN_FIFO => answered(call.id, self.open_fifo(call.id, message.words, env)),
             fs::SOCKET_PLACE => answered(call.id, self.socket_place(call, message, env)),
+            fs::EDGES => label(call.id, self.tell_edges(message.words[0]).err().unwrap_or(0)),
             fs::READ_AT => self.read_at(call, message.words, env),
             // Nothing here is ever more durable than it is.
             fs::SYNC => label(call.id, 0),
@@ -140,6 +146,7 @@ impl Tmpfs {
         match self.parked.get(&call) {
             Some(Wait::Pipe(ino)) => self.cancel_pipe_call(*ino, call),
             Some(Wait::Opening(ino)) => self.cancel_opening(*ino, call),
+            Some(Wait::Alarm(ino)) => self.cancel_alarm_call(*ino, call),
             Some(Wait::Socket(ino)) => self.cancel_socket_call(*ino, call),
             Some(Wait::Counter(ino)) => self.cancel_counter_call(*ino, call),
             Some(Wait::Lock(file)) => self.cancel_lock_call(*file, call),
@@ -183,6 +190,7 @@ impl Server for Tmpfs {
             tree,
             pipes: BTreeMap::new(),
             counters: BTreeMap::new(),
+            alarms: BTreeMap::new(),
             sockets: Sockets::default(),
             timers: Timers::default(),
             locks: Locks::default(),
@@ -210,7 +218,7 @@ impl Server for Tmpfs {
             Event::Cancel { call } => self.cancel(*call),
             Event::LastClose { badge, owner } => self.last_close(*badge, *owner),
             Event::Notify { bits } if bits & TIMER_BIT != 0 => self.timer(env),
-            Event::Notify { .. } | Event::Watch { .. } => Effects::none(),
+            Event::Notify { .. } | Event::Watch { .. } | Event::Watched { .. } => Effects::none(),
         }
     }
 }

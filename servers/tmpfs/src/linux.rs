@@ -64,6 +64,13 @@ impl Tmpfs {
             }
             number::FSTATFS => small(call.id, 0, foreign.arguments[1], &self.stat_fs().to_bytes()),
             _ if open.status & O_PATH != 0 => Err(Refusal::Errno(EBADF)),
+            number::TIMERFD_SETTIME | number::TIMERFD_GETTIME => match open.kind {
+                Kind::Alarm(ino) if foreign.number == number::TIMERFD_SETTIME => {
+                    self.set_alarm(call, foreign, ino, env)
+                }
+                Kind::Alarm(ino) => self.tell_alarm(call, foreign.arguments[1], ino, env),
+                _ => Err(Refusal::Errno(EINVAL)),
+            },
             number::IOCTL => self.control(call, foreign, open, env),
             number::FCNTL => self.fcntl(call, foreign, open, env),
             number::FLOCK => self.flock(call, open.kind, foreign.arguments[1]),
@@ -103,7 +110,7 @@ impl Tmpfs {
                 files::check_writable(open.status)?;
                 self.allocate(call, file?, foreign.arguments, env)
             }
-            _ => Err(Refusal::Errno(ENOSYS)),
+            number => Err(Refusal::Errno(number::misdirected(number).unwrap_or(ENOSYS))),
         }
     }
 
@@ -115,6 +122,8 @@ impl Tmpfs {
             number::PIPE2 => self.make_pipe(call, foreign, arguments[1], env),
             number::SOCKET => self.make_socket(call, foreign, env),
             number::SOCKETPAIR => self.make_socket_pair(call, foreign, env),
+            number::EVENTFD => self.make_counter(call, [arguments[0], 0, 0, 0, 0, 0], env),
+            number::TIMERFD_CREATE => self.make_alarm(call, arguments, env),
             number::EVENTFD2 => self.make_counter(call, arguments, env),
             number::GETRANDOM => self.get_random(call, arguments, env),
             number::MEMFD_CREATE => self.make_memory_file(call, foreign, env),
@@ -133,6 +142,7 @@ impl Tmpfs {
             Kind::Pipe(ino) => self.pipe_read(call, ino, ranges, env),
             Kind::Socket(_) => Err(Refusal::Errno(ESPIPE)),
             Kind::Counter(ino) => self.counter_read(call, ino, &ranges),
+            Kind::Alarm(ino) => self.alarm_read(call, ino, ranges, env),
         }
     }
 
@@ -147,6 +157,7 @@ impl Tmpfs {
             Kind::Pipe(ino) => self.pipe_write(call, ino, ranges, env),
             Kind::Socket(_) => Err(Refusal::Errno(ESPIPE)),
             Kind::Counter(ino) => self.counter_write(call, ino, &ranges, env),
+            Kind::Alarm(_) => Err(Refusal::Errno(EINVAL)),
         }
     }
 

@@ -32,13 +32,17 @@ pub enum Kind {
     Device(Device),
     /// An event counter.
     Counter(Ino),
+    /// A timer.
+    Alarm(Ino),
 }
 
 impl Kind {
     /// The node whose attributes it shows. A device's own node is found by its number.
     pub fn node(self) -> Option<Ino> {
         match self {
-            Kind::Node(ino) | Kind::Pipe(ino) | Kind::Counter(ino) | Kind::Socket(ino) => Some(ino),
+            Kind::Node(ino) | Kind::Pipe(ino) | Kind::Counter(ino) | Kind::Alarm(ino) | Kind::Socket(ino) => {
+                Some(ino)
+            }
             Kind::Device(_) => None,
         }
     }
@@ -57,6 +61,8 @@ pub struct OpenFile {
     pub status: u32,
     /// The readiness last told to the kernel.
     told: Readiness,
+    /// It is told with every event, also when it is what it was.
+    edges: bool,
 }
 
 /// A session to be made.
@@ -129,7 +135,7 @@ impl Tmpfs {
             let owner = env.new_handle();
             let readiness = self.readiness(kind, status);
             let object = self.object(kind);
-            self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness });
+            self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness, edges: false });
             if let Some(node) = kind.node().and_then(|ino| self.tree.get_mut(ino)) {
                 node.opens += 1;
             }
@@ -218,6 +224,7 @@ impl Tmpfs {
             Kind::Pipe(ino) => self.remove_end(ino, badge, open.status, effects),
             Kind::Socket(ino) => self.forget_socket(ino, effects),
             Kind::Counter(ino) => self.forget_counter(ino, effects),
+            Kind::Alarm(ino) => self.forget_alarm(ino, effects),
             Kind::Node(_) | Kind::Device(_) => {}
         }
         if let Some(ino) = open.kind.node() {
@@ -245,7 +252,7 @@ impl Tmpfs {
     pub(crate) fn refresh(&mut self, badge: u64, effects: &mut Effects) {
         let Some(open) = self.opens.get(&badge) else { return };
         let readiness = self.readiness(open.kind, open.status);
-        if readiness == open.told {
+        if readiness == open.told && !open.edges {
             return;
         }
         effects.act(Operation::SessionReady { session: open.owner, readiness });
@@ -254,12 +261,25 @@ impl Tmpfs {
         }
     }
 
+    /// Every event of a session is to be told from now on ([`libipc::proto::fs::EDGES`]).
+    pub(crate) fn tell_edges(&mut self, badge: u64) -> Result<(), i32> {
+        self.opens.get_mut(&badge).ok_or(EBADF)?.edges = true;
+        for ino in self.pipes_of(badge).into_iter().flatten() {
+            if let Some(pipe) = self.pipes.get_mut(&ino) {
+                pipe.tell_edges();
+            }
+        }
+        Ok(())
+    }
+
     fn readiness(&self, kind: Kind, status: u32) -> Readiness {
         match kind {
             Kind::Pipe(ino) => self.pipe_readiness(ino, status),
             Kind::Socket(ino) => self.socket_readiness(ino),
             Kind::Counter(ino) => self.counter_readiness(ino),
-            Kind::Node(_) | Kind::Device(_) => Readiness::IN | Readiness::OUT,
+            Kind::Alarm(ino) => self.alarm_readiness(ino),
+            Kind::Device(Device::Random | Device::Urandom) => Readiness::IN | Readiness::OUT,
+            Kind::Node(_) | Kind::Device(_) => Readiness::IN | Readiness::OUT | Readiness::ALWAYS,
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Pipe {
     ends: Vec<u64>,
     opening: Vec<fifo::Opening>,
     told: (Readiness, Readiness),
+    /// Some end is told of every event: how many bytes had come when it was last. None otherwise.
+    edges: Option<u64>,
     /// Bytes ever taken out, by which the marks are placed.
     taken: u64,
     marks: VecDeque<Mark>,
@@ -206,6 +208,21 @@ impl Pipe {
             }
             self.had_writer = false;
         }
+    }
+
+    /// Its ends are told of every event from now on.
+    pub fn tell_edges(&mut self) {
+        self.edges = Some(self.taken + self.buffer.length());
+    }
+
+    /// Whether its ends are to be told what they are ready for: when that has changed, or bytes have come and somebody
+    /// wants to know each time.
+    fn has_news(&mut self) -> bool {
+        let come = self.taken + self.buffer.length();
+        let edge = self.edges.is_some_and(|told| told != come);
+        self.edges = self.edges.map(|_| come);
+        let readiness = self.readiness();
+        core::mem::replace(&mut self.told, readiness) != readiness || edge
     }
 
     /// A pipe that is open at both ends.

@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::Tmpfs;
+use crate::node::Ino;
 use libipc::abi::CallId;
 use libipc::linux::errno::{EAGAIN, EINTR};
 use libipc::server::{Effect, Effects, Env, Operation};
@@ -16,8 +17,22 @@ const STALE_MAX: usize = 16;
 pub struct Timers {
     /// Parked calls, by when they have waited long enough. Some may have ended meanwhile.
     limits: BTreeSet<(u64, CallId)>,
+    /// The timers that programs have as descriptors, by when they go off.
+    alarms: BTreeSet<(u64, Ino)>,
     /// For when the kernel's timer is set.
     set_ns: Option<u64>,
+}
+
+impl Timers {
+    /// A timer goes off at another time than before.
+    pub fn move_alarm(&mut self, ino: Ino, before: Option<u64>, next: Option<u64>) {
+        if let Some(before) = before {
+            self.alarms.remove(&(before, ino));
+        }
+        if let Some(next) = next {
+            self.alarms.insert((next, ino));
+        }
+    }
 }
 
 impl Tmpfs {
@@ -42,6 +57,11 @@ impl Tmpfs {
             self.timers.limits.pop_first();
             effects.append(self.timed_out(call));
         }
+        while let Some((due, ino)) = self.timers.alarms.first().copied()
+            && due <= now
+        {
+            self.ring(ino, now, &mut effects);
+        }
         self.set_timer(&mut effects);
         effects
     }
@@ -61,8 +81,11 @@ impl Tmpfs {
         effects
     }
 
-    fn set_timer(&mut self, effects: &mut Effects) {
-        let earliest = self.timers.limits.first().map(|(deadline, _)| *deadline);
+    /// Sets the kernel's timer for what comes first.
+    pub(crate) fn set_timer(&mut self, effects: &mut Effects) {
+        let limit = self.timers.limits.first().map(|(deadline, _)| *deadline);
+        let alarm = self.timers.alarms.first().map(|(due, _)| *due);
+        let earliest = limit.into_iter().chain(alarm).min();
         if earliest != self.timers.set_ns {
             self.timers.set_ns = earliest;
             effects.act(Operation::TimerSet { deadline_ns: earliest.unwrap_or(u64::MAX) });

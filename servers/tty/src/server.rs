@@ -225,7 +225,7 @@ impl Server for Tty {
             Event::Cancel { call } => self.cancel(*call, &mut turn),
             Event::LastClose { badge, owner } => self.closed(*badge, *owner, &mut turn),
             // This server sends no calls and watches no descriptors.
-            Event::Answer { .. } | Event::Watch { .. } => {}
+            Event::Answer { .. } | Event::Watch { .. } | Event::Watched { .. } => {}
         }
         if !matches!(event, Event::Done { tag: turn::LOOK, .. }) {
             self.rest_port();

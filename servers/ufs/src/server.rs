@@ -107,9 +107,11 @@ impl Server for Ufs {
             Event::Done { tag, result } => self.opened(*tag, *result),
             Event::LastClose { owner, .. } => closed(*owner),
             // A call on a disk ends soon and is left to it.
-            Event::Cancel { .. } | Event::Start | Event::Notify { .. } | Event::Watch { .. } => {
-                Effects::none()
-            }
+            Event::Cancel { .. }
+            | Event::Start
+            | Event::Notify { .. }
+            | Event::Watch { .. }
+            | Event::Watched { .. } => Effects::none(),
         };
         if effects.again {
             return effects;
@@ -350,7 +352,7 @@ impl Ufs {
             badge: libipc::abi::Badge(session.node.number()),
             object: session.object,
             status: session.status,
-            readiness: Readiness::IN | Readiness::OUT,
+            readiness: Readiness::IN | Readiness::OUT | Readiness::ALWAYS,
             position: 0,
         };
         effects.attempt(tag, create);

@@ -133,8 +133,11 @@ fn follows(flags: u64) -> bool {
 impl Vfs {
     /// Takes a Linux call.
     pub(crate) fn linux(&mut self, call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Effects {
-        if matches!(foreign.number, 7 | 23 | 270 | 271) {
-            return self.wait_for_readiness(call, foreign, env);
+        match foreign.number {
+            _ if call.badge.0 != 0 => return self.epoll_call(call, foreign, env),
+            7 | 23 | 270 | 271 => return self.wait_for_readiness(call, foreign, env),
+            213 | 291 => return self.make_epoll(call, foreign, env),
+            _ => {}
         }
         let Some(namespace) = self.mounts.namespace() else { return value(call.id, -i64::from(ENOENT)) };
         let who = Who::program(call.caller, &foreign.directories, namespace.place(), self.known_root);

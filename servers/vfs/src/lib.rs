@@ -5,7 +5,8 @@
 //! used up; the file server at its end does what the call asks for in the same message. What remains to be done for
 //! the call meanwhile is a [`row::Row`] under the tag of the question sent. Opened files are sessions of the file
 //! servers, so read(2) and its kin never come here. exec is resolved here ([`exec`]) and forwarded to the process
-//! server; poll and select ([`poll`]) watch the readiness words that the kernel keeps.
+//! server; poll and select ([`poll`]) watch the readiness words that the kernel keeps, and so do the sets of
+//! [`epoll`], which are the only sessions of this server's own.
 //!
 //! It must never keep a path or a node across calls (files are renamed behind its back), and never call upward.
 #![cfg_attr(not(test), no_std)]
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod ask;
 pub mod calls;
+pub mod epoll;
 pub mod exec;
 pub mod image;
 pub mod locate;
@@ -39,6 +41,7 @@ pub mod times;
 pub mod walk;
 pub mod who;
 
+use epoll::Epolls;
 use mounts::MountTable;
 use poll::Wait;
 use row::Row;
@@ -65,8 +68,13 @@ pub struct Vfs {
     next_tag: u64,
     /// Calls that wait for descriptors to become ready.
     waits: BTreeMap<CallId, Wait>,
+    /// Those of them that end at some time, by it.
+    deadlines: BTreeSet<(u64, CallId)>,
     /// For when the timer is set.
     timer_ns: Option<u64>,
+    epolls: Epolls,
+    /// This server's number.
+    own_number: u32,
 }
 
 impl Server for Vfs {
@@ -86,7 +94,10 @@ impl Server for Vfs {
             rows: BTreeMap::new(),
             next_tag: 1,
             waits: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             timer_ns: None,
+            epolls: Epolls::default(),
+            own_number: boot.number,
         }
     }
 
@@ -98,8 +109,10 @@ impl Server for Vfs {
             Event::Watch { call } => self.woken(*call, env),
             Event::Notify { bits } if bits & TIMER_BIT != 0 => self.timer(env),
             Event::Cancel { call } => self.cancel(*call),
-            // vfs makes no sessions and tries no operation.
-            Event::Notify { .. } | Event::Done { .. } | Event::LastClose { .. } => Effects::none(),
+            Event::Watched { cookie, ready } => self.epoll_watched(*cookie, *ready, env),
+            Event::Done { tag, result } => self.epoll_made(tag.0, *result),
+            Event::LastClose { badge, owner } => self.epoll_closed(badge.0, *owner),
+            Event::Notify { .. } => Effects::none(),
         }
     }
 }

@@ -34,11 +34,9 @@ impl Tmpfs {
 
     fn settle(&mut self, ino: Ino, effects: &mut Effects) {
         let Some(pipe) = self.pipes.get_mut(&ino) else { return };
-        let readiness = pipe.readiness();
-        if readiness == pipe.told {
+        if !pipe.has_news() {
             return;
         }
-        pipe.told = readiness;
         let ends = core::mem::take(&mut pipe.ends);
         for badge in &ends {
             self.refresh(*badge, effects);

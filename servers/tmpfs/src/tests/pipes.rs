@@ -297,7 +297,7 @@ fn a_socket_pair_talks_both_ways_until_one_end_closes() {
     let mode = u32::from_le_bytes(world.load(BUFFER + 24, 4).try_into().expect("four bytes"));
     assert_eq!(mode & S_IFMT, S_IFSOCK);
     world.close(other);
-    assert_eq!(world.readiness(one), IN | OUT | Readiness::HUP);
+    assert_eq!(world.readiness(one), IN | OUT | Readiness::HUP | Readiness::RDHUP);
     assert_eq!(world.read(one, 1), Ok(vec![]));
     let broken = world.begin_write(one, b"x");
     assert_eq!(world.ends[&broken], End::Forwarded(SERVER_PROC));

@@ -121,6 +121,20 @@ impl Env for Outside<'_> {
     fn watch(&mut self, _: CallId, _: u32, _: Readiness) -> Result<Readiness, KernelError> {
         panic!("a terminal watches nothing")
     }
+    fn keep_watch(
+        &mut self,
+        _: CallId,
+        _: u32,
+        _: u64,
+        _: Readiness,
+    ) -> Result<(Readiness, u64), KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn change_watch(&mut self, _: u64, _: Readiness) -> Result<Readiness, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
     fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Named), KernelError> {
         Err(KernelError::BadHandle)
     }
