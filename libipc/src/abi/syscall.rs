@@ -200,6 +200,8 @@ syscalls! {
     72 WatchChange "watch_change" (watch, readiness) [BadHandle]
         "Changes what a kept watch waits for. Value 0: the session's readiness now.";
     73 WatchEnd "watch_end" (watch) [BadHandle] "Ends a kept watch.";
+    74 DescriptorInfo "descriptor_info" (task, slot) [BadHandle, WrongKind, NoRight, BadArgument]
+        "Describes a directory of a task, or its first descriptor from that slot on: slot and server << 32, badge, object, status and close-on-exec << 32, position.";
 }
 
 /// Slots of `descriptor_set` that are no descriptors.

@@ -43,6 +43,8 @@ pub struct Credentials {
     pub gid: u32,
     /// File mode creation mask.
     pub umask: u32,
+    /// Supplementary groups; of the superuser, who may do all, they are left out.
+    pub groups: Vec<u32>,
 }
 
 /// One request: walk, then do.
@@ -131,7 +133,8 @@ pub enum Operation {
     Truncate(u64),
     /// statfs(2).
     StatFs,
-    /// The path from the server's root to the directory named, without a leading slash: for getcwd(2).
+    /// The path from the server's root to what is named, without a leading slash: for getcwd(2), and for what is
+    /// behind a descriptor. Servers that keep no way up from files know only those of directories: EINVAL.
     PathOf,
 }
 
@@ -187,6 +190,15 @@ pub enum Stop {
         /// What follows it.
         rest: Vec<u8>,
     },
+    /// At a name for what is behind an open session of some server (`/proc/PID/fd/N`): go on there.
+    Session {
+        /// The server's number.
+        server: u32,
+        /// The session.
+        badge: Badge,
+        /// What follows the name.
+        rest: Vec<u8>,
+    },
     /// Above the root of a volume: what follows the `..`.
     Above {
         /// The volume.
@@ -208,7 +220,7 @@ pub enum Answer {
 }
 
 /// Label of a request to open a device node, which vfs sends to the server that has the device: words: device number,
-/// O_* flags, caller's pid, caller's sid << 32 | pgid. The answer's handle 0 is the session; a nonzero label is an
+/// O_* flags, caller's pid, caller's sid << 32 | pgid; payload: the [`Stat`] of the node. The answer's handle 0 is the session; a nonzero label is an
 /// errno.
 pub const OPEN_DEVICE: u32 = 0x102;
 /// Label of a read for another server's use (exec headers): words: offset, length; needs an open session. The

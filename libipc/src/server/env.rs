@@ -39,6 +39,21 @@ pub struct ThreadState {
     pub fpu: Vec<u8>,
 }
 
+/// An open file of a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Descriptor {
+    /// Its number.
+    pub slot: u32,
+    /// What is behind it.
+    pub named: Named,
+    /// Status flags as Linux numbers them.
+    pub status: u32,
+    /// It is closed by exec.
+    pub close_on_exec: bool,
+    /// The file offset.
+    pub position: u64,
+}
+
 /// The outside as a step may see it.
 pub trait Env {
     /// Nanoseconds since boot, the same throughout a step.
@@ -90,6 +105,10 @@ pub trait Env {
 
     /// Changes what a kept watch waits for, at once, and says which of it its session is ready for now.
     fn change_watch(&mut self, watch: u64, readiness: Readiness) -> Result<Readiness, KernelError>;
+
+    /// What is behind a directory of a task ([`crate::abi::syscall::descriptor_slot`]), or behind its first descriptor
+    /// from a number on. `BadArgument` when there is none.
+    fn descriptor(&mut self, task: Handle, slot: u32) -> Result<Descriptor, KernelError>;
 
     /// Becomes a holder of what is behind a descriptor of the caller of a call being served: a handle, and what it
     /// names. It happens at once, so the step must not end in [`super::Effects::again`] any more; a handle that is not

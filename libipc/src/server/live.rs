@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::env::{Env, LeaseError, Statistic, TaskFigure, ThreadState};
+use super::env::{Descriptor, Env, LeaseError, Statistic, TaskFigure, ThreadState};
 use super::message::Message;
 use super::receive;
 use super::shell::Kept;
@@ -141,6 +141,14 @@ impl<T: Traps> Env for Live<'_, T> {
         let arguments = [watch, u64::from(readiness.bits()), 0, 0, 0, 0];
         let values = self.traps.trap(Syscall::WatchChange, arguments)?;
         Ok(Readiness::from_bits_truncate(values[0] as u32))
+    }
+
+    fn descriptor(&mut self, task: Handle, slot: u32) -> Result<Descriptor, KernelError> {
+        let arguments = [u64::from(task.0), u64::from(slot), 0, 0, 0, 0];
+        let [which, badge, object, status, position] = self.traps.trap(Syscall::DescriptorInfo, arguments)?;
+        let named = Named { server: which >> 32, badge, object };
+        let (slot, close_on_exec) = (which as u32, status >> 32 != 0);
+        Ok(Descriptor { slot, named, status: status as u32, close_on_exec, position })
     }
 
     fn take_descriptor(&mut self, call: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError> {

@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
-use super::env::{Env, LeaseError, Statistic, TaskFigure, ThreadState};
+use super::env::{Descriptor, Env, LeaseError, Statistic, TaskFigure, ThreadState};
 use super::event::{Call, Caller, Event, Foreign, Request};
 use super::handles::HandleSlots;
 use super::message::Message;
@@ -133,6 +133,11 @@ impl Env for Script {
         let descriptor = self.watches.get(&watch).ok_or(KernelError::BadHandle)?;
         let ready = self.readiness.get(descriptor).copied().unwrap_or(Readiness::HUP);
         Ok(ready & (wanted | Readiness::ERR | Readiness::HUP))
+    }
+
+    fn descriptor(&mut self, _: Handle, slot: u32) -> Result<Descriptor, KernelError> {
+        let (slot, named) = self.descriptors.range(slot..).next().ok_or(KernelError::BadArgument)?;
+        Ok(Descriptor { slot: *slot, named: *named, status: 0, close_on_exec: false, position: 0 })
     }
 
     fn take_descriptor(&mut self, _: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError> {

@@ -299,6 +299,33 @@ impl<M: Machine> Kernel<M> {
         Ok([named.server, named.badge, named.object, 0, 0])
     }
 
+    /// What is behind a directory of a program, or behind its first descriptor from a slot on.
+    pub(crate) fn descriptor_info(&mut self, task: TaskId, [handle, slot, ..]: [u64; 6]) -> super::Outcome {
+        let Object::Task(program) = self.named(task, handle, Rights::INSPECT)? else {
+            return Err(KernelError::WrongKind);
+        };
+        let state = self.tasks.get(program).ok_or(KernelError::BadHandle)?;
+        let (slot, value) = if slot >> 31 == 1 {
+            let both = state.directories.and_then(|id| self.directories.get(id));
+            let session = both.and_then(|both| both.sessions[(slot & 1) as usize]);
+            let object = session.map_or(Object::None, Object::Session);
+            (slot, HandleSlot { object, ..HandleSlot::EMPTY })
+        } else {
+            let table = state.table;
+            let bound = self.tables.get(table).map_or(0, |table| table.bound);
+            let first = u32::try_from(slot).map_err(|_| KernelError::BadArgument)?;
+            let mut used = (first..bound).map(|slot| (slot, self.slot(table, slot)));
+            let found = used.find(|(_, value)| value.object != Object::None);
+            let (slot, value) = found.ok_or(KernelError::BadArgument)?;
+            (u64::from(slot), value)
+        };
+        let Object::Session(session) = value.object else { return Err(KernelError::BadArgument) };
+        let named = self.name_of(value.object);
+        let session = self.sessions.get(session).ok_or(KernelError::BadHandle)?;
+        let status = u64::from(session.status) | u64::from(value.close_on_exec) << 32;
+        Ok([slot | named.server << 32, named.badge, named.object, status, session.position])
+    }
+
     /// What a program receives with a message: the session becomes its lowest free descriptor.
     pub(crate) fn descriptor_give(
         &mut self,

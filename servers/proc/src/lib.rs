@@ -254,6 +254,14 @@ impl Proc {
             space::SIGNAL => return self.memory_fault(call, message.words, turn),
             protocol::BACKGROUND => self.background(call, message, turn),
             protocol::REQUEST => self.request(call, message, turn),
+            protocol::HOST_NAME => {
+                let payload = self.host.clone();
+                turn.out.reply(call.id, Message { payload, ..Message::default() });
+            }
+            protocol::LIMITS | protocol::GROUPS | protocol::DESCRIPTORS => {
+                let answer = self.report_part(message.label, message.words, turn);
+                turn.out.reply(call.id, answer);
+            }
             _ => {
                 turn.out.reply(call.id, Message::label(EINVAL as u32));
             }

@@ -241,6 +241,12 @@ impl Procfs {
                 threads.sort_unstable();
                 threads.into_iter().map(thread).collect()
             }
+            Kind::Descriptors | Kind::DescriptorInfos => {
+                let fd = node.kind == Kind::Descriptors;
+                let kind = if fd { Kind::Descriptor } else { Kind::DescriptorInfo };
+                let numbers = self.descriptor_numbers(node.id, env)?.into_iter();
+                numbers.map(|slot| (slot, Node { kind, id: node.id, tid: slot }, decimal(slot))).collect()
+            }
             Kind::Servers => {
                 let server = |(name, number): (&alloc::string::String, &u32)| {
                     (*number, Node { kind: Kind::Server, id: *number, tid: 0 }, name.clone().into_bytes())

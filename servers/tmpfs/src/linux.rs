@@ -202,7 +202,7 @@ impl Tmpfs {
     ) -> Outcome {
         let [_, first, second, ..] = foreign.arguments;
         let (uid, gid, umask) = (call.caller.uid, call.caller.gid, call.caller.umask);
-        let who = Credentials { uid, gid, umask };
+        let who = Credentials { uid, gid, umask, groups: alloc::vec::Vec::new() };
         let now_ns = self.wall_ns(env);
         let ino = self.node_of(open.kind).ok_or(EPERM)?;
         if foreign.number == number::FCHMOD {

@@ -1,12 +1,12 @@
 //! The file protocol: what vfs asks about names. One request is a walk and one operation on what it finds.
 
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
 use crate::Tmpfs;
 use crate::arena::{PAGE, Span, Use};
 use crate::contents::SIZE_MAX;
 use crate::names::{Author, Source};
-use crate::node::{Body, Ino, set_id_bits};
+use crate::node::{Body, Ino, NOWHERE, set_id_bits};
 use crate::open::{Kind, New, Then};
 use crate::transfer::clear;
 use crate::tree::{Target, Walk, permits};
@@ -172,9 +172,23 @@ impl Tmpfs {
                 Ok(Found::Done)
             }
             Operation::StatFs => Ok(Found::StatFs(self.stat_fs())),
+            Operation::PathOf if self.tree.node(ino)?.volume == NOWHERE => Ok(Found::Text(self.title(ino)?)),
             Operation::PathOf => Ok(Found::Text(self.tree.path_of(ino)?)),
             _ => Err(EINVAL),
         }
+    }
+
+    /// What stands for the path of a node that never had one.
+    fn title(&self, ino: Ino) -> Result<Vec<u8>, i32> {
+        let node = self.tree.node(ino)?;
+        Ok(match node.mode & mode::S_IFMT {
+            mode::S_IFIFO => format!("pipe:[{ino}]"),
+            mode::S_IFSOCK => format!("socket:[{ino}]"),
+            _ if self.counters.contains_key(&ino) => "anon_inode:[eventfd]".into(),
+            _ if self.alarms.contains_key(&ino) => "anon_inode:[timerfd]".into(),
+            _ => "/memfd: (deleted)".into(),
+        }
+        .into_bytes())
     }
 
     fn open_named(

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use libipc::linux::errno::*;
 use libipc::linux::open::*;
 use libipc::proto::fs::Operation;
+use libipc::proto::process::GROUPS;
 use libipc::server::{Call, Effects, Env, Foreign};
 
 use crate::Vfs;
@@ -109,7 +110,7 @@ impl Args<'_> {
     pub fn row(&self, target: &Target, follow: bool, operation: Operation, purpose: Purpose) -> Row {
         Row {
             call: Some(self.call.id),
-            who: self.who,
+            who: self.who.clone(),
             walk: Walk::new(target.at, &target.path, follow, Aim::Do(operation)),
             expects: Expects::Found,
             purpose,
@@ -140,7 +141,8 @@ impl Vfs {
             _ => {}
         }
         let Some(namespace) = self.mounts.namespace() else { return value(call.id, -i64::from(ENOENT)) };
-        let who = Who::program(call.caller, &foreign.directories, namespace.place(), self.known_root);
+        let mut who = Who::program(call.caller, &foreign.directories, namespace.place(), self.known_root);
+        who.groups = self.groups_of(&call.caller, env);
         let now_ns = self.epoch_s.saturating_mul(1_000_000_000).saturating_add(env.now());
         let args = Args { call, foreign, who, now_ns: i64::try_from(now_ns).unwrap_or(i64::MAX) };
         let outcome = match foreign.number {
@@ -156,6 +158,15 @@ impl Vfs {
             }),
         };
         outcome.unwrap_or_else(|errno| value(call.id, -i64::from(errno)))
+    }
+
+    /// The supplementary groups of a caller, whom they may let do something.
+    fn groups_of(&self, caller: &libipc::server::Caller, env: &mut dyn Env) -> Vec<u32> {
+        let Some(proc) = self.server("proc").filter(|_| caller.uid != 0) else { return Vec::new() };
+        let question = libipc::server::Message::words(GROUPS, [u64::from(caller.pid), 0, 0, 0]);
+        let payload = env.ask(proc, &question).ok().filter(|answer| answer.label == 0);
+        let payload = payload.map(|answer| answer.payload).unwrap_or_default();
+        payload.as_chunks::<4>().0.iter().map(|group| u32::from_le_bytes(*group)).collect()
     }
 
     fn sync(&mut self, args: &Args<'_>) -> Effects {

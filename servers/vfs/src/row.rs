@@ -151,6 +151,15 @@ pub enum Wanted {
         /// The working directory's path, when the one sought is the root directory's.
         cwd: Option<Vec<u8>>,
     },
+    /// readlink(2) of a name for an open file.
+    ReadLink {
+        /// The caller's buffer.
+        address: u64,
+        /// Its size.
+        size: u64,
+        /// The file's inode number, once it is known.
+        inode: u64,
+    },
     /// Where the walk to a program begins.
     Exec(Box<Program>, Target),
     /// Where a volume is to be mounted.

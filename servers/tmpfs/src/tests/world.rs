@@ -389,5 +389,5 @@ pub fn from_root(who: &Credentials, path: &str, operation: Operation) -> FsReque
 }
 
 pub fn user(uid: u32) -> Credentials {
-    Credentials { uid, gid: uid, umask: 0o022 }
+    Credentials { uid, gid: uid, umask: 0o022, ..Credentials::default() }
 }

@@ -135,6 +135,10 @@ impl Env for Outside<'_> {
         Err(KernelError::BadHandle)
     }
 
+    fn descriptor(&mut self, _: Handle, _: u32) -> Result<libipc::server::env::Descriptor, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
     fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Named), KernelError> {
         Err(KernelError::BadHandle)
     }
