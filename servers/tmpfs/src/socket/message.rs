@@ -96,7 +96,10 @@ impl Outgoing {
             number::SENDMSG => {
                 let header = Header::read(call.id, first, env)?;
                 let ranges = Ranges::Many(vectors(call.id, header.vectors, None, env)?);
-                let to = env.read_user(call.id, header.address.0, header.address.1)?;
+                let to = match header.address {
+                    (_, 0) => Vec::new(),
+                    (address, length) => env.read_user(call.id, address, length)?,
+                };
                 let parcel = Parcel::read(call.id, header.control, &call.caller, env)?;
                 Ok(Outgoing { ranges, flags: second as u32, to, parcel })
             }

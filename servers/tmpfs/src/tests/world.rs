@@ -178,6 +178,7 @@ impl World {
             Act::ArenaWrite { offset, bytes } => {
                 self.arena(offset, bytes.len() as u64).copy_from_slice(&bytes);
             }
+            Act::TimerSet { .. } => {}
             Act::Log { text } => self.log.extend(text),
             other => panic!("{other:?}"),
         }
@@ -368,6 +369,11 @@ impl World {
         assert!(reply.result >= 0, "{}", reply.result);
         let badge = |owner: &Handle| self.sessions.iter().find(|(_, session)| session.owner == *owner);
         reply.install.iter().map(|owner| *badge(owner).expect("a session").0).collect()
+    }
+
+    /// How many sessions of callers were given back.
+    pub fn returned(&self) -> usize {
+        self.script.taken.keys().filter(|handle| self.closed.contains(handle)).count()
     }
 
     pub fn readiness(&self, badge: u64) -> Readiness {
