@@ -190,7 +190,7 @@ syscalls! {
         "Reads a server's snapshot (what 0) or journal (1) into the payload. Value 0: bytes read; value 1: how many snapshots it has made.";
     69 DescriptorTake "descriptor_take" (token, descriptor, into)
         [NoSuchCall, BadHandle, SlotInUse, BadArgument, Exhausted]
-        "Takes a holder of the session behind a descriptor of the caller. Values: server, badge and object of it.";
+        "Takes a holder of the session behind a descriptor of the caller. Values: server, badge and object of it, status and close-on-exec << 32, position.";
     70 DescriptorGive "descriptor_give" (token, handle, flags)
         [NoSuchCall, BadHandle, WrongKind, NoRight, SlotInUse, Exhausted]
         "Puts a session into the caller's lowest free descriptor, which is value 0. Flags: 1 close-on-exec.";
@@ -202,6 +202,8 @@ syscalls! {
     73 WatchEnd "watch_end" (watch) [BadHandle] "Ends a kept watch.";
     74 DescriptorInfo "descriptor_info" (task, slot) [BadHandle, WrongKind, NoRight, BadArgument]
         "Describes a directory of a task, or its first descriptor from that slot on: slot and server << 32, badge, object, status and close-on-exec << 32, position.";
+    75 SessionMove "session_move" (handle, position) [BadHandle, WrongKind, NoRight]
+        "Sets the position word of a session one holds.";
 }
 
 /// Slots of `descriptor_set` that are no descriptors.

@@ -129,6 +129,8 @@ pub enum Operation {
     SetOwner(Option<u32>, Option<u32>),
     /// utimensat(2): access and modification time in ns of the Epoch; None leaves as is.
     SetTimes(Option<i64>, Option<i64>),
+    /// utimensat(2) of both times to now, in ns of the Epoch: whoever may write a file may do this, too.
+    Touch(i64),
     /// truncate(2).
     Truncate(u64),
     /// statfs(2).
@@ -260,3 +262,7 @@ pub struct SocketPlace {
 /// Every event of a session is to be told with its readiness from now on, also when that is what it was: words: the
 /// badge. For programs that wait for events rather than states (EPOLLET).
 pub const EDGES: u32 = 0x109;
+/// A write for another server's use (sendfile(2)), which never waits: words: offset, where the file has offsets; payload:
+/// the bytes; needs an open session. The answer's words: how many were written, and the offset behind them; a nonzero
+/// label is an errno: EAGAIN when there is no room, EPIPE when nobody reads.
+pub const WRITE_AT: u32 = 0x10a;

@@ -95,6 +95,11 @@ pub enum Operation {
     WatchEnd {
         watch: u64,
     },
+    /// Sets the file offset of a session that this server holds.
+    SessionMove {
+        session: Handle,
+        position: u64,
+    },
     ArenaZero {
         offset: u64,
         length: u64,

@@ -113,7 +113,8 @@ pub trait Env {
     /// Becomes a holder of what is behind a descriptor of the caller of a call being served: a handle, and what it
     /// names. It happens at once, so the step must not end in [`super::Effects::again`] any more; a handle that is not
     /// kept after all is given back with an effect.
-    fn take_descriptor(&mut self, call: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError>;
+    fn take_descriptor(&mut self, call: CallId, descriptor: u32)
+    -> Result<(Handle, Descriptor), KernelError>;
 
     /// Makes a handle's session the caller's lowest free descriptor, and tells its number. It happens at once, as
     /// above; the handle stays this server's. `SlotInUse` when the caller may have no more descriptors.

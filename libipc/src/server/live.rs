@@ -151,11 +151,19 @@ impl<T: Traps> Env for Live<'_, T> {
         Ok(Descriptor { slot, named, status: status as u32, close_on_exec, position })
     }
 
-    fn take_descriptor(&mut self, call: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError> {
+    fn take_descriptor(
+        &mut self,
+        call: CallId,
+        descriptor: u32,
+    ) -> Result<(Handle, Descriptor), KernelError> {
         let into = self.kept.slots.take();
         let arguments = [call.0, u64::from(descriptor), u64::from(into.0), 0, 0, 0];
         match self.traps.trap(Syscall::DescriptorTake, arguments) {
-            Ok([server, badge, object, ..]) => Ok((into, Named { server, badge, object })),
+            Ok([server, badge, object, status, position]) => {
+                let named = Named { server, badge, object };
+                let (status, close_on_exec) = (status as u32, status >> 32 != 0);
+                Ok((into, Descriptor { slot: descriptor, named, status, close_on_exec, position }))
+            }
             Err(error) => {
                 self.kept.slots.give_back(into);
                 Err(error)

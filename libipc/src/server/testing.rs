@@ -140,11 +140,12 @@ impl Env for Script {
         Ok(Descriptor { slot: *slot, named: *named, status: 0, close_on_exec: false, position: 0 })
     }
 
-    fn take_descriptor(&mut self, _: CallId, descriptor: u32) -> Result<(Handle, Named), KernelError> {
+    fn take_descriptor(&mut self, _: CallId, descriptor: u32) -> Result<(Handle, Descriptor), KernelError> {
         let named = *self.descriptors.get(&descriptor).ok_or(KernelError::BadHandle)?;
         let handle = self.handles.take();
         self.taken.insert(handle, named);
-        Ok((handle, named))
+        let status = crate::linux::open::O_RDWR;
+        Ok((handle, Descriptor { slot: descriptor, named, status, close_on_exec: false, position: 0 }))
     }
 
     fn give_descriptor(&mut self, _: CallId, handle: Handle, _: bool) -> Result<u32, KernelError> {

@@ -292,11 +292,13 @@ impl<M: Machine> Kernel<M> {
     ) -> super::Outcome {
         let (_, table) = self.table_of_caller(task, token)?;
         let slot = u32::try_from(descriptor).map_err(|_| KernelError::BadHandle)?;
-        let object = self.slot(table, slot).object;
-        let Object::Session(_) = object else { return Err(KernelError::BadHandle) };
+        let HandleSlot { object, close_on_exec, .. } = self.slot(table, slot);
+        let Object::Session(session) = object else { return Err(KernelError::BadHandle) };
         self.put(task, into, object, Rights::CALL | Rights::TRANSFER)?;
         let named = self.name_of(object);
-        Ok([named.server, named.badge, named.object, 0, 0])
+        let session = self.sessions.get(session).ok_or(KernelError::BadHandle)?;
+        let status = u64::from(session.status) | u64::from(close_on_exec) << 32;
+        Ok([named.server, named.badge, named.object, status, session.position])
     }
 
     /// What is behind a directory of a program, or behind its first descriptor from a slot on.

@@ -229,6 +229,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::WatchKeep => self.watch_keep(task, a),
             Syscall::WatchChange => self.watch_change(task, a),
             Syscall::WatchEnd => self.watch_end(task, a),
+            Syscall::SessionMove => self.session_move(task, a),
             Syscall::DescriptorInfo => self.descriptor_info(task, a),
             Syscall::DescriptorTake => self.descriptor_take(task, a),
             Syscall::DescriptorGive => self.descriptor_give(task, a),

@@ -81,6 +81,14 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
+    pub(crate) fn session_move(&mut self, task: TaskId, [handle, position, ..]: [u64; 6]) -> Outcome {
+        let Object::Session(id) = self.named(task, handle, Rights::CALL)? else {
+            return Err(KernelError::WrongKind);
+        };
+        self.sessions.get_mut(id).ok_or(KernelError::BadHandle)?.position = position;
+        Ok([0; 5])
+    }
+
     /// A holder has gone. The last one tells the server.
     pub(crate) fn session_released(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };

@@ -9,7 +9,7 @@ use crate::transfer::{Direction, Outcome, Ranges, Refusal, TRANSFER_MAX, clear, 
 use libipc::linux::errno::*;
 use libipc::linux::open::O_APPEND;
 use libipc::server::files::{self, DirentLayout, Dirents};
-use libipc::server::{Call, Effects, Env, ForeignReply};
+use libipc::server::{Call, Effects, Env, ForeignReply, Operation};
 
 const SEEK_SET: u64 = 0;
 const SEEK_CUR: u64 = 1;
@@ -132,6 +132,41 @@ impl Tmpfs {
         copy(&mut effects, call.id, Direction::Write, ranges, 0, &room.spans);
         finish(&mut effects, call, room.length, at.is_none().then(|| offset + room.length));
         Ok(effects)
+    }
+
+    /// Puts bytes that another server has into a file.
+    pub(crate) fn file_put(
+        &mut self,
+        ino: Ino,
+        offset: u64,
+        bytes: &[u8],
+        uid: u32,
+        env: &dyn Env,
+    ) -> Result<(u64, Effects), i32> {
+        let now_ns = self.wall_ns(env);
+        let node = self.tree.node_mut(ino)?;
+        let file = node.file_mut().ok_or(EINVAL)?;
+        let wanted = (bytes.len() as u64).min(SIZE_MAX.saturating_sub(offset));
+        if wanted == 0 {
+            return Err(EFBIG);
+        }
+        file.may_write(offset + wanted)?;
+        let room = file.contents.write(offset, wanted, &mut self.arena);
+        if room.length == 0 {
+            return Err(ENOSPC);
+        }
+        file.changed();
+        node.drop_privileges(uid);
+        node.touch_write(now_ns);
+        let mut effects = Effects::none();
+        clear(&mut effects, &room.clear);
+        let mut rest = bytes;
+        for span in &room.spans {
+            let (here, behind) = rest.split_at((span.length as usize).min(rest.len()));
+            effects.act(Operation::ArenaWrite { offset: span.offset, bytes: here.to_vec() });
+            rest = behind;
+        }
+        Ok((room.length, effects))
     }
 
     /// lseek(2).

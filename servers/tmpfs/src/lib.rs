@@ -131,6 +131,7 @@ impl Tmpfs {
             fs::OPEN_DEVICE => self.open_device(call.id, message.words, env),
             fs::OPEN_FIFO => answered(call.id, self.open_fifo(call.id, message.words, env)),
             fs::SOCKET_PLACE => answered(call.id, self.socket_place(call, message, env)),
+            fs::WRITE_AT => self.write_at(call, message, env),
             fs::EDGES => label(call.id, self.tell_edges(message.words[0]).err().unwrap_or(0)),
             fs::READ_AT => self.read_at(call, message.words, env),
             // Nothing here is ever more durable than it is.

@@ -371,6 +371,34 @@ impl Pipe {
         Ok(())
     }
 
+    /// Takes bytes that another server has, as many as there is room for.
+    ///
+    /// # Errors
+    /// `EPIPE` when nobody reads, `EAGAIN` when there is no room.
+    pub fn put_now(&mut self, bytes: &[u8], desk: &mut Desk, env: &mut dyn Env) -> Result<u64, i32> {
+        if self.readers == 0 {
+            return Err(EPIPE);
+        }
+        let total = bytes.len() as u64;
+        let pages = desk.arena.available(Use::Pipe) * PAGE;
+        let room = if self.writing.is_empty() { self.buffer.room().min(pages) } else { 0 };
+        let part = acceptable(total, total, room);
+        if part == 0 {
+            return Err(EAGAIN);
+        }
+        let mut rest = bytes;
+        let spans = self.buffer.put_pages(part, desk.arena);
+        for span in &spans {
+            for done in (0..span.length).step_by(PAGE as usize) {
+                let (here, behind) = rest.split_at((span.length - done).min(PAGE) as usize);
+                desk.effects.act(Operation::ArenaWrite { offset: span.offset + done, bytes: here.to_vec() });
+                rest = behind;
+            }
+        }
+        self.serve_readers(desk, env);
+        Ok(total - rest.len() as u64)
+    }
+
     /// Takes a waiting call out, because its caller wants it back: a partial count beats EINTR.
     pub fn cancel(&mut self, call: CallId, desk: &mut Desk) {
         let reader = self.reading.iter().position(|reader| reader.call == call);

@@ -156,7 +156,20 @@ impl Tmpfs {
             },
             Operation::SetMode(permissions) => self.set_mode(ino, *permissions, who, author.now_ns),
             Operation::SetOwner(uid, gid) => self.set_owner(ino, *uid, *gid, who, author.now_ns),
-            Operation::SetTimes(access, change) => self.set_times(ino, *access, *change, who, author.now_ns),
+            Operation::SetTimes(access, change) => {
+                let owner = self.tree.node(ino)?.uid;
+                if ![0, owner].contains(&who.uid) {
+                    return Err(EPERM);
+                }
+                self.set_times(ino, *access, *change, author.now_ns)
+            }
+            Operation::Touch(now_ns) => {
+                let node = self.tree.node(ino)?;
+                if ![0, node.uid].contains(&who.uid) && !permits(node, who, W_OK) {
+                    return Err(EACCES);
+                }
+                self.set_times(ino, Some(*now_ns), Some(*now_ns), author.now_ns)
+            }
             Operation::Truncate(size) => {
                 let node = self.tree.node(ino)?;
                 match node.body {
@@ -323,7 +336,8 @@ impl Tmpfs {
         let node = self.tree.node_mut(ino)?;
         let own = who.uid == node.uid;
         let gives_away = uid.is_some_and(|uid| !own || uid != node.uid);
-        let changes_group = gid.is_some_and(|gid| !own || gid != node.gid && gid != who.gid);
+        let changes_group =
+            gid.is_some_and(|gid| !own || gid != node.gid && gid != who.gid && !who.groups.contains(&gid));
         if who.uid != 0 && (gives_away || changes_group) {
             return Err(EPERM);
         }
@@ -341,13 +355,9 @@ impl Tmpfs {
         ino: Ino,
         access: Option<i64>,
         change: Option<i64>,
-        who: &Credentials,
         now_ns: i64,
     ) -> Result<Found, i32> {
         let node = self.tree.node_mut(ino)?;
-        if ![0, node.uid].contains(&who.uid) && !permits(node, who, W_OK) {
-            return Err(EACCES);
-        }
         node.atime_ns = access.unwrap_or(node.atime_ns);
         node.mtime_ns = change.unwrap_or(node.mtime_ns);
         if access.is_some() || change.is_some() {

@@ -147,6 +147,7 @@ impl Vfs {
         let args = Args { call, foreign, who, now_ns: i64::try_from(now_ns).unwrap_or(i64::MAX) };
         let outcome = match foreign.number {
             42 | 44 | 46 | 49 => self.socket_name(&args, env),
+            40 => self.send_file(&args, env),
             59 | 322 => self.exec(&args),
             79 => self.getcwd(&args),
             162 => Ok(self.sync(&args)),
@@ -186,8 +187,6 @@ fn decode(args: &Args<'_>) -> Result<Option<Row>, i32> {
         4 | 6 | 21 | 76 | 89 | 137 | 262 | 267 | 269 | 332 | 439 => attributes::look(args).map(Some),
         90 | 92 | 94 | 132 | 235 | 260 | 261 | 268 | 280 | 452 => attributes::change(args),
         82..=84 | 86..=88 | 133 | 258 | 259 | 263..=266 | 316 => names::decode(args).map(Some),
-        // sendfile(2): busybox and coreutils go on with read and write after EINVAL.
-        40 => Err(EINVAL),
         // copy_file_range(2): ENOSYS is what makes coreutils, Rust and Go copy by read and write from then on.
         _ => Err(ENOSYS),
     }

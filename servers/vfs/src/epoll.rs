@@ -490,3 +490,6 @@ fn answer(effects: &mut Effects, call: CallId, address: u64, events: &[(u32, u64
     }
     effects.foreign(call, ForeignReply { result, outputs, ..ForeignReply::default() });
 }
+
+#[cfg(test)]
+mod tests;

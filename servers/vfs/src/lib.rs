@@ -34,6 +34,7 @@ pub mod mounting;
 pub mod mounts;
 pub mod poll;
 pub mod row;
+pub mod sendfile;
 pub mod settle;
 pub mod startup;
 pub mod statx;
@@ -45,6 +46,7 @@ use epoll::Epolls;
 use mounts::MountTable;
 use poll::Wait;
 use row::Row;
+use sendfile::Copying;
 
 /// The type of a file system, and the server that has such.
 const KINDS: [(&str, &str); 3] = [("ufs", "ufs"), ("tmpfs", "tmpfs"), ("proc", "procfs")];
@@ -73,6 +75,9 @@ pub struct Vfs {
     /// For when the timer is set.
     timer_ns: Option<u64>,
     epolls: Epolls,
+    /// Copies under way, by the tag of the question sent, and those that wait for room.
+    copies: BTreeMap<u64, Copying>,
+    stalled: BTreeMap<CallId, Copying>,
     /// This server's number.
     own_number: u32,
 }
@@ -97,6 +102,8 @@ impl Server for Vfs {
             deadlines: BTreeSet::new(),
             timer_ns: None,
             epolls: Epolls::default(),
+            copies: BTreeMap::new(),
+            stalled: BTreeMap::new(),
             own_number: boot.number,
         }
     }
@@ -105,8 +112,11 @@ impl Server for Vfs {
         match event {
             Event::Start => self.start(),
             Event::Call(call) => self.call(call, env),
-            Event::Answer { tag, answer } => self.answer(*tag, answer),
-            Event::Watch { call } => self.woken(*call, env),
+            Event::Answer { tag, answer } => self.answer(*tag, answer, env),
+            Event::Watch { call } => match self.copy_woken(*call) {
+                Some(effects) => effects,
+                None => self.woken(*call, env),
+            },
             Event::Notify { bits } if bits & TIMER_BIT != 0 => self.timer(env),
             Event::Cancel { call } => self.cancel(*call),
             Event::Watched { cookie, ready } => self.epoll_watched(*cookie, *ready, env),
@@ -144,10 +154,15 @@ impl Vfs {
 
     /// Walks end soon and are left to it; a wait for readiness ends now.
     fn cancel(&mut self, call: CallId) -> Effects {
-        self.interrupt_wait(call)
+        let mut effects = self.interrupt_wait(call);
+        effects.append(self.copy_cancelled(call));
+        effects
     }
 
-    fn answer(&mut self, tag: Tag, answer: &Result<Message, KernelError>) -> Effects {
+    fn answer(&mut self, tag: Tag, answer: &Result<Message, KernelError>, env: &mut dyn Env) -> Effects {
+        if let Some(copying) = self.copies.remove(&tag.0) {
+            return self.copy_answered(copying, answer, env);
+        }
         let Some(row) = self.rows.remove(&tag.0) else {
             let mut effects = Effects::none();
             if let Ok(message) = answer {

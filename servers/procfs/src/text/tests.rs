@@ -2,11 +2,11 @@
 
 use alloc::{vec, vec::Vec};
 
-use libipc::abi::delivery::Named;
 use libipc::abi::{CallId, Frame, Handle, KernelError, Protection, Readiness, UserRegisters};
 use libipc::proto::proc_tree::MountInfo;
 use libipc::proto::process::ProcessInfo;
 use libipc::proto::space::RegionInfo;
+use libipc::server::env::Descriptor;
 use libipc::server::env::{Statistic, TaskFigure, ThreadState};
 use libipc::server::testing::boot;
 use libipc::server::{Boot, LeaseError, Message, Server};
@@ -78,11 +78,11 @@ impl Env for Figures {
         Err(KernelError::BadHandle)
     }
 
-    fn descriptor(&mut self, _: Handle, _: u32) -> Result<libipc::server::env::Descriptor, KernelError> {
+    fn descriptor(&mut self, _: Handle, _: u32) -> Result<Descriptor, KernelError> {
         Err(KernelError::BadHandle)
     }
 
-    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Named), KernelError> {
+    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Descriptor), KernelError> {
         Err(KernelError::BadHandle)
     }
 

@@ -91,7 +91,7 @@ impl Tty {
             }
             Operation::SetMode(permissions) => self.set_mode(permissions, who.uid)?,
             Operation::SetOwner(uid, gid) => self.set_owner([uid, gid], who.uid)?,
-            Operation::SetTimes(..) => {}
+            Operation::SetTimes(..) | Operation::Touch(_) => {}
             Operation::Truncate(_) | Operation::ReadLink => return Err(EINVAL),
             _ => return Err(ENOTDIR),
         }

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use libipc::abi::delivery::Named;
 use libipc::abi::syscall::Restart;
 use libipc::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, Tag, UserRegisters};
 use libipc::linux::open::O_RDWR;
 use libipc::proto::terminal::{Event as News, Events, SESSION_BEGUN, TAKE_EVENTS};
 use libipc::proto::{fs, process};
+use libipc::server::env::Descriptor;
 use libipc::server::env::{Statistic, TaskFigure};
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{
@@ -135,11 +135,11 @@ impl Env for Outside<'_> {
         Err(KernelError::BadHandle)
     }
 
-    fn descriptor(&mut self, _: Handle, _: u32) -> Result<libipc::server::env::Descriptor, KernelError> {
+    fn descriptor(&mut self, _: Handle, _: u32) -> Result<Descriptor, KernelError> {
         Err(KernelError::BadHandle)
     }
 
-    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Named), KernelError> {
+    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Descriptor), KernelError> {
         Err(KernelError::BadHandle)
     }
 
