@@ -222,8 +222,8 @@ pub enum Answer {
 }
 
 /// Label of a request to open a device node, which vfs sends to the server that has the device: words: device number,
-/// O_* flags, caller's pid, caller's sid << 32 | pgid; payload: the [`Stat`] of the node. The answer's handle 0 is the session; a nonzero label is an
-/// errno.
+/// O_* flags, caller's pid, caller's sid << 32 | pgid; payload: the [`Stat`] of the node. The answer's handle 0
+/// is the session; a nonzero label is an errno.
 pub const OPEN_DEVICE: u32 = 0x102;
 /// Label of a read for another server's use (exec headers): words: offset, length; needs an open session. The
 /// answer's payload is the data, its word 0 what the session was given as its object; a nonzero label is an errno.
@@ -262,7 +262,7 @@ pub struct SocketPlace {
 /// Every event of a session is to be told with its readiness from now on, also when that is what it was: words: the
 /// badge. For programs that wait for events rather than states (EPOLLET).
 pub const EDGES: u32 = 0x109;
-/// A write for another server's use (sendfile(2)), which never waits: words: offset, where the file has offsets; payload:
-/// the bytes; needs an open session. The answer's words: how many were written, and the offset behind them; a nonzero
-/// label is an errno: EAGAIN when there is no room, EPIPE when nobody reads.
+/// A write for another server's use (sendfile(2)), which never waits: words: offset, where the file has
+/// offsets; payload: the bytes; needs an open session. The answer's words: how many were written, and the
+/// offset behind them; a nonzero label is an errno: EAGAIN when there is no room, EPIPE when nobody reads.
 pub const WRITE_AT: u32 = 0x10a;

@@ -18,12 +18,12 @@ pub const HOST_NAME: u32 = 0x403;
 /// Asks for the resource limits of a process: words: its id. The answer's payload: soft and hard limit (u64 each) of
 /// every resource in the order of Linux's numbers; a nonzero label is an errno.
 pub const LIMITS: u32 = 0x404;
-/// Asks for the supplementary groups of a process: words: its id. The answer's payload: a u32 each, as many as a message
-/// holds; a nonzero label is an errno.
+/// Asks for the supplementary groups of a process: words: its id. The answer's payload: a u32 each, as many as
+/// a message holds; a nonzero label is an errno.
 pub const GROUPS: u32 = 0x405;
 /// Asks what is behind the descriptors of a process: words: its id, the first number wanted; a directory's of
-/// [`crate::abi::syscall::descriptor_slot`] is answered alone. The answer's payload: [`crate::server::env::Descriptor`]s in
-/// order, as many as a message holds; a nonzero label is an errno.
+/// [`crate::abi::syscall::descriptor_slot`] is answered alone. The answer's payload:
+/// [`crate::server::env::Descriptor`]s in order, as many as a message holds; a nonzero label is an errno.
 pub const DESCRIPTORS: u32 = 0x406;
 /// Most descriptors in one answer.
 pub const DESCRIPTORS_MAX: usize = 128;

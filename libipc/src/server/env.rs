@@ -93,8 +93,8 @@ pub trait Env {
     ) -> Result<Readiness, KernelError>;
 
     /// Watches the session behind a descriptor of the caller of a call being served, until it goes or
-    /// [`super::Operation::WatchEnd`]: [`super::Event::Watched`] tells of it by the cookie. Answers what it is ready for
-    /// now, and the watch. It happens at once, as below. `WrongKind` for what is always ready.
+    /// [`super::Operation::WatchEnd`]: [`super::Event::Watched`] tells of it by the cookie. Answers what it is
+    /// ready for now, and the watch. It happens at once, as below. `WrongKind` for what is always ready.
     fn keep_watch(
         &mut self,
         call: CallId,

@@ -98,8 +98,8 @@ impl Procfs {
         Ok(pairs.iter().map(|pair| pair.map(u64::from_le_bytes)).collect())
     }
 
-    /// What is behind the descriptors of a process from a number on, in order; a directory's is answered alone. More may
-    /// follow when there are as many as one answer holds.
+    /// What is behind the descriptors of a process from a number on, in order; a directory's is answered alone.
+    /// More may follow when there are as many as one answer holds.
     pub(crate) fn descriptors(&self, pid: u32, from: u32, env: &mut dyn Env) -> Result<Vec<Descriptor>, i32> {
         let message = Message::words(process::DESCRIPTORS, [pid.into(), from.into(), 0, 0]);
         let answer = env.ask(self.proc, &message).map_err(|_| EIO)?;

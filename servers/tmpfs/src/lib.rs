@@ -1,8 +1,8 @@
 //! The memory file server: files that live in memory, pipes and FIFOs, local sockets, memory devices, event counters.
 //!
-//! It owns the nodes of its volumes, the queues of its pipes and sockets, advisory locks on both, and the books of the arena in
-//! which the bytes lie. It must never touch those bytes: the kernel moves them between a caller's memory and the
-//! arena, once, as the effects of a step tell it.
+//! It owns the nodes of its volumes, the queues of its pipes and sockets, advisory locks on both, and the books
+//! of the arena in which the bytes lie. It must never touch those bytes: the kernel moves them between a
+//! caller's memory and the arena, once, as the effects of a step tell it.
 //!
 //! `request` serves vfs, `linux` programs; `tree` and `names` are about names, `contents` and `arena` about where
 //! bytes lie, `open` about sessions. Calls that wait are rows of `parked`, and what they wait for knows them.

@@ -6,6 +6,7 @@
 pub mod buffer;
 mod calls;
 mod fifo;
+mod reader;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -15,9 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::arena::{Arena, PAGE, Use};
 use crate::node::Ino;
-use crate::socket::cargo::{Cargo, Parcel};
-use crate::socket::receipt::{Delivered, Receipt, answer_receiver};
-use crate::transfer::{Direction, Ranges, Refusal, TRANSFER_MAX, copy, copy_out, hand_out};
+use crate::socket::cargo::Cargo;
+use crate::transfer::{Direction, Ranges, Refusal, TRANSFER_MAX, copy, hand_out};
 pub use buffer::INLINE_MAX;
 use buffer::{Buffer, Put, Taken};
 use libipc::abi::syscall::Restart;
@@ -26,6 +26,8 @@ use libipc::linux::errno::*;
 use libipc::linux::open::{O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY};
 use libipc::server::effect::Reason;
 use libipc::server::{Effect, Effects, Env, ForeignReply, Operation};
+pub use reader::{Manner, Reader, hand_pieces};
+use reader::{Mark, Source, finish, hand_over};
 
 /// Most bytes of a write that is one piece for every reader (PIPE_BUF).
 pub const PIPE_BUF: u64 = PAGE;
@@ -50,50 +52,6 @@ pub struct Pipe {
     /// Bytes ever taken out, by which the marks are placed.
     taken: u64,
     marks: VecDeque<Mark>,
-}
-
-/// What goes along with some bytes of a stream socket: whoever reads the first of them gets it, and no byte behind the
-/// last of them with the same call.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Mark {
-    start: u64,
-    end: u64,
-    cargo: Cargo,
-}
-
-/// A call that reads.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Reader {
-    /// The call.
-    pub call: CallId,
-    /// Where the bytes go.
-    pub ranges: Ranges,
-    /// How many it has got.
-    pub done: u64,
-    /// Leave the bytes where they are.
-    pub peek: bool,
-    /// Wait until all of the buffers are full.
-    pub whole: bool,
-    /// Where it wants to be told what went along with the bytes.
-    pub receipt: Option<Receipt>,
-}
-
-impl Reader {
-    /// As read(2) has it.
-    pub fn plain(call: CallId, ranges: Ranges) -> Reader {
-        Reader { call, ranges, done: 0, peek: false, whole: false, receipt: None }
-    }
-}
-
-/// How a call writes.
-#[derive(Clone, Debug, Default)]
-pub struct Manner {
-    /// It does not wait.
-    pub nonblock: bool,
-    /// No signal when nobody reads.
-    pub quiet: bool,
-    /// What goes along.
-    pub parcel: Parcel,
 }
 
 /// A call that waits for room.
@@ -598,44 +556,6 @@ impl Pipe {
         hand_over(&reader, skip, taken, desk);
         Some(reader)
     }
-}
-
-/// Where a writer's bytes come from.
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    call: CallId,
-    ranges: &'a Ranges,
-    skip: u64,
-}
-
-/// Copies what was taken out of the buffer to a reader, from behind the bytes it has got.
-fn hand_over(reader: &Reader, skip: u64, taken: Vec<Taken>, desk: &mut Desk) {
-    hand_pieces(&mut desk.effects, reader.call, &reader.ranges, skip, taken);
-}
-
-/// Copies what was taken out of a buffer to a caller's buffers, from behind the first `skip` bytes.
-pub fn hand_pieces(effects: &mut Effects, call: CallId, ranges: &Ranges, skip: u64, taken: Vec<Taken>) {
-    let mut skip = skip;
-    for piece in taken {
-        match piece {
-            Taken::Bytes(bytes) => {
-                copy_out(effects, call, ranges, skip, &bytes);
-                skip += bytes.len() as u64;
-            }
-            Taken::Span(span) => {
-                copy(effects, call, Direction::Read, ranges, skip, &[span]);
-                skip += span.length;
-            }
-        }
-    }
-}
-
-/// Answers a reader with what it has got, and with what went along. Descriptors need `env`.
-fn finish(reader: &Reader, cargo: Option<Cargo>, desk: &mut Desk, env: Option<&mut dyn Env>) {
-    desk.parked.remove(&reader.call);
-    let result = reader.done as i64;
-    let cargo = Delivered { cargo, peeked: reader.peek, ..Delivered::default() };
-    answer_receiver(&mut desk.effects, (reader.call, result), reader.receipt.as_ref(), cargo, env);
 }
 
 /// How much of a write goes in at once: all or nothing of a small one.

@@ -1,8 +1,8 @@
 //! epoll(7): sets of descriptors that are watched from one call to the next.
 //!
 //! The kernel keeps a watch per descriptor and tells of it by the name given here, so that a wait looks only at what
-//! has something to tell. A set is a session of this server; what is on its list of ready descriptors makes it readable,
-//! so that sets can be polled, and be in sets.
+//! has something to tell. A set is a session of this server; what is on its list of ready descriptors makes it
+//! readable, so that sets can be polled, and be in sets.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
