@@ -41,12 +41,14 @@ pub enum Kind {
     Ready = 9,
     /// A watched session became ready for the call in `token`.
     Watch = 10,
+    /// A kept watch: words: the server's name for it, the readiness, nonzero when the session is gone.
+    Watched = 11,
 }
 
 impl Kind {
     /// The kind with this number.
     pub fn from_number(number: u32) -> Option<Kind> {
-        const ALL: [Kind; 10] = [
+        const ALL: [Kind; 11] = [
             Kind::Call,
             Kind::Foreign,
             Kind::Fault,
@@ -57,6 +59,7 @@ impl Kind {
             Kind::LastClose,
             Kind::Ready,
             Kind::Watch,
+            Kind::Watched,
         ];
         ALL.into_iter().find(|kind| *kind as u32 == number)
     }

@@ -42,6 +42,8 @@ pub enum KernelCall {
     Dup3,
     /// fcntl(2): descriptor commands here, F_SETFL too, the rest to the object.
     Fcntl,
+    /// ioctl(2): what is about the descriptor here, the rest to the object.
+    Ioctl,
     /// close_range(2).
     CloseRange,
     /// sched_yield(2).
@@ -84,6 +86,8 @@ pub enum Input {
     Bytes(u8, u16),
     /// The bytes at the first argument, as many as the second says, times the size, up to the payload's end.
     Array(u8, u8, u16),
+    /// The same, of no more elements than the caller may have descriptors: EINVAL.
+    PerDescriptor(u8, u8, u16),
 }
 
 /// Memory of the caller that the answer will fill: checked and faulted in before delivery, so that a bad pointer is
@@ -167,7 +171,7 @@ impl Row {
 /// One more than the highest number in the table.
 pub const LINUX_CALLS: u32 = 462;
 
-use Input::{Array, Bytes, Text};
+use Input::{Array, Bytes, PerDescriptor, Text};
 use Output::Buffer;
 use Route::{Kernel, Object, Server, Word};
 
@@ -175,7 +179,6 @@ const VFS: Route = Server(Role::Vfs);
 const PROC: Route = Server(Role::Proc);
 const VM: Route = Server(Role::Vm);
 const MEMORY: Route = Server(Role::Memory);
-const NET: Route = Server(Role::Net);
 const UNKNOWN: Row = row("unknown", Route::None);
 
 macro_rules! table {
@@ -197,7 +200,7 @@ table! {
     4 => row("stat", VFS).takes(Text(0)).fills(Output::Bytes(1, 144)),
     5 => row("fstat", Object(0)).fills(Output::Bytes(1, 144)),
     6 => row("lstat", VFS).takes(Text(0)).fills(Output::Bytes(1, 144)),
-    7 => row("poll", VFS).takes(Array(0, 1, 8)),
+    7 => row("poll", VFS).takes(PerDescriptor(0, 1, 8)),
     8 => row("lseek", Object(0)),
     9 => row("mmap", VM).names(4).passes(4),
     10 => row("mprotect", VM),
@@ -206,7 +209,7 @@ table! {
     13 => row("rt_sigaction", PROC).takes(Bytes(1, 32)),
     14 => row("rt_sigprocmask", PROC).takes(Bytes(1, 8)),
     15 => row("rt_sigreturn", PROC),
-    16 => row("ioctl", Object(0)),
+    16 => row("ioctl", Kernel(KernelCall::Ioctl)),
     17 => row("pread64", Object(0)).fills(Buffer(1, 2)),
     18 => row("pwrite64", Object(0)),
     19 => row("readv", Object(0)).takes(Array(1, 2, 16)),
@@ -228,8 +231,21 @@ table! {
     38 => row("setitimer", PROC).takes(Bytes(1, 32)),
     39 => row("getpid", Word(TaskWord::Pid)),
     40 => row("sendfile", VFS).takes(Bytes(2, 8)).names(0).names(1),
-    41 => row("socket", NET).reserves(1),
+    41 => row("socket", MEMORY).reserves(1),
+    42 => row("connect", Object(0)).takes(Array(1, 2, 1)),
+    43 => row("accept", Object(0)).reserves(1),
+    44 => row("sendto", Object(0)).takes(Array(4, 5, 1)),
+    45 => row("recvfrom", Object(0)),
+    46 => row("sendmsg", Object(0)).takes(Bytes(1, 56)),
+    47 => row("recvmsg", Object(0)).takes(Bytes(1, 56)),
+    48 => row("shutdown", Object(0)),
+    49 => row("bind", Object(0)).takes(Array(1, 2, 1)),
+    50 => row("listen", Object(0)),
+    51 => row("getsockname", Object(0)).takes(Bytes(2, 4)),
+    52 => row("getpeername", Object(0)).takes(Bytes(2, 4)),
     53 => row("socketpair", MEMORY).fills(Output::Bytes(3, 8)).reserves(2),
+    54 => row("setsockopt", Object(0)).takes(Array(3, 4, 1)),
+    55 => row("getsockopt", Object(0)).takes(Bytes(4, 4)),
     56 => row("clone", PROC),
     57 => row("fork", PROC),
     58 => row("vfork", PROC),
@@ -334,6 +350,7 @@ table! {
     202 => row("futex", PROC).takes(Bytes(0, 4)),
     203 => row("sched_setaffinity", PROC),
     204 => row("sched_getaffinity", PROC),
+    213 => row("epoll_create", VFS).reserves(1),
     217 => row("getdents64", Object(0)).fills(Buffer(1, 2)),
     218 => row("set_tid_address", PROC),
     219 => row("restart_syscall", PROC),
@@ -348,6 +365,8 @@ table! {
     229 => row("clock_getres", PROC),
     230 => row("clock_nanosleep", PROC).takes(Bytes(2, 16)),
     231 => row("exit_group", PROC),
+    232 => row("epoll_wait", Object(0)),
+    233 => row("epoll_ctl", Object(0)).takes(Bytes(3, 12)).names(0).names(2),
     234 => row("tgkill", PROC),
     235 => row("utimes", VFS).takes(Text(0)).takes(Bytes(1, 32)),
     247 => row("waitid", PROC).fills(Output::Bytes(2, 128)).names(1),
@@ -365,14 +384,20 @@ table! {
     268 => row("fchmodat", VFS).takes(Text(1)).names(0),
     269 => row("faccessat", VFS).takes(Text(1)).names(0),
     270 => row("pselect6", VFS).takes(Bytes(4, 16)).takes(Bytes(5, 16)),
-    271 => row("ppoll", VFS).takes(Array(0, 1, 8)).takes(Bytes(2, 16)),
+    271 => row("ppoll", VFS).takes(PerDescriptor(0, 1, 8)).takes(Bytes(2, 16)),
     273 => row("set_robust_list", PROC),
     274 => row("get_robust_list", PROC),
     280 => row("utimensat", VFS).takes(Text(1)).takes(Bytes(2, 32)).names(0),
+    281 => row("epoll_pwait", Object(0)).takes(Bytes(4, 8)),
+    283 => row("timerfd_create", MEMORY).reserves(1),
     285 => row("fallocate", Object(0)),
+    286 => row("timerfd_settime", Object(0)).takes(Bytes(2, 32)),
+    287 => row("timerfd_gettime", Object(0)).fills(Output::Bytes(1, 32)),
     288 => row("accept4", Object(0)).reserves(1),
+    284 => row("eventfd", MEMORY).reserves(1),
     289 => row("signalfd4", MEMORY).takes(Bytes(1, 8)).reserves(1),
     290 => row("eventfd2", MEMORY).reserves(1),
+    291 => row("epoll_create1", VFS).reserves(1),
     292 => row("dup3", Kernel(KernelCall::Dup3)),
     293 => row("pipe2", MEMORY).fills(Output::Bytes(0, 8)).reserves(2),
     295 => row("preadv", Object(0)).takes(Array(1, 2, 16)),
@@ -394,6 +419,7 @@ table! {
     435 => row("clone3", PROC).takes(Array(0, 1, 1)),
     436 => row("close_range", Kernel(KernelCall::CloseRange)),
     437 => row("openat2", VFS).takes(Text(1)).takes(Bytes(2, 24)).names(0).reserves(1),
+    441 => row("epoll_pwait2", Object(0)).takes(Bytes(3, 16)).takes(Bytes(4, 8)),
     439 => row("faccessat2", VFS).takes(Text(1)).names(0),
     452 => row("fchmodat2", VFS).takes(Text(1)).names(0),
 }

@@ -187,6 +187,22 @@ syscalls! {
         "Puts a session into a task's descriptor table, or makes it its directory. Flags: 1 close-on-exec.";
     67 ServerAbandon "server_abandon" (task) [BadHandle, WrongKind, NoRight, WrongState]
         "Gives a dead server up: the calls it has, and those still to come, fail at once.";
+    68 DescriptorTake "descriptor_take" (token, descriptor, into)
+        [NoSuchCall, BadHandle, SlotInUse, BadArgument, Exhausted]
+        "Takes a holder of the session behind a descriptor of the caller. Values: server, badge and object of it, status and close-on-exec << 32, position.";
+    69 DescriptorGive "descriptor_give" (token, handle, flags)
+        [NoSuchCall, BadHandle, WrongKind, NoRight, SlotInUse, Exhausted]
+        "Puts a session into the caller's lowest free descriptor, which is value 0. Flags: 1 close-on-exec.";
+    70 WatchKeep "watch_keep" (token, descriptor, cookie, readiness)
+        [NoSuchCall, BadHandle, WrongKind, Quota, Exhausted]
+        "Watches the session behind a descriptor of the caller until it goes. Values: its readiness now, the watch.";
+    71 WatchChange "watch_change" (watch, readiness) [BadHandle]
+        "Changes what a kept watch waits for. Value 0: the session's readiness now.";
+    72 WatchEnd "watch_end" (watch) [BadHandle] "Ends a kept watch.";
+    73 DescriptorInfo "descriptor_info" (task, slot) [BadHandle, WrongKind, NoRight, BadArgument]
+        "Describes a directory of a task, or its first descriptor from that slot on: slot and server << 32, badge, object, status and close-on-exec << 32, position.";
+    74 SessionMove "session_move" (handle, position) [BadHandle, WrongKind, NoRight]
+        "Sets the position word of a session one holds.";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.

@@ -91,6 +91,10 @@ bitflags! {
         const HUP = 0x010;
         /// Not open (POLLNVAL).
         const NVAL = 0x020;
+        /// The other side writes no more (POLLRDHUP).
+        const RDHUP = 0x2000;
+        /// What it is ready for never changes, as of regular files: there is nothing to wait for. No poll bit.
+        const ALWAYS = 0x8000_0000;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Linux's x86_64 binary interface: errno values, flags and structure layouts, as in the kernel's uapi headers.
 
+pub mod call;
 pub mod errno;
 pub mod open;
 pub mod signal;

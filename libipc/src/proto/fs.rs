@@ -43,6 +43,8 @@ pub struct Credentials {
     pub gid: u32,
     /// File mode creation mask.
     pub umask: u32,
+    /// Supplementary groups; of the superuser, who may do all, they are left out.
+    pub groups: Vec<u32>,
 }
 
 /// One request: walk, then do.
@@ -127,11 +129,14 @@ pub enum Operation {
     SetOwner(Option<u32>, Option<u32>),
     /// utimensat(2): access and modification time in ns of the Epoch; None leaves as is.
     SetTimes(Option<i64>, Option<i64>),
+    /// utimensat(2) of both times to now, in ns of the Epoch: whoever may write a file may do this, too.
+    Touch(i64),
     /// truncate(2).
     Truncate(u64),
     /// statfs(2).
     StatFs,
-    /// The path from the server's root to the directory named, without a leading slash: for getcwd(2).
+    /// The path from the server's root to what is named, without a leading slash: for getcwd(2), and for what is
+    /// behind a descriptor. Servers that keep no way up from files know only those of directories: EINVAL.
     PathOf,
 }
 
@@ -187,6 +192,15 @@ pub enum Stop {
         /// What follows it.
         rest: Vec<u8>,
     },
+    /// At a name for what is behind an open session of some server (`/proc/PID/fd/N`): go on there.
+    Session {
+        /// The server's number.
+        server: u32,
+        /// The session.
+        badge: Badge,
+        /// What follows the name.
+        rest: Vec<u8>,
+    },
     /// Above the root of a volume: what follows the `..`.
     Above {
         /// The volume.
@@ -208,8 +222,8 @@ pub enum Answer {
 }
 
 /// Label of a request to open a device node, which vfs sends to the server that has the device: words: device number,
-/// O_* flags, caller's pid, caller's sid << 32 | pgid. The answer's handle 0 is the session; a nonzero label is an
-/// errno.
+/// O_* flags, caller's pid, caller's sid << 32 | pgid; payload: the [`Stat`] of the node. The answer's handle 0
+/// is the session; a nonzero label is an errno.
 pub const OPEN_DEVICE: u32 = 0x102;
 /// Label of a read for another server's use (exec headers): words: offset, length; needs an open session. The
 /// answer's payload is the data, its word 0 what the session was given as its object; a nonzero label is an errno.
@@ -226,3 +240,29 @@ pub const MOUNT: u32 = 0x106;
 /// A volume is no longer in use and what lives in memory alone may go: words: volume. A nonzero label is an errno:
 /// EBUSY while files on it are open.
 pub const UNMOUNT: u32 = 0x107;
+/// A program's call with the path of a socket in it (bind(2), connect(2), sendto(2), sendmsg(2)) comes back to the file
+/// server that has the socket, which forwarded it to vfs as it was: a typed [`SocketPlace`]. It comes through the
+/// program's own session, and is answered to the program.
+pub const SOCKET_PLACE: u32 = 0x108;
+
+/// The call as it was, and the node that its path names: made for bind(2), looked up for the others.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SocketPlace {
+    /// The number of the call.
+    pub number: u32,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+    /// The path as it was given.
+    pub path: Vec<u8>,
+    /// The node's device.
+    pub device: u64,
+    /// The node's number.
+    pub node: u64,
+}
+/// Every event of a session is to be told with its readiness from now on, also when that is what it was: words: the
+/// badge. For programs that wait for events rather than states (EPOLLET).
+pub const EDGES: u32 = 0x109;
+/// A write for another server's use (sendfile(2)), which never waits: words: offset, where the file has
+/// offsets; payload: the bytes; needs an open session. The answer's words: how many were written, and the
+/// offset behind them; a nonzero label is an errno: EAGAIN when there is no room, EPIPE when nobody reads.
+pub const WRITE_AT: u32 = 0x10a;

@@ -15,12 +15,21 @@ pub const EXEC: u32 = 0x401;
 pub const BACKGROUND: u32 = 0x402;
 /// A write, or a change of size, that would make a file larger than its caller may (RLIMIT_FSIZE), forwarded by a
 /// file server, the program's call with it: the process server raises SIGXFSZ and says EFBIG.
-pub const FILE_LIMIT: u32 = 0x405;
+pub const FILE_LIMIT: u32 = 0x407;
 /// Asks the host name that sethostname(2) sets. The answer's payload is the name.
 pub const HOST_NAME: u32 = 0x403;
 /// Asks for the resource limits of a process: words: its id. The answer's payload: soft and hard limit (u64 each) of
 /// every resource in the order of Linux's numbers; a nonzero label is an errno.
 pub const LIMITS: u32 = 0x404;
+/// Asks for the supplementary groups of a process: words: its id. The answer's payload: a u32 each, as many as
+/// a message holds; a nonzero label is an errno.
+pub const GROUPS: u32 = 0x405;
+/// Asks what is behind the descriptors of a process: words: its id, the first number wanted; a directory's of
+/// [`crate::abi::syscall::descriptor_slot`] is answered alone. The answer's payload:
+/// [`crate::server::env::Descriptor`]s in order, as many as a message holds; a nonzero label is an errno.
+pub const DESCRIPTORS: u32 = 0x406;
+/// Most descriptors in one answer.
+pub const DESCRIPTORS_MAX: usize = 128;
 /// Notification bit by which tty says "take my events" ([`super::terminal::TAKE_EVENTS`]).
 pub const TERMINAL_BIT: u8 = 0;
 

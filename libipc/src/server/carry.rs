@@ -283,6 +283,10 @@ fn trap_of<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
         }
         Operation::Notify { handle, bits } => (Syscall::Notify, [h(handle), bits, 0, 0, 0]),
         Operation::TimerSet { deadline_ns } => (Syscall::TimerSet, [deadline_ns, 0, 0, 0, 0]),
+        Operation::SessionMove { session, position } => {
+            (Syscall::SessionMove, [h(session), position, 0, 0, 0])
+        }
+        Operation::WatchEnd { watch } => (Syscall::WatchEnd, [watch, 0, 0, 0, 0]),
         Operation::ArenaZero { offset, length } => (Syscall::ArenaZero, [offset, length, 0, 0, 0]),
         Operation::ArenaCopy { from, to, length } => (Syscall::ArenaCopy, [from, to, length, 0, 0]),
         Operation::ArenaWrite { offset, bytes } => {

@@ -92,6 +92,14 @@ pub enum Operation {
     TimerSet {
         deadline_ns: u64,
     },
+    WatchEnd {
+        watch: u64,
+    },
+    /// Sets the file offset of a session that this server holds.
+    SessionMove {
+        session: Handle,
+        position: u64,
+    },
     ArenaZero {
         offset: u64,
         length: u64,

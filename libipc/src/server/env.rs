@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::message::Message;
+use crate::abi::delivery::Named;
 use crate::abi::{CallId, Handle, KernelError, Readiness, UserRegisters};
 
 /// Why bytes of a caller's memory could not be read.
@@ -36,6 +37,21 @@ pub struct ThreadState {
     pub registers: UserRegisters,
     /// Its FPU and SSE state in FXSAVE form, 512 bytes.
     pub fpu: Vec<u8>,
+}
+
+/// An open file of a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Descriptor {
+    /// Its number.
+    pub slot: u32,
+    /// What is behind it.
+    pub named: Named,
+    /// Status flags as Linux numbers them.
+    pub status: u32,
+    /// It is closed by exec.
+    pub close_on_exec: bool,
+    /// The file offset.
+    pub position: u64,
 }
 
 /// The outside as a step may see it.
@@ -75,6 +91,39 @@ pub trait Env {
         descriptor: u32,
         readiness: Readiness,
     ) -> Result<Readiness, KernelError>;
+
+    /// Watches the session behind a descriptor of the caller of a call being served, until it goes or
+    /// [`super::Operation::WatchEnd`]: [`super::Event::Watched`] tells of it by the cookie. Answers what it is
+    /// ready for now, and the watch. It happens at once, as below. `WrongKind` for what is always ready.
+    fn keep_watch(
+        &mut self,
+        call: CallId,
+        descriptor: u32,
+        cookie: u64,
+        readiness: Readiness,
+    ) -> Result<(Readiness, u64), KernelError>;
+
+    /// Changes what a kept watch waits for, at once, and says which of it its session is ready for now.
+    fn change_watch(&mut self, watch: u64, readiness: Readiness) -> Result<Readiness, KernelError>;
+
+    /// What is behind a directory of a task ([`crate::abi::syscall::descriptor_slot`]), or behind its first descriptor
+    /// from a number on. `BadArgument` when there is none.
+    fn descriptor(&mut self, task: Handle, slot: u32) -> Result<Descriptor, KernelError>;
+
+    /// Becomes a holder of what is behind a descriptor of the caller of a call being served: a handle, and what it
+    /// names. It happens at once, so the step must not end in [`super::Effects::again`] any more; a handle that is not
+    /// kept after all is given back with an effect.
+    fn take_descriptor(&mut self, call: CallId, descriptor: u32)
+    -> Result<(Handle, Descriptor), KernelError>;
+
+    /// Makes a handle's session the caller's lowest free descriptor, and tells its number. It happens at once, as
+    /// above; the handle stays this server's. `SlotInUse` when the caller may have no more descriptors.
+    fn give_descriptor(
+        &mut self,
+        call: CallId,
+        handle: Handle,
+        close_on_exec: bool,
+    ) -> Result<u32, KernelError>;
 
     /// Reads an I/O port. The value is recorded, since reading may change the device.
     fn port_in(&mut self, port: u16, width: u8) -> u32;

@@ -132,4 +132,11 @@ pub enum Event {
         /// The call it was watched for.
         call: CallId,
     },
+    /// A session watched from one call to the next became ready, or is gone.
+    Watched {
+        /// This server's name for the watch.
+        cookie: u64,
+        /// What it is ready for; `None` when it is gone, and the watch is only still to be ended.
+        ready: Option<crate::abi::Readiness>,
+    },
 }

@@ -117,7 +117,7 @@ pub fn permits(file_mode: u32, owner: u32, group: u32, caller: &Credentials, wan
     }
     let class = if caller.uid == owner {
         file_mode >> 6
-    } else if caller.gid == group {
+    } else if caller.gid == group || caller.groups.contains(&group) {
         file_mode >> 3
     } else {
         file_mode

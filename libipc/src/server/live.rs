@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::env::{Env, LeaseError, Statistic, TaskFigure, ThreadState};
+use super::env::{Descriptor, Env, LeaseError, Statistic, TaskFigure, ThreadState};
 use super::message::Message;
 use super::receive;
 use super::shell::Kept;
-use crate::abi::delivery::{MessageBuffer, PAYLOAD_OFFSET};
+use crate::abi::delivery::{MessageBuffer, Named, PAYLOAD_OFFSET};
 use crate::abi::syscall::{Info, Syscall};
 use crate::abi::{CallId, Frame, Handle, KernelError, PAYLOAD_MAX, Readiness, UserRegisters};
 use crate::sys::{Trapped, Traps};
@@ -128,6 +128,62 @@ impl<T: Traps> Env for Live<'_, T> {
         let arguments = [call.0, u64::from(descriptor), u64::from(readiness.bits()), 0, 0, 0];
         let values = self.traps.trap(Syscall::Watch, arguments)?;
         Ok(Readiness::from_bits_truncate(values[0] as u32))
+    }
+
+    fn keep_watch(
+        &mut self,
+        call: CallId,
+        descriptor: u32,
+        cookie: u64,
+        readiness: Readiness,
+    ) -> Result<(Readiness, u64), KernelError> {
+        let arguments = [call.0, u64::from(descriptor), cookie, u64::from(readiness.bits()), 0, 0];
+        let [ready, watch, ..] = self.traps.trap(Syscall::WatchKeep, arguments)?;
+        Ok((Readiness::from_bits_truncate(ready as u32), watch))
+    }
+
+    fn change_watch(&mut self, watch: u64, readiness: Readiness) -> Result<Readiness, KernelError> {
+        let arguments = [watch, u64::from(readiness.bits()), 0, 0, 0, 0];
+        let values = self.traps.trap(Syscall::WatchChange, arguments)?;
+        Ok(Readiness::from_bits_truncate(values[0] as u32))
+    }
+
+    fn descriptor(&mut self, task: Handle, slot: u32) -> Result<Descriptor, KernelError> {
+        let arguments = [u64::from(task.0), u64::from(slot), 0, 0, 0, 0];
+        let [which, badge, object, status, position] = self.traps.trap(Syscall::DescriptorInfo, arguments)?;
+        let named = Named { server: which >> 32, badge, object };
+        let (slot, close_on_exec) = (which as u32, status >> 32 != 0);
+        Ok(Descriptor { slot, named, status: status as u32, close_on_exec, position })
+    }
+
+    fn take_descriptor(
+        &mut self,
+        call: CallId,
+        descriptor: u32,
+    ) -> Result<(Handle, Descriptor), KernelError> {
+        let into = self.kept.slots.take();
+        let arguments = [call.0, u64::from(descriptor), u64::from(into.0), 0, 0, 0];
+        match self.traps.trap(Syscall::DescriptorTake, arguments) {
+            Ok([server, badge, object, status, position]) => {
+                let named = Named { server, badge, object };
+                let (status, close_on_exec) = (status as u32, status >> 32 != 0);
+                Ok((into, Descriptor { slot: descriptor, named, status, close_on_exec, position }))
+            }
+            Err(error) => {
+                self.kept.slots.give_back(into);
+                Err(error)
+            }
+        }
+    }
+
+    fn give_descriptor(
+        &mut self,
+        call: CallId,
+        handle: Handle,
+        close_on_exec: bool,
+    ) -> Result<u32, KernelError> {
+        let arguments = [call.0, u64::from(handle.0), u64::from(close_on_exec), 0, 0, 0];
+        self.traps.trap(Syscall::DescriptorGive, arguments).map(|values| values[0] as u32)
     }
 
     fn port_in(&mut self, port: u16, width: u8) -> u32 {

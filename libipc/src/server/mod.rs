@@ -19,6 +19,7 @@ pub mod receive;
 pub mod replay;
 pub mod shell;
 pub mod testing;
+pub mod vectors;
 
 pub use boot::Boot;
 pub use carry::map as map_pages;
@@ -26,6 +27,7 @@ pub use effect::{Effect, Effects, ForeignReply, Operation, Output};
 pub use env::{Env, LeaseError, ThreadState};
 pub use event::{Call, Caller, Event, Foreign, Request};
 pub use message::{Message, ProtocolError};
+pub use vectors::Refusal;
 
 use crate::abi::{Badge, CallId};
 

@@ -7,7 +7,7 @@ use super::message::Message;
 use crate::abi::delivery::{
     DELIVERY_OFFSET, Delivery, FaultKind, INPUT_NULL, Kind, MessageBuffer, PAYLOAD_OFFSET,
 };
-use crate::abi::{Badge, CallId, Handle, KernelError, Tag};
+use crate::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use crate::sys::BUFFER_BYTES;
 
 /// What has come.
@@ -97,6 +97,11 @@ fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
         Kind::Cancel => Event::Cancel { call },
         Kind::LastClose => Event::LastClose { badge: Badge(delivery.badge), owner: Handle(delivery.owner) },
         Kind::Watch => Event::Watch { call },
+        Kind::Watched => {
+            let [cookie, bits, gone, ..] = delivery.words;
+            let ready = Readiness::from_bits_truncate(bits as u32);
+            Event::Watched { cookie, ready: (gone == 0).then_some(ready) }
+        }
         Kind::Ready => return Some(Incoming::Ready { call, failed: delivery.words[0] != 0 }),
     };
     Some(Incoming::Event(event))

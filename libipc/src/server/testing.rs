@@ -2,11 +2,12 @@
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
-use super::env::{Env, LeaseError, Statistic, TaskFigure, ThreadState};
+use super::env::{Descriptor, Env, LeaseError, Statistic, TaskFigure, ThreadState};
 use super::event::{Call, Caller, Event, Foreign, Request};
 use super::handles::HandleSlots;
 use super::message::Message;
 use super::{Boot, Effects, Server};
+use crate::abi::delivery::Named;
 use crate::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, UserRegisters};
 
 /// An answer to [`Env::ask`], computed from the question.
@@ -28,6 +29,12 @@ pub struct Script {
     pub threads: BTreeMap<Handle, UserRegisters>,
     /// Readiness of the callers' descriptors.
     pub readiness: BTreeMap<u32, Readiness>,
+    /// The callers' descriptors: those that messages may bring along, and those that came so.
+    pub descriptors: BTreeMap<u32, Named>,
+    /// Sessions of callers that the server has become a holder of, by its handles.
+    pub taken: BTreeMap<Handle, Named>,
+    /// The descriptors behind kept watches, by the watch: 1000 and the cookie.
+    pub watches: BTreeMap<u64, u32>,
     /// What lower servers answer.
     pub oracle: Oracle,
     /// Bytes that ports give, in order.
@@ -46,6 +53,9 @@ impl Default for Script {
             frames: BTreeMap::new(),
             threads: BTreeMap::new(),
             readiness: BTreeMap::new(),
+            descriptors: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            watches: BTreeMap::new(),
             oracle: |_, _| Err(KernelError::PeerDead),
             ports: BTreeMap::new(),
             handles: HandleSlots::new(100),
@@ -101,6 +111,48 @@ impl Env for Script {
 
     fn watch(&mut self, _: CallId, descriptor: u32, wanted: Readiness) -> Result<Readiness, KernelError> {
         self.readiness.get(&descriptor).map(|ready| *ready & wanted).ok_or(KernelError::BadHandle)
+    }
+
+    fn keep_watch(
+        &mut self,
+        _: CallId,
+        descriptor: u32,
+        cookie: u64,
+        wanted: Readiness,
+    ) -> Result<(Readiness, u64), KernelError> {
+        let ready = *self.readiness.get(&descriptor).ok_or(KernelError::BadHandle)?;
+        if ready.contains(Readiness::ALWAYS) {
+            return Err(KernelError::WrongKind);
+        }
+        let watch = 1000 + cookie;
+        self.watches.insert(watch, descriptor);
+        Ok((ready & (wanted | Readiness::ERR | Readiness::HUP), watch))
+    }
+
+    fn change_watch(&mut self, watch: u64, wanted: Readiness) -> Result<Readiness, KernelError> {
+        let descriptor = self.watches.get(&watch).ok_or(KernelError::BadHandle)?;
+        let ready = self.readiness.get(descriptor).copied().unwrap_or(Readiness::HUP);
+        Ok(ready & (wanted | Readiness::ERR | Readiness::HUP))
+    }
+
+    fn descriptor(&mut self, _: Handle, slot: u32) -> Result<Descriptor, KernelError> {
+        let (slot, named) = self.descriptors.range(slot..).next().ok_or(KernelError::BadArgument)?;
+        Ok(Descriptor { slot: *slot, named: *named, status: 0, close_on_exec: false, position: 0 })
+    }
+
+    fn take_descriptor(&mut self, _: CallId, descriptor: u32) -> Result<(Handle, Descriptor), KernelError> {
+        let named = *self.descriptors.get(&descriptor).ok_or(KernelError::BadHandle)?;
+        let handle = self.handles.take();
+        self.taken.insert(handle, named);
+        let status = crate::linux::open::O_RDWR;
+        Ok((handle, Descriptor { slot: descriptor, named, status, close_on_exec: false, position: 0 }))
+    }
+
+    fn give_descriptor(&mut self, _: CallId, handle: Handle, _: bool) -> Result<u32, KernelError> {
+        let named = *self.taken.get(&handle).ok_or(KernelError::BadHandle)?;
+        let slot = (0..).find(|slot| !self.descriptors.contains_key(slot)).ok_or(KernelError::SlotInUse)?;
+        self.descriptors.insert(slot, named);
+        Ok(slot)
     }
 
     fn port_in(&mut self, port: u16, _: u8) -> u32 {

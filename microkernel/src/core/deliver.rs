@@ -56,7 +56,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The fields that every delivery has, and an empty message.
-    fn head(delivery: &mut Delivery, kind: Kind, inbox: &Inbox, now: u64) {
+    pub(crate) fn head(delivery: &mut Delivery, kind: Kind, inbox: &Inbox, now: u64) {
         delivery.kind = kind as u32;
         delivery.payload_len = 0;
         delivery.handle_count = 0;
@@ -270,7 +270,8 @@ impl<M: Machine> Kernel<M> {
                     *named = self.name_of(self.slot(task.table, *word as u32).object);
                 }
             }
-            if matches!(row.route, foreign::Route::Server(foreign::Role::Vfs))
+            // A file server may hand a call with a path in it on to where paths are resolved.
+            if self.roles[foreign::Role::Vfs as usize] == Some(call.server)
                 && let Some(both) = task.directories.and_then(|id| self.directories.get(id))
             {
                 directories = both
@@ -284,7 +285,7 @@ impl<M: Machine> Kernel<M> {
         (delivery.named, delivery.directories) = (named, directories);
     }
 
-    fn name_of(&self, object: Object) -> Named {
+    pub(crate) fn name_of(&self, object: Object) -> Named {
         let Object::Session(session) = object else { return Named::default() };
         let Some(session) = self.sessions.get(session) else { return Named::default() };
         Named { server: u64::from(session.server_number), badge: session.badge.0, object: session.object }
@@ -324,6 +325,7 @@ impl<M: Machine> Kernel<M> {
         let Some(row) = row else { return Gathered::All([INPUT_NULL; 2], 0) };
         let Some(state) = self.threads.get(thread) else { return Gathered::Failed(errno::EFAULT) };
         let arguments = state.arguments();
+        let limit = self.descriptor_limit(state.task);
         let argument = |index: u8| arguments.get(usize::from(index)).copied().unwrap_or(0);
         let output = match row.output {
             Output::None => (0, 0),
@@ -340,12 +342,13 @@ impl<M: Machine> Kernel<M> {
                 Input::None => continue,
                 Input::Text(at) => (argument(at), None),
                 Input::Bytes(at, length) => (argument(at), Some(u64::from(length))),
-                Input::Array(at, count, size) => {
+                Input::PerDescriptor(_, count, _) if argument(count) as u32 > limit => {
+                    return Gathered::Failed(errno::EINVAL);
+                }
+                Input::Array(at, count, size) | Input::PerDescriptor(at, count, size) => {
                     let bytes = argument(count).saturating_mul(u64::from(size));
-                    if bytes > u64::from(PAYLOAD_MAX - total) {
-                        return Gathered::Failed(errno::EINVAL);
-                    }
-                    (argument(at), Some(bytes))
+                    // The server reads on where the payload ends, if so many make sense to it.
+                    (argument(at), Some(bytes.min(u64::from(PAYLOAD_MAX - total))))
                 }
             };
             if address == 0 {

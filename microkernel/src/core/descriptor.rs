@@ -2,7 +2,7 @@
 
 use libipc::abi::foreign::KernelCall;
 use libipc::abi::syscall::descriptor_slot;
-use libipc::abi::{Protection, Rights};
+use libipc::abi::{KernelError, Protection, Rights};
 use libipc::linux::errno;
 use libipc::linux::open as flags;
 
@@ -13,6 +13,9 @@ use super::object::*;
 /// Status flags that F_SETFL may change.
 const SETTABLE: u32 =
     flags::O_APPEND | flags::O_NONBLOCK | flags::O_ASYNC | flags::O_DIRECT | flags::O_NOATIME;
+/// ioctl requests that set and clear close-on-exec.
+const FIOCLEX: u32 = 0x5451;
+const FIONCLEX: u32 = 0x5450;
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
 const ARCH_GET_FS: u64 = 0x1003;
@@ -56,6 +59,18 @@ impl<M: Machine> Kernel<M> {
             }
             KernelCall::Fcntl => {
                 return self.fcntl(task, table, descriptor, arguments[1] as u32, arguments[2]);
+            }
+            KernelCall::Ioctl => {
+                if self.slot(table, descriptor).object == Object::None {
+                    return Some(negative(errno::EBADF));
+                }
+                let close = match arguments[1] as u32 {
+                    FIOCLEX => true,
+                    FIONCLEX => false,
+                    _ => return None,
+                };
+                self.set_close_on_exec(table, descriptor, close);
+                0
             }
             KernelCall::CloseRange => self.close_range(table, arguments),
             KernelCall::Yield => {
@@ -108,7 +123,7 @@ impl<M: Machine> Kernel<M> {
                 self.fill(table, to, HandleSlot { close_on_exec, ..value });
                 i64::from(to)
             }
-            Err(libipc::abi::KernelError::SlotInUse) => negative(errno::EBUSY),
+            Err(KernelError::SlotInUse) => negative(errno::EBUSY),
             Err(_) => negative(errno::ENOMEM),
         };
         self.let_go(value.object);
@@ -250,26 +265,96 @@ impl<M: Machine> Kernel<M> {
         let program = self.program_named(task, handle)?;
         let object = match self.named(task, given, Rights::TRANSFER)? {
             Object::OwnSession(session) | Object::Session(session) => Object::Session(session),
-            _ => return Err(libipc::abi::KernelError::WrongKind),
+            _ => return Err(KernelError::WrongKind),
         };
         let lowest = slot == u64::from(descriptor_slot::LOWEST);
         if slot >> 31 == 1 && !lowest {
             self.set_directory(program, (slot & 1) as usize, object);
             return Ok([0; 5]);
         }
-        let table =
-            self.tasks.get(program).map(|task| task.table).ok_or(libipc::abi::KernelError::BadHandle)?;
+        let table = self.tasks.get(program).map(|task| task.table).ok_or(KernelError::BadHandle)?;
         let slot = if lowest {
             let limit = self.descriptor_limit(program);
-            self.lowest_free(table, 0, limit).ok_or(libipc::abi::KernelError::Exhausted)?
+            self.lowest_free(table, 0, limit).ok_or(KernelError::Exhausted)?
         } else {
-            let slot = u32::try_from(slot).map_err(|_| libipc::abi::KernelError::BadArgument)?;
+            let slot = u32::try_from(slot).map_err(|_| KernelError::BadArgument)?;
             self.empty(table, slot);
             slot
         };
         self.reserve(table, slot)?;
         let rights = Rights::CALL | Rights::TRANSFER;
         self.fill(table, slot, HandleSlot { object, rights, close_on_exec: close_on_exec != 0 });
+        Ok([u64::from(slot), 0, 0, 0, 0])
+    }
+
+    /// The descriptor table of the program whose call a server holds.
+    fn table_of_caller(&self, task: TaskId, token: u64) -> Result<(TaskId, TableId), KernelError> {
+        let caller = self.calls.get(self.held_call(task, token)?).map(|call| call.task);
+        let caller = caller.ok_or(KernelError::NoSuchCall)?;
+        let program = self.tasks.get(caller).filter(|task| task.personality == Personality::Linux);
+        program.map(|task| (caller, task.table)).ok_or(KernelError::NoSuchCall)
+    }
+
+    /// What a program sends along with a message: the server becomes a holder of what is behind the descriptor.
+    pub(crate) fn descriptor_take(
+        &mut self,
+        task: TaskId,
+        [token, descriptor, into, ..]: [u64; 6],
+    ) -> super::Outcome {
+        let (_, table) = self.table_of_caller(task, token)?;
+        let slot = u32::try_from(descriptor).map_err(|_| KernelError::BadHandle)?;
+        let HandleSlot { object, close_on_exec, .. } = self.slot(table, slot);
+        let Object::Session(session) = object else { return Err(KernelError::BadHandle) };
+        self.put(task, into, object, Rights::CALL | Rights::TRANSFER)?;
+        let named = self.name_of(object);
+        let session = self.sessions.get(session).ok_or(KernelError::BadHandle)?;
+        let status = u64::from(session.status) | u64::from(close_on_exec) << 32;
+        Ok([named.server, named.badge, named.object, status, session.position])
+    }
+
+    /// What is behind a directory of a program, or behind its first descriptor from a slot on.
+    pub(crate) fn descriptor_info(&mut self, task: TaskId, [handle, slot, ..]: [u64; 6]) -> super::Outcome {
+        let Object::Task(program) = self.named(task, handle, Rights::INSPECT)? else {
+            return Err(KernelError::WrongKind);
+        };
+        let state = self.tasks.get(program).ok_or(KernelError::BadHandle)?;
+        let (slot, value) = if slot >> 31 == 1 {
+            let both = state.directories.and_then(|id| self.directories.get(id));
+            let session = both.and_then(|both| both.sessions[(slot & 1) as usize]);
+            let object = session.map_or(Object::None, Object::Session);
+            (slot, HandleSlot { object, ..HandleSlot::EMPTY })
+        } else {
+            let table = state.table;
+            let bound = self.tables.get(table).map_or(0, |table| table.bound);
+            let first = u32::try_from(slot).map_err(|_| KernelError::BadArgument)?;
+            let mut used = (first..bound).map(|slot| (slot, self.slot(table, slot)));
+            let found = used.find(|(_, value)| value.object != Object::None);
+            let (slot, value) = found.ok_or(KernelError::BadArgument)?;
+            (u64::from(slot), value)
+        };
+        let Object::Session(session) = value.object else { return Err(KernelError::BadArgument) };
+        let named = self.name_of(value.object);
+        let session = self.sessions.get(session).ok_or(KernelError::BadHandle)?;
+        let status = u64::from(session.status) | u64::from(value.close_on_exec) << 32;
+        Ok([slot | named.server << 32, named.badge, named.object, status, session.position])
+    }
+
+    /// What a program receives with a message: the session becomes its lowest free descriptor.
+    pub(crate) fn descriptor_give(
+        &mut self,
+        task: TaskId,
+        [token, handle, flags, ..]: [u64; 6],
+    ) -> super::Outcome {
+        let (caller, table) = self.table_of_caller(task, token)?;
+        let object = match self.named(task, handle, Rights::TRANSFER)? {
+            Object::OwnSession(session) | Object::Session(session) => Object::Session(session),
+            _ => return Err(KernelError::WrongKind),
+        };
+        let limit = self.descriptor_limit(caller);
+        let slot = self.lowest_free(table, 0, limit).ok_or(KernelError::SlotInUse)?;
+        self.reserve(table, slot)?;
+        let rights = Rights::CALL | Rights::TRANSFER;
+        self.fill(table, slot, HandleSlot { object, rights, close_on_exec: flags & 1 != 0 });
         Ok([u64::from(slot), 0, 0, 0, 0])
     }
 }

@@ -40,7 +40,11 @@ impl Inbox {
 impl Server {
     /// Whether nothing waits to be received.
     fn has_no_events(&self) -> bool {
-        self.bits == 0 && self.events.is_empty() && self.closes.is_empty() && self.calls.is_empty()
+        self.bits == 0
+            && self.events.is_empty()
+            && self.watched.is_empty()
+            && self.closes.is_empty()
+            && self.calls.is_empty()
     }
 }
 
@@ -165,6 +169,8 @@ impl<M: Machine> Kernel<M> {
                 Delivered::Yes
             } else if let Some(call) = server.events.pop_front(&mut self.calls) {
                 self.deliver_event(&inbox, call)
+            } else if let Some(watch) = server.watched.pop_front(&mut self.watchers) {
+                self.deliver_watched(&inbox, watch)
             } else if let Some(session) = server.closes.pop_front(&mut self.sessions) {
                 self.deliver_close(&inbox, session)
             } else if let Some(call) = server.calls.pop_front(&mut self.calls) {

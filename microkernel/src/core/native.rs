@@ -220,6 +220,13 @@ impl<M: Machine> Kernel<M> {
             Syscall::ServerAbandon => self.server_abandon(task, a),
             Syscall::JournalRead => self.journal_read(task, a),
             Syscall::DescriptorSet => self.descriptor_set(task, a),
+            Syscall::WatchKeep => self.watch_keep(task, a),
+            Syscall::WatchChange => self.watch_change(task, a),
+            Syscall::WatchEnd => self.watch_end(task, a),
+            Syscall::SessionMove => self.session_move(task, a),
+            Syscall::DescriptorInfo => self.descriptor_info(task, a),
+            Syscall::DescriptorTake => self.descriptor_take(task, a),
+            Syscall::DescriptorGive => self.descriptor_give(task, a),
             _ => Err(KernelError::BadCall),
         }
     }

@@ -208,6 +208,8 @@ pub struct Server {
     pub events: List,
     /// Sessions whose last holder has gone.
     pub closes: List,
+    /// Kept watches that have something to tell.
+    pub watched: List,
     /// Notification bits.
     pub bits: u64,
     /// When its timer goes off.
@@ -358,18 +360,35 @@ impl Linked for Session {
     }
 }
 
-/// A call that watches a session.
+/// Who is told when a watched session becomes ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WatchedBy {
+    /// The holder of a call, as long as it holds it.
+    Call(CallRef),
+    /// A server, by its own name for the watch, until it ends it.
+    Server(TaskId, u64),
+}
+
+/// A watch of a session.
 pub struct Watcher {
-    /// The call.
-    pub call: CallRef,
-    /// The session.
-    pub session: SessionId,
+    /// Who is told.
+    pub by: WatchedBy,
+    /// The session; none when it is gone.
+    pub session: Option<SessionId>,
     /// What it waits for.
     pub wanted: Readiness,
     /// Neighbours among the session's watchers.
     pub siblings: (Option<WatchId>, Option<WatchId>),
     /// Next of the same call.
     pub next: Option<WatchId>,
+    /// Place among what its server is to be told.
+    pub link: Link,
+}
+
+impl Linked for Watcher {
+    fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
 }
 
 /// What kind of call.

@@ -97,6 +97,7 @@ impl<M: Machine> Kernel<M> {
             calls: List::EMPTY,
             events: List::EMPTY,
             closes: List::EMPTY,
+            watched: List::EMPTY,
             bits: 0,
             deadline: u64::MAX,
             ports: [(0, 0); 4],

@@ -1,9 +1,11 @@
 //! Sessions: made by a server, held by its clients, closed when the last holder lets go. Their readiness words are
 //! what poll waits on.
 
+use libipc::abi::delivery::Kind;
 use libipc::abi::{Badge, Handle, KernelError, Readiness, Rights};
 
 use super::arena::Link;
+use super::inbox::{Delivered, Inbox};
 use super::machine::Machine;
 use super::object::*;
 use super::{Kernel, Outcome};
@@ -52,16 +54,39 @@ impl<M: Machine> Kernel<M> {
             next = watcher.siblings.1;
             let wanted = watcher.wanted | Readiness::ERR | Readiness::HUP;
             if readiness.intersects(wanted) {
-                let call = watcher.call;
-                self.signal_holder(call, signal::WATCH);
+                self.tell_watcher(watch);
             }
         }
         Ok([0; 5])
     }
 
+    /// Tells whoever watches that there is something to look at.
+    fn tell_watcher(&mut self, watch: WatchId) {
+        let Some(watcher) = self.watchers.get(watch) else { return };
+        match watcher.by {
+            WatchedBy::Call(call) => self.signal_holder(call, signal::WATCH),
+            WatchedBy::Server(task, _) if !watcher.link.is_listed() => {
+                let Some(server) = self.tasks.get(task).and_then(|task| task.server) else { return };
+                if let Some(server) = self.servers.get_mut(server) {
+                    server.watched.push_back(&mut self.watchers, watch);
+                }
+                self.wake_server(task);
+            }
+            WatchedBy::Server(..) => {}
+        }
+    }
+
     pub(crate) fn session_status(&mut self, task: TaskId, [handle, status, ..]: [u64; 6]) -> Outcome {
         let id = self.own_session(task, handle)?;
         self.sessions.get_mut(id).ok_or(KernelError::BadHandle)?.status = status as u32;
+        Ok([0; 5])
+    }
+
+    pub(crate) fn session_move(&mut self, task: TaskId, [handle, position, ..]: [u64; 6]) -> Outcome {
+        let Object::Session(id) = self.named(task, handle, Rights::CALL)? else {
+            return Err(KernelError::WrongKind);
+        };
+        self.sessions.get_mut(id).ok_or(KernelError::BadHandle)?.position = position;
         Ok([0; 5])
     }
 
@@ -105,14 +130,15 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Everyone who watches a session that goes is told once; their watches end with their calls.
+    /// Everyone who watches a session that goes is told once; their watches watch nothing from then on.
     fn wake_watchers(&mut self, id: SessionId) {
-        let mut next = self.sessions.get(id).and_then(|session| session.watchers);
+        let mut next = self.sessions.get_mut(id).and_then(|session| session.watchers.take());
         while let Some(watch) = next {
-            let Some(watcher) = self.watchers.get(watch) else { break };
+            let Some(watcher) = self.watchers.get_mut(watch) else { break };
             next = watcher.siblings.1;
-            let call = watcher.call;
-            self.signal_holder(call, signal::WATCH);
+            watcher.session = None;
+            watcher.siblings = (None, None);
+            self.tell_watcher(watch);
         }
     }
 
@@ -124,11 +150,27 @@ impl<M: Machine> Kernel<M> {
         let slot = u32::try_from(descriptor).map_err(|_| KernelError::BadHandle)?;
         let table = self.tasks.get(caller).map(|task| task.table).ok_or(KernelError::NoSuchCall)?;
         let Object::Session(id) = self.slot(table, slot).object else { return Err(KernelError::BadHandle) };
+        let next = self.calls.get(call).and_then(|call| call.watches);
+        let (watch, ready) = self.add_watch(id, WatchedBy::Call(call), wanted, next)?;
+        if let Some(call) = self.calls.get_mut(call) {
+            call.watches = Some(watch);
+        }
+        Ok([u64::from(ready.bits()), 0, 0, 0, 0])
+    }
+
+    /// Puts a watch among those of a session, and says what the session is ready for now.
+    fn add_watch(
+        &mut self,
+        id: SessionId,
+        by: WatchedBy,
+        wanted: Readiness,
+        next: Option<WatchId>,
+    ) -> Result<(WatchId, Readiness), KernelError> {
         let session = self.sessions.get(id).ok_or(KernelError::BadHandle)?;
         let ready = session.readiness & (wanted | Readiness::ERR | Readiness::HUP);
         let first = session.watchers;
-        let next = self.calls.get(call).and_then(|call| call.watches);
-        let watcher = Watcher { call, session: id, wanted, siblings: (None, first), next };
+        let siblings = (None, first);
+        let watcher = Watcher { by, session: Some(id), wanted, siblings, next, link: Link::NONE };
         let watch = self.watchers.insert(watcher).map_err(|_| KernelError::Exhausted)?;
         if let Some(first) = first.and_then(|first| self.watchers.get_mut(first)) {
             first.siblings.0 = Some(watch);
@@ -136,30 +178,99 @@ impl<M: Machine> Kernel<M> {
         if let Some(session) = self.sessions.get_mut(id) {
             session.watchers = Some(watch);
         }
-        if let Some(call) = self.calls.get_mut(call) {
-            call.watches = Some(watch);
+        Ok((watch, ready))
+    }
+
+    /// Takes a watch away.
+    fn remove_watch(&mut self, watch: WatchId) -> Option<Watcher> {
+        let watcher = self.watchers.get(watch)?;
+        if let (true, WatchedBy::Server(task, _)) = (watcher.link.is_listed(), watcher.by)
+            && let Some(server) = self.tasks.get(task).and_then(|task| task.server)
+            && let Some(server) = self.servers.get_mut(server)
+        {
+            server.watched.remove(&mut self.watchers, watch);
         }
+        let watcher = self.watchers.remove(watch)?;
+        let (before, after) = watcher.siblings;
+        if let Some(after) = after.and_then(|after| self.watchers.get_mut(after)) {
+            after.siblings.0 = before;
+        }
+        match before.and_then(|before| self.watchers.get_mut(before)) {
+            Some(before) => before.siblings.1 = after,
+            None => {
+                if let Some(session) = watcher.session.and_then(|session| self.sessions.get_mut(session)) {
+                    session.watchers = after;
+                }
+            }
+        }
+        Some(watcher)
+    }
+
+    /// Watches a descriptor's session for a server, from one call to the next. What is always ready cannot be watched.
+    pub(crate) fn watch_keep(
+        &mut self,
+        task: TaskId,
+        [token, descriptor, cookie, bits, ..]: [u64; 6],
+    ) -> Outcome {
+        let call = self.held_call(task, token)?;
+        let caller = self.calls.get(call).map(|call| call.task).ok_or(KernelError::NoSuchCall)?;
+        let slot = u32::try_from(descriptor).map_err(|_| KernelError::BadHandle)?;
+        let table = self.tasks.get(caller).map(|task| task.table).ok_or(KernelError::NoSuchCall)?;
+        let Object::Session(id) = self.slot(table, slot).object else { return Err(KernelError::BadHandle) };
+        let session = self.sessions.get(id).ok_or(KernelError::BadHandle)?;
+        if session.readiness.contains(Readiness::ALWAYS) {
+            return Err(KernelError::WrongKind);
+        }
+        let wanted = Readiness::from_bits_truncate(bits as u32);
+        let (watch, ready) = self.add_watch(id, WatchedBy::Server(task, cookie), wanted, None)?;
+        Ok([u64::from(ready.bits()), watch.to_word(), 0, 0, 0])
+    }
+
+    fn kept_watch(&self, task: TaskId, word: u64) -> Result<WatchId, KernelError> {
+        let id = WatchId::from_word(word);
+        match self.watchers.get(id).map(|watcher| watcher.by) {
+            Some(WatchedBy::Server(by, _)) if by == task => Ok(id),
+            _ => Err(KernelError::BadHandle),
+        }
+    }
+
+    pub(crate) fn watch_change(&mut self, task: TaskId, [watch, bits, ..]: [u64; 6]) -> Outcome {
+        let watch = self.kept_watch(task, watch)?;
+        let watcher = self.watchers.get_mut(watch).ok_or(KernelError::BadHandle)?;
+        watcher.wanted = Readiness::from_bits_truncate(bits as u32);
+        let (session, wanted) = (watcher.session, watcher.wanted);
+        let ready = session.and_then(|id| self.sessions.get(id)).map(|session| session.readiness);
+        let ready = ready.unwrap_or(Readiness::HUP) & (wanted | Readiness::ERR | Readiness::HUP);
         Ok([u64::from(ready.bits()), 0, 0, 0, 0])
+    }
+
+    pub(crate) fn watch_end(&mut self, task: TaskId, [watch, ..]: [u64; 6]) -> Outcome {
+        let watch = self.kept_watch(task, watch)?;
+        self.remove_watch(watch);
+        Ok([0; 5])
+    }
+
+    /// What a kept watch has seen.
+    pub(crate) fn deliver_watched(&mut self, inbox: &Inbox, watch: WatchId) -> Delivered {
+        let now = self.machine.now();
+        let Some(watcher) = self.watchers.get(watch) else { return Delivered::No };
+        let WatchedBy::Server(_, cookie) = watcher.by else { return Delivered::No };
+        let session = watcher.session.and_then(|id| self.sessions.get(id));
+        let ready =
+            session.map(|session| session.readiness & (watcher.wanted | Readiness::ERR | Readiness::HUP));
+        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
+        Self::head(delivery, Kind::Watched, inbox, now);
+        delivery.words[0] = cookie;
+        delivery.words[1] = ready.map_or(0, |ready| u64::from(ready.bits()));
+        delivery.words[2] = u64::from(ready.is_none());
+        Delivered::Yes
     }
 
     /// Ends every watch of a call.
     pub(crate) fn end_watches(&mut self, call: CallRef) {
         let mut next = self.calls.get_mut(call).and_then(|call| call.watches.take());
         while let Some(watch) = next {
-            let Some(watcher) = self.watchers.remove(watch) else { break };
-            next = watcher.next;
-            let (before, after) = watcher.siblings;
-            if let Some(after) = after.and_then(|after| self.watchers.get_mut(after)) {
-                after.siblings.0 = before;
-            }
-            match before.and_then(|before| self.watchers.get_mut(before)) {
-                Some(before) => before.siblings.1 = after,
-                None => {
-                    if let Some(session) = self.sessions.get_mut(watcher.session) {
-                        session.watchers = after;
-                    }
-                }
-            }
+            next = self.remove_watch(watch).and_then(|watcher| watcher.next);
         }
     }
 }

@@ -69,7 +69,8 @@ impl<D: Disk> Server for Driver<D> {
             | Event::Answer { .. }
             | Event::Done { .. }
             | Event::LastClose { .. }
-            | Event::Watch { .. } => Effects::none(),
+            | Event::Watch { .. }
+            | Event::Watched { .. } => Effects::none(),
         }
     }
 }

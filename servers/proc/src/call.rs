@@ -104,7 +104,7 @@ pub const CALLS: &[(u32, Serve)] = &[
 ];
 
 /// The calls that write: forwarded here by the server of a pipe or socket that nobody reads any more.
-const WRITES: [u32; 7] = [1, 18, 20, 44, 46, 296, 307];
+const WRITES: [u32; 8] = [1, 18, 20, 40, 44, 46, 296, 307];
 
 /// Calls on a descriptor of this server, a pidfd: all fail, the request for an unknown ioctl in its own way.
 const IOCTL: u32 = 16;

@@ -226,7 +226,7 @@ impl Server for Proc {
                 Ok(())
             }
             // This server watches no descriptors.
-            Event::Watch { .. } => Ok(()),
+            Event::Watch { .. } | Event::Watched { .. } => Ok(()),
         };
         if outcome == Err(Refusal::Again) {
             return Effects::again();
@@ -253,6 +253,14 @@ impl Proc {
             protocol::BACKGROUND => self.background(call, message, turn),
             protocol::REQUEST => self.request(call, message, turn),
             protocol::FILE_LIMIT => self.file_too_large(call, turn),
+            protocol::HOST_NAME => {
+                let payload = self.host.clone();
+                turn.out.reply(call.id, Message { payload, ..Message::default() });
+            }
+            protocol::LIMITS | protocol::GROUPS | protocol::DESCRIPTORS => {
+                let answer = self.report_part(message.label, message.words, turn);
+                turn.out.reply(call.id, answer);
+            }
             _ => {
                 turn.out.reply(call.id, Message::label(EINVAL as u32));
             }

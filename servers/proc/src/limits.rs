@@ -89,6 +89,11 @@ impl Limits {
         self.0[resource as usize].0 = soft;
     }
 
+    /// Soft and hard limit of each, as other servers are told.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|(soft, hard)| [*soft, *hard]).flat_map(u64::to_le_bytes).collect()
+    }
+
     fn of_number(&mut self, number: i32) -> Result<&mut (u64, u64), Refusal> {
         let index = usize::try_from(number).map_err(|_| Refusal::Errno(EINVAL))?;
         self.0.get_mut(index).ok_or(Refusal::Errno(EINVAL))

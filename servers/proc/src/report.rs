@@ -3,11 +3,12 @@
 use alloc::vec::Vec;
 
 use libipc::abi::Handle;
+use libipc::abi::syscall::descriptor_slot::CWD;
 use libipc::linux::errno::ESRCH;
-use libipc::proto::process::{Answer, PIDS_MAX, ProcessInfo};
+use libipc::proto::process::{Answer, DESCRIPTORS_MAX, GROUPS, LIMITS, PIDS_MAX, ProcessInfo};
 use libipc::proto::terminal::QUERY;
 use libipc::server::Message;
-use libipc::server::env::{Statistic, TaskFigure};
+use libipc::server::env::{Descriptor, Statistic, TaskFigure};
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
@@ -73,6 +74,32 @@ impl Proc {
             threads,
             last_pid: self.last_pid,
         }
+    }
+
+    /// One thing about a process, by label: words begin with its id.
+    pub(crate) fn report_part(&self, label: u32, words: [u64; 4], turn: &mut Turn) -> Message {
+        let pid = u32::try_from(words[0]).ok().map(Pid);
+        let process = pid.and_then(|pid| self.processes.get(&pid)).filter(|process| process.is_visible());
+        let Some(process) = process else { return Message::label(ESRCH as u32) };
+        let payload = match label {
+            LIMITS => process.limits.to_bytes(),
+            GROUPS => process.credentials.groups.iter().flat_map(|group| group.to_le_bytes()).collect(),
+            _ => {
+                let mut slot = words[1] as u32;
+                let mut descriptors: Vec<Descriptor> = Vec::new();
+                while descriptors.len() < DESCRIPTORS_MAX
+                    && let Ok(descriptor) = turn.env.descriptor(process.task, slot)
+                {
+                    descriptors.push(descriptor);
+                    match descriptor.slot.checked_add(1) {
+                        Some(next) if slot < CWD => slot = next,
+                        _ => break,
+                    }
+                }
+                return Message::typed(0, &descriptors);
+            }
+        };
+        Message { payload, ..Message::default() }
     }
 
     /// Process ids above one, as many as an answer holds.

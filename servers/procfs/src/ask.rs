@@ -7,6 +7,7 @@ use libipc::linux::errno::*;
 use libipc::linux::uts;
 use libipc::proto::process::{self, ProcessInfo};
 use libipc::proto::space::{self, RegionInfo};
+use libipc::server::env::Descriptor;
 use libipc::server::{Env, Message};
 use serde::de::DeserializeOwned;
 
@@ -95,6 +96,37 @@ impl Procfs {
         let (words, _) = answer.payload.as_chunks::<8>();
         let (pairs, _) = words.as_chunks::<2>();
         Ok(pairs.iter().map(|pair| pair.map(u64::from_le_bytes)).collect())
+    }
+
+    /// What is behind the descriptors of a process from a number on, in order; a directory's is answered alone.
+    /// More may follow when there are as many as one answer holds.
+    pub(crate) fn descriptors(&self, pid: u32, from: u32, env: &mut dyn Env) -> Result<Vec<Descriptor>, i32> {
+        let message = Message::words(process::DESCRIPTORS, [pid.into(), from.into(), 0, 0]);
+        let answer = env.ask(self.proc, &message).map_err(|_| EIO)?;
+        if answer.label != 0 {
+            return Err(ENOENT);
+        }
+        answer.decode().map_err(|_| EIO)
+    }
+
+    /// The descriptor with a number, or a directory ([`libipc::abi::syscall::descriptor_slot`]).
+    pub(crate) fn descriptor(&self, pid: u32, slot: u32, env: &mut dyn Env) -> Result<Descriptor, i32> {
+        let first = self.descriptors(pid, slot, env)?.into_iter().next();
+        first.filter(|descriptor| descriptor.slot == slot).ok_or(ENOENT)
+    }
+
+    /// The numbers of all descriptors of a process, in order.
+    pub(crate) fn descriptor_numbers(&self, pid: u32, env: &mut dyn Env) -> Result<Vec<u32>, i32> {
+        let mut numbers = Vec::new();
+        let mut from = 0;
+        loop {
+            let some = self.descriptors(pid, from, env)?;
+            numbers.extend(some.iter().map(|descriptor| descriptor.slot));
+            match some.last() {
+                Some(last) if some.len() == process::DESCRIPTORS_MAX => from = last.slot.saturating_add(1),
+                _ => return Ok(numbers),
+            }
+        }
     }
 
     pub(crate) fn memory(&self, env: &mut dyn Env) -> Result<Memory, i32> {

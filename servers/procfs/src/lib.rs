@@ -76,7 +76,8 @@ impl Server for Procfs {
             | Event::Answer { .. }
             | Event::Notify { .. }
             | Event::Cancel { .. }
-            | Event::Watch { .. } => Effects::none(),
+            | Event::Watch { .. }
+            | Event::Watched { .. } => Effects::none(),
         }
     }
 }

@@ -2,18 +2,19 @@
 
 use alloc::{format, string::ToString, vec::Vec};
 
-use libipc::abi::CallId;
+use libipc::abi::syscall::descriptor_slot;
+use libipc::abi::{Badge, CallId};
 use libipc::linux::errno::*;
 use libipc::linux::mode::{S_IFLNK, S_IFMT};
 use libipc::linux::open::*;
 use libipc::linux::{Stat, StatFs};
-use libipc::proto::fs::{Answer, Found, From, Operation, Request, Stop};
+use libipc::proto::fs::{Answer, Credentials, Found, From, Operation, Request, Stop};
 use libipc::server::files::*;
 use libipc::server::{Effects, Env, Message};
 
 use crate::Procfs;
 use crate::open::Opening;
-use crate::tree::{Kind, Node, id_of_name};
+use crate::tree::{Kind, Node, descriptor_of_name, id_of_name};
 
 /// Type of a proc file system in statfs(2).
 const PROC_MAGIC: u64 = 0x9fa0;
@@ -119,6 +120,9 @@ impl Procfs {
             }
             let link = next.mode() & S_IFMT == S_IFLNK;
             if link && (!last || component.directory || request.follow) {
+                if let Some(stop) = self.magic_link(next, component.rest, &request.credentials, env)? {
+                    return Err(Ended::Stopped(stop));
+                }
                 let target = self.link_text(next, program, request, env)?;
                 let rest = component.rest.to_vec();
                 return Err(Ended::Stopped(Stop::Symlink { directory: at.number(), target, rest }));
@@ -147,6 +151,13 @@ impl Procfs {
                 let known = self.process(directory.id, env)?.threads.contains(&tid);
                 if known { Ok(Node { kind: Kind::Thread, id: directory.id, tid }) } else { Err(ENOENT) }
             }
+            Kind::Descriptors | Kind::DescriptorInfos => {
+                let slot = descriptor_of_name(name).ok_or(ENOENT)?;
+                self.descriptor(directory.id, slot, env)?;
+                let fd = directory.kind == Kind::Descriptors;
+                let kind = if fd { Kind::Descriptor } else { Kind::DescriptorInfo };
+                Ok(Node { kind, id: directory.id, tid: slot })
+            }
             Kind::Servers => {
                 let named = |(known, _): &(&alloc::string::String, &u32)| known.as_bytes() == name;
                 let (_, number) = self.numbers.iter().find(named).ok_or(ENOENT)?;
@@ -173,6 +184,10 @@ impl Procfs {
                 if allowed { Ok(Found::Done) } else { Err(EACCES.into()) }
             }
             Operation::ReadLink if stat.is(S_IFLNK) => {
+                // What the link shows only the server behind it knows.
+                if let Some(stop) = self.magic_link(node, b"", who, env)? {
+                    return Err(Ended::Stopped(stop));
+                }
                 Ok(Found::Text(self.link_text(node, program, request, env)?))
             }
             Operation::ReadLink => Err(EINVAL.into()),
@@ -216,6 +231,28 @@ impl Procfs {
         })
     }
 
+    /// Where a link leads that stands for an open file of a process; `None` for links that are text.
+    fn magic_link(
+        &self,
+        node: Node,
+        rest: &[u8],
+        who: &Credentials,
+        env: &mut dyn Env,
+    ) -> Result<Option<Stop>, i32> {
+        let slot = match node.kind {
+            Kind::WorkingDirectory => descriptor_slot::CWD,
+            Kind::RootDirectory => descriptor_slot::ROOT,
+            Kind::Descriptor => node.tid,
+            _ => return Ok(None),
+        };
+        if ![0, self.process(node.id, env)?.uids[1]].contains(&who.uid) {
+            return Err(EACCES);
+        }
+        let named = self.descriptor(node.id, slot, env)?.named;
+        let server = u32::try_from(named.server).map_err(|_| ENOENT)?;
+        Ok(Some(Stop::Session { server, badge: Badge(named.badge), rest: rest.to_vec() }))
+    }
+
     fn link_text(
         &self,
         node: Node,
@@ -249,7 +286,7 @@ impl Procfs {
                 parent.children().find(|(_, child)| *child == at).map(|(name, _)| name.as_bytes().to_vec());
             names.push(fixed.unwrap_or_else(|| match at.kind {
                 Kind::Server => self.server_name(at.id).unwrap_or_default().as_bytes().to_vec(),
-                Kind::Thread => at.tid.to_string().into_bytes(),
+                Kind::Thread | Kind::Descriptor | Kind::DescriptorInfo => at.tid.to_string().into_bytes(),
                 _ => at.id.to_string().into_bytes(),
             }));
             at = parent;

@@ -7,11 +7,13 @@ use alloc::{vec, vec::Vec};
 
 use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use libipc::linux::Stat;
+use libipc::linux::call::misdirected;
 use libipc::linux::errno::*;
 use libipc::proto::fs::{Answer, Found};
 use libipc::server::files::*;
+use libipc::server::vectors::vectors;
 use libipc::server::{
-    Call, Effect, Effects, Env, Foreign, ForeignReply, LeaseError, Message, Operation, Output,
+    Call, Effect, Effects, Env, Foreign, ForeignReply, LeaseError, Message, Operation, Output, Refusal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +65,7 @@ impl Procfs {
             badge: Badge(badge),
             object: opening.node,
             status: opening.status,
-            readiness: Readiness::IN | Readiness::OUT,
+            readiness: Readiness::IN | Readiness::OUT | Readiness::ALWAYS,
             position: 0,
         };
         effects.attempt(Tag(badge), session);
@@ -116,13 +118,21 @@ impl Procfs {
     pub(crate) fn linux(&mut self, call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Effects {
         let Some(node) = self.node_of(call.badge) else { return failed(call.id, EBADF) };
         let words = foreign.arguments;
+        let vectors = match foreign.number {
+            19 | 20 | 295 | 296 => match buffers(call, foreign, env) {
+                Ok(vectors) => vectors,
+                Err(Refusal::Again) => return Effects::again(),
+                Err(Refusal::Errno(errno)) => return failed(call.id, errno),
+            },
+            _ => Vec::new(),
+        };
         match foreign.number {
             0 => self.read(call, &[[words[1], words[2]]], None),
             17 => self.read(call, &[[words[1], words[2]]], Some(words[3])),
-            19 => self.read(call, &vectors(foreign), None),
-            295 => self.read(call, &vectors(foreign), Some(words[3])),
+            19 => self.read(call, &vectors, None),
+            295 => self.read(call, &vectors, Some(words[3])),
             1 | 18 => write(self, call, node, &[[words[1], words[2]]], env),
-            20 | 296 => write(self, call, node, &vectors(foreign), env),
+            20 | 296 => write(self, call, node, &vectors, env),
             5 => match self.stat(node, env) {
                 Ok(stat) => filled(call.id, words[1], stat.to_bytes().to_vec(), ForeignReply::default()),
                 Err(errno) => failed(call.id, errno),
@@ -143,7 +153,7 @@ impl Procfs {
             91 | 93 => failed(call.id, EPERM),
             285 => failed(call.id, EOPNOTSUPP),
             306 => failed(call.id, 0),
-            _ => failed(call.id, ENOSYS),
+            number => failed(call.id, misdirected(number).unwrap_or(ENOSYS)),
         }
     }
 
@@ -230,6 +240,12 @@ impl Procfs {
                 let mut threads = self.process(node.id, env)?.threads;
                 threads.sort_unstable();
                 threads.into_iter().map(thread).collect()
+            }
+            Kind::Descriptors | Kind::DescriptorInfos => {
+                let fd = node.kind == Kind::Descriptors;
+                let kind = if fd { Kind::Descriptor } else { Kind::DescriptorInfo };
+                let numbers = self.descriptor_numbers(node.id, env)?.into_iter();
+                numbers.map(|slot| (slot, Node { kind, id: node.id, tid: slot }, decimal(slot))).collect()
             }
             Kind::Servers => {
                 let server = |(name, number): (&alloc::string::String, &u32)| {
@@ -319,11 +335,11 @@ fn part(text: &[u8], offset: u64, length: u64) -> &[u8] {
     text.get(start..start + length).unwrap_or_default()
 }
 
-/// The `struct iovec` array that was gathered.
-fn vectors(foreign: &Foreign) -> Vec<[u64; 2]> {
-    let (words, _) = foreign.inputs[0].as_deref().unwrap_or_default().as_chunks::<8>();
-    let (pairs, _) = words.as_chunks::<2>();
-    pairs.iter().map(|pair| pair.map(u64::from_le_bytes)).collect()
+/// The buffers of readv(2) and its relatives.
+fn buffers(call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Result<Vec<[u64; 2]>, Refusal> {
+    let [_, address, count, ..] = foreign.arguments;
+    let ranges = vectors(call.id, (address, count), foreign.inputs[0].as_deref(), env)?;
+    Ok(ranges.iter().map(|range| [range.address, range.length]).collect())
 }
 
 fn decimal(id: u32) -> Vec<u8> {

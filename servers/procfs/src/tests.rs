@@ -94,7 +94,7 @@ impl Bench {
     }
 
     fn walk(&mut self, path: &str, uid: u32, operation: Ask, follow: bool) -> Answer {
-        let credentials = Credentials { uid, gid: uid, umask: 0 };
+        let credentials = Credentials { uid, gid: uid, umask: 0, ..Credentials::default() };
         self.ask(Req {
             from: From::Root(0),
             path: path.into(),

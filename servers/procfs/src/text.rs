@@ -55,6 +55,9 @@ impl Procfs {
         if node.is_directory() {
             return Err(EISDIR);
         }
+        if node.kind == Kind::DescriptorInfo {
+            return Ok(process::descriptor(&self.descriptor(node.id, node.tid, env)?).into_bytes());
+        }
         let info = self.process(node.id, env)?;
         Ok(match node.kind {
             Kind::CommandLine => info.command_line,

@@ -58,6 +58,12 @@ pub enum Kind {
     ThreadStat,
     ThreadStatus,
     ThreadName,
+    WorkingDirectory,
+    RootDirectory,
+    Descriptors,
+    Descriptor,
+    DescriptorInfos,
+    DescriptorInfo,
 }
 
 /// One fixed name.
@@ -114,12 +120,16 @@ pub const ENTRIES: &[Entry] = &[
     entry(Kind::Server, "status", Kind::ServerStatus, FILE),
     entry(Kind::Process, "cmdline", Kind::CommandLine, FILE),
     entry(Kind::Process, "comm", Kind::Name, FILE),
+    entry(Kind::Process, "cwd", Kind::WorkingDirectory, LINK),
     entry(Kind::Process, "environ", Kind::Environment, S_IFREG | 0o400),
     entry(Kind::Process, "exe", Kind::Exe, LINK),
+    entry(Kind::Process, "fd", Kind::Descriptors, S_IFDIR | 0o500),
+    entry(Kind::Process, "fdinfo", Kind::DescriptorInfos, DIRECTORY),
     entry(Kind::Process, "limits", Kind::Limits, FILE),
     entry(Kind::Process, "maps", Kind::Maps, FILE),
     entry(Kind::Process, "mountinfo", Kind::MountInfo, FILE),
     entry(Kind::Process, "mounts", Kind::ProcessMounts, FILE),
+    entry(Kind::Process, "root", Kind::RootDirectory, LINK),
     entry(Kind::Process, "stat", Kind::Stat, FILE),
     entry(Kind::Process, "statm", Kind::StatM, FILE),
     entry(Kind::Process, "status", Kind::Status, FILE),
@@ -129,18 +139,23 @@ pub const ENTRIES: &[Entry] = &[
     entry(Kind::Thread, "status", Kind::ThreadStatus, FILE),
 ];
 
-/// Directories that have no fixed name, and the directory in which they stand.
-const FAMILIES: [(Kind, Kind); 3] =
-    [(Kind::Process, Kind::Root), (Kind::Thread, Kind::Tasks), (Kind::Server, Kind::Servers)];
+/// What has a number for a name, the directory in which it stands, and its type and permission bits.
+const FAMILIES: [(Kind, Kind, u32); 5] = [
+    (Kind::Process, Kind::Root, DIRECTORY),
+    (Kind::Thread, Kind::Tasks, DIRECTORY),
+    (Kind::Server, Kind::Servers, DIRECTORY),
+    (Kind::Descriptor, Kind::Descriptors, S_IFLNK | 0o700),
+    (Kind::DescriptorInfo, Kind::DescriptorInfos, S_IFREG | 0o400),
+];
 
-/// A node: a kind, and the process (or server) and thread it belongs to; 0 for none.
+/// A node: a kind, and the process (or server) and thread (or descriptor) it belongs to; 0 for none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Node {
     /// What it is.
     pub kind: Kind,
     /// Process id or server number.
     pub id: u32,
-    /// Thread id.
+    /// Thread id, or the number of a descriptor.
     pub tid: u32,
 }
 
@@ -165,7 +180,7 @@ impl Node {
     pub fn from_number(number: u64) -> Option<Node> {
         let id = (number >> KIND_BITS) as u32 & (PID_MAX - 1);
         let tid = u32::try_from(number >> (KIND_BITS + ID_BITS)).ok().filter(|tid| *tid < PID_MAX)?;
-        let families = FAMILIES.iter().map(|(kind, _)| *kind);
+        let families = FAMILIES.iter().map(|(kind, ..)| *kind);
         let mut kinds = ENTRIES.iter().map(|entry| entry.kind).chain(families).chain([Kind::Root]);
         let kind = kinds.find(|kind| *kind as u16 == number as u16)?;
         Some(Node { kind, id, tid })
@@ -173,7 +188,9 @@ impl Node {
 
     /// Type and permission bits.
     pub fn mode(self) -> u32 {
-        ENTRIES.iter().find(|entry| entry.kind == self.kind).map_or(DIRECTORY, |entry| entry.mode)
+        let fixed = ENTRIES.iter().find(|entry| entry.kind == self.kind).map(|entry| entry.mode);
+        let family = || FAMILIES.iter().find(|(kind, ..)| *kind == self.kind).map(|(.., mode)| *mode);
+        fixed.or_else(family).unwrap_or(DIRECTORY)
     }
 
     /// Whether it is a directory.
@@ -197,10 +214,12 @@ impl Node {
     /// The directory it stands in; the root stands in itself.
     pub fn parent(self) -> Node {
         let fixed = ENTRIES.iter().find(|entry| entry.kind == self.kind).map(|entry| entry.parent);
-        let family = FAMILIES.iter().find(|(kind, _)| *kind == self.kind).map(|(_, parent)| *parent);
+        let family = FAMILIES.iter().find(|(kind, ..)| *kind == self.kind).map(|(_, parent, _)| *parent);
         match (fixed, family) {
             (Some(kind), _) => Node { kind, ..self },
-            (None, Some(Kind::Tasks)) => Node { kind: Kind::Tasks, id: self.id, tid: 0 },
+            (None, Some(kind @ (Kind::Tasks | Kind::Descriptors | Kind::DescriptorInfos))) => {
+                Node { kind, id: self.id, tid: 0 }
+            }
             (None, Some(kind)) => Node { kind, id: 0, tid: 0 },
             (None, None) => Node::ROOT,
         }
@@ -211,6 +230,11 @@ impl Node {
         let server = matches!(self.kind, Kind::Server | Kind::ServerStatus | Kind::ServerControl);
         (self.id != 0 && !server).then_some(self.id)
     }
+}
+
+/// The number of a descriptor as a name.
+pub fn descriptor_of_name(name: &[u8]) -> Option<u32> {
+    if name == b"0" { Some(0) } else { id_of_name(name) }
 }
 
 /// A process or thread id as a name: decimal, without leading zeroes.

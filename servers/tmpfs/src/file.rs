@@ -12,7 +12,7 @@ use libipc::linux::errno::*;
 use libipc::linux::open::O_APPEND;
 use libipc::proto::process;
 use libipc::server::files::{self, DirentLayout, Dirents};
-use libipc::server::{Call, Effect, Effects, Env, ForeignReply, Message};
+use libipc::server::{Call, Effect, Effects, Env, ForeignReply, Message, Operation};
 
 const SEEK_SET: u64 = 0;
 const SEEK_CUR: u64 = 1;
@@ -134,6 +134,40 @@ impl Tmpfs {
         Ok(effects)
     }
 
+    /// Puts bytes that another server has into a file.
+    pub(crate) fn file_put(
+        &mut self,
+        ino: Ino,
+        offset: u64,
+        bytes: &[u8],
+        uid: u32,
+        env: &dyn Env,
+    ) -> Result<(u64, Effects), i32> {
+        let now_ns = self.wall_ns(env);
+        let node = self.tree.node_mut(ino)?;
+        let file = node.file_mut().ok_or(EINVAL)?;
+        let wanted = (bytes.len() as u64).min(SIZE_MAX.saturating_sub(offset));
+        if wanted == 0 {
+            return Err(EFBIG);
+        }
+        file.may_write(offset + wanted)?;
+        let room = file.contents.write(offset, wanted, &mut self.arena);
+        if room.length == 0 {
+            return Err(ENOSPC);
+        }
+        node.drop_privileges(uid);
+        node.touch_write(now_ns);
+        let mut effects = Effects::none();
+        clear(&mut effects, &room.clear);
+        let mut rest = bytes;
+        for span in &room.spans {
+            let (here, behind) = rest.split_at((span.length as usize).min(rest.len()));
+            effects.act(Operation::ArenaWrite { offset: span.offset, bytes: here.to_vec() });
+            rest = behind;
+        }
+        Ok((room.length, effects))
+    }
+
     /// lseek(2).
     pub(crate) fn file_seek(&self, call: &Call, ino: Ino, offset: i64, whence: u64) -> Outcome {
         let node = self.tree.node(ino)?;
@@ -230,6 +264,9 @@ impl Tmpfs {
         ranges: &Ranges,
         env: &dyn Env,
     ) -> Outcome {
+        if self.tree.node(ino)?.links == 0 {
+            return Err(Refusal::Errno(ENOENT));
+        }
         let mut records = Dirents::new(layout, ranges.total().min(RECORDS_MAX));
         for (position, name, entry) in self.tree.list(ino, call.position)? {
             let file_mode = self.tree.get(entry).map_or(0, |node| node.mode);

@@ -1,8 +1,8 @@
-//! The memory file server: files that live in memory, pipes and FIFOs, memory devices, event counters.
+//! The memory file server: files that live in memory, pipes and FIFOs, local sockets, memory devices, event counters.
 //!
-//! It owns the nodes of its volumes, the queues of its pipes, advisory locks on both, and the books of the arena in
-//! which the bytes lie. It must never touch those bytes: the kernel moves them between a caller's memory and the
-//! arena, once, as the effects of a step tell it.
+//! It owns the nodes of its volumes, the queues of its pipes and sockets, advisory locks on both, and the books
+//! of the arena in which the bytes lie. It must never touch those bytes: the kernel moves them between a
+//! caller's memory and the arena, once, as the effects of a step tell it.
 //!
 //! `request` serves vfs, `linux` programs; `tree` and `names` are about names, `contents` and `arena` about where
 //! bytes lie, `open` about sessions. Calls that wait are rows of `parked`, and what they wait for knows them.
@@ -11,6 +11,7 @@
 
 extern crate alloc;
 
+mod alarm;
 mod arena;
 mod contents;
 mod counter;
@@ -26,24 +27,29 @@ mod paging;
 mod pipe;
 mod random;
 mod request;
+mod socket;
+mod timers;
 mod transfer;
 mod tree;
 
 use alloc::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
+use alarm::Alarm;
 use arena::{Arena, Span};
 use counter::Counter;
 use libipc::abi::{CallId, Frame, Handle, Tag};
 use libipc::linux::errno::{EINVAL, ENOSYS};
 use libipc::proto::fs;
-use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Request, Server};
+use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Request, Server, TIMER_BIT};
 use lock::Locks;
 use node::Ino;
 use open::{OpenFile, Opening};
 use paging::{Recall, Supplying};
 use pipe::Pipe;
 use random::Generator;
+use socket::Sockets;
+use timers::Timers;
 use transfer::{Outcome, Refusal};
 use tree::Tree;
 
@@ -61,6 +67,10 @@ enum Wait {
     Opening(Ino),
     /// A counter's value to change.
     Counter(Ino),
+    /// A timer to go off.
+    Alarm(Ino),
+    /// Messages at a socket, or others to connect.
+    Socket(Ino),
     /// A lock on a file.
     Lock(u64),
 }
@@ -72,6 +82,7 @@ pub struct Tmpfs {
     number: u32,
     vm: Handle,
     proc: Handle,
+    vfs: Handle,
     /// The time of boot, ns of the Epoch.
     epoch_ns: i64,
     arena: Arena,
@@ -80,6 +91,9 @@ pub struct Tmpfs {
     tree: Tree,
     pipes: BTreeMap<Ino, Pipe>,
     counters: BTreeMap<Ino, Counter>,
+    alarms: BTreeMap<Ino, Alarm>,
+    sockets: Sockets,
+    timers: Timers,
     locks: Locks,
     random: Generator,
     /// Open files by the badges of their sessions.
@@ -120,6 +134,9 @@ impl Tmpfs {
             fs::PAGE_IN => self.page_in(call, message.words),
             fs::OPEN_DEVICE => self.open_device(call.id, message.words, env),
             fs::OPEN_FIFO => answered(call.id, self.open_fifo(call.id, message.words, env)),
+            fs::SOCKET_PLACE => answered(call.id, self.socket_place(call, message, env)),
+            fs::WRITE_AT => self.write_at(call, message, env),
+            fs::EDGES => label(call.id, self.tell_edges(message.words[0]).err().unwrap_or(0)),
             fs::READ_AT => self.read_at(call, message.words, env),
             // Nothing here is ever more durable than it is.
             fs::SYNC => label(call.id, 0),
@@ -134,6 +151,8 @@ impl Tmpfs {
         match self.parked.get(&call) {
             Some(Wait::Pipe(ino)) => self.cancel_pipe_call(*ino, call),
             Some(Wait::Opening(ino)) => self.cancel_opening(*ino, call),
+            Some(Wait::Alarm(ino)) => self.cancel_alarm_call(*ino, call),
+            Some(Wait::Socket(ino)) => self.cancel_socket_call(*ino, call),
             Some(Wait::Counter(ino)) => self.cancel_counter_call(*ino, call),
             Some(Wait::Lock(file)) => self.cancel_lock_call(*file, call),
             None => Effects::none(),
@@ -170,12 +189,16 @@ impl Server for Tmpfs {
             number: boot.number,
             vm: boot.server("vm"),
             proc: boot.server("proc"),
+            vfs: boot.server("vfs"),
             epoch_ns,
             arena: Arena::new(boot.arena_bytes),
             arena_first: boot.arena_first,
             tree,
             pipes: BTreeMap::new(),
             counters: BTreeMap::new(),
+            alarms: BTreeMap::new(),
+            sockets: Sockets::default(),
+            timers: Timers::default(),
             locks: Locks::default(),
             random: Generator::new(boot.seed, boot.epoch_s),
             opens: BTreeMap::new(),
@@ -201,7 +224,8 @@ impl Server for Tmpfs {
             Event::Done { tag, result } => self.opened(*tag, *result),
             Event::Cancel { call } => self.cancel(*call),
             Event::LastClose { badge, owner } => self.last_close(*badge, *owner),
-            Event::Notify { .. } | Event::Watch { .. } => Effects::none(),
+            Event::Notify { bits } if bits & TIMER_BIT != 0 => self.timer(env),
+            Event::Notify { .. } | Event::Watch { .. } | Event::Watched { .. } => Effects::none(),
         };
         self.tell_recalls(effects)
     }

@@ -6,52 +6,18 @@ use crate::locking;
 use crate::node::{Body, File, NOWHERE, Node};
 use crate::open::{Kind, New, OpenFile};
 use crate::transfer::{Outcome, Ranges, Refusal, small, value};
+use libipc::linux::call as number;
 use libipc::linux::errno::*;
 use libipc::linux::mode;
 use libipc::linux::open::*;
 use libipc::proto::fs::Credentials;
 use libipc::server::files::{self, DirentLayout};
+use libipc::server::vectors::COUNT_MAX;
 use libipc::server::{Call, Effects, Env, Foreign, Operation};
 
-/// Numbers of Linux x86_64 system calls.
-mod number {
-    pub const READ: u32 = 0;
-    pub const WRITE: u32 = 1;
-    pub const FSTAT: u32 = 5;
-    pub const LSEEK: u32 = 8;
-    pub const IOCTL: u32 = 16;
-    pub const PREAD64: u32 = 17;
-    pub const PWRITE64: u32 = 18;
-    pub const READV: u32 = 19;
-    pub const WRITEV: u32 = 20;
-    pub const PIPE: u32 = 22;
-    pub const SOCKETPAIR: u32 = 53;
-    pub const FCNTL: u32 = 72;
-    pub const FLOCK: u32 = 73;
-    pub const FSYNC: u32 = 74;
-    pub const FDATASYNC: u32 = 75;
-    pub const FTRUNCATE: u32 = 77;
-    pub const GETDENTS: u32 = 78;
-    pub const FCHMOD: u32 = 91;
-    pub const FCHOWN: u32 = 93;
-    pub const FSTATFS: u32 = 138;
-    pub const READAHEAD: u32 = 187;
-    pub const GETDENTS64: u32 = 217;
-    pub const FADVISE64: u32 = 221;
-    pub const FALLOCATE: u32 = 285;
-    pub const ACCEPT4: u32 = 288;
-    pub const EVENTFD2: u32 = 290;
-    pub const PIPE2: u32 = 293;
-    pub const PREADV: u32 = 295;
-    pub const PWRITEV: u32 = 296;
-    pub const SYNCFS: u32 = 306;
-    pub const GETRANDOM: u32 = 318;
-    pub const MEMFD_CREATE: u32 = 319;
-}
-
-/// Most bytes that a read or write may ask for (MAX_RW_COUNT).
-const COUNT_MAX: u64 = 0x7fff_f000;
 const FIONREAD: u64 = 0x541b;
+/// Bytes sent that nobody has received (SIOCOUTQ of sockets).
+const TIOCOUTQ: u64 = 0x5411;
 const FIONBIO: u64 = 0x5421;
 const F_SETOWN: u32 = 8;
 const F_GETOWN: u32 = 9;
@@ -69,6 +35,18 @@ impl Tmpfs {
             return self.direct(call, foreign, env);
         }
         let open = *self.opens.get(&call.badge.0).ok_or(EBADF)?;
+        match (foreign.number, open.kind) {
+            (number::READ | number::READV, Kind::Socket(ino)) => {
+                return self.receive(call, foreign, ino, env);
+            }
+            (number::WRITE | number::WRITEV, Kind::Socket(ino)) => {
+                return self.send(call, foreign, ino, env);
+            }
+            (number, _) if number::is_of_sockets(number) => {
+                return self.socket_call(call, foreign, open, env);
+            }
+            _ => {}
+        }
         match foreign.number {
             number::READ | number::PREAD64 | number::READV | number::PREADV => {
                 self.read(call, foreign, open, env)
@@ -85,8 +63,14 @@ impl Tmpfs {
                 small(call.id, 0, foreign.arguments[1], &stat.to_bytes())
             }
             number::FSTATFS => small(call.id, 0, foreign.arguments[1], &self.stat_fs().to_bytes()),
-            number::ACCEPT4 => Err(Refusal::Errno(ENOTSOCK)),
             _ if open.status & O_PATH != 0 => Err(Refusal::Errno(EBADF)),
+            number::TIMERFD_SETTIME | number::TIMERFD_GETTIME => match open.kind {
+                Kind::Alarm(ino) if foreign.number == number::TIMERFD_SETTIME => {
+                    self.set_alarm(call, foreign, ino, env)
+                }
+                Kind::Alarm(ino) => self.tell_alarm(call, foreign.arguments[1], ino, env),
+                _ => Err(Refusal::Errno(EINVAL)),
+            },
             number::IOCTL => self.control(call, foreign, open, env),
             number::FCNTL => self.fcntl(call, foreign, open, env),
             number::FLOCK => self.flock(call, open.kind, foreign.arguments[1]),
@@ -126,7 +110,7 @@ impl Tmpfs {
                 files::check_writable(open.status)?;
                 self.allocate(call, file?, foreign.arguments, env)
             }
-            _ => Err(Refusal::Errno(ENOSYS)),
+            number => Err(Refusal::Errno(number::misdirected(number).unwrap_or(ENOSYS))),
         }
     }
 
@@ -136,7 +120,10 @@ impl Tmpfs {
         match foreign.number {
             number::PIPE => self.make_pipe(call, foreign, 0, env),
             number::PIPE2 => self.make_pipe(call, foreign, arguments[1], env),
+            number::SOCKET => self.make_socket(call, foreign, env),
             number::SOCKETPAIR => self.make_socket_pair(call, foreign, env),
+            number::EVENTFD => self.make_counter(call, [arguments[0], 0, 0, 0, 0, 0], env),
+            number::TIMERFD_CREATE => self.make_alarm(call, arguments, env),
             number::EVENTFD2 => self.make_counter(call, arguments, env),
             number::GETRANDOM => self.get_random(call, arguments, env),
             number::MEMFD_CREATE => self.make_memory_file(call, foreign, env),
@@ -152,8 +139,10 @@ impl Tmpfs {
             Kind::Node(ino) => self.file_read(call, ino, &ranges, at, env),
             Kind::Device(device) => self.device_read(call, device, &ranges, env),
             _ if at.is_some() => Err(Refusal::Errno(ESPIPE)),
-            Kind::Pipe(ino) | Kind::Socket { receive: ino, .. } => self.pipe_read(call, ino, ranges, env),
+            Kind::Pipe(ino) => self.pipe_read(call, ino, ranges, env),
+            Kind::Socket(_) => Err(Refusal::Errno(ESPIPE)),
             Kind::Counter(ino) => self.counter_read(call, ino, &ranges),
+            Kind::Alarm(ino) => self.alarm_read(call, ino, ranges, env),
         }
     }
 
@@ -165,8 +154,10 @@ impl Tmpfs {
             Kind::Node(ino) => self.file_write(call, ino, &ranges, at, env),
             Kind::Device(device) => self.device_write(call, device, &ranges, env),
             _ if at.is_some() => Err(Refusal::Errno(ESPIPE)),
-            Kind::Pipe(ino) | Kind::Socket { send: ino, .. } => self.pipe_write(call, ino, ranges, env),
+            Kind::Pipe(ino) => self.pipe_write(call, ino, ranges, env),
+            Kind::Socket(_) => Err(Refusal::Errno(ESPIPE)),
             Kind::Counter(ino) => self.counter_write(call, ino, &ranges, env),
+            Kind::Alarm(_) => Err(Refusal::Errno(EINVAL)),
         }
     }
 
@@ -211,7 +202,7 @@ impl Tmpfs {
     ) -> Outcome {
         let [_, first, second, ..] = foreign.arguments;
         let (uid, gid, umask) = (call.caller.uid, call.caller.gid, call.caller.umask);
-        let who = Credentials { uid, gid, umask };
+        let who = Credentials { uid, gid, umask, groups: alloc::vec::Vec::new() };
         let now_ns = self.wall_ns(env);
         let ino = self.node_of(open.kind).ok_or(EPERM)?;
         if foreign.number == number::FCHMOD {
@@ -229,9 +220,8 @@ impl Tmpfs {
         match request & u64::from(u32::MAX) {
             FIONREAD => {
                 let ready = match open.kind {
-                    Kind::Pipe(ino) | Kind::Socket { receive: ino, .. } => {
-                        self.pipes.get(&ino).map_or(0, |pipe| pipe.length())
-                    }
+                    Kind::Pipe(ino) => self.pipes.get(&ino).map_or(0, |pipe| pipe.length()),
+                    Kind::Socket(ino) => self.socket_queue(ino, false)?,
                     Kind::Node(ino) => {
                         let file = self.tree.node(ino)?.file().ok_or(ENOTTY)?;
                         file.contents.size().saturating_sub(call.position)
@@ -240,6 +230,10 @@ impl Tmpfs {
                 };
                 let ready = i32::try_from(ready).unwrap_or(i32::MAX);
                 small(call.id, 0, address, &ready.to_le_bytes())
+            }
+            TIOCOUTQ if matches!(open.kind, Kind::Socket(_)) => {
+                let waiting = self.socket_queue(open.kind.node().ok_or(EBADF)?, true)?;
+                small(call.id, 0, address, &(waiting as u32).to_le_bytes())
             }
             FIONBIO => {
                 let wanted = env.read_user(call.id, address, 4)?;

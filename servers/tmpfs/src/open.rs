@@ -12,7 +12,6 @@ use crate::node::Ino;
 use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use libipc::linux::errno::*;
 use libipc::linux::open::S_MAPPABLE;
-use libipc::linux::open::{O_RDONLY, O_WRONLY};
 use libipc::proto::fs::{Answer, Found};
 use libipc::server::effect::Reason;
 use libipc::server::{Effects, Env, ForeignReply, Message, Operation, Output};
@@ -27,24 +26,21 @@ pub enum Kind {
     Node(Ino),
     /// An end of a pipe, or of a FIFO.
     Pipe(Ino),
-    /// An end of a stream socket pair.
-    Socket {
-        /// The pipe that it reads.
-        receive: Ino,
-        /// The pipe that it writes.
-        send: Ino,
-    },
+    /// A socket.
+    Socket(Ino),
     /// A memory device.
     Device(Device),
     /// An event counter.
     Counter(Ino),
+    /// A timer.
+    Alarm(Ino),
 }
 
 impl Kind {
     /// The node whose attributes it shows. A device's own node is found by its number.
     pub fn node(self) -> Option<Ino> {
         match self {
-            Kind::Node(ino) | Kind::Pipe(ino) | Kind::Counter(ino) | Kind::Socket { receive: ino, .. } => {
+            Kind::Node(ino) | Kind::Pipe(ino) | Kind::Counter(ino) | Kind::Alarm(ino) | Kind::Socket(ino) => {
                 Some(ino)
             }
             Kind::Device(_) => None,
@@ -65,6 +61,8 @@ pub struct OpenFile {
     pub status: u32,
     /// The readiness last told to the kernel.
     told: Readiness,
+    /// It is told with every event, also when it is what it was.
+    edges: bool,
 }
 
 /// A session to be made.
@@ -137,9 +135,12 @@ impl Tmpfs {
             let owner = env.new_handle();
             let readiness = self.readiness(kind, status);
             let object = self.object_of_locks(kind);
-            self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness });
+            self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness, edges: false });
             if let Some(node) = kind.node().and_then(|ino| self.tree.get_mut(ino)) {
                 node.opened(status);
+            }
+            if let Kind::Socket(ino) = kind {
+                self.socket_opened(ino, badge);
             }
             badges.push(badge);
             let badge = Badge(badge);
@@ -222,11 +223,9 @@ impl Tmpfs {
         self.release_locks(self.object_of_locks(open.kind), badge, effects);
         match open.kind {
             Kind::Pipe(ino) => self.remove_end(ino, badge, open.status, effects),
-            Kind::Socket { receive, send } => {
-                self.remove_end(receive, badge, O_RDONLY, effects);
-                self.remove_end(send, badge, O_WRONLY, effects);
-            }
+            Kind::Socket(ino) => self.forget_socket(ino, effects),
             Kind::Counter(ino) => self.forget_counter(ino, effects),
+            Kind::Alarm(ino) => self.forget_alarm(ino, effects),
             Kind::Node(_) | Kind::Device(_) => {}
         }
         if let Some(ino) = open.kind.node() {
@@ -245,7 +244,7 @@ impl Tmpfs {
     fn pipes_of(&self, badge: u64) -> [Option<Ino>; 2] {
         match self.opens.get(&badge).map(|open| open.kind) {
             Some(Kind::Pipe(ino)) => [Some(ino), None],
-            Some(Kind::Socket { receive, send }) => [Some(receive), Some(send)],
+            Some(Kind::Socket(ino)) => self.pipes_of_socket(ino),
             _ => [None, None],
         }
     }
@@ -254,7 +253,7 @@ impl Tmpfs {
     pub(crate) fn refresh(&mut self, badge: u64, effects: &mut Effects) {
         let Some(open) = self.opens.get(&badge) else { return };
         let readiness = self.readiness(open.kind, open.status);
-        if readiness == open.told {
+        if readiness == open.told && !open.edges {
             return;
         }
         effects.act(Operation::SessionReady { session: open.owner, readiness });
@@ -263,12 +262,25 @@ impl Tmpfs {
         }
     }
 
+    /// Every event of a session is to be told from now on ([`libipc::proto::fs::EDGES`]).
+    pub(crate) fn tell_edges(&mut self, badge: u64) -> Result<(), i32> {
+        self.opens.get_mut(&badge).ok_or(EBADF)?.edges = true;
+        for ino in self.pipes_of(badge).into_iter().flatten() {
+            if let Some(pipe) = self.pipes.get_mut(&ino) {
+                pipe.tell_edges();
+            }
+        }
+        Ok(())
+    }
+
     fn readiness(&self, kind: Kind, status: u32) -> Readiness {
         match kind {
             Kind::Pipe(ino) => self.pipe_readiness(ino, status),
-            Kind::Socket { receive, send } => self.socket_readiness(receive, send),
+            Kind::Socket(ino) => self.socket_readiness(ino),
             Kind::Counter(ino) => self.counter_readiness(ino),
-            Kind::Node(_) | Kind::Device(_) => Readiness::IN | Readiness::OUT,
+            Kind::Alarm(ino) => self.alarm_readiness(ino),
+            Kind::Device(Device::Random | Device::Urandom) => Readiness::IN | Readiness::OUT,
+            Kind::Node(_) | Kind::Device(_) => Readiness::IN | Readiness::OUT | Readiness::ALWAYS,
         }
     }
 

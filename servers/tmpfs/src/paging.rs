@@ -13,7 +13,7 @@ use libipc::abi::{CallId, Frame, KernelError, Tag};
 use libipc::linux::errno::*;
 use libipc::proto::space;
 use libipc::server::effect::Reason;
-use libipc::server::{Call, Effect, Effects, Env, Message};
+use libipc::server::{Call, Effect, Effects, Env, Message, Refusal};
 
 /// Most pages supplied, and lent, for one fault.
 const PAGES_MAX: u64 = 8;
@@ -170,6 +170,50 @@ impl Tmpfs {
         let mut effects = Effects::none();
         effects.reply(call.id, message);
         effects
+    }
+}
+
+impl Tmpfs {
+    /// Bytes from another server ([`libipc::proto::fs::WRITE_AT`]).
+    pub(crate) fn write_at(&mut self, call: &Call, message: &Message, env: &mut dyn Env) -> Effects {
+        let (offset, length) = (message.words[0], message.payload.len() as u64);
+        let written = match self.opens.get(&call.badge.0).map(|open| open.kind) {
+            Some(Kind::Node(ino)) => self.file_put(ino, offset, &message.payload, call.caller.uid, env),
+            Some(Kind::Pipe(ino)) => self.pipe_put(ino, &message.payload, env),
+            Some(Kind::Socket(ino)) => match self.pipes_of_socket(ino) {
+                [Some(_), Some(send)] => self.pipe_put(send, &message.payload, env),
+                _ => Err(EINVAL),
+            },
+            Some(Kind::Device(Device::Null | Device::Zero)) => Ok((length, Effects::none())),
+            Some(Kind::Device(Device::Full)) => Err(ENOSPC),
+            Some(_) => Err(EINVAL),
+            None => Err(EBADF),
+        };
+        match written {
+            Ok((count, mut effects)) => {
+                effects.reply(call.id, Message::words(0, [count, offset + count, 0, 0]));
+                effects
+            }
+            Err(errno) => {
+                let mut effects = Effects::none();
+                effects.reply(call.id, Message::label(errno as u32));
+                effects
+            }
+        }
+    }
+
+    /// Puts as many bytes as have room into a pipe.
+    fn pipe_put(&mut self, ino: Ino, bytes: &[u8], env: &mut dyn Env) -> Result<(u64, Effects), i32> {
+        let mut put = Ok(0);
+        let effects = self.with_pipe(ino, |pipe, desk| {
+            put = pipe.put_now(bytes, desk, env);
+            Ok(())
+        });
+        match (put, effects) {
+            (Ok(count), Ok(effects)) => Ok((count, effects)),
+            (Err(errno), _) | (_, Err(Refusal::Errno(errno))) => Err(errno),
+            (_, Err(Refusal::Again)) => Err(EAGAIN),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Pipes: a queue of bytes between writers and readers, with those who wait for it.
 //!
-//! FIFOs, anonymous pipes and both halves of a stream socket pair are pipes. Waiting readers and writers are served
+//! FIFOs, anonymous pipes and both directions of a stream socket are pipes. Waiting readers and writers are served
 //! in the order in which they came; a write of up to [`PIPE_BUF`] bytes is never mixed with another one.
 
 pub mod buffer;
 mod calls;
 mod fifo;
+mod reader;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -15,14 +16,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::arena::{Arena, PAGE, Use};
 use crate::node::Ino;
-use crate::transfer::{Direction, Ranges, Refusal, TRANSFER_MAX, copy, copy_out, hand_out};
-use buffer::{Buffer, INLINE_MAX, Put, Taken};
+use crate::socket::cargo::Cargo;
+use crate::transfer::{Direction, Ranges, Refusal, TRANSFER_MAX, copy, hand_out};
+pub use buffer::INLINE_MAX;
+use buffer::{Buffer, Put, Taken};
 use libipc::abi::syscall::Restart;
 use libipc::abi::{CallId, Handle, Readiness};
 use libipc::linux::errno::*;
-use libipc::linux::open::{O_ACCMODE, O_RDONLY, O_WRONLY};
+use libipc::linux::open::{O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY};
 use libipc::server::effect::Reason;
 use libipc::server::{Effect, Effects, Env, ForeignReply, Operation};
+pub use reader::{Manner, Reader, hand_pieces};
+use reader::{Mark, Source, finish, hand_over};
 
 /// Most bytes of a write that is one piece for every reader (PIPE_BUF).
 pub const PIPE_BUF: u64 = PAGE;
@@ -42,13 +47,11 @@ pub struct Pipe {
     ends: Vec<u64>,
     opening: Vec<fifo::Opening>,
     told: (Readiness, Readiness),
-}
-
-/// A call that waits for bytes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Reader {
-    call: CallId,
-    ranges: Ranges,
+    /// Some end is told of every event: how many bytes had come when it was last. None otherwise.
+    edges: Option<u64>,
+    /// Bytes ever taken out, by which the marks are placed.
+    taken: u64,
+    marks: VecDeque<Mark>,
 }
 
 /// A call that waits for room.
@@ -61,6 +64,10 @@ struct Writer {
     /// The first bytes, as long as none are done. So there is always something to go on with when room comes, even if
     /// the writer's pages have gone meanwhile: a call cannot wait for another call's page.
     held: Vec<u8>,
+    /// No signal when nobody reads.
+    quiet: bool,
+    /// What goes along with its first bytes.
+    cargo: Cargo,
 }
 
 /// What was fetched of a writer's bytes before anything changes.
@@ -105,8 +112,16 @@ impl Desk<'_> {
         self.effects.result(call, result as i64);
     }
 
+    fn fail(&mut self, call: CallId, errno: i32) {
+        self.parked.remove(&call);
+        self.effects.result(call, -i64::from(errno));
+    }
+
     /// Answers a write into a pipe that nobody reads. The process server says EPIPE, and raises SIGPIPE.
-    fn broken(&mut self, call: CallId) {
+    fn broken(&mut self, call: CallId, quiet: bool) {
+        if quiet {
+            return self.fail(call, EPIPE);
+        }
         self.parked.remove(&call);
         self.effects.push(Effect::ForwardForeign { call, to: self.proc });
     }
@@ -134,20 +149,62 @@ impl Pipe {
         }
         if self.readers == 0 {
             for writer in core::mem::take(&mut self.writing) {
+                writer.cargo.discard(&mut desk.effects);
                 match writer.done {
-                    0 => desk.broken(writer.call),
+                    0 => desk.broken(writer.call, writer.quiet),
                     done => desk.answer(writer.call, done),
                 }
             }
         }
         if self.writers == 0 {
-            for reader in core::mem::take(&mut self.reading) {
-                desk.answer(reader.call, 0);
-            }
+            self.end_readers(desk);
         }
         if self.readers == 0 && self.writers == 0 {
             self.buffer.release(desk.arena);
+            for mark in core::mem::take(&mut self.marks) {
+                mark.cargo.discard(&mut desk.effects);
+            }
             self.had_writer = false;
+        }
+    }
+
+    /// Its ends are told of every event from now on.
+    pub fn tell_edges(&mut self) {
+        self.edges = Some(self.taken + self.buffer.length());
+    }
+
+    /// Whether its ends are to be told what they are ready for: when that has changed, or bytes have come and somebody
+    /// wants to know each time.
+    fn has_news(&mut self) -> bool {
+        let come = self.taken + self.buffer.length();
+        let edge = self.edges.is_some_and(|told| told != come);
+        self.edges = self.edges.map(|_| come);
+        let readiness = self.readiness();
+        core::mem::replace(&mut self.told, readiness) != readiness || edge
+    }
+
+    /// A pipe that is open at both ends.
+    pub fn open_both() -> Pipe {
+        let mut pipe = Pipe::default();
+        pipe.join(O_RDWR);
+        pipe.told = pipe.readiness();
+        pipe
+    }
+
+    /// Ends the waits of its readers as if all had been read.
+    pub fn end_readers(&mut self, desk: &mut Desk) {
+        for reader in core::mem::take(&mut self.reading) {
+            finish(&reader, None, desk, None);
+        }
+    }
+
+    /// Ends the waits of its readers with an error.
+    pub fn fail_readers(&mut self, errno: i32, desk: &mut Desk) {
+        for reader in core::mem::take(&mut self.reading) {
+            match reader.done {
+                0 => desk.fail(reader.call, errno),
+                _ => finish(&reader, None, desk, None),
+            }
         }
     }
 
@@ -172,51 +229,64 @@ impl Pipe {
         (read, write)
     }
 
-    /// read(2).
+    /// read(2) and its relatives.
     pub fn read(
         &mut self,
-        call: CallId,
-        ranges: Ranges,
+        reader: Reader,
         nonblock: bool,
         desk: &mut Desk,
         env: &mut dyn Env,
     ) -> Result<(), Refusal> {
-        let wanted = ranges.total();
+        let wanted = reader.ranges.total();
         if wanted == 0 || self.buffer.length() == 0 && self.writers == 0 {
-            desk.answer(call, 0);
+            finish(&reader, None, desk, None);
             return Ok(());
         }
         if self.buffer.length() == 0 {
             if nonblock {
                 return Err(Refusal::Errno(EAGAIN));
             }
-            self.reading.push_back(Reader { call, ranges });
-            desk.park(call, Reason::Input);
-            return Ok(());
+            return self.wait_for_bytes(reader, desk);
         }
-        let length = wanted.min(self.buffer.length());
-        let refills = self.plan_refills(self.buffer.room() + length, desk.arena, env);
-        self.give(call, &ranges, length, desk);
-        self.refill(refills, desk);
+        let mut reader = reader;
+        // What waiting writers had takes the place of what is read, until there is no more of either.
+        while self.buffer.length() > 0 {
+            let wanted = (reader.ranges.total() - reader.done).min(self.buffer.length());
+            let length = if reader.peek { 0 } else { self.up_to_mark(wanted).0 };
+            let refills = self.plan_refills(self.buffer.room() + length, desk.arena, env);
+            let rest = self.give(reader, nonblock, desk, env);
+            self.refill(refills, desk);
+            match rest {
+                Some(rest) => reader = rest,
+                None => return Ok(()),
+            }
+        }
+        self.wait_for_bytes(reader, desk)
+    }
+
+    fn wait_for_bytes(&mut self, reader: Reader, desk: &mut Desk) -> Result<(), Refusal> {
+        desk.park(reader.call, Reason::Input);
+        self.reading.push_back(reader);
         Ok(())
     }
 
-    /// write(2).
+    /// write(2) and its relatives.
     pub fn write(
         &mut self,
         call: CallId,
         ranges: Ranges,
-        nonblock: bool,
+        manner: Manner,
         desk: &mut Desk,
         env: &mut dyn Env,
     ) -> Result<(), Refusal> {
+        let Manner { nonblock, quiet, parcel } = manner;
         let total = ranges.total();
         if total == 0 {
             desk.answer(call, 0);
             return Ok(());
         }
         if self.readers == 0 {
-            desk.broken(call);
+            desk.broken(call, quiet);
             return Ok(());
         }
         let demand: u64 = self.reading.iter().map(|reader| reader.ranges.total()).sum();
@@ -232,32 +302,78 @@ impl Pipe {
                 held = ranges.gather(call, 0, total.min(PIPE_BUF), env)?;
             }
         }
-        let mut done = 0;
+        let mut data = None;
         if part > 0 {
             let mut pages = desk.arena.available(Use::Pipe);
-            let data = fetch(call, &ranges, 0, part, &mut pages, env)?;
-            done = self.put_and_serve(call, &ranges, data, desk);
+            data = Some(fetch(call, &ranges, 0, part, &mut pages, env)?);
         }
+        // Nothing is missing any more: from here on things happen.
+        let mut cargo = match parcel.pack(call, &mut desk.effects, env) {
+            Ok(cargo) => cargo,
+            Err(errno) => {
+                desk.fail(call, errno);
+                return Ok(());
+            }
+        };
+        let done = match data {
+            Some(data) => self.put_and_serve(call, &ranges, data, &mut cargo, desk, env),
+            None => 0,
+        };
         if done == total || done < part || nonblock {
+            cargo.discard(&mut desk.effects);
             desk.answer(call, done);
         } else {
-            self.writing.push_back(Writer { call, ranges, total, done, held });
+            self.writing.push_back(Writer { call, ranges, total, done, held, quiet, cargo });
             desk.park(call, Reason::Output);
         }
         Ok(())
     }
 
-    /// Takes a waiting call out, because its caller wants it back: a partial count beats EINTR.
-    pub fn cancel(&mut self, call: CallId, desk: &mut Desk) {
-        self.reading.retain(|reader| reader.call != call);
-        let index = self.writing.iter().position(|writer| writer.call == call);
-        match index.and_then(|index| self.writing.remove(index)) {
-            Some(writer) if writer.done > 0 => desk.answer(call, writer.done),
-            _ => {
-                desk.parked.remove(&call);
-                interrupted(&mut desk.effects, call);
+    /// Takes bytes that another server has, as many as there is room for.
+    ///
+    /// # Errors
+    /// `EPIPE` when nobody reads, `EAGAIN` when there is no room.
+    pub fn put_now(&mut self, bytes: &[u8], desk: &mut Desk, env: &mut dyn Env) -> Result<u64, i32> {
+        if self.readers == 0 {
+            return Err(EPIPE);
+        }
+        let total = bytes.len() as u64;
+        let pages = desk.arena.available(Use::Pipe) * PAGE;
+        let room = if self.writing.is_empty() { self.buffer.room().min(pages) } else { 0 };
+        let part = acceptable(total, total, room);
+        if part == 0 {
+            return Err(EAGAIN);
+        }
+        let mut rest = bytes;
+        let spans = self.buffer.put_pages(part, desk.arena);
+        for span in &spans {
+            for done in (0..span.length).step_by(PAGE as usize) {
+                let (here, behind) = rest.split_at((span.length - done).min(PAGE) as usize);
+                desk.effects.act(Operation::ArenaWrite { offset: span.offset + done, bytes: here.to_vec() });
+                rest = behind;
             }
         }
+        self.serve_readers(desk, env);
+        Ok(total - rest.len() as u64)
+    }
+
+    /// Takes a waiting call out, because its caller wants it back: a partial count beats EINTR.
+    pub fn cancel(&mut self, call: CallId, desk: &mut Desk) {
+        let reader = self.reading.iter().position(|reader| reader.call == call);
+        if let Some(reader) = reader.and_then(|index| self.reading.remove(index))
+            && reader.done > 0
+        {
+            return finish(&reader, None, desk, None);
+        }
+        let writer = self.writing.iter().position(|writer| writer.call == call);
+        if let Some(writer) = writer.and_then(|index| self.writing.remove(index)) {
+            writer.cargo.discard(&mut desk.effects);
+            if writer.done > 0 {
+                return desk.answer(call, writer.done);
+            }
+        }
+        desk.parked.remove(&call);
+        interrupted(&mut desk.effects, call);
     }
 
     /// Changes the capacity (F_SETPIPE_SZ), which may let writers go on.
@@ -311,19 +427,29 @@ impl Pipe {
             let Some(mut writer) = self.writing.pop_front() else { return };
             let goes_on = refill.is_some();
             if let Some(data) = refill {
-                writer.done += self.put(writer.call, &writer.ranges, writer.done, data, desk);
+                let from = Source { call: writer.call, ranges: &writer.ranges, skip: writer.done };
+                writer.done += self.put(from, data, &mut writer.cargo, desk);
                 writer.held.clear();
             }
             if goes_on && writer.done < writer.total {
                 self.writing.push_front(writer);
             } else {
+                writer.cargo.discard(&mut desk.effects);
                 desk.answer(writer.call, writer.done);
             }
         }
     }
 
     /// Puts a writer's bytes in and hands them on to waiting readers, as often as it takes. Answers how many went in.
-    fn put_and_serve(&mut self, call: CallId, ranges: &Ranges, data: Fetched, desk: &mut Desk) -> u64 {
+    fn put_and_serve(
+        &mut self,
+        call: CallId,
+        ranges: &Ranges,
+        data: Fetched,
+        cargo: &mut Cargo,
+        desk: &mut Desk,
+        env: &mut dyn Env,
+    ) -> u64 {
         let mut left = data;
         let mut done = 0;
         loop {
@@ -336,9 +462,9 @@ impl Pipe {
                 Fetched::Probed(length) => Fetched::Probed(length - rest),
                 inline => inline,
             };
-            let put = self.put(call, ranges, done, now, desk);
+            let put = self.put(Source { call, ranges, skip: done }, now, cargo, desk);
             done += put;
-            self.serve_readers(desk);
+            self.serve_readers(desk, env);
             if rest == 0 || put == 0 {
                 return done;
             }
@@ -346,18 +472,19 @@ impl Pipe {
         }
     }
 
-    fn serve_readers(&mut self, desk: &mut Desk) {
+    fn serve_readers(&mut self, desk: &mut Desk, env: &mut dyn Env) {
         while self.buffer.length() > 0 {
             let Some(reader) = self.reading.pop_front() else { return };
-            let length = reader.ranges.total().min(self.buffer.length());
-            desk.parked.remove(&reader.call);
-            self.give(reader.call, &reader.ranges, length, desk);
+            if let Some(reader) = self.give(reader, false, desk, env) {
+                self.reading.push_front(reader);
+            }
         }
     }
 
-    /// Puts a writer's bytes in and answers how many.
-    fn put(&mut self, call: CallId, ranges: &Ranges, skip: u64, data: Fetched, desk: &mut Desk) -> u64 {
-        match data {
+    /// Puts a writer's bytes in, with what goes along, and answers how many.
+    fn put(&mut self, from: Source, data: Fetched, cargo: &mut Cargo, desk: &mut Desk) -> u64 {
+        let start = self.taken + self.buffer.length();
+        let length = match data {
             Fetched::Inline(bytes) => {
                 let length = bytes.len() as u64;
                 if let Put::Write(offset, bytes) = self.buffer.put_bytes(bytes) {
@@ -367,34 +494,67 @@ impl Pipe {
             }
             Fetched::Probed(length) => {
                 let spans = self.buffer.put_pages(length, desk.arena);
-                copy(&mut desk.effects, call, Direction::Write, ranges, skip, &spans);
+                copy(&mut desk.effects, from.call, Direction::Write, from.ranges, from.skip, &spans);
                 spans.iter().map(|span| span.length).sum()
             }
+        };
+        if length > 0 && !cargo.is_empty() {
+            self.marks.push_back(Mark { start, end: start + length, cargo: core::mem::take(cargo) });
+        }
+        length
+    }
+
+    /// Of the first `length` bytes, those that may go to one call, and whether something goes along.
+    fn up_to_mark(&self, length: u64) -> (u64, bool) {
+        match self.marks.front() {
+            Some(mark) if self.taken + length > mark.start => (length.min(mark.end - self.taken), true),
+            _ => (length, false),
         }
     }
 
-    /// Answers a reader with the first bytes.
-    fn give(&mut self, call: CallId, ranges: &Ranges, length: u64, desk: &mut Desk) {
-        let reply = ForeignReply { result: length as i64, ..ForeignReply::default() };
-        let mut taken = self.buffer.take(length, desk.arena);
-        if let [Taken::Bytes(bytes)] = taken.as_mut_slice() {
-            hand_out(&mut desk.effects, call, ranges, core::mem::take(bytes), reply);
-            return;
-        }
-        let mut skip = 0;
-        for piece in taken {
-            match piece {
-                Taken::Bytes(bytes) => {
-                    copy_out(&mut desk.effects, call, ranges, skip, &bytes);
-                    skip += bytes.len() as u64;
-                }
-                Taken::Span(span) => {
-                    copy(&mut desk.effects, call, Direction::Read, ranges, skip, &[span]);
-                    skip += span.length;
-                }
+    /// Hands a reader the first bytes and answers it, unless it wants more and may wait.
+    fn give(
+        &mut self,
+        mut reader: Reader,
+        nonblock: bool,
+        desk: &mut Desk,
+        env: &mut dyn Env,
+    ) -> Option<Reader> {
+        let left = reader.ranges.total() - reader.done;
+        let (length, marked) = self.up_to_mark(left.min(self.buffer.length()));
+        let taken = match reader.peek {
+            true => self.buffer.peek(length),
+            false => self.buffer.take(length, desk.arena),
+        };
+        let cargo = match (marked, reader.peek) {
+            (false, _) => None,
+            (true, true) => self.marks.front().map(|mark| mark.cargo.clone()),
+            (true, false) => self.marks.pop_front().map(|mark| mark.cargo),
+        };
+        let skip = reader.done;
+        reader.done += length;
+        let mut taken = taken;
+        let ends = !reader.whole || reader.peek || marked || nonblock || self.writers == 0;
+        if ends || length == left {
+            if !reader.peek {
+                self.taken += length;
             }
+            if let ([Taken::Bytes(bytes)], None, 0) = (taken.as_mut_slice(), &reader.receipt, skip) {
+                let reply = ForeignReply { result: length as i64, ..ForeignReply::default() };
+                desk.parked.remove(&reader.call);
+                hand_out(&mut desk.effects, reader.call, &reader.ranges, core::mem::take(bytes), reply);
+                if let Some(cargo) = cargo {
+                    cargo.discard(&mut desk.effects);
+                }
+                return None;
+            }
+            hand_over(&reader, skip, taken, desk);
+            finish(&reader, cargo, desk, Some(env));
+            return None;
         }
-        desk.effects.foreign(call, reply);
+        self.taken += length;
+        hand_over(&reader, skip, taken, desk);
+        Some(reader)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The file protocol: what vfs asks about names. One request is a walk and one operation on what it finds.
 
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
 use crate::Tmpfs;
 use crate::arena::{PAGE, Span, Use};
 use crate::contents::SIZE_MAX;
 use crate::names::{Author, Source};
-use crate::node::{Body, Ino, set_id_bits};
+use crate::node::{Body, Ino, NOWHERE, set_id_bits};
 use crate::open::{Kind, New, Then};
 use crate::transfer::clear;
 use crate::tree::{Target, Walk, permits};
@@ -156,7 +156,20 @@ impl Tmpfs {
             },
             Operation::SetMode(permissions) => self.set_mode(ino, *permissions, who, author.now_ns),
             Operation::SetOwner(uid, gid) => self.set_owner(ino, *uid, *gid, who, author.now_ns),
-            Operation::SetTimes(access, change) => self.set_times(ino, *access, *change, who, author.now_ns),
+            Operation::SetTimes(access, change) => {
+                let owner = self.tree.node(ino)?.uid;
+                if ![0, owner].contains(&who.uid) {
+                    return Err(EPERM);
+                }
+                self.set_times(ino, *access, *change, author.now_ns)
+            }
+            Operation::Touch(now_ns) => {
+                let node = self.tree.node(ino)?;
+                if ![0, node.uid].contains(&who.uid) && !permits(node, who, W_OK) {
+                    return Err(EACCES);
+                }
+                self.set_times(ino, Some(*now_ns), Some(*now_ns), author.now_ns)
+            }
             Operation::Truncate(size) => {
                 let node = self.tree.node(ino)?;
                 match node.body {
@@ -172,9 +185,23 @@ impl Tmpfs {
                 Ok(Found::Done)
             }
             Operation::StatFs => Ok(Found::StatFs(self.stat_fs())),
+            Operation::PathOf if self.tree.node(ino)?.volume == NOWHERE => Ok(Found::Text(self.title(ino)?)),
             Operation::PathOf => Ok(Found::Text(self.tree.path_of(ino)?)),
             _ => Err(EINVAL),
         }
+    }
+
+    /// What stands for the path of a node that never had one.
+    fn title(&self, ino: Ino) -> Result<Vec<u8>, i32> {
+        let node = self.tree.node(ino)?;
+        Ok(match node.mode & mode::S_IFMT {
+            mode::S_IFIFO => format!("pipe:[{ino}]"),
+            mode::S_IFSOCK => format!("socket:[{ino}]"),
+            _ if self.counters.contains_key(&ino) => "anon_inode:[eventfd]".into(),
+            _ if self.alarms.contains_key(&ino) => "anon_inode:[timerfd]".into(),
+            _ => "/memfd: (deleted)".into(),
+        }
+        .into_bytes())
     }
 
     fn open_named(
@@ -312,7 +339,8 @@ impl Tmpfs {
         let node = self.tree.node_mut(ino)?;
         let own = who.uid == node.uid;
         let gives_away = uid.is_some_and(|uid| !own || uid != node.uid);
-        let changes_group = gid.is_some_and(|gid| !own || gid != node.gid && gid != who.gid);
+        let changes_group =
+            gid.is_some_and(|gid| !own || gid != node.gid && gid != who.gid && !who.groups.contains(&gid));
         if who.uid != 0 && (gives_away || changes_group) {
             return Err(EPERM);
         }
@@ -330,13 +358,9 @@ impl Tmpfs {
         ino: Ino,
         access: Option<i64>,
         change: Option<i64>,
-        who: &Credentials,
         now_ns: i64,
     ) -> Result<Found, i32> {
         let node = self.tree.node_mut(ino)?;
-        if ![0, node.uid].contains(&who.uid) && !permits(node, who, W_OK) {
-            return Err(EACCES);
-        }
         node.atime_ns = access.unwrap_or(node.atime_ns);
         node.mtime_ns = change.unwrap_or(node.mtime_ns);
         if access.is_some() || change.is_some() {

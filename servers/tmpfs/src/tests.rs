@@ -9,4 +9,5 @@ mod names;
 mod paging;
 mod pipes;
 mod queue;
+mod sockets;
 mod world;

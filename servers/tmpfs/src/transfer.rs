@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::arena::{PAGE, Span, WINDOW};
 use libipc::abi::{CallId, PAYLOAD_MAX};
 use libipc::linux::errno::*;
+pub use libipc::server::Refusal;
+pub use libipc::server::vectors::Range;
+use libipc::server::vectors::vectors;
 use libipc::server::{Effect, Effects, Env, Foreign, ForeignReply, LeaseError, Operation, Output};
 
 /// Most bytes that one read or write moves to or from a file; what is above is left for the next call.
@@ -18,34 +21,6 @@ pub const TRANSFER_MAX: u64 = 1 << 20;
 pub const OUTPUT_MAX: u64 = 512;
 /// Most pieces that do.
 const OUTPUTS_MAX: u64 = 4;
-/// Most buffers of one vectored call (UIO_MAXIOV).
-const VECTORS_MAX: u64 = 1024;
-/// Bytes of `struct iovec`.
-const VECTOR_SIZE: u64 = 16;
-
-/// Why a call gets no value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// errno.
-    Errno(i32),
-    /// A page of the caller is missing: the event is wanted again, and nothing may have changed.
-    Again,
-}
-
-impl From<i32> for Refusal {
-    fn from(errno: i32) -> Refusal {
-        Refusal::Errno(errno)
-    }
-}
-
-impl From<LeaseError> for Refusal {
-    fn from(error: LeaseError) -> Refusal {
-        match error {
-            LeaseError::NotResident => Refusal::Again,
-            LeaseError::BadAddress | LeaseError::Gone => Refusal::Errno(EFAULT),
-        }
-    }
-}
 
 /// What serving a call comes to.
 pub type Outcome = Result<Effects, Refusal>;
@@ -63,15 +38,6 @@ pub fn small(call: CallId, result: u64, address: u64, bytes: &[u8]) -> Outcome {
     let mut effects = Effects::none();
     effects.foreign(call, ForeignReply { result: result as i64, outputs, ..ForeignReply::default() });
     Ok(effects)
-}
-
-/// A piece of the caller's memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Range {
-    /// Where it begins.
-    pub address: u64,
-    /// How long it is.
-    pub length: u64,
 }
 
 /// The caller's buffers, in order.
@@ -93,29 +59,7 @@ impl Ranges {
     /// The buffers of a vectored call: the address of the vectors is argument 1, their count argument 2.
     pub fn vectored(foreign: &Foreign, call: CallId, env: &mut dyn Env) -> Result<Ranges, Refusal> {
         let [_, address, count, ..] = foreign.arguments;
-        if count > VECTORS_MAX {
-            return Err(Refusal::Errno(EINVAL));
-        }
-        let mut bytes = foreign.inputs[0].clone().unwrap_or_default();
-        while (bytes.len() as u64) < count * VECTOR_SIZE {
-            let have = bytes.len() as u64;
-            let want = (count * VECTOR_SIZE - have).min(u64::from(PAYLOAD_MAX));
-            bytes.extend(env.read_user(call, address.checked_add(have).ok_or(EFAULT)?, want as u32)?);
-        }
-        let mut ranges = Vec::new();
-        let mut total = 0u64;
-        let (vectors, _) = bytes.as_chunks::<{ VECTOR_SIZE as usize }>();
-        for vector in vectors.iter().take(count as usize) {
-            let (address, length) = vector.split_at(8);
-            let [address, length] = [address, length].map(word);
-            let end = total.checked_add(length).filter(|total| *total <= i64::MAX as u64);
-            total = end.ok_or(EINVAL)?;
-            address.checked_add(length).ok_or(EFAULT)?;
-            if length > 0 {
-                ranges.push(Range { address, length });
-            }
-        }
-        Ok(Ranges::Many(ranges))
+        Ok(Ranges::Many(vectors(call, (address, count), foreign.inputs[0].as_deref(), env)?))
     }
 
     /// The pieces.
@@ -194,10 +138,6 @@ impl Ranges {
         }
         Ok(bytes)
     }
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// Clears spans of the arena.

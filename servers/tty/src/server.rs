@@ -101,7 +101,7 @@ impl Tty {
     fn native(&mut self, call: CallId, message: &Message, turn: &mut Turn) {
         let [word0, word1, ..] = message.words;
         let answer = match message.label {
-            fs::OPEN_DEVICE => return self.open_device(call, message.words, turn),
+            fs::OPEN_DEVICE => return self.open_device(call, message, turn),
             SESSION_ENDED => return self.session_ended(call, word0, turn),
             SESSION_BEGUN => Message::label(if self.session_begun(word0, word1) { 0 } else { EPERM as u32 }),
             TAKE_EVENTS => Message::typed(0, &core::mem::take(&mut self.events)),
@@ -225,7 +225,7 @@ impl Server for Tty {
             Event::Cancel { call } => self.cancel(*call, &mut turn),
             Event::LastClose { badge, owner } => self.closed(*badge, *owner, &mut turn),
             // This server sends no calls and watches no descriptors.
-            Event::Answer { .. } | Event::Watch { .. } => {}
+            Event::Answer { .. } | Event::Watch { .. } | Event::Watched { .. } => {}
         }
         if !matches!(event, Event::Done { tag: turn::LOOK, .. }) {
             self.rest_port();

@@ -43,7 +43,8 @@ mod work;
 use crate::cache::Cache;
 use disks::{Disks, Stall};
 use fetch::{Fetched, Fetcher};
-use linux::{Decoded, Refusal};
+use libipc::server::Refusal;
+use linux::Decoded;
 use node::Node;
 use paging::{PageIn, ReadAt};
 use questions::{Asked, Questions};
@@ -106,9 +107,11 @@ impl Server for Ufs {
             Event::Done { tag, result } => self.opened(*tag, *result),
             Event::LastClose { owner, .. } => closed(*owner),
             // A call on a disk ends soon and is left to it.
-            Event::Cancel { .. } | Event::Start | Event::Notify { .. } | Event::Watch { .. } => {
-                Effects::none()
-            }
+            Event::Cancel { .. }
+            | Event::Start
+            | Event::Notify { .. }
+            | Event::Watch { .. }
+            | Event::Watched { .. } => Effects::none(),
         };
         if effects.again {
             return effects;
@@ -349,7 +352,7 @@ impl Ufs {
             badge: libipc::abi::Badge(session.node.number()),
             object: session.object,
             status: session.status,
-            readiness: Readiness::IN | Readiness::OUT,
+            readiness: Readiness::IN | Readiness::OUT | Readiness::ALWAYS,
             position: 0,
         };
         effects.attempt(tag, create);

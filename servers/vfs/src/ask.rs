@@ -8,7 +8,7 @@ use libipc::linux::errno::*;
 use libipc::proto::fs::{self, Answer, Found, Request};
 use libipc::server::{Effects, Message};
 
-use crate::row::{Expects, Outcome, Row};
+use crate::row::{Expects, Outcome, Purpose, Row};
 use crate::who::RootNode;
 use crate::{Vfs, close_all};
 
@@ -20,8 +20,14 @@ impl Vfs {
             let errno = if row.walk.path.is_empty() { EOPNOTSUPP } else { ENOTDIR };
             return self.fail(row, errno);
         };
-        if !self.file_servers.contains(&server) && !row.walk.path.is_empty() {
-            return self.fail(row, ENOTDIR);
+        if !self.file_servers.contains(&server) {
+            if !row.walk.path.is_empty() {
+                return self.fail(row, ENOTDIR);
+            }
+            // Of the others only the terminal's server knows what files are.
+            if self.numbers.get("tty") != Some(&server) {
+                return self.fail(row, ENXIO);
+            }
         }
         let request = if row.walk.needs_barrier(&row.who) {
             row.expects = Expects::RootNode;
@@ -110,6 +116,13 @@ impl Vfs {
             return self.fail(row, EIO);
         }
         match row.walk.resume(stop, &row.who, &self.mounts) {
+            Ok(()) if row.walk.path.is_empty() && matches!(stop, fs::Stop::Session { .. }) => {
+                match row.purpose {
+                    // readlink(2) is about the name, and shows the path of what is behind it.
+                    Purpose::ReadLink { address, size } => self.describe(row, address, size),
+                    _ => self.advance(row),
+                }
+            }
             Ok(()) => self.advance(row),
             Err(errno) => self.settle(row, Err(errno), None),
         }

@@ -3,12 +3,14 @@
 mod attributes;
 mod names;
 mod open;
+mod sockets;
 
 use alloc::vec::Vec;
 
 use libipc::linux::errno::*;
 use libipc::linux::open::*;
 use libipc::proto::fs::Operation;
+use libipc::proto::process::GROUPS;
 use libipc::server::{Call, Effects, Env, Foreign};
 
 use crate::Vfs;
@@ -108,7 +110,7 @@ impl Args<'_> {
     pub fn row(&self, target: &Target, follow: bool, operation: Operation, purpose: Purpose) -> Row {
         Row {
             call: Some(self.call.id),
-            who: self.who,
+            who: self.who.clone(),
             walk: Walk::new(target.at, &target.path, follow, Aim::Do(operation)),
             expects: Expects::Found,
             purpose,
@@ -132,14 +134,20 @@ fn follows(flags: u64) -> bool {
 impl Vfs {
     /// Takes a Linux call.
     pub(crate) fn linux(&mut self, call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Effects {
-        if matches!(foreign.number, 7 | 23 | 270 | 271) {
-            return self.wait_for_readiness(call, foreign, env);
+        match foreign.number {
+            _ if call.badge.0 != 0 => return self.epoll_call(call, foreign, env),
+            7 | 23 | 270 | 271 => return self.wait_for_readiness(call, foreign, env),
+            213 | 291 => return self.make_epoll(call, foreign, env),
+            _ => {}
         }
         let Some(namespace) = self.mounts.namespace() else { return value(call.id, -i64::from(ENOENT)) };
-        let who = Who::program(call.caller, &foreign.directories, namespace.place(), self.known_root);
+        let mut who = Who::program(call.caller, &foreign.directories, namespace.place(), self.known_root);
+        who.groups = self.groups_of(&call.caller, env);
         let now_ns = self.epoch_s.saturating_mul(1_000_000_000).saturating_add(env.now());
         let args = Args { call, foreign, who, now_ns: i64::try_from(now_ns).unwrap_or(i64::MAX) };
         let outcome = match foreign.number {
+            42 | 44 | 46 | 49 => self.socket_name(&args, env),
+            40 => self.send_file(&args, env),
             59 | 322 => self.exec(&args),
             79 => self.getcwd(&args),
             162 => Ok(self.sync(&args)),
@@ -151,6 +159,15 @@ impl Vfs {
             }),
         };
         outcome.unwrap_or_else(|errno| value(call.id, -i64::from(errno)))
+    }
+
+    /// The supplementary groups of a caller, whom they may let do something.
+    fn groups_of(&self, caller: &libipc::server::Caller, env: &mut dyn Env) -> Vec<u32> {
+        let Some(proc) = self.server("proc").filter(|_| caller.uid != 0) else { return Vec::new() };
+        let question = libipc::server::Message::words(GROUPS, [u64::from(caller.pid), 0, 0, 0]);
+        let payload = env.ask(proc, &question).ok().filter(|answer| answer.label == 0);
+        let payload = payload.map(|answer| answer.payload).unwrap_or_default();
+        payload.as_chunks::<4>().0.iter().map(|group| u32::from_le_bytes(*group)).collect()
     }
 
     fn sync(&mut self, args: &Args<'_>) -> Effects {
@@ -170,8 +187,6 @@ fn decode(args: &Args<'_>) -> Result<Option<Row>, i32> {
         4 | 6 | 21 | 76 | 89 | 137 | 262 | 267 | 269 | 332 | 439 => attributes::look(args).map(Some),
         90 | 92 | 94 | 132 | 235 | 260 | 261 | 268 | 280 | 452 => attributes::change(args),
         82..=84 | 86..=88 | 133 | 258 | 259 | 263..=266 | 316 => names::decode(args).map(Some),
-        // sendfile(2): busybox and coreutils go on with read and write after EINVAL.
-        40 => Err(EINVAL),
         // copy_file_range(2): ENOSYS is what makes coreutils, Rust and Go copy by read and write from then on.
         _ => Err(ENOSYS),
     }

@@ -5,7 +5,8 @@
 //! used up; the file server at its end does what the call asks for in the same message. What remains to be done for
 //! the call meanwhile is a [`row::Row`] under the tag of the question sent. Opened files are sessions of the file
 //! servers, so read(2) and its kin never come here. exec is resolved here ([`exec`]) and forwarded to the process
-//! server; poll and select ([`poll`]) watch the readiness words that the kernel keeps.
+//! server; poll and select ([`poll`]) watch the readiness words that the kernel keeps, and so do the sets of
+//! [`epoll`], which are the only sessions of this server's own.
 //!
 //! It must never keep a path or a node across calls (files are renamed behind its back), and never call upward.
 #![cfg_attr(not(test), no_std)]
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod ask;
 pub mod calls;
+pub mod epoll;
 pub mod exec;
 pub mod image;
 pub mod locate;
@@ -32,6 +34,7 @@ pub mod mounting;
 pub mod mounts;
 pub mod poll;
 pub mod row;
+pub mod sendfile;
 pub mod settle;
 pub mod startup;
 pub mod statx;
@@ -39,9 +42,11 @@ pub mod times;
 pub mod walk;
 pub mod who;
 
+use epoll::Epolls;
 use mounts::MountTable;
 use poll::Wait;
 use row::Row;
+use sendfile::Copying;
 
 /// The type of a file system, and the server that has such.
 const KINDS: [(&str, &str); 3] = [("ufs", "ufs"), ("tmpfs", "tmpfs"), ("proc", "procfs")];
@@ -65,8 +70,16 @@ pub struct Vfs {
     next_tag: u64,
     /// Calls that wait for descriptors to become ready.
     waits: BTreeMap<CallId, Wait>,
+    /// Those of them that end at some time, by it.
+    deadlines: BTreeSet<(u64, CallId)>,
     /// For when the timer is set.
     timer_ns: Option<u64>,
+    epolls: Epolls,
+    /// Copies under way, by the tag of the question sent, and those that wait for room.
+    copies: BTreeMap<u64, Copying>,
+    stalled: BTreeMap<CallId, Copying>,
+    /// This server's number.
+    own_number: u32,
 }
 
 impl Server for Vfs {
@@ -86,7 +99,12 @@ impl Server for Vfs {
             rows: BTreeMap::new(),
             next_tag: 1,
             waits: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             timer_ns: None,
+            epolls: Epolls::default(),
+            copies: BTreeMap::new(),
+            stalled: BTreeMap::new(),
+            own_number: boot.number,
         }
     }
 
@@ -94,12 +112,17 @@ impl Server for Vfs {
         match event {
             Event::Start => self.start(),
             Event::Call(call) => self.call(call, env),
-            Event::Answer { tag, answer } => self.answer(*tag, answer),
-            Event::Watch { call } => self.woken(*call, env),
+            Event::Answer { tag, answer } => self.answer(*tag, answer, env),
+            Event::Watch { call } => match self.copy_woken(*call) {
+                Some(effects) => effects,
+                None => self.woken(*call, env),
+            },
             Event::Notify { bits } if bits & TIMER_BIT != 0 => self.timer(env),
             Event::Cancel { call } => self.cancel(*call),
-            // vfs makes no sessions and tries no operation.
-            Event::Notify { .. } | Event::Done { .. } | Event::LastClose { .. } => Effects::none(),
+            Event::Watched { cookie, ready } => self.epoll_watched(*cookie, *ready, env),
+            Event::Done { tag, result } => self.epoll_made(tag.0, *result),
+            Event::LastClose { badge, owner } => self.epoll_closed(badge.0, *owner),
+            Event::Notify { .. } => Effects::none(),
         }
     }
 }
@@ -131,10 +154,15 @@ impl Vfs {
 
     /// Walks end soon and are left to it; a wait for readiness ends now.
     fn cancel(&mut self, call: CallId) -> Effects {
-        self.interrupt_wait(call)
+        let mut effects = self.interrupt_wait(call);
+        effects.append(self.copy_cancelled(call));
+        effects
     }
 
-    fn answer(&mut self, tag: Tag, answer: &Result<Message, KernelError>) -> Effects {
+    fn answer(&mut self, tag: Tag, answer: &Result<Message, KernelError>, env: &mut dyn Env) -> Effects {
+        if let Some(copying) = self.copies.remove(&tag.0) {
+            return self.copy_answered(copying, answer, env);
+        }
         let Some(row) = self.rows.remove(&tag.0) else {
             let mut effects = Effects::none();
             if let Ok(message) = answer {

@@ -1,6 +1,6 @@
 //! The absolute path of a directory: the path its server knows, below its volume's mount point.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 
 use libipc::linux::errno::*;
 use libipc::proto::fs::{Found, Operation};
@@ -11,6 +11,7 @@ use crate::Vfs;
 use crate::calls::Args;
 use crate::row::{Locate, Outcome, Purpose, Row, Target, Wanted};
 use crate::settle::bytes;
+use crate::statx::major;
 use crate::walk::{Aim, join_absolute};
 use crate::who::RootNode;
 
@@ -32,6 +33,28 @@ impl Vfs {
         Ok(self.learn_root(row))
     }
 
+    /// readlink(2) of a name for an open file, at whose session the walk stands: its path, or what stands for one.
+    pub(crate) fn describe(&mut self, row: Row, address: u64, size: u64) -> Effects {
+        let server = row.walk.at.server;
+        let title: Option<&[u8]> = match () {
+            () if server == self.own_number => Some(b"anon_inode:[eventpoll]"),
+            () if self.numbers.get("proc") == Some(&server) => Some(b"anon_inode:[pidfd]"),
+            () => None,
+        };
+        match title {
+            Some(title) => self.show_link(row, address, size, title.to_vec()),
+            None => self.locate(row, Wanted::ReadLink { address, size, inode: 0 }),
+        }
+    }
+
+    fn show_link(&mut self, mut row: Row, address: u64, size: u64, mut text: Vec<u8>) -> Effects {
+        row.purpose = Purpose::Nothing;
+        let Some(call) = row.call else { return self.fail(row, EIO) };
+        text.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+        let length = text.len() as i64;
+        bytes(call, address, text, length)
+    }
+
     /// Goes on with the search: the volume is known, or the path on it.
     pub(crate) fn located(
         &mut self,
@@ -42,6 +65,13 @@ impl Vfs {
         match (outcome, locate.mount_point) {
             (Ok(Outcome::Found(Found::Stat(stat))), None) => {
                 let server = row.walk.at.server;
+                if let Wanted::ReadLink { address, size, inode } = &mut locate.wanted {
+                    if !self.file_servers.contains(&server) {
+                        let (address, size) = (*address, *size);
+                        return self.show_link(row, address, size, terminal_path(stat.rdev));
+                    }
+                    *inode = stat.ino;
+                }
                 let volume = volume_of_device(stat.dev, server).unwrap_or(0);
                 locate.mount_point =
                     Some(self.mounts.of_volume(server, volume).map(|mount| mount.at.clone()));
@@ -51,6 +81,8 @@ impl Vfs {
             }
             (Ok(Outcome::Found(Found::Text(below))), Some(mount_point)) => {
                 let path = match mount_point {
+                    // What has no path has something else to show.
+                    None if matches!(locate.wanted, Wanted::ReadLink { .. }) => below,
                     Some(at) => join_absolute(&at, &below),
                     None => [b"(unreachable)", &join_absolute(b"/", &below)[..]].concat(),
                 };
@@ -65,6 +97,11 @@ impl Vfs {
         match (wanted, path) {
             // The path is only to be shown: the program can be found without.
             (Wanted::Exec(program, target), path) => self.exec_from(row, program, &target, path.ok()),
+            (Wanted::ReadLink { address, size, .. }, Ok(path)) => self.show_link(row, address, size, path),
+            // It is known by its number alone: its name has been removed, or its server keeps none.
+            (Wanted::ReadLink { address, size, inode }, Err(_)) => {
+                self.show_link(row, address, size, format!("inode:[{inode}]").into_bytes())
+            }
             (Wanted::Mount(mounting), Ok(path)) => self.mount_at(row, *mounting, path),
             (Wanted::Mount(_) | Wanted::Cwd { .. }, Err(errno)) => {
                 row.purpose = Purpose::Nothing;
@@ -92,6 +129,17 @@ impl Vfs {
             Some(call) if length <= size => bytes(call, address, path, length as i64),
             _ => self.fail(row, ERANGE),
         }
+    }
+}
+
+/// The path of a terminal.
+fn terminal_path(device: u64) -> Vec<u8> {
+    match (major(device), device & 0xff) {
+        (5, 0) => b"/dev/tty".to_vec(),
+        (5, 1) => b"/dev/console".to_vec(),
+        (4, minor @ 64..) => format!("/dev/ttyS{}", minor - 64).into_bytes(),
+        (4, minor) => format!("/dev/tty{minor}").into_bytes(),
+        (_, minor) => format!("/dev/pts/{minor}").into_bytes(),
     }
 }
 

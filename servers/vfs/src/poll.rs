@@ -10,18 +10,23 @@ use alloc::vec::Vec;
 
 use libipc::abi::syscall::Restart;
 use libipc::abi::{CallId, KernelError, Readiness};
+use libipc::linux::call as number;
 use libipc::linux::errno::*;
 use libipc::server::effect::Reason;
+use libipc::server::vectors::read_rest;
 use libipc::server::{Call, Effect, Effects, Env, Foreign, ForeignReply, Operation, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::Vfs;
+use crate::epoll::Wanted;
 use crate::settle::value;
 use crate::times::{Unit, timeout, timeout_bytes};
-use form::{Form, Ready, Refusal};
+use form::{ENTRY_BYTES, Form, Ready, Refusal};
 
 /// Most bytes of one piece that goes with a reply.
 const OUTPUT_MAX: u64 = 256;
+/// Most bytes copied at once.
+const WINDOW: usize = 1 << 16;
 
 /// A call that waits.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,21 +48,56 @@ impl Vfs {
     ) -> Effects {
         let wait = match Wait::decode(call, foreign, env) {
             Ok(wait) => wait,
-            Err(Refusal::NotResident) => return Effects::again(),
+            Err(Refusal::Again) => return Effects::again(),
             Err(Refusal::Errno(errno)) => return value(call.id, -i64::from(errno)),
         };
         let now = env.now();
+        if let Form::Epoll(wanted) = &wait.form {
+            let mut effects = Effects::none();
+            match self.epoll_look(call.id, wanted, env, &mut effects) {
+                Ok(true) => {}
+                Ok(false) if wait.is_over(now) => {
+                    effects.append(value(call.id, 0));
+                }
+                Ok(false) => {
+                    self.epoll_park(call.id, wanted);
+                    effects.append(self.begin_wait(call.id, wait));
+                }
+                Err(errno) => {
+                    effects.append(value(call.id, -i64::from(errno)));
+                }
+            }
+            return effects;
+        }
         match wait.look(call.id, env) {
             Err(errno) => value(call.id, -i64::from(errno)),
             Ok(ready) if ready.count > 0 || wait.is_over(now) => wait.reply(call.id, ready, now),
-            Ok(_) => {
-                self.waits.insert(call.id, wait);
-                let mut effects = Effects::none();
-                effects.park(call.id, Reason::Readiness);
-                effects.append(self.set_timer());
-                effects
-            }
+            Ok(_) => self.begin_wait(call.id, wait),
         }
+    }
+
+    fn begin_wait(&mut self, call: CallId, wait: Wait) -> Effects {
+        if let Some(deadline) = wait.deadline_ns {
+            self.deadlines.insert((deadline, call));
+        }
+        self.waits.insert(call, wait);
+        let mut effects = Effects::none();
+        effects.park(call, Reason::Readiness);
+        effects.append(self.set_timer());
+        effects
+    }
+
+    /// A call waits no longer.
+    pub(crate) fn forget_wait(&mut self, call: CallId, effects: &mut Effects) -> Option<Wait> {
+        let wait = self.waits.remove(&call)?;
+        if let Some(deadline) = wait.deadline_ns {
+            self.deadlines.remove(&(deadline, call));
+        }
+        if let Some(wanted) = wait.epoll() {
+            self.epoll_leave(call, wanted);
+        }
+        effects.append(self.set_timer());
+        Some(wait)
     }
 
     /// A watched descriptor became ready.
@@ -76,11 +116,11 @@ impl Vfs {
     pub(crate) fn timer(&mut self, env: &mut dyn Env) -> Effects {
         self.timer_ns = None;
         let now = env.now();
-        let over = |(call, wait): (&CallId, &Wait)| wait.is_over(now).then_some(*call);
-        let calls: Vec<CallId> = self.waits.iter().filter_map(over).collect();
         let mut effects = Effects::none();
-        for call in calls {
-            let Some(wait) = self.waits.remove(&call) else { continue };
+        while let Some((deadline, call)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            let Some(wait) = self.forget_wait(call, &mut effects) else { break };
             effects.append(match wait.look(call, env) {
                 Ok(ready) => wait.reply(call, ready, now),
                 Err(errno) => value(call, -i64::from(errno)),
@@ -92,28 +132,23 @@ impl Vfs {
 
     /// A signal ends the wait.
     pub(crate) fn interrupt_wait(&mut self, call: CallId) -> Effects {
-        if !self.waits.contains_key(&call) {
-            return Effects::none();
-        }
+        let Some(wait) = self.waits.get(&call) else { return Effects::none() };
+        // epoll_wait is never taken up again.
+        let restart = if wait.epoll().is_some() { Restart::Never } else { Restart::IfNoHandler };
         let mut effects = Effects::none();
-        let reply = ForeignReply {
-            result: -i64::from(EINTR),
-            restart: Restart::IfNoHandler,
-            ..ForeignReply::default()
-        };
+        let reply = ForeignReply { result: -i64::from(EINTR), restart, ..ForeignReply::default() };
         effects.foreign(call, reply);
         self.end_wait(call, effects)
     }
 
     fn end_wait(&mut self, call: CallId, mut effects: Effects) -> Effects {
-        self.waits.remove(&call);
-        effects.append(self.set_timer());
+        self.forget_wait(call, &mut effects);
         effects
     }
 
     /// Sets the timer for the earliest deadline, if it is not set so already.
     fn set_timer(&mut self) -> Effects {
-        let earliest = self.waits.values().filter_map(|wait| wait.deadline_ns).min();
+        let earliest = self.deadlines.first().map(|(deadline, _)| *deadline);
         let mut effects = Effects::none();
         if earliest != self.timer_ns {
             self.timer_ns = earliest;
@@ -124,18 +159,36 @@ impl Vfs {
 }
 
 impl Wait {
+    /// The set that it waits for, if it is one.
+    pub(crate) fn epoll(&self) -> Option<&Wanted> {
+        match &self.form {
+            Form::Epoll(wanted) => Some(wanted),
+            _ => None,
+        }
+    }
+
     fn decode(call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Result<Wait, Refusal> {
         let words = foreign.arguments;
         let [first, second] = &foreign.inputs;
         let (first, second) = (first.as_deref(), second.as_deref());
         let (timeout_ns, time_left) = match foreign.number {
-            7 => (u64::try_from(words[2] as i32).ok().map(|ms| ms.saturating_mul(1_000_000)), None),
+            7 => (milliseconds(words[2]), None),
+            number::EPOLL_WAIT | number::EPOLL_PWAIT => (milliseconds(words[3]), None),
+            number::EPOLL_PWAIT2 => (timeout(first, Unit::Nanoseconds)?, None),
             271 => (timeout(second, Unit::Nanoseconds)?, None),
             23 => (timeout(first, Unit::Microseconds)?, first.map(|_| (words[4], true))),
             _ => (timeout(first, Unit::Nanoseconds)?, first.map(|_| (words[4], false))),
         };
         let form = match foreign.number {
-            7 | 271 => Form::poll(words[0], words[1] as u32, first)?,
+            7 | 271 => {
+                let mut entries = first.unwrap_or_default().to_vec();
+                let length = u64::from(words[1] as u32) * ENTRY_BYTES;
+                read_rest(call.id, words[0], length, &mut entries, env)?;
+                Form::poll(words[0], words[1] as u32, Some(&entries))?
+            }
+            number::EPOLL_WAIT | number::EPOLL_PWAIT | number::EPOLL_PWAIT2 => {
+                Form::Epoll(Vfs::epoll_wanted(call.badge.0, words)?)
+            }
             _ => {
                 let mut read = |address, length| env.read_user(call.id, address, length);
                 Form::select(words[0] as i32, [words[1], words[2], words[3]], &mut read)?
@@ -164,7 +217,10 @@ impl Wait {
         let mut outputs = Vec::new();
         for (address, bytes) in ready.outputs {
             if bytes.len() as u64 > OUTPUT_MAX {
-                effects.push(Effect::CopyOut { call, address, bytes });
+                for (at, window) in bytes.chunks(WINDOW).enumerate() {
+                    let address = address + (at * WINDOW) as u64;
+                    effects.push(Effect::CopyOut { call, address, bytes: window.to_vec() });
+                }
             } else {
                 outputs.push(Output { address, bytes });
             }
@@ -173,6 +229,11 @@ impl Wait {
         effects.foreign(call, ForeignReply { result, outputs, ..ForeignReply::default() });
         effects
     }
+}
+
+/// A timeout of so many milliseconds; a negative one is none.
+fn milliseconds(word: u64) -> Option<u64> {
+    u64::try_from(word as i32).ok().map(|ms| ms.saturating_mul(1_000_000))
 }
 
 /// What a descriptor of the caller is ready for; `None` when it is not open.

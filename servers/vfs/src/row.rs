@@ -104,6 +104,8 @@ pub enum Purpose {
     Spawn(Box<Spawn>),
     /// proc has the first program.
     Spawned,
+    /// A socket's name: the program goes back with the node to the server that has the socket.
+    Socket(Box<Named>),
     /// File servers that are still to write their volumes back.
     Sync(Vec<Handle>),
 }
@@ -115,6 +117,17 @@ pub struct Second {
     pub to: Target,
     /// Flags of renameat2(2); none for link(2).
     pub rename: Option<u32>,
+}
+
+/// A call with a socket's name in it, as it came.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Named {
+    /// Its number.
+    pub number: u32,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+    /// The name.
+    pub path: Vec<u8>,
 }
 
 /// A search for the absolute path of a directory.
@@ -137,6 +150,15 @@ pub enum Wanted {
         size: u64,
         /// The working directory's path, when the one sought is the root directory's.
         cwd: Option<Vec<u8>>,
+    },
+    /// readlink(2) of a name for an open file.
+    ReadLink {
+        /// The caller's buffer.
+        address: u64,
+        /// Its size.
+        size: u64,
+        /// The file's inode number, once it is known.
+        inode: u64,
     },
     /// Where the walk to a program begins.
     Exec(Box<Program>, Target),

@@ -55,7 +55,17 @@ impl Vfs {
             (Purpose::Mount(mounting), outcome, _) => self.mount_step(row, *mounting, outcome),
             (Purpose::Locate(locate), outcome, _) => self.located(row, *locate, outcome),
             (Purpose::Sync(left), ..) => self.sync_next(row, left),
+            // A name that is taken is an address in use.
+            (Purpose::Socket(_), Err(EEXIST), _) => self.fail(row, EADDRINUSE),
+            // The first program's directory is open, and its console has been looked for.
+            (Purpose::Spawn(_), outcome, None) if row.expects == Expects::Found => match outcome {
+                Ok(Outcome::Found(Found::Stat(stat))) => self.spawn_terminal(row, Some(stat)),
+                _ => self.spawn_terminal(row, None),
+            },
             (_, Err(errno), _) => self.fail(row, errno),
+            (Purpose::Socket(named), Ok(Outcome::Found(Found::Stat(stat))), _) => {
+                self.socket_found(row, *named, &stat)
+            }
             (Purpose::Open { flags, slot }, Ok(outcome), handle) => {
                 self.opened(row, (flags, slot), &outcome, handle)
             }
@@ -142,7 +152,7 @@ impl Vfs {
         let Some(server) = server else { return self.fail(row, ENXIO) };
         row.expects = Expects::Session;
         let caller = row.who.caller;
-        self.send(row, server, open_device_message(stat.rdev, flags, &caller))
+        self.send(row, server, open_device_message(stat, flags, &caller))
     }
 
     /// The server of this name, if the manifest lets vfs call it.
@@ -215,9 +225,10 @@ impl Vfs {
 }
 
 /// The message that opens a device for a caller.
-pub(crate) fn open_device_message(device: u64, flags: u32, caller: &libipc::server::Caller) -> Message {
+pub(crate) fn open_device_message(node: &Stat, flags: u32, caller: &libipc::server::Caller) -> Message {
     let jobs = u64::from(caller.sid) << 32 | u64::from(caller.pgid);
-    Message::words(fs::OPEN_DEVICE, [device, u64::from(flags), u64::from(caller.pid), jobs])
+    let words = [node.rdev, u64::from(flags), u64::from(caller.pid), jobs];
+    Message { words, ..Message::typed(fs::OPEN_DEVICE, node) }
 }
 
 /// A plain result.

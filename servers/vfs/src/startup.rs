@@ -6,6 +6,7 @@
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 use libipc::abi::Handle;
+use libipc::linux::Stat;
 use libipc::linux::errno::*;
 use libipc::linux::open::{O_DIRECTORY, O_PATH, O_RDWR};
 use libipc::manifest::{Mount as MountEntry, MountFlag};
@@ -23,6 +24,8 @@ use crate::who::{Place, Who};
 const STATUS: u32 = 127;
 /// The device number of `/dev/ttyS0`.
 const SERIAL: u64 = 4 << 8 | 64;
+/// Its path, from the root.
+const SERIAL_PATH: &[u8] = b"dev/ttyS0";
 /// The first program's process id, which is also its group's and its session's: proc's own init is 1.
 const FIRST_PROGRAM: u32 = 2;
 
@@ -78,18 +81,25 @@ impl Vfs {
         self.advance(row)
     }
 
-    /// Opens the console, then hands all to proc.
+    /// The node of the console is found, or there is none: opens the console, whose files are that node's.
+    pub(crate) fn spawn_terminal(&mut self, mut row: Row, node: Option<Stat>) -> Effects {
+        let Some(tty) = self.server("tty") else { return self.fail(row, ENXIO) };
+        row.expects = Expects::Session;
+        let node = node.filter(|node| node.rdev == SERIAL);
+        let node = node.unwrap_or_else(|| Stat { rdev: SERIAL, ..Stat::default() });
+        // Opened in the first program's name, so that it becomes the controlling terminal of its session.
+        let leader =
+            Caller { pid: FIRST_PROGRAM, pgid: FIRST_PROGRAM, sid: FIRST_PROGRAM, ..Caller::default() };
+        self.send(row, tty, open_device_message(&node, O_RDWR, &leader))
+    }
+
+    /// Looks for the console, then hands all to proc.
     pub(crate) fn spawn_step(&mut self, mut row: Row, mut spawn: Spawn, handle: Handle) -> Effects {
         spawn.handles.push(handle);
         if row.expects == Expects::Found {
-            let Some(tty) = self.server("tty") else { return self.fail(row, ENXIO) };
-            row.expects = Expects::Session;
             row.purpose = Purpose::Spawn(Box::new(spawn));
-            // Opened in the first program's name, so that it becomes the controlling terminal of its session.
-            let leader =
-                Caller { pid: FIRST_PROGRAM, pgid: FIRST_PROGRAM, sid: FIRST_PROGRAM, ..Caller::default() };
-            let message = open_device_message(SERIAL, O_RDWR, &leader);
-            return self.send(row, tty, message);
+            row.walk = Walk::new(row.who.root.place, SERIAL_PATH, true, Aim::Do(FsOperation::Stat));
+            return self.advance(row);
         }
         let (Some(config), Some(proc)) = (self.config.clone(), self.server("proc")) else {
             return self.fail(row, ENXIO);

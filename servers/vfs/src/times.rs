@@ -61,7 +61,7 @@ pub fn timeout_bytes(left_ns: u64, unit: Unit) -> Vec<u8> {
 /// # Errors
 /// `EINVAL` for a fraction out of range.
 pub fn pair(structure: Option<&[u8]>, unit: Unit, now_ns: i64) -> Result<Option<Operation>, i32> {
-    let Some(bytes) = structure else { return Ok(Some(Operation::SetTimes(Some(now_ns), Some(now_ns)))) };
+    let Some(bytes) = structure else { return Ok(Some(Operation::Touch(now_ns))) };
     let [atime_s, atime, mtime_s, mtime] = words(bytes)[..] else { return Err(EINVAL) };
     let one = |seconds: i64, fraction: i64| match fraction {
         UTIME_NOW if unit == Unit::Nanoseconds => Ok(Some(now_ns)),
@@ -72,6 +72,9 @@ pub fn pair(structure: Option<&[u8]>, unit: Unit, now_ns: i64) -> Result<Option<
         }
         _ => Err(EINVAL),
     };
+    if unit == Unit::Nanoseconds && (atime, mtime) == (UTIME_NOW, UTIME_NOW) {
+        return Ok(Some(Operation::Touch(now_ns)));
+    }
     Ok(match (one(atime_s, atime)?, one(mtime_s, mtime)?) {
         (None, None) => None,
         (atime, mtime) => Some(Operation::SetTimes(atime, mtime)),
@@ -83,7 +86,7 @@ pub fn pair(structure: Option<&[u8]>, unit: Unit, now_ns: i64) -> Result<Option<
 /// # Errors
 /// `EINVAL` when the structure is cut.
 pub fn whole_seconds(structure: Option<&[u8]>, now_ns: i64) -> Result<Operation, i32> {
-    let Some(bytes) = structure else { return Ok(Operation::SetTimes(Some(now_ns), Some(now_ns))) };
+    let Some(bytes) = structure else { return Ok(Operation::Touch(now_ns)) };
     let [atime, mtime] = words(bytes)[..] else { return Err(EINVAL) };
     let ns = |seconds: i64| Some(seconds.saturating_mul(NS_PER_S));
     Ok(Operation::SetTimes(ns(atime), ns(mtime)))

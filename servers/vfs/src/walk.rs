@@ -5,9 +5,10 @@
 
 use alloc::vec::Vec;
 
+use libipc::abi::Badge;
 use libipc::linux::errno::*;
-use libipc::linux::open::{LINKS_MAX, PATH_MAX};
-use libipc::proto::fs::{Operation, Request, Stop};
+use libipc::linux::open::{LINKS_MAX, O_CREAT, O_EXCL, PATH_MAX};
+use libipc::proto::fs::{From, Operation, Request, Stop};
 use libipc::server::files::strip_slashes;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +118,7 @@ impl Walk {
         match stop {
             Stop::Symlink { directory, target, rest } => self.follow_link(*directory, target, rest, who),
             Stop::Covered { node, rest } => self.enter(*node, rest, mounts),
+            Stop::Session { server, badge, rest } => self.enter_session(*server, *badge, rest),
             Stop::Above { volume, rest } => self.climb(*volume, rest, mounts),
         }
     }
@@ -141,6 +143,26 @@ impl Walk {
             self.at = Place::node(self.at.server, directory);
         }
         self.path = path;
+        Ok(())
+    }
+
+    /// Goes on at what an open file stands for, which is there already: there is nothing to create.
+    fn enter_session(&mut self, server: u32, badge: Badge, rest: &[u8]) -> Result<(), i32> {
+        self.links += 1;
+        if self.links > LINKS_MAX || self.limits.no_links {
+            return Err(ELOOP);
+        }
+        if self.limits.no_crossing {
+            return Err(EXDEV);
+        }
+        let path = self.joined(b"", rest)?;
+        if let (true, Aim::Do(Operation::Open { flags, .. })) = (path.is_empty(), &mut self.aim) {
+            if *flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL {
+                return Err(EEXIST);
+            }
+            *flags &= !O_CREAT;
+        }
+        (self.at, self.path, self.trail) = (Place { server, from: From::Session(badge) }, path, None);
         Ok(())
     }
 

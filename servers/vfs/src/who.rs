@@ -1,6 +1,8 @@
 //! On whose behalf a walk is made, and where its paths begin. All of it comes with the call: nothing per process is
 //! kept.
 
+use alloc::vec::Vec;
+
 use libipc::abi::Badge;
 use libipc::abi::delivery::Named;
 use libipc::proto::fs::{Credentials, From};
@@ -57,10 +59,12 @@ pub struct RootDirectory {
 }
 
 /// The caller as a walk sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Who {
     /// Ids and mask, attached by the kernel.
     pub caller: Caller,
+    /// Supplementary groups, which the process server knows; of the superuser none are asked for.
+    pub groups: Vec<u32>,
     /// The working directory.
     pub cwd: Place,
     /// The root directory.
@@ -72,6 +76,7 @@ impl Who {
     pub fn system(root: Place) -> Who {
         Who {
             caller: Caller { umask: 0o022, ..Caller::default() },
+            groups: Vec::new(),
             cwd: root,
             root: RootDirectory { place: root, object: 0, node: RootNode::Namespace },
         }
@@ -93,12 +98,12 @@ impl Who {
                 RootDirectory { place, object: root.object, node }
             }
         };
-        Who { caller, cwd: Place::session(cwd).unwrap_or(root.place), root }
+        Who { caller, groups: Vec::new(), cwd: Place::session(cwd).unwrap_or(root.place), root }
     }
 
     /// What file servers check and record.
     pub fn credentials(&self) -> Credentials {
         let Caller { uid, gid, umask, .. } = self.caller;
-        Credentials { uid, gid, umask }
+        Credentials { uid, gid, umask, groups: self.groups.clone() }
     }
 }

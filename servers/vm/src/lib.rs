@@ -91,9 +91,11 @@ impl Server for Vm {
             Event::Done { tag, result } => self.created(*tag, *result, env),
             Event::LastClose { owner, .. } => Effects::one(Effect::Do(Operation::Close { handle: *owner })),
             // vm calls nobody, watches nothing and answers every call in the step that brings it or the next.
-            Event::Answer { .. } | Event::Notify { .. } | Event::Cancel { .. } | Event::Watch { .. } => {
-                Effects::none()
-            }
+            Event::Answer { .. }
+            | Event::Notify { .. }
+            | Event::Cancel { .. }
+            | Event::Watch { .. }
+            | Event::Watched { .. } => Effects::none(),
         }
     }
 }

@@ -54,7 +54,7 @@ fn dots_are_refused_by_what_makes_or_removes_names_as_linux_refuses_them() {
 
 #[test]
 fn the_first_class_that_fits_the_caller_decides() {
-    let caller = |uid, gid| Credentials { uid, gid, umask: 0 };
+    let caller = |uid, gid| Credentials { uid, gid, umask: 0, ..Credentials::default() };
     let check = |mode, uid, gid, wanted| permits(mode, 5, 50, &caller(uid, gid), wanted);
     assert!(check(0o640, 5, 1, R_OK | W_OK));
     assert!(!check(0o040, 5, 50, R_OK), "the owner's class hides the group's");
@@ -75,9 +75,15 @@ fn the_superuser_executes_only_what_somebody_may_execute() {
 
 #[test]
 fn a_sticky_directory_lets_owners_and_the_superuser_remove() {
-    let refuses = |uid| sticky_refuses(0o1777, 5, 6, &Credentials { uid, gid: 0, umask: 0 });
+    let refuses =
+        |uid| sticky_refuses(0o1777, 5, 6, &Credentials { uid, gid: 0, umask: 0, ..Credentials::default() });
     assert_eq!([refuses(0), refuses(5), refuses(6), refuses(7)], [false, false, false, true]);
-    assert!(!sticky_refuses(0o777, 5, 6, &Credentials { uid: 7, gid: 0, umask: 0 }));
+    assert!(!sticky_refuses(
+        0o777,
+        5,
+        6,
+        &Credentials { uid: 7, gid: 0, umask: 0, ..Credentials::default() }
+    ));
 }
 
 #[test]

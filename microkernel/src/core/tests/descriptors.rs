@@ -172,3 +172,59 @@ fn a_copy_that_misses_a_page_copies_nothing_and_says_when_it_is_there() {
     assert_eq!(world.ok(*vfs, Syscall::LeaseRead, &[token, 0x20_0ffe, 4])[0], 4);
     assert_eq!(world.payload(*vfs, 4), b"abcd");
 }
+
+/// The token of a call on a descriptor that its server has received.
+fn held(linux: &mut Linux, descriptor: i64) -> u64 {
+    const FSTAT: u64 = 5;
+    assert_eq!(linux.world.linux(&linux.program, FSTAT, &[descriptor as u64, 0]), None);
+    linux.world.ok(linux.vfs, Syscall::Receive, &[]);
+    linux.world.delivery(linux.vfs).token
+}
+
+#[test]
+fn a_kept_watch_tells_by_its_name_until_it_is_ended() {
+    let mut linux = linux();
+    let descriptor = linux.open(50);
+    let token = held(&mut linux, descriptor);
+    let vfs = linux.vfs;
+    let kept = linux.world.ok(vfs, Syscall::WatchKeep, &[token, descriptor as u64, 77, 1]);
+    assert_eq!(kept[0], 0, "nothing yet");
+    linux.world.ok(vfs, Syscall::ReplyForeign, &[token, 0, 0, 0, 0]);
+    for _ in 0..2 {
+        linux.world.ok(vfs, Syscall::SessionReady, &[50, 1]);
+        linux.world.ok(vfs, Syscall::SessionReady, &[50, 1]);
+        linux.world.ok(vfs, Syscall::Receive, &[]);
+        let delivery = linux.world.delivery(vfs);
+        assert_eq!((delivery.kind, delivery.words[..3].to_vec()), (Kind::Watched as u32, vec![77, 1, 0]));
+        assert_eq!(linux.world.ok(vfs, Syscall::WatchChange, &[kept[1], 1])[0], 1);
+    }
+    assert_eq!(linux.world.linux(&linux.program, CLOSE, &[descriptor as u64]), Some(0));
+    linux.world.ok(vfs, Syscall::Receive, &[]);
+    let delivery = linux.world.delivery(vfs);
+    assert_eq!((delivery.kind, delivery.words[2]), (Kind::Watched as u32, 1), "it is gone");
+    linux.world.ok(vfs, Syscall::Receive, &[]);
+    assert_eq!(linux.world.delivery(vfs).kind, Kind::LastClose as u32);
+    linux.world.ok(vfs, Syscall::WatchEnd, &[kept[1]]);
+    assert!(linux.world.trap(vfs, Syscall::WatchEnd, &[kept[1]]).unwrap().is_err());
+}
+
+#[test]
+fn a_descriptor_that_is_taken_and_given_is_the_same_file() {
+    let mut linux = linux();
+    let descriptor = linux.open(50);
+    let token = held(&mut linux, descriptor);
+    let vfs = linux.vfs;
+    let taken = linux.world.ok(vfs, Syscall::DescriptorTake, &[token, descriptor as u64, 60]);
+    assert_eq!(taken[1], 50, "its badge");
+    assert!(linux.world.trap(vfs, Syscall::DescriptorTake, &[token, 99, 61]).unwrap().is_err());
+    linux.world.ok(vfs, Syscall::SessionMove, &[60, 4096]);
+    let given = linux.world.ok(vfs, Syscall::DescriptorGive, &[token, 60, 0])[0];
+    assert_ne!(given as i64, descriptor);
+    linux.world.ok(vfs, Syscall::Close, &[60]);
+    linux.world.ok(vfs, Syscall::ReplyForeign, &[token, 0, 0, 0, 0]);
+    assert_eq!(linux.world.linux(&linux.program, CLOSE, &[descriptor as u64]), Some(0));
+    let token = held(&mut linux, given as i64);
+    let delivery = linux.world.delivery(vfs);
+    assert_eq!((delivery.badge, delivery.position), (50, 4096));
+    linux.world.ok(vfs, Syscall::ReplyForeign, &[token, 0, 0, 0, 0]);
+}

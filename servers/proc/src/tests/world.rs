@@ -292,7 +292,7 @@ impl World {
         let (address, length) = match input {
             Input::None => return None,
             Input::Bytes(at, bytes) => (arguments[at as usize], u32::from(bytes)),
-            Input::Array(at, count, size) => {
+            Input::Array(at, count, size) | Input::PerDescriptor(at, count, size) => {
                 (arguments[at as usize], arguments[count as usize] as u32 * u32::from(size))
             }
             Input::Text(_) => unreachable!("no call of this server has a path"),

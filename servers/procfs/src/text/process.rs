@@ -3,8 +3,10 @@
 use alloc::{format, string::String, vec::Vec};
 
 use libipc::abi::Protection;
+use libipc::linux::open::{O_CLOEXEC, O_LARGEFILE};
 use libipc::proto::process::ProcessInfo;
 use libipc::proto::space::RegionInfo;
+use libipc::server::env::Descriptor;
 
 use super::{NS_PER_S, PAGE_KIB, TICKS_PER_S};
 use crate::ask::Space;
@@ -150,4 +152,14 @@ pub(super) fn limits(limits: &[[u64; 2]]) -> String {
     let rows = NAMES.iter().zip(limits);
     let rows = rows.map(|((name, unit), [soft, hard])| line(name, &value(soft), &value(hard), unit));
     line("Limit", "Soft Limit", "Hard Limit", "Units") + &rows.collect::<String>()
+}
+
+/// `/proc/PID/fdinfo/N`.
+pub(super) fn descriptor(descriptor: &Descriptor) -> String {
+    let close_on_exec = if descriptor.close_on_exec { O_CLOEXEC } else { 0 };
+    let flags = descriptor.status | O_LARGEFILE | close_on_exec;
+    format!(
+        "pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t1\nino:\t{}\n",
+        descriptor.position, descriptor.named.object
+    )
 }

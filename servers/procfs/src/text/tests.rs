@@ -6,6 +6,7 @@ use libipc::abi::{CallId, Frame, Handle, KernelError, Protection, Readiness, Use
 use libipc::proto::proc_tree::MountInfo;
 use libipc::proto::process::ProcessInfo;
 use libipc::proto::space::RegionInfo;
+use libipc::server::env::Descriptor;
 use libipc::server::env::{Statistic, TaskFigure, ThreadState};
 use libipc::server::testing::boot;
 use libipc::server::{Boot, LeaseError, Message, Server};
@@ -63,6 +64,32 @@ impl Env for Figures {
     fn watch(&mut self, _: CallId, _: u32, _: Readiness) -> Result<Readiness, KernelError> {
         Err(KernelError::BadHandle)
     }
+    fn keep_watch(
+        &mut self,
+        _: CallId,
+        _: u32,
+        _: u64,
+        _: Readiness,
+    ) -> Result<(Readiness, u64), KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn change_watch(&mut self, _: u64, _: Readiness) -> Result<Readiness, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn descriptor(&mut self, _: Handle, _: u32) -> Result<Descriptor, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Descriptor), KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn give_descriptor(&mut self, _: CallId, _: Handle, _: bool) -> Result<u32, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
     fn port_in(&mut self, _: u16, _: u8) -> u32 {
         0
     }

@@ -104,6 +104,29 @@ impl Buffer {
         taken
     }
 
+    /// The first `length` bytes, which stay.
+    pub fn peek(&self, length: u64) -> Vec<Taken> {
+        let mut seen = Vec::new();
+        let mut left = length;
+        for piece in &self.pieces {
+            let part = left.min(piece.length());
+            if part == 0 {
+                break;
+            }
+            match piece {
+                Piece::Inline { bytes, taken } => {
+                    let from = bytes.iter().skip(*taken as usize).take(part as usize);
+                    seen.push(Taken::Bytes(from.copied().collect()));
+                }
+                Piece::Paged { page, start, .. } => {
+                    join_taken(&mut seen, Span { offset: page.offset() + start, length: part });
+                }
+            }
+            left -= part;
+        }
+        seen
+    }
+
     fn take_part(&mut self, piece: Piece, part: u64, taken: &mut Vec<Taken>, arena: &mut Arena) {
         let whole = part == piece.length();
         match piece {
@@ -225,6 +248,22 @@ mod tests {
         assert_eq!((offset, bytes.as_slice()), (spans[0].offset + 1000, b"xyz".as_slice()));
         let whole = Span { offset: spans[0].offset, length: 1003 };
         assert_eq!(buffer.take(5000, &mut arena), [Taken::Span(whole)]);
+    }
+
+    #[test]
+    fn peeking_shows_what_taking_takes() {
+        let (mut arena, mut buffer) = (arena(), Buffer::default());
+        let _ = buffer.put_bytes(b"abcd".to_vec());
+        let _ = buffer.take(1, &mut arena);
+        let _ = buffer.put_pages(PAGE + 10, &mut arena);
+        for length in [2, 3, 50, PAGE + 13] {
+            assert_eq!(
+                buffer.peek(length),
+                buffer.clone().take(length, &mut arena.clone()),
+                "{length} bytes"
+            );
+        }
+        assert_eq!(buffer.length(), PAGE + 13);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use super::{Desk, Pipe};
+use super::{Desk, Manner, Pipe, Reader};
 use crate::Tmpfs;
 use crate::arena::PAGE;
 use crate::node::{Body, Ino, NOWHERE, Node};
@@ -16,12 +16,6 @@ use libipc::server::{Call, Effects, Env, Foreign};
 
 /// Largest capacity that anyone may ask for (/proc/sys/fs/pipe-max-size).
 const CAPACITY_MAX: u64 = 1 << 20;
-const AF_UNIX: u64 = 1;
-const SOCK_STREAM: u64 = 1;
-/// The bits of a socket type that are the type.
-const SOCK_TYPE_MASK: u64 = 0xf;
-const SOCK_TYPES: core::ops::RangeInclusive<u64> = 1..=5;
-
 impl Tmpfs {
     /// Lets a pipe work and then tells its ends what they are ready for.
     pub(crate) fn with_pipe(
@@ -40,11 +34,9 @@ impl Tmpfs {
 
     fn settle(&mut self, ino: Ino, effects: &mut Effects) {
         let Some(pipe) = self.pipes.get_mut(&ino) else { return };
-        let readiness = pipe.readiness();
-        if readiness == pipe.told {
+        if !pipe.has_news() {
             return;
         }
-        pipe.told = readiness;
         let ends = core::mem::take(&mut pipe.ends);
         for badge in &ends {
             self.refresh(*badge, effects);
@@ -58,6 +50,13 @@ impl Tmpfs {
     pub(crate) fn add_end(&mut self, ino: Ino, badge: u64) {
         if let Some(pipe) = self.pipes.get_mut(&ino) {
             pipe.ends.push(badge);
+        }
+    }
+
+    /// A session is no end of a pipe any more, whatever else it was.
+    pub(crate) fn drop_end(&mut self, ino: Ino, badge: u64) {
+        if let Some(pipe) = self.pipes.get_mut(&ino) {
+            pipe.ends.retain(|end| *end != badge);
         }
     }
 
@@ -92,24 +91,12 @@ impl Tmpfs {
         }
     }
 
-    /// What an end of a socket pair is ready for: a peer that is gone is the end of both directions.
-    pub(crate) fn socket_readiness(&self, receive: Ino, send: Ino) -> Readiness {
-        let read = self.pipe_readiness(receive, O_RDONLY);
-        let write = self.pipe_readiness(send, O_WRONLY);
-        let closed = read.contains(Readiness::HUP);
-        let ends = if closed { Readiness::IN | Readiness::HUP } else { Readiness::empty() };
-        (read | write | ends) - Readiness::ERR
-    }
-
     /// A pipe without a name, open at both ends.
     fn new_pipe(&mut self, call: &Call, kind: u32, env: &dyn Env) -> Result<Ino, i32> {
         let owner = (call.caller.uid, call.caller.gid);
         let node = Node::new(NOWHERE, kind, owner, self.wall_ns(env), Body::Special);
         let ino = self.tree.insert(node)?;
-        let mut pipe = Pipe::default();
-        pipe.join(O_RDWR);
-        pipe.told = pipe.readiness();
-        self.pipes.insert(ino, pipe);
+        self.pipes.insert(ino, Pipe::open_both());
         Ok(ino)
     }
 
@@ -125,31 +112,6 @@ impl Tmpfs {
         let ino = self.new_pipe(call, mode::S_IFIFO | 0o600, env)?;
         let ends = [O_RDONLY, O_WRONLY].map(|access| New { kind: Kind::Pipe(ino), status: access | status });
         self.open_pair(call, foreign, ends, foreign.arguments[0], flags, env)
-    }
-
-    /// socketpair(2), for stream sockets.
-    pub(crate) fn make_socket_pair(&mut self, call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Outcome {
-        let [domain, kind, protocol, address, ..] = foreign.arguments;
-        let flags = kind & !SOCK_TYPE_MASK;
-        let status = allowed(flags, O_CLOEXEC | O_NONBLOCK)? & O_NONBLOCK | O_RDWR;
-        match (domain, kind & SOCK_TYPE_MASK, protocol) {
-            (AF_UNIX, SOCK_STREAM, 0 | AF_UNIX) => {}
-            (AF_UNIX, kind, _) if !SOCK_TYPES.contains(&kind) => return Err(Refusal::Errno(EINVAL)),
-            (AF_UNIX, ..) => return Err(Refusal::Errno(EOPNOTSUPP)),
-            _ => return Err(Refusal::Errno(EAFNOSUPPORT)),
-        }
-        let one = self.new_pipe(call, mode::S_IFSOCK | 0o777, env)?;
-        let other = match self.new_pipe(call, mode::S_IFSOCK | 0o777, env) {
-            Ok(other) => other,
-            Err(errno) => {
-                self.pipes.remove(&one);
-                self.tree.reap(one, &mut self.arena);
-                return Err(Refusal::Errno(errno));
-            }
-        };
-        let ends = [(one, other), (other, one)];
-        let ends = ends.map(|(receive, send)| New { kind: Kind::Socket { receive, send }, status });
-        self.open_pair(call, foreign, ends, address, flags, env)
     }
 
     fn open_pair(
@@ -170,13 +132,14 @@ impl Tmpfs {
     /// read(2) of a pipe.
     pub(crate) fn pipe_read(&mut self, call: &Call, ino: Ino, ranges: Ranges, env: &mut dyn Env) -> Outcome {
         let nonblock = call.status & O_NONBLOCK != 0;
-        self.with_pipe(ino, |pipe, desk| pipe.read(call.id, ranges, nonblock, desk, env))
+        let reader = Reader::plain(call.id, ranges);
+        self.with_pipe(ino, |pipe, desk| pipe.read(reader, nonblock, desk, env))
     }
 
     /// write(2) to a pipe.
     pub(crate) fn pipe_write(&mut self, call: &Call, ino: Ino, ranges: Ranges, env: &mut dyn Env) -> Outcome {
-        let nonblock = call.status & O_NONBLOCK != 0;
-        self.with_pipe(ino, |pipe, desk| pipe.write(call.id, ranges, nonblock, desk, env))
+        let manner = Manner { nonblock: call.status & O_NONBLOCK != 0, ..Manner::default() };
+        self.with_pipe(ino, |pipe, desk| pipe.write(call.id, ranges, manner, desk, env))
     }
 
     /// F_SETPIPE_SZ.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{Pipe, interrupted};
-use crate::node::Ino;
+use crate::node::{Ino, NOWHERE};
 use crate::open::{Kind, New, Then};
 use crate::transfer::Refusal;
 use crate::{Tmpfs, Wait};
@@ -21,6 +21,8 @@ use libipc::server::{Effects, Env};
 pub struct Opening {
     call: CallId,
     status: u32,
+    /// It does not wait for the other side: nobody waits for that of a pipe without a name.
+    at_once: bool,
     close_on_exec: bool,
     /// The descriptor reserved for it.
     descriptor: u64,
@@ -30,7 +32,7 @@ impl Opening {
     /// Whether the side it waits for is there, or it does not wait.
     fn is_met(&self, pipe: &Pipe) -> bool {
         match self.status & O_ACCMODE {
-            _ if self.status & O_NONBLOCK != 0 => true,
+            _ if self.at_once => true,
             O_RDONLY => pipe.writers > 0,
             O_WRONLY => pipe.readers > 0,
             _ => true,
@@ -53,14 +55,16 @@ impl Tmpfs {
             return Err(Refusal::Errno(ENXIO));
         }
         let status = files::status_of_open(flags);
+        let unnamed = self.tree.node(ino)?.volume == NOWHERE;
+        let at_once = unnamed || status & O_NONBLOCK != 0;
         let pipe = self.pipes.entry(ino).or_default();
         let nobody_reads = status & O_ACCMODE == O_WRONLY && pipe.readers == 0;
-        if nobody_reads && status & O_NONBLOCK != 0 {
+        if nobody_reads && status & O_NONBLOCK != 0 && !unnamed {
             self.forget_unused(ino);
             return Err(Refusal::Errno(ENXIO));
         }
         pipe.join(status);
-        let opening = Opening { call, status, close_on_exec: flags & O_CLOEXEC != 0, descriptor };
+        let opening = Opening { call, status, at_once, close_on_exec: flags & O_CLOEXEC != 0, descriptor };
         let reason = if opening.is_met(pipe) { Reason::Server } else { Reason::Peer };
         pipe.opening.push(opening);
         let mut effects = Effects::none();
@@ -79,7 +83,7 @@ impl Tmpfs {
         let (met, waiting): (Vec<Opening>, Vec<Opening>) =
             all.into_iter().partition(|opening| opening.is_met(pipe));
         pipe.opening = waiting;
-        for Opening { call, status, close_on_exec, descriptor } in met {
+        for Opening { call, status, close_on_exec, descriptor, .. } in met {
             self.parked.remove(&call);
             let new = New { kind: Kind::Pipe(ino), status };
             let then = Then::Install { result: descriptor, outputs: Vec::new(), close_on_exec };

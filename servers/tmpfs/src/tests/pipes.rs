@@ -297,15 +297,19 @@ fn a_socket_pair_talks_both_ways_until_one_end_closes() {
     let mode = u32::from_le_bytes(world.load(BUFFER + 24, 4).try_into().expect("four bytes"));
     assert_eq!(mode & S_IFMT, S_IFSOCK);
     world.close(other);
-    assert_eq!(world.readiness(one), IN | OUT | Readiness::HUP);
+    assert_eq!(world.readiness(one), IN | OUT | Readiness::HUP | Readiness::RDHUP);
     assert_eq!(world.read(one, 1), Ok(vec![]));
     let broken = world.begin_write(one, b"x");
     assert_eq!(world.ends[&broken], End::Forwarded(SERVER_PROC));
     world.close(one);
     assert!(world.server.pipes.is_empty());
-    for (arguments, errno) in
-        [([2, 1, 0], EAFNOSUPPORT), ([1, 2, 0], EOPNOTSUPP), ([1, 77, 0], EINVAL), ([1, 1, 5], EOPNOTSUPP)]
-    {
+    for (arguments, errno) in [
+        ([2, 1, 0], EOPNOTSUPP),
+        ([200, 1, 0], EAFNOSUPPORT),
+        ([1, 4, 0], ESOCKTNOSUPPORT),
+        ([1, 77, 0], EINVAL),
+        ([1, 1, 5], EPROTONOSUPPORT),
+    ] {
         let [domain, kind, protocol] = arguments;
         assert_eq!(world.linux(0, 53, [domain, kind, protocol, BUFFER, 0, 0]), -i64::from(errno));
     }

@@ -62,7 +62,7 @@ impl World {
     }
 
     pub fn sized(arena_bytes: u64) -> World {
-        let mut boot = boot("tmpfs", &["vm", "proc"]);
+        let mut boot = boot("tmpfs", &["vm", "proc", "vfs"]);
         boot.arena_bytes = arena_bytes;
         boot.epoch_s = 1000;
         // What the arena held before must never show.
@@ -180,6 +180,7 @@ impl World {
             Act::ArenaWrite { offset, bytes } => {
                 self.arena(offset, bytes.len() as u64).copy_from_slice(&bytes);
             }
+            Act::TimerSet { .. } => {}
             Act::Log { text } => self.log.extend(text),
             other => panic!("{other:?}"),
         }
@@ -372,6 +373,11 @@ impl World {
         reply.install.iter().map(|owner| *badge(owner).expect("a session").0).collect()
     }
 
+    /// How many sessions of callers were given back.
+    pub fn returned(&self) -> usize {
+        self.script.taken.keys().filter(|handle| self.closed.contains(handle)).count()
+    }
+
     pub fn readiness(&self, badge: u64) -> Readiness {
         self.sessions[&badge].readiness
     }
@@ -391,5 +397,5 @@ pub fn from_root(who: &Credentials, path: &str, operation: Operation) -> FsReque
 }
 
 pub fn user(uid: u32) -> Credentials {
-    Credentials { uid, gid: uid, umask: 0o022 }
+    Credentials { uid, gid: uid, umask: 0o022, ..Credentials::default() }
 }

@@ -5,8 +5,8 @@ use crate::names::Author;
 use libipc::linux::mode::{S_IFDIR, S_IFREG};
 use libipc::proto::fs::From;
 
-const ROOT: Credentials = Credentials { uid: 0, gid: 0, umask: 0 };
-const USER: Credentials = Credentials { uid: 5, gid: 5, umask: 0 };
+const ROOT: Credentials = Credentials { uid: 0, gid: 0, umask: 0, groups: Vec::new() };
+const USER: Credentials = Credentials { uid: 5, gid: 5, umask: 0, groups: Vec::new() };
 
 /// `a/b/c` are directories, `a/f` a file, `a/l` a link to `b`.
 struct House {

@@ -31,8 +31,8 @@ impl Tty {
     pub(super) fn stat(&self, open: &OpenFile) -> Stat {
         let Attributes { permissions, uid, gid, born_ns } = self.attributes;
         Stat {
-            dev: files::device_number(self.number, 0),
-            ino: open.device,
+            dev: open.node.0,
+            ino: open.node.1,
             nlink: 1,
             mode: mode::S_IFCHR | permissions,
             uid,
@@ -91,7 +91,7 @@ impl Tty {
             }
             Operation::SetMode(permissions) => self.set_mode(permissions, who.uid)?,
             Operation::SetOwner(uid, gid) => self.set_owner([uid, gid], who.uid)?,
-            Operation::SetTimes(..) => {}
+            Operation::SetTimes(..) | Operation::Touch(_) => {}
             Operation::Truncate(_) | Operation::ReadLink => return Err(EINVAL),
             _ => return Err(ENOTDIR),
         }

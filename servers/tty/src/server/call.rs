@@ -3,6 +3,7 @@
 
 use libipc::abi::CallId;
 use libipc::linux::StatFs;
+use libipc::linux::call as number;
 use libipc::linux::errno::*;
 use libipc::linux::open::O_PATH;
 use libipc::proto::process::BACKGROUND;
@@ -14,34 +15,6 @@ use super::control::Process;
 use super::ranges::Ranges;
 use super::turn::{Outcome, Refusal, Turn};
 use crate::jobs::Verdict;
-
-/// Numbers of Linux x86_64 system calls.
-mod number {
-    pub const READ: u32 = 0;
-    pub const WRITE: u32 = 1;
-    pub const FSTAT: u32 = 5;
-    pub const LSEEK: u32 = 8;
-    pub const IOCTL: u32 = 16;
-    pub const PREAD64: u32 = 17;
-    pub const PWRITE64: u32 = 18;
-    pub const READV: u32 = 19;
-    pub const WRITEV: u32 = 20;
-    pub const FCNTL: u32 = 72;
-    pub const FSYNC: u32 = 74;
-    pub const FDATASYNC: u32 = 75;
-    pub const FTRUNCATE: u32 = 77;
-    pub const GETDENTS: u32 = 78;
-    pub const FCHMOD: u32 = 91;
-    pub const FCHOWN: u32 = 93;
-    pub const FSTATFS: u32 = 138;
-    pub const READAHEAD: u32 = 187;
-    pub const GETDENTS64: u32 = 217;
-    pub const FALLOCATE: u32 = 285;
-    pub const ACCEPT4: u32 = 288;
-    pub const PREADV: u32 = 295;
-    pub const PWRITEV: u32 = 296;
-    pub const SYNCFS: u32 = 306;
-}
 
 /// Type of a file system in memory, which is what device nodes stand on, in statfs(2).
 const MEMORY_MAGIC: u64 = 0x0102_1994;
@@ -149,8 +122,7 @@ impl Tty {
                 number::GETDENTS | number::GETDENTS64 => ENOTDIR,
                 number::FCNTL | number::FTRUNCATE | number::READAHEAD => EINVAL,
                 number::FALLOCATE => ENODEV,
-                number::ACCEPT4 => ENOTSOCK,
-                _ => ENOSYS,
+                _ => number::misdirected(number).unwrap_or(ENOSYS),
             })),
         }
     }

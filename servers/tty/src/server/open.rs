@@ -1,6 +1,7 @@
 //! Open files: sessions made for vfs, what they are ready for, and what closing and hanging up does to them.
 
 use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
+use libipc::linux::Stat;
 use libipc::linux::errno::{EBADF, EIO, ENFILE, ENXIO};
 use libipc::linux::open::{O_ACCMODE, O_NOCTTY, O_PATH, O_WRONLY};
 use libipc::server::effect::Reason;
@@ -26,6 +27,8 @@ pub struct OpenFile {
     owner: Handle,
     /// The device it was opened as.
     pub device: u64,
+    /// The node it was opened by: device and number, which stat(2) tells of it.
+    pub node: (u64, u64),
     /// How it was opened; what fcntl(2) changes later comes with each call.
     pub status: u32,
     /// The terminal was taken away from it.
@@ -55,8 +58,12 @@ pub struct Opening {
 impl Tty {
     /// vfs opens the terminal for a program, or for itself. Words: device, flags, the program's id, its session and
     /// group.
-    pub(super) fn open_device(&mut self, call: CallId, words: [u64; 4], turn: &mut Turn) {
-        let [device, flags, pid, jobs] = words;
+    pub(super) fn open_device(&mut self, call: CallId, message: &Message, turn: &mut Turn) {
+        let [device, flags, pid, jobs] = message.words;
+        let node = match message.decode::<Stat>() {
+            Ok(Stat { dev, ino: ino @ 1.., .. }) => (dev, ino),
+            _ => (files::device_number(self.number, 0), device),
+        };
         let process = Process { pid: pid as u32, pgid: jobs as u32, sid: (jobs >> 32) as u32 };
         let exists = match device {
             TTY => self.controls(&process),
@@ -72,7 +79,7 @@ impl Tty {
         self.next_badge += 1;
         let owner = turn.env.new_handle();
         let told = self.readiness();
-        let file = OpenFile { owner, device, status, hung_up: false, told };
+        let file = OpenFile { owner, device, node, status, hung_up: false, told };
         let tag = self.new_tag();
         self.opening.insert(tag, Opening { call, badge, file, process, flags: flags as u32 });
         turn.out.park(call, Reason::Server);

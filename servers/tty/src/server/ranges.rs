@@ -3,28 +3,16 @@
 use alloc::{vec, vec::Vec};
 
 use libipc::abi::{CallId, PAYLOAD_MAX};
-use libipc::linux::errno::{EFAULT, EINVAL};
+use libipc::linux::errno::EFAULT;
+use libipc::server::vectors::{COUNT_MAX, Range, vectors};
 use libipc::server::{Effect, Effects, Env, LeaseError, Output};
 use serde::{Deserialize, Serialize};
 
 use super::turn::Refusal;
 
-/// Most bytes that one call moves (MAX_RW_COUNT).
-const COUNT_MAX: u64 = 0x7fff_f000;
-/// Most buffers of one vectored call (UIO_MAXIOV).
-const VECTORS_MAX: u64 = 1024;
-/// Bytes of `struct iovec`.
-const VECTOR_BYTES: u64 = 16;
 /// Most bytes and pieces that go to the caller as one step with the answer.
 const OUTPUT_MAX: usize = 512;
 const OUTPUTS_MAX: usize = 4;
-
-/// A piece of the caller's memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct Range {
-    address: u64,
-    length: u64,
-}
 
 /// The caller's buffers, in order; none is empty, and none wraps around the address space.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,35 +45,7 @@ impl Ranges {
         gathered: Option<&[u8]>,
         env: &mut dyn Env,
     ) -> Result<Ranges, Refusal> {
-        if count > VECTORS_MAX {
-            return Err(Refusal::Errno(EINVAL));
-        }
-        let mut bytes = gathered.unwrap_or_default().to_vec();
-        while (bytes.len() as u64) < count * VECTOR_BYTES {
-            let have = bytes.len() as u64;
-            let want = (count * VECTOR_BYTES - have).min(u64::from(PAYLOAD_MAX));
-            let more = env.read_user(call, address.checked_add(have).ok_or(EFAULT)?, want as u32)?;
-            if more.is_empty() {
-                return Err(Refusal::Errno(EFAULT));
-            }
-            bytes.extend(more);
-        }
-        let mut ranges = Vec::new();
-        let mut left = COUNT_MAX;
-        for vector in bytes.as_chunks::<{ VECTOR_BYTES as usize }>().0.iter().take(count as usize) {
-            let word = u128::from_le_bytes(*vector);
-            let (address, length) = (word as u64, (word >> 64) as u64);
-            if i64::try_from(length).is_err() {
-                return Err(Refusal::Errno(EINVAL));
-            }
-            address.checked_add(length).ok_or(EFAULT)?;
-            let length = length.min(left);
-            left -= length;
-            if length > 0 {
-                ranges.push(Range { address, length });
-            }
-        }
-        Ok(Ranges(ranges))
+        Ok(Ranges(vectors(call, (address, count), gathered, env)?))
     }
 
     /// Bytes in all.

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use libipc::abi::syscall::Restart;
 use libipc::abi::{CallId, Tag};
 use libipc::linux::errno::{EFAULT, EINTR, EINVAL, ENOTTY};
-use libipc::server::{Effects, Env, ForeignReply, LeaseError, Operation};
+pub use libipc::server::Refusal;
+use libipc::server::{Effects, Env, ForeignReply, Operation};
 
 use super::ranges::Ranges;
 use crate::ioctl::DecodeError;
@@ -103,31 +104,6 @@ impl Ports for Turn<'_> {
 
     fn outb(&mut self, register: u8, value: u8) {
         self.writes.push((register, value));
-    }
-}
-
-/// Why a call is not answered with a value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// It fails with this errno.
-    Errno(i32),
-    /// A page of the caller is missing. Nothing has changed, and the event comes again.
-    Again,
-}
-
-impl From<i32> for Refusal {
-    fn from(errno: i32) -> Refusal {
-        Refusal::Errno(errno)
-    }
-}
-
-impl From<LeaseError> for Refusal {
-    fn from(error: LeaseError) -> Refusal {
-        match error {
-            LeaseError::NotResident => Refusal::Again,
-            // Whatever is answered to a caller that is gone goes nowhere.
-            LeaseError::BadAddress | LeaseError::Gone => Refusal::Errno(EFAULT),
-        }
     }
 }
 

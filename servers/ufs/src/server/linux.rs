@@ -1,9 +1,10 @@
 //! The Linux calls on sessions: what each comes to on a volume that is only read.
 
+use libipc::linux::call as number;
 use libipc::linux::errno::*;
 use libipc::linux::open::*;
 use libipc::server::files::{DirentLayout, check_readable};
-use libipc::server::{Call, Env, Foreign, LeaseError};
+use libipc::server::{Call, Env, Foreign, Refusal};
 
 use super::buffers::Buffers;
 use super::listing::List;
@@ -11,36 +12,6 @@ use super::node::Node;
 use super::reading::Read;
 use super::seeking::Seek;
 use super::work::Work;
-
-/// Numbers of Linux x86_64 system calls.
-mod number {
-    pub const READ: u32 = 0;
-    pub const WRITE: u32 = 1;
-    pub const FSTAT: u32 = 5;
-    pub const LSEEK: u32 = 8;
-    pub const IOCTL: u32 = 16;
-    pub const PREAD64: u32 = 17;
-    pub const PWRITE64: u32 = 18;
-    pub const READV: u32 = 19;
-    pub const WRITEV: u32 = 20;
-    pub const FCNTL: u32 = 72;
-    pub const FLOCK: u32 = 73;
-    pub const FSYNC: u32 = 74;
-    pub const FDATASYNC: u32 = 75;
-    pub const FTRUNCATE: u32 = 77;
-    pub const GETDENTS: u32 = 78;
-    pub const FCHMOD: u32 = 91;
-    pub const FCHOWN: u32 = 93;
-    pub const FSTATFS: u32 = 138;
-    pub const READAHEAD: u32 = 187;
-    pub const GETDENTS64: u32 = 217;
-    pub const FADVISE64: u32 = 221;
-    pub const FALLOCATE: u32 = 285;
-    pub const ACCEPT4: u32 = 288;
-    pub const PREADV: u32 = 295;
-    pub const PWRITEV: u32 = 296;
-    pub const SYNCFS: u32 = 306;
-}
 
 const LOCK_SH: u64 = 1;
 const LOCK_EX: u64 = 2;
@@ -53,30 +24,6 @@ const F_WRLCK: u16 = 1;
 const F_UNLCK: u16 = 2;
 /// Highest POSIX_FADV_ advice.
 const ADVICE_MAX: u64 = 5;
-
-/// Why a call is not even begun.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Refusal {
-    /// errno.
-    Errno(i32),
-    /// A page of the caller is missing: the event is wanted again, and nothing has changed.
-    Again,
-}
-
-impl From<i32> for Refusal {
-    fn from(errno: i32) -> Self {
-        Refusal::Errno(errno)
-    }
-}
-
-impl From<LeaseError> for Refusal {
-    fn from(error: LeaseError) -> Self {
-        match error {
-            LeaseError::NotResident => Refusal::Again,
-            LeaseError::BadAddress | LeaseError::Gone => Refusal::Errno(EFAULT),
-        }
-    }
-}
 
 /// What a call comes to.
 #[derive(Debug)]
@@ -133,8 +80,7 @@ fn refuse(number: u32) -> i32 {
         number::FTRUNCATE | number::FADVISE64 => EINVAL,
         number::FCHMOD | number::FCHOWN => EROFS,
         number::IOCTL => ENOTTY,
-        number::ACCEPT4 => ENOTSOCK,
-        _ => ENOSYS,
+        _ => number::misdirected(number).unwrap_or(ENOSYS),
     }
 }
 

@@ -242,7 +242,7 @@ fn permission_bits_decide_for_everyone_but_the_superuser() {
     let format = Format { version: 1, order: "be", block: 4096, fragment: 512 };
     let mut machine = Machine::new(vec![image(guarded, format)], 0, 5);
     let Answer::Found(Found::Stat(owner)) = machine.at(0, b"private", Op::Stat) else { panic!() };
-    let stranger = Credentials { uid: owner.uid + 1, gid: owner.gid + 1, umask: 0 };
+    let stranger = Credentials { uid: owner.uid + 1, gid: owner.gid + 1, umask: 0, ..Credentials::default() };
     let mut answer = |path: &[u8], operation, credentials: &Credentials| {
         let asked = request(From::Root(0), path, operation);
         let answer = machine.ask(&Request { credentials: credentials.clone(), ..asked }).0;

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Programs started as Rust starts them, with busybox as the program.
 

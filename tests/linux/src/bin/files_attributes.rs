@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! What is known of a file: its kind, mode, owner, size and times, and who may change them.
 

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Reading and writing files: positions, holes, vectors, lengths, and the errors of each.
 

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Listing folders: everything once, whatever is made and removed meanwhile.
 

@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! poll and select: what is ready, and waking when it becomes so.
 

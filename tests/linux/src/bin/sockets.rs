@@ -1,4 +1,4 @@
-//! differs
+//! compare
 //!
 //! Pairs of sockets, and sockets with names in the file system.
 

@@ -162,7 +162,9 @@ impl World {
                 Input::Bytes(at, length) => {
                     (arguments[at as usize] != 0).then(|| bytes[..length.min(128) as usize].to_vec())
                 }
-                Input::Array(at, ..) => (arguments[at as usize] != 0).then(|| bytes.to_vec()),
+                Input::Array(at, ..) | Input::PerDescriptor(at, ..) => {
+                    (arguments[at as usize] != 0).then(|| bytes.to_vec())
+                }
             };
         }
         let foreign = Foreign { number, arguments, inputs, ..Foreign::default() };

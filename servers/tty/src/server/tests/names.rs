@@ -17,7 +17,7 @@ fn ask(world: &mut World, badge: u64, uid: u32, operation: Operation) -> Answer 
         barrier: None,
         covers: Vec::new(),
         follow: true,
-        credentials: Credentials { uid, gid: uid, umask: 0 },
+        credentials: Credentials { uid, gid: uid, umask: 0, ..Credentials::default() },
         operation,
     };
     world.native(Message::typed(fs::REQUEST, &request)).decode().unwrap()

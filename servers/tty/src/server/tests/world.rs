@@ -8,6 +8,7 @@ use libipc::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, Tag, Use
 use libipc::linux::open::O_RDWR;
 use libipc::proto::terminal::{Event as News, Events, SESSION_BEGUN, TAKE_EVENTS};
 use libipc::proto::{fs, process};
+use libipc::server::env::Descriptor;
 use libipc::server::env::{Statistic, TaskFigure};
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{
@@ -120,6 +121,32 @@ impl Env for Outside<'_> {
     fn watch(&mut self, _: CallId, _: u32, _: Readiness) -> Result<Readiness, KernelError> {
         panic!("a terminal watches nothing")
     }
+    fn keep_watch(
+        &mut self,
+        _: CallId,
+        _: u32,
+        _: u64,
+        _: Readiness,
+    ) -> Result<(Readiness, u64), KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn change_watch(&mut self, _: u64, _: Readiness) -> Result<Readiness, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn descriptor(&mut self, _: Handle, _: u32) -> Result<Descriptor, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Descriptor), KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
+    fn give_descriptor(&mut self, _: CallId, _: Handle, _: bool) -> Result<u32, KernelError> {
+        Err(KernelError::BadHandle)
+    }
+
     fn port_in(&mut self, port: u16, width: u8) -> u32 {
         assert_eq!(width, 1);
         self.board.read(port)

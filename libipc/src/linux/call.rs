@@ -1,0 +1,34 @@
+//! Numbers of the Linux x86_64 system calls that reach the servers of open files.
+
+macro_rules! calls {
+    ($($name:ident $number:literal)*) => {
+        $(#[doc = concat!("The number of `", stringify!($name), "`.")] pub const $name: u32 = $number;)*
+    };
+}
+
+calls! {
+    READ 0 WRITE 1 FSTAT 5 LSEEK 8 IOCTL 16 PREAD64 17 PWRITE64 18 READV 19 WRITEV 20 PIPE 22 SENDFILE 40
+    SOCKET 41 CONNECT 42 ACCEPT 43 SENDTO 44 RECVFROM 45 SENDMSG 46 RECVMSG 47 SHUTDOWN 48 BIND 49 LISTEN 50
+    GETSOCKNAME 51 GETPEERNAME 52 SOCKETPAIR 53 SETSOCKOPT 54 GETSOCKOPT 55 FCNTL 72 FLOCK 73 FSYNC 74
+    FDATASYNC 75 FTRUNCATE 77 GETDENTS 78 FCHMOD 91 FCHOWN 93 FSTATFS 138 READAHEAD 187 GETDENTS64 217
+    FADVISE64 221 EPOLL_CREATE 213 EPOLL_WAIT 232 EPOLL_CTL 233 EPOLL_PWAIT 281 TIMERFD_CREATE 283
+    FALLOCATE 285 TIMERFD_SETTIME 286 TIMERFD_GETTIME 287 EVENTFD 284 ACCEPT4 288 EVENTFD2 290
+    EPOLL_CREATE1 291 PIPE2 293 PREADV 295 PWRITEV 296 RECVMMSG 299 SYNCFS 306 SENDMMSG 307 GETRANDOM 318
+    MEMFD_CREATE 319 PREADV2 327 PWRITEV2 328 EPOLL_PWAIT2 441
+}
+
+/// Whether a call is only for sockets.
+pub fn is_of_sockets(number: u32) -> bool {
+    matches!(number, CONNECT..=GETPEERNAME | SETSOCKOPT | GETSOCKOPT | ACCEPT4 | RECVMMSG | SENDMMSG)
+}
+
+/// The errno of a call that is only for special files, on a file that is none of them; `None` for other calls.
+pub fn misdirected(number: u32) -> Option<i32> {
+    match number {
+        number if is_of_sockets(number) => Some(super::errno::ENOTSOCK),
+        EPOLL_WAIT | EPOLL_CTL | EPOLL_PWAIT | TIMERFD_SETTIME | TIMERFD_GETTIME | EPOLL_PWAIT2 => {
+            Some(super::errno::EINVAL)
+        }
+        _ => None,
+    }
+}
