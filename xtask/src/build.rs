@@ -100,9 +100,10 @@ pub fn linux_programs() -> Result<Vec<PathBuf>> {
     cargo
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         // Small files in the image, and panics that a thread can catch.
-        .envs([("STRIP", "true"), ("DEBUG", "false"), ("PANIC", "unwind")].map(|(key, value)| {
-            (format!("CARGO_PROFILE_RELEASE_{key}"), value)
-        }))
+        .envs(
+            [("STRIP", "true"), ("DEBUG", "false"), ("PANIC", "unwind")]
+                .map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)),
+        )
         .args(["--target", LINUX_TARGET, "--bins", "--manifest-path"])
         .arg(package.join("Cargo.toml"));
     finish(cargo, "Linux test programs")?;

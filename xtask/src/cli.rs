@@ -53,6 +53,9 @@ pub struct RunArgs {
     /// End the machine after so many seconds, with status 124
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Run with time slices and timers of other lengths, which follow from N: threads are interrupted elsewhere
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Wait for a debugger on port 1234 before the first instruction
     #[arg(long)]
     pub gdb: bool,
@@ -136,14 +139,13 @@ mod tests {
 
     #[test]
     fn all_flags_of_run_are_read() {
-        let line =
-            "-c -x --root r --add a:/b --add c:d:/e --disk 1 --disk 2 --mem 64 --timeout 9 --gdb -- -d int";
+        let line = "-c -x --root r --add a:/b --add c:d:/e --disk 1 --disk 2 --mem 64 --timeout 9 --seed 18446744073709551615 --gdb -- -d int";
         let args = run(&line.split(' ').collect::<Vec<_>>()).unwrap();
         assert_eq!(args.command.as_deref(), Some("-x"));
         let addition = |host: &str, guest: &str| Addition { host: host.into(), guest: guest.into() };
         assert_eq!(args.add, [addition("a", "/b"), addition("c:d", "/e")]);
         assert_eq!(args.disk, [PathBuf::from("1"), PathBuf::from("2")]);
-        assert_eq!((args.mem, args.timeout, args.gdb), (64, Some(9), true));
+        assert_eq!((args.mem, args.timeout, args.seed, args.gdb), (64, Some(9), Some(u64::MAX), true));
         assert_eq!(args.qemu, ["-d", "int"]);
     }
 

@@ -5,6 +5,7 @@ use libipc::abi::{Badge, Frame, KernelError, Rights};
 
 use super::arena::{Arena, Id, List, Slot};
 use super::frames::{FrameInfo, Frames};
+use super::jitter::Jitter;
 use super::machine::Machine;
 use super::object::*;
 use super::{Buffers, Kernel, PRIORITIES};
@@ -91,6 +92,7 @@ impl<M: Machine> Kernel<M> {
             current: None,
             since: 0,
             next_deadline: u64::MAX,
+            jitter: Jitter::NONE,
             armed: u64::MAX,
             sequence: 0,
             roles: [None; Role::COUNT as usize],

@@ -14,6 +14,7 @@ pub mod frames;
 mod handles;
 mod inbox;
 mod ipc;
+pub mod jitter;
 pub mod journal;
 mod lease;
 pub mod load;
@@ -115,6 +116,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) since: u64,
     /// The earliest deadline of a server.
     pub(crate) next_deadline: u64,
+    /// What the seed of this run makes of slices and deadlines.
+    pub jitter: jitter::Jitter,
     /// What the machine's timer is set to.
     pub(crate) armed: u64,
     pub(crate) sequence: u64,

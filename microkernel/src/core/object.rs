@@ -394,6 +394,8 @@ pub struct Call {
     pub handle_count: u8,
     /// The protocol's number, the foreign call's, the fault's.
     pub label: u32,
+    /// The number of the program's own call, whatever message has taken its place.
+    pub number: u32,
     /// The calling task.
     pub task: TaskId,
     /// The thread that waits, if it lives.

@@ -20,7 +20,7 @@ impl<M: Machine> Kernel<M> {
         if call.kind != CallKind::Foreign {
             return Err(KernelError::WrongState);
         }
-        let (caller, thread, session, label) = (call.task, call.thread, call.session, call.label);
+        let (caller, thread, session, number) = (call.task, call.thread, call.session, call.number);
         let outputs = (flags >> flag::OUTPUTS_SHIFT) & 0xff;
         if outputs > OUTPUTS_MAX {
             return Err(KernelError::TooBig);
@@ -48,7 +48,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(state) = self.threads.get_mut(thread) {
             state.registers.rax = result;
             state.restart =
-                if restart == Restart::Never as u64 { 0 } else { restart | u64::from(label) << 8 };
+                if restart == Restart::Never as u64 { 0 } else { restart | u64::from(number) << 8 };
         }
         self.release_thread(thread, id);
         Ok([0; 5])

@@ -129,7 +129,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(next) = next.and_then(|next| self.threads.get_mut(next))
             && next.slice_ns == 0
         {
-            next.slice_ns = SLICE_NS;
+            next.slice_ns = self.jitter.slice(SLICE_NS);
         }
     }
 
@@ -159,7 +159,7 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         thread.cpu_ns += now.saturating_sub(self.since);
-        thread.slice_ns = SLICE_NS;
+        thread.slice_ns = self.jitter.slice(SLICE_NS);
         self.since = now;
         if thread.state == ThreadState::Runnable && !thread.stopped {
             self.current = None;
@@ -187,6 +187,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(crate) fn timer_set(&mut self, task: TaskId, [deadline, ..]: [u64; 6]) -> Outcome {
+        let deadline = self.jitter.deadline(deadline);
         if let Some(server) = self.server_mut(task) {
             server.deadline = deadline;
         }

@@ -90,6 +90,7 @@ impl<M: Machine> Kernel<M> {
         let pid = self.tasks.get(call.task).map_or(0, |task| task.words[0]);
         let tid = call.thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.tid);
         let who = u64::from(pid) << 32 | u64::from(tid);
-        [u64::from(server) | held << 32, who, u64::from(call.label), call.since, 0]
+        let what = if call.kind == CallKind::Foreign { call.number } else { call.label };
+        [u64::from(server) | held << 32, who, u64::from(what), call.since, 0]
     }
 }
