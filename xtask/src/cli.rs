@@ -19,6 +19,8 @@ pub enum Command {
     Run(RunArgs),
     /// Run the tests; the last line says how many passed and failed
     Test(TestArgs),
+    /// Run servers again on this machine, over journals copied from /proc/naiad/servers/NAME/journal
+    Replay(ReplayArgs),
     /// Install the Debian packages that the other commands need
     Setup,
 }
@@ -91,6 +93,16 @@ impl FromStr for Addition {
         let (host, guest) = parts.ok_or("expected HOST:GUEST, where GUEST is an absolute path")?;
         Ok(Self { host: host.into(), guest: guest.into() })
     }
+}
+
+/// The arguments of `replay`.
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// A file with one journal, or several one behind the other
+    pub file: PathBuf,
+    /// Stop after so many messages
+    #[arg(long, value_name = "N")]
+    pub until: Option<u64>,
 }
 
 /// The arguments of `test`.

@@ -185,9 +185,16 @@ syscalls! {
         "Puts a session into a task's descriptor table, or makes it its directory. Flags: 1 close-on-exec.";
     67 ServerAbandon "server_abandon" (task) [BadHandle, WrongKind, NoRight, WrongState]
         "Gives a dead server up: the calls it has, and those still to come, fail at once.";
-    68 JournalRead "journal_read" (task, what, offset, length)
+    68 JournalSum "journal_sum" (task, section, offset, length, start)
         [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
-        "Reads a server's snapshot (what 0) or journal (1) into the payload. Value 0: bytes read; value 1: how many snapshots it has made.";
+        "Value 0: the checksum of a part of a server's history, continued from another (start). Sections: 0 boot block, 1 snapshot, 2 journal.";
+    69 LeaseFromJournal "lease_from_journal" (token, address, task, section, offset, length)
+        [NoSuchCall, NotResident, BadAddress, BadHandle, WrongKind, NoRight, BadArgument, TooBig]
+        "Copies a part of a server's history into the caller's memory.";
+    70 DigestAsk "digest_ask" (task) [BadHandle, WrongKind, NoRight]
+        "Asks a journaled server, by notification bit 62, to tell the digest of its state.";
+    71 Digest "digest" (digest) []
+        "Tells the digest of one's state. A replay that comes to another digest has diverged.";
 }
 
 /// Slots of `descriptor_set` that are no descriptors.

@@ -6,7 +6,7 @@
 use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
 use libipc::abi::journal::{DELIVERY_BYTES, FIXED_BYTES, Header, VALUES_MAX};
 use libipc::abi::syscall::Syscall;
-use libipc::abi::{KernelError, PAYLOAD_MAX, Rights};
+use libipc::abi::{KernelError, PAYLOAD_MAX};
 
 use super::arena::Id;
 use super::machine::Machine;
@@ -47,7 +47,7 @@ impl Journal {
         self.snapshots.bytes() / 2
     }
 
-    fn half_offset(&self, active: bool) -> u64 {
+    pub(crate) fn half_offset(&self, active: bool) -> u64 {
         let index = if active { self.active } else { 1 - self.active };
         u64::from(index) * self.half_bytes()
     }
@@ -263,33 +263,6 @@ impl<M: Machine> Kernel<M> {
         let from = journal.snapshots.physical() + journal.half_offset(true) + offset.min(journal.sound_bytes);
         self.machine.copy(from, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
         Ok([length, 0, 0, 0, 0])
-    }
-
-    /// A part of another server's snapshot or journal, for replay on the host.
-    pub(crate) fn journal_read(
-        &mut self,
-        task: TaskId,
-        [handle, what, offset, length, ..]: [u64; 6],
-    ) -> Outcome {
-        let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else {
-            return Err(KernelError::WrongKind);
-        };
-        if length > u64::from(PAYLOAD_MAX) {
-            return Err(KernelError::TooBig);
-        }
-        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
-        let journal = self.own_journal(id).map_err(|_| KernelError::WrongKind)?;
-        let (start, bytes) = match what {
-            0 => (journal.snapshots.physical() + journal.half_offset(true), journal.sound_bytes),
-            1 => (journal.memory.physical(), journal.end),
-            _ => return Err(KernelError::BadArgument),
-        };
-        let made = journal.snapshots_made;
-        let length = bytes.saturating_sub(offset).min(length);
-        if length > 0 {
-            self.machine.copy(start + offset, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
-        }
-        Ok([length, made, 0, 0, 0])
     }
 }
 

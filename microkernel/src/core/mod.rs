@@ -12,6 +12,7 @@ mod fault;
 mod foreign;
 pub mod frames;
 mod handles;
+mod history;
 mod inbox;
 mod ipc;
 pub mod jitter;

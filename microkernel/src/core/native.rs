@@ -29,11 +29,9 @@ fn recorded(call: Syscall, arguments: [u64; 6]) -> [u64; 6] {
 fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
     let Ok(values) = outcome else { return 0 };
     match call {
-        Syscall::LeaseRead
-        | Syscall::ArenaRead
-        | Syscall::FrameRead
-        | Syscall::ThreadRegisters
-        | Syscall::JournalRead => values[0] as u32,
+        Syscall::LeaseRead | Syscall::ArenaRead | Syscall::FrameRead | Syscall::ThreadRegisters => {
+            values[0] as u32
+        }
         _ => 0,
     }
 }
@@ -224,7 +222,10 @@ impl<M: Machine> Kernel<M> {
             Syscall::Personality => self.personality(task, a),
             Syscall::Statistics => self.statistics(a),
             Syscall::ServerAbandon => self.server_abandon(task, a),
-            Syscall::JournalRead => self.journal_read(task, a),
+            Syscall::JournalSum => self.journal_sum(task, a),
+            Syscall::LeaseFromJournal => self.lease_from_journal(task, a),
+            Syscall::DigestAsk => self.digest_ask(task, a),
+            Syscall::Digest => self.digest(task, a),
             Syscall::DescriptorSet => self.descriptor_set(task, a),
             _ => Err(KernelError::BadCall),
         }

@@ -216,6 +216,8 @@ pub struct Server {
     pub first_free: u32,
     /// Messages received.
     pub received: u64,
+    /// The digest of its state that it told last, and how many messages it had received then.
+    pub digest: Option<(u64, u64)>,
 }
 
 /// What a thread is doing.

@@ -6,6 +6,7 @@
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights, UserRegisters};
 use libipc::linux::errno;
+use libipc::server::DIGEST_BIT;
 
 use super::arena::{Id, List};
 use super::journal::Journal;
@@ -102,6 +103,7 @@ impl<M: Machine> Kernel<M> {
             irqs: 0,
             first_free: 0,
             received: 0,
+            digest: None,
         };
         let server = self.servers.insert(server).map_err(|_| KernelError::Exhausted)?;
         if let Some(state) = self.tasks.get_mut(task) {
@@ -506,7 +508,7 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn irq_bind(&mut self, task: TaskId, [irq, bit, ..]: [u64; 6]) -> Outcome {
         let line = self.may_use_irq(task, irq)?;
-        if bit > 62 {
+        if bit >= DIGEST_BIT.trailing_zeros().into() {
             return Err(KernelError::BadArgument);
         }
         self.interrupts[usize::from(line)] = Some((task, bit as u8));

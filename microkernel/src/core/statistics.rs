@@ -34,6 +34,12 @@ impl<M: Machine> Kernel<M> {
                     (0..bound).filter(|slot| self.slot(state.table, *slot).object != Object::None).count();
                 Ok([handles as u64, sessions, calls, 0, 0])
             }
+            (4, Some(server)) => self.history_figures(server),
+            (5, Some(server)) => {
+                server.journal.ok_or(KernelError::WrongKind)?;
+                let (digest, received) = server.digest.unwrap_or_default();
+                Ok([digest, received, u64::from(server.digest.is_some()), 0, 0])
+            }
             _ => Err(KernelError::BadArgument),
         }
     }
