@@ -121,7 +121,7 @@ pub enum TestKind {
     Unit,
     /// Linux programs that must behave in Naiad as they do on the host
     Linux,
-    /// Scenarios in QEMU: tests/qemu/*.sh
+    /// What takes whole machines: scenarios (tests/qemu/*.sh), replays
     Qemu,
 }
 

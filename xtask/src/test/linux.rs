@@ -8,10 +8,12 @@ use std::{fs, path::Path, process::Command, time::SystemTime};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use super::report::{Report, difference};
+use super::{
+    Arguments,
+    report::{Report, difference},
+};
 use crate::{
     build,
-    cli::RunArgs,
     image::PROGRAMS,
     machine::{self, Ending, Terminal},
     run::{self, Built},
@@ -35,13 +37,6 @@ enum Progress {
     /// It had begun when the output stopped.
     Begun(Vec<u8>),
     NotBegun,
-}
-
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct NoArguments {
-    #[command(flatten)]
-    run: RunArgs,
 }
 
 /// Runs the programs whose names contain `filter` on the host and in Naiad.
@@ -126,7 +121,7 @@ fn on_host(folder: &Path, names: &[String], mark: &str) -> Result<Vec<u8>> {
 }
 
 fn in_naiad(built: &Built, names: &[String], mark: &str) -> Result<(Vec<u8>, Ending)> {
-    let mut args = NoArguments::try_parse_from([""; 0])?.run;
+    let mut args = Arguments::try_parse_from([""; 0])?.run;
     args.timeout = Some(BOOT_S + PROGRAM_S * names.len() as u64);
     let session = run::session(Some(&script(Path::new(PROGRAMS), names, mark)), (24, 80), TERM);
     let mut output = Vec::new();

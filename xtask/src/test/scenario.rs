@@ -18,7 +18,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
-use super::report::{Report, difference};
+use super::{
+    Arguments,
+    report::{Report, difference},
+};
 use crate::{
     cli::RunArgs,
     house,
@@ -40,13 +43,6 @@ struct Scenario {
     /// The scheduling seed of each of its boots.
     seeds: Vec<Option<u64>>,
     command: String,
-}
-
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct Arguments {
-    #[command(flatten)]
-    run: RunArgs,
 }
 
 /// Runs the scenarios whose names contain `filter`, two boots at a time.
