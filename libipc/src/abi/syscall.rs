@@ -154,9 +154,8 @@ syscalls! {
         "Makes the snapshot just written the one to restart from, and lets go of the journal before it.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
         "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read.";
-    55 Crash "crash" (task)
-        [BadHandle, WrongKind, NoRight]
-        "Makes a server fail as if it had done so itself.";
+    55 Crash "crash" (task, traps) [BadHandle, WrongKind, NoRight]
+        "Makes a server fail as if it had done so itself: now, or right after so many more system calls of its own.";
     56 Clock "clock" () [] "Value 0: nanoseconds since boot. Value 1: seconds of the Epoch at boot.";
     57 ServerCreate "server_create" (into, space, number, class)
         [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]

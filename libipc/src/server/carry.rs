@@ -311,7 +311,7 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
         Operation::PowerOff { status, reboot } => {
             (Syscall::PowerOff, [u64::from(status), u64::from(reboot), 0, 0])
         }
-        Operation::Crash { task } => (Syscall::Crash, [h(task), 0, 0, 0]),
+        Operation::Crash { task, traps } => (Syscall::Crash, [h(task), traps, 0, 0]),
         Operation::DigestAsk { task } => (Syscall::DigestAsk, [h(task), 0, 0, 0]),
         _ => return Err(KernelError::BadCall),
     };

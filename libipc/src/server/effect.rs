@@ -202,8 +202,10 @@ pub enum Operation {
         status: u32,
         reboot: bool,
     },
+    /// Makes a server die: now (0), or after so many more system calls of its own.
     Crash {
         task: Handle,
+        traps: u64,
     },
     /// Asks a journaled server to tell the digest of its state.
     DigestAsk {

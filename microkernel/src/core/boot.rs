@@ -98,6 +98,7 @@ impl<M: Machine> Kernel<M> {
             roles: [None; Role::COUNT as usize],
             interrupts: [None; 32],
             root: None,
+            doomed: 0,
             off: None,
             enosys: memory.enosys,
             switches: 0,

@@ -127,6 +127,8 @@ pub struct Kernel<M: Machine> {
     /// The server bound to each interrupt line, and its notification bit.
     pub(crate) interrupts: [Option<(TaskId, u8)>; 32],
     pub(crate) root: Option<TaskId>,
+    /// How many servers are to die after some more traps.
+    pub(crate) doomed: u32,
     pub(crate) off: Option<(u32, bool)>,
     /// How often each foreign call was not there.
     pub(crate) enosys: &'static mut [u32; LINUX_CALLS as usize],
@@ -171,7 +173,10 @@ impl<M: Machine> Kernel<M> {
         let Some(state) = self.threads.get(thread) else { return };
         let task = state.task;
         match self.tasks.get(task).map(|task| task.personality) {
-            Some(Personality::Native) => self.native_call(thread, task),
+            Some(Personality::Native) => {
+                self.native_call(thread, task);
+                self.count_down(task);
+            }
             Some(Personality::Linux) => self.foreign_call(thread, task),
             None => {}
         }

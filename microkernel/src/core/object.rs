@@ -214,6 +214,8 @@ pub struct Server {
     pub irqs: u32,
     /// First slot that it chooses itself.
     pub first_free: u32,
+    /// After how many more traps of its own it is to die; 0 for none.
+    pub doom: u64,
     /// Messages received.
     pub received: u64,
     /// The digest of its state that it told last, and how many messages it had received then.

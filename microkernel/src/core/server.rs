@@ -102,6 +102,7 @@ impl<M: Machine> Kernel<M> {
             ports: [(0, 0); 4],
             irqs: 0,
             first_free: 0,
+            doom: 0,
             received: 0,
             digest: None,
         };
@@ -343,10 +344,31 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    pub(crate) fn crash(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+    /// Kills a server, or dooms it: what it does between two traps reaches nothing but its own memory, so there is no
+    /// moment to die at that a count of traps does not name.
+    pub(crate) fn crash(&mut self, task: TaskId, [handle, traps, ..]: [u64; 6]) -> Outcome {
         let id = self.server_named(task, handle, Rights::CRASH)?;
-        self.die(id, Death::Outside);
+        let Some(server) = self.servers.get_mut(id) else { return Err(KernelError::BadHandle) };
+        let before = core::mem::replace(&mut server.doom, traps);
+        self.doomed = self.doomed + u32::from(traps > 0) - u32::from(before > 0);
+        if traps == 0 {
+            self.die(id, Death::Outside);
+        }
         Ok([0; 5])
+    }
+
+    /// A server has made a trap: it may have been its last.
+    pub(crate) fn count_down(&mut self, task: TaskId) {
+        if self.doomed == 0 {
+            return;
+        }
+        let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return };
+        let Some(server) = self.servers.get_mut(id).filter(|server| server.doom > 0) else { return };
+        server.doom -= 1;
+        if server.doom == 0 {
+            self.doomed -= 1;
+            self.die(id, Death::Outside);
+        }
     }
 
     pub(crate) fn server_restart(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {

@@ -267,10 +267,14 @@ impl Procfs {
     /// Does what a control file was told.
     fn command(&self, node: Node, command: &[u8]) -> Result<Operation, i32> {
         let name = self.server_name(node.id).ok_or(ENOENT)?;
-        match command.trim_ascii() {
-            b"crash" => Ok(Operation::Crash { task: *self.tasks.get(name).ok_or(ENXIO)? }),
-            _ => Err(EINVAL),
-        }
+        let task = *self.tasks.get(name).ok_or(ENXIO)?;
+        let command = core::str::from_utf8(command).map_err(|_| EINVAL)?;
+        let traps = match command.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+            ["crash"] => 0,
+            ["crash", traps] => traps.parse().map_err(|_| EINVAL)?,
+            _ => return Err(EINVAL),
+        };
+        Ok(Operation::Crash { task, traps })
     }
 }
 

@@ -379,7 +379,7 @@ fn a_server_is_crashed_after_the_write_is_answered() {
     assert!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 6, 0, 0, 0]).1.again);
     let (reply, effects) = bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 6, 0, 0, 0]);
     assert_eq!(reply.result, 6);
-    assert_eq!(effects.list[1], Effect::Do(Operation::Crash { task: Handle(70) }));
+    assert_eq!(effects.list[1], Effect::Do(Operation::Crash { task: Handle(70), traps: 0 }));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x106, 5, 0, 0, 0]).0.result, -i64::from(EINVAL));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x900, 5, 0, 0, 0]).0.result, -i64::from(EFAULT));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 500, 0, 0, 0]).0.result, -i64::from(EINVAL));
