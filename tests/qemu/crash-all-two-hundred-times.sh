@@ -39,4 +39,7 @@ done
 /usr/lib/naiad/tests/seed
 deaths
 [ $sum -ge 200 ] && echo "200 deaths and more"
-awk 'NR > 1 && $3 > 0 { print $1, "died", $3, "times of its own" } NR > 1 && $2 < 5 { print $1, "was killed only", $2, "times" }' /proc/naiad/crashes
+awk '
+  NR > 1 && $3 > 0 { print $1, "died", $3, "times of its own" }
+  NR > 1 && $2 < 5 { print $1, "was killed only", $2, "times" }
+' /proc/naiad/crashes

@@ -13,8 +13,10 @@ killer=$!
 wanted=$(/usr/lib/naiad/tests/seed | md5sum)
 rounds=0
 while kill -0 $killer 2>/dev/null; do
-  [ "$(/usr/lib/naiad/tests/seed 300 $rounds | sed 's/ 300 / 1000 /' | md5sum)" = "$wanted" ] || echo "seed differs in round $rounds"
-  [ "$(seq 1 50 | while read n; do echo $n | cat; done | sort -n | tail -1)" = 50 ] || echo "pipeline differs in round $rounds"
+  got=$(/usr/lib/naiad/tests/seed 300 $rounds | sed 's/ 300 / 1000 /' | md5sum)
+  [ "$got" = "$wanted" ] || echo "seed differs in round $rounds"
+  got=$(seq 1 50 | while read n; do echo $n | cat; done | sort -n | tail -1)
+  [ "$got" = 50 ] || echo "pipeline differs in round $rounds"
   rounds=$((rounds + 1))
 done
 /usr/lib/naiad/tests/seed

@@ -102,7 +102,8 @@ pub enum TaskFigure {
     Activity = 2,
     /// Objects it holds: handles, sessions, calls outstanding, frames.
     Holdings = 3,
-    /// Journaled server: snapshots made, bytes of the last, bytes of the journal since, and 1 if it waits for a message.
+    /// Journaled server: snapshots made, bytes of the last, bytes of the journal since, and 1 if it waits for a
+    /// message.
     History = 4,
     /// Journaled server: the digest it told last, how many messages it had received then, and 1 if it ever told one.
     Digest = 5,

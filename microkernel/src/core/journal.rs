@@ -11,6 +11,7 @@ use libipc::abi::{KernelError, PAYLOAD_MAX};
 use super::arena::Id;
 use super::machine::Machine;
 use super::object::*;
+use super::server::Line;
 use super::{Kernel, Outcome};
 
 const VALUES: usize = VALUES_MAX as usize;
@@ -173,6 +174,14 @@ impl<M: Machine> Kernel<M> {
         self.server(task).and_then(|server| server.journal.as_ref()).map_or(0, Journal::fill)
     }
 
+    /// The header and the arguments of the record that a replay has come to, and its place in the journal.
+    pub(crate) fn next_recorded(&mut self, id: Id<Server>) -> Option<([u64; 7], u64)> {
+        let Journal { cursor: Some(at), memory, .. } = self.servers.get(id)?.journal? else { return None };
+        let mut fixed = [0; 7];
+        Self::words(&mut self.machine, memory, at, &mut fixed);
+        Some((fixed, at))
+    }
+
     /// Answers a trap of a restarted server from its journal.
     pub(crate) fn replay(&mut self, id: Id<Server>, call: Syscall, arguments: &[u64; 6]) -> Replayed {
         let Some(server) = self.servers.get(id) else { return Replayed::Live };
@@ -186,8 +195,7 @@ impl<M: Machine> Kernel<M> {
             }
             return Replayed::Live;
         }
-        let mut fixed = [0; 7];
-        Self::words(&mut self.machine, memory, at, &mut fixed);
+        let Some((fixed, _)) = self.next_recorded(id) else { return Replayed::Live };
         let header = Header::unpack(fixed[0]);
         if header.number != call as u16 || (call != Syscall::Receive && fixed[1..] != arguments[..]) {
             return Replayed::Diverged;
@@ -217,6 +225,25 @@ impl<M: Machine> Kernel<M> {
         let count = usize::from(header.values).min(values.len());
         Self::words(&mut self.machine, memory, values_at, &mut values[..count]);
         Replayed::Answer(Ok(values))
+    }
+
+    /// A restarted server did not do what it had done before.
+    pub(crate) fn server_diverged(&mut self, task: TaskId, call: Syscall, arguments: &[u64; 6]) {
+        let id = self.tasks.get(task).and_then(|task| task.server);
+        let (recorded, before) = id.and_then(|id| self.next_recorded(id)).unwrap_or_default();
+        let end = id.and_then(|id| self.servers.get(id)?.journal).map_or(0, |journal| journal.end);
+        let name = Syscall::from_number(recorded[0] & 0xffff).map_or("nothing", |call| call.row().name);
+        let mut line = Line::new();
+        let _ = core::fmt::write(
+            &mut line,
+            format_args!(
+                "journal and server disagree at byte {before} of {end}: {name}{:x?} became {}{arguments:x?}\n",
+                &recorded[1..],
+                call.row().name
+            ),
+        );
+        self.machine.log(line.bytes());
+        self.server_fault(task, call.row().name, 0);
     }
 
     fn own_journal(&mut self, task: TaskId) -> Result<&mut Journal, KernelError> {

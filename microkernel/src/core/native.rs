@@ -81,7 +81,7 @@ impl<M: Machine> Kernel<M> {
             Replayed::Answer(outcome) => outcome,
             Replayed::Delivery => Ok([0; 5]),
             Replayed::Diverged => {
-                self.server_diverged(task, call);
+                self.server_diverged(task, call, arguments);
                 Err(KernelError::WrongState)
             }
             Replayed::Live => {
@@ -99,7 +99,7 @@ impl<M: Machine> Kernel<M> {
                 self.set_outcome(thread, &Ok([0; 5]));
                 self.receive(thread, task);
             }
-            Some(Replayed::Diverged) => self.server_diverged(task, Syscall::Receive),
+            Some(Replayed::Diverged) => self.server_diverged(task, Syscall::Receive, &[0; 6]),
             Some(_) => self.set_outcome(thread, &Ok([0; 5])),
         }
     }
@@ -108,7 +108,9 @@ impl<M: Machine> Kernel<M> {
         let server = self.tasks.get(task).and_then(|task| task.server);
         match server.map(|server| self.replay(server, Syscall::Call, &arguments)) {
             Some(Replayed::Answer(outcome)) => self.set_outcome(thread, &outcome),
-            Some(Replayed::Diverged | Replayed::Delivery) => self.server_diverged(task, Syscall::Call),
+            Some(Replayed::Diverged | Replayed::Delivery) => {
+                self.server_diverged(task, Syscall::Call, &arguments)
+            }
             Some(Replayed::Live) | None => {
                 if let Err(error) = self.send(thread, task, arguments, true) {
                     self.complete_native(thread, Err(error), 0);

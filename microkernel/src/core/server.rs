@@ -3,7 +3,6 @@
 //! The task, its handles and its calls outlive the incarnation; only memory and registers begin anew. A journaled
 //! server is then answered from its journal until it stands where it was. The others get their calls delivered again.
 
-use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights, UserRegisters};
 use libipc::linux::errno;
 use libipc::server::DIGEST_BIT;
@@ -304,12 +303,6 @@ impl<M: Machine> Kernel<M> {
         );
         self.machine.log(line.bytes());
         self.die(id, Death::Itself);
-    }
-
-    /// A restarted server did not do what it had done before.
-    pub(crate) fn server_diverged(&mut self, task: TaskId, call: Syscall) {
-        self.machine.log(b"journal and server disagree: ");
-        self.server_fault(task, call.row().name, 0);
     }
 
     /// Ends an incarnation. Root is told; root itself starts again at once.

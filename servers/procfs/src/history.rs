@@ -1,7 +1,7 @@
 //! The files about a server's state: `digest` and `journal` in `/proc/naiad/servers/NAME`.
 //!
 //! Opening one asks the server for the digest of its state; what the file says is fixed when it is first read, by
-//! when the server has told it. A journal's bytes go from the kernel straight to the reader: they would not fit in here.
+//! when the server has told it. A journal's bytes go from the kernel straight to the reader: they would not fit here.
 
 use alloc::{format, vec::Vec};
 

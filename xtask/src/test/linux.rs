@@ -1,7 +1,8 @@
 //! Programs of `tests/linux` that must behave in Naiad as they do on the host: same output, same status.
 //!
-//! A program takes part when its source begins with `//! compare`, or when the filter is its whole name. All run in one boot, between marks; one that hangs
-//! or takes the machine down fails, and those behind it get a boot of their own.
+//! A program takes part when its source begins with `//! compare`, or when the filter is its whole name. All run in
+//! one boot, between marks; one that hangs or takes the machine down fails, and those behind it get a boot of their
+//! own.
 
 use std::{fs, path::Path, process::Command, time::SystemTime};
 

@@ -3,6 +3,7 @@
 mod linux;
 mod replay;
 mod report;
+mod roots;
 mod scenario;
 mod unit;
 
@@ -52,8 +53,12 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 3] =
-    [(TestKind::Linux, linux::run), (TestKind::Qemu, scenario::run), (TestKind::Qemu, replay::run)];
+const KINDS: [(TestKind, Kind); 4] = [
+    (TestKind::Linux, linux::run),
+    (TestKind::Qemu, scenario::run),
+    (TestKind::Qemu, replay::run),
+    (TestKind::Qemu, roots::run),
+];
 
 /// Arguments of `run` as a test gives them.
 #[derive(Parser)]
