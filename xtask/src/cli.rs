@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn all_flags_of_run_are_read() {
-        let line = "-c -x --root r --add a:/b --add c:d:/e --disk 1 --disk 2 --mem 64 --timeout 9 --seed 18446744073709551615 --gdb -- -d int";
+        let line = "-c -x --root r --add a:/b --add c:d:/e --disk 1 --disk 2 --mem 64 --timeout 9 \
+                    --seed 18446744073709551615 --gdb -- -d int";
         let args = run(&line.split(' ').collect::<Vec<_>>()).unwrap();
         assert_eq!(args.command.as_deref(), Some("-x"));
         let addition = |host: &str, guest: &str| Addition { host: host.into(), guest: guest.into() };
