@@ -20,6 +20,8 @@ pub const ROOT: &str = "root";
 /// How a line of the console log (COM2) begins that tells the host the status with which the machine ends, in
 /// decimal.
 pub const OFF_LINE: &str = "naiad: off status=";
+/// The line of the console log that tells the host that the machine was asked to start again.
+pub const REBOOT_LINE: &str = "naiad: reboot";
 /// How the first line of the kernel's epitaph begins.
 pub const PANIC_LINE: &str = "naiad: panic";
 /// The I/O port whose writing ends QEMU; what was said on the console log before counts, not the value.

@@ -21,6 +21,8 @@ pub enum Command {
     Test(TestArgs),
     /// Count instructions per operation, beside those of seL4 and Linux
     Bench(BenchArgs),
+    /// Run servers again on this machine, over journals copied from /proc/naiad/servers/NAME/journal
+    Replay(ReplayArgs),
     /// Install the Debian packages that the other commands need
     Setup,
 }
@@ -55,6 +57,9 @@ pub struct RunArgs {
     /// End the machine after so many seconds, with status 124
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Run with time slices and timers of other lengths, which follow from N: threads are interrupted elsewhere
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Wait for a debugger on port 1234 before the first instruction
     #[arg(long)]
     pub gdb: bool,
@@ -92,6 +97,16 @@ impl FromStr for Addition {
     }
 }
 
+/// The arguments of `replay`.
+#[derive(Args, Debug)]
+pub struct ReplayArgs {
+    /// A file with one journal, or several one behind the other
+    pub file: PathBuf,
+    /// Stop after so many messages
+    #[arg(long, value_name = "N")]
+    pub until: Option<u64>,
+}
+
 /// The arguments of `test`.
 #[derive(Args, Debug)]
 pub struct TestArgs {
@@ -124,7 +139,7 @@ pub enum TestKind {
     Unit,
     /// Linux programs that must behave in Naiad as they do on the host
     Linux,
-    /// Scenarios in QEMU: tests/qemu/*.sh
+    /// What takes whole machines: scenarios (tests/qemu/*.sh), replays
     Qemu,
 }
 
@@ -154,14 +169,14 @@ mod tests {
 
     #[test]
     fn all_flags_of_run_are_read() {
-        let line =
-            "-c -x --root r --add a:/b --add c:d:/e --disk 1 --disk 2 --mem 64 --timeout 9 --gdb -- -d int";
+        let line = "-c -x --root r --add a:/b --add c:d:/e --disk 1 --disk 2 --mem 64 --timeout 9 \
+                    --seed 18446744073709551615 --gdb -- -d int";
         let args = run(&line.split(' ').collect::<Vec<_>>()).unwrap();
         assert_eq!(args.command.as_deref(), Some("-x"));
         let addition = |host: &str, guest: &str| Addition { host: host.into(), guest: guest.into() };
         assert_eq!(args.add, [addition("a", "/b"), addition("c:d", "/e")]);
         assert_eq!(args.disk, [PathBuf::from("1"), PathBuf::from("2")]);
-        assert_eq!((args.mem, args.timeout, args.gdb), (64, Some(9), true));
+        assert_eq!((args.mem, args.timeout, args.seed, args.gdb), (64, Some(9), Some(u64::MAX), true));
         assert_eq!(args.qemu, ["-d", "int"]);
     }
 

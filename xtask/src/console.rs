@@ -2,13 +2,15 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-use libipc::manifest::{OFF_LINE, PANIC_LINE};
+use libipc::manifest::{OFF_LINE, PANIC_LINE, REBOOT_LINE};
 
 /// What the guest said on its console log about its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastWords {
     pub status: Option<u8>,
     pub panicked: bool,
+    /// The guest asked for the machine to start again.
+    pub reboot: bool,
 }
 
 /// Reads the console log to its end, hands on every line but the one for xtask, and returns the last words.
@@ -23,6 +25,7 @@ pub fn read_log(log: impl Read, tell: &mut dyn FnMut(&str)) -> LastWords {
             Some(status) => last_words.status = Some(status),
             None => {
                 last_words.panicked |= text.starts_with(PANIC_LINE);
+                last_words.reboot |= text == REBOOT_LINE;
                 tell(text);
             }
         }
@@ -111,7 +114,7 @@ mod tests {
     #[test]
     fn the_status_is_taken_from_the_log_and_hidden() {
         let (last_words, lines) = log("vm: up\r\nnaiad: off status=200\r\n");
-        assert_eq!(last_words, LastWords { status: Some(200), panicked: false });
+        assert_eq!(last_words, LastWords { status: Some(200), ..LastWords::default() });
         assert_eq!(lines, ["vm: up"]);
     }
 
@@ -119,6 +122,11 @@ mod tests {
     fn a_status_that_is_none_stays_in_the_log() {
         let (last_words, lines) = log("naiad: off status=x\nnaiad: off status=256\n");
         assert_eq!((last_words.status, lines.len()), (None, 2));
+    }
+
+    #[test]
+    fn a_reboot_is_seen() {
+        assert!(log("naiad: reboot\r\n").0.reboot && !log("sh: naiad: reboot\n").0.reboot);
     }
 
     #[test]

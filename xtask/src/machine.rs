@@ -29,6 +29,8 @@ const SIGNALS: [i32; 3] =
 pub enum Ending {
     /// The first program ended with this status.
     Status(u8),
+    /// The guest restarted the machine, which ends it here.
+    Reboot,
     /// The kernel panicked; its epitaph is in the log.
     Panic,
     /// The machine was reset, or ended without saying anything.
@@ -46,6 +48,7 @@ impl Ending {
     pub fn status(self) -> u8 {
         match self {
             Self::Status(status) => status,
+            Self::Reboot => 0,
             Self::Panic | Self::Reset => 101,
             Self::Timeout => 124,
             Self::Qemu => 125,
@@ -56,7 +59,7 @@ impl Ending {
     /// What to tell the user, when it is not the first program's own affair.
     pub fn message(self) -> Option<&'static str> {
         match self {
-            Self::Status(_) | Self::Signal(_) => None,
+            Self::Status(_) | Self::Reboot | Self::Signal(_) => None,
             Self::Panic => Some("the kernel panicked"),
             Self::Reset => Some("the machine ended without a status: it was reset, or ended from outside"),
             Self::Timeout => Some("the machine was ended by the time limit"),
@@ -68,6 +71,7 @@ impl Ending {
         match (forced, last_words) {
             (_, LastWords { panicked: true, .. }) => Self::Panic,
             (_, LastWords { status: Some(status), .. }) => Self::Status(status),
+            (_, LastWords { reboot: true, .. }) => Self::Reboot,
             (Some(forced), _) => forced,
             (None, _) if exit.code() == Some(1) => Self::Qemu,
             (None, _) => Self::Reset,
@@ -184,7 +188,11 @@ mod tests {
     use super::*;
 
     fn ending(forced: Option<Ending>, status: Option<u8>, panicked: bool, code: i32) -> Ending {
-        Ending::from_parts(forced, LastWords { status, panicked }, ExitStatus::from_raw(code << 8))
+        Ending::from_parts(
+            forced,
+            LastWords { status, panicked, reboot: false },
+            ExitStatus::from_raw(code << 8),
+        )
     }
 
     #[test]

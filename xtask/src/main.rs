@@ -1,4 +1,4 @@
-//! The command line of the house: `cargo xtask run|test|bench|setup`.
+//! The command line of the house: `cargo xtask run|test|bench|replay|setup`.
 //!
 //! It builds the kernel, the servers and a root file system, and drives QEMU. It never changes a file outside
 //! `target/` and the temporary folder, except what `setup` installs after saying so.
@@ -14,6 +14,7 @@ mod house;
 mod image;
 mod machine;
 mod qemu;
+mod replay;
 mod run;
 mod setup;
 mod system;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Setup => setup::ensure().map(|()| 0),
         cli::Command::Run(args) => run::run(&args),
+        cli::Command::Replay(args) => replay::run(&args),
         cli::Command::Test(args) => test::test(&args),
         cli::Command::Bench(args) => bench::bench(&args),
     };

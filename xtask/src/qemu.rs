@@ -40,6 +40,8 @@ pub struct Qemu {
     pub mem_mib: u32,
     /// The guest's terminal is a real one: ^A is QEMU's escape key, ^A x ends the machine.
     pub escape_key: bool,
+    /// The scheduling seed, a word of the kernel's command line.
+    pub seed: Option<u64>,
     pub icount: bool,
     pub gdb: bool,
     pub extra: Vec<String>,
@@ -76,6 +78,9 @@ impl Qemu {
         }
         arguments.extend(["-kernel".into(), self.kernel.clone().into()]);
         arguments.extend(["-initrd".into(), self.archive.clone().into()]);
+        if let Some(seed) = self.seed {
+            arguments.extend(["-append".into(), format!("seed={seed}").into()]);
+        }
         for (number, disk) in self.disks.iter().enumerate() {
             arguments.extend(["-drive".into(), drive(number, disk)]);
             arguments.extend(["-device".into(), format!("virtio-blk-pci,drive=disk{number}").into()]);
@@ -109,6 +114,7 @@ mod tests {
             disks: vec![Disk { path: "one,two.img".into(), writable: false }],
             mem_mib: 256,
             escape_key: false,
+            seed: None,
             icount: false,
             gdb: false,
             extra: vec!["-d".into(), "int".into()],
@@ -135,6 +141,8 @@ mod tests {
     fn switches_add_their_flags_and_the_users_come_last() {
         assert!(!arguments(|_| {}).contains("-icount") && !arguments(|_| {}).contains(" -S"));
         assert!(arguments(|qemu| qemu.icount = true).contains("-icount shift=0,sleep=off"));
+        assert!(!arguments(|_| {}).contains("-append"));
+        assert!(arguments(|qemu| qemu.seed = Some(7)).contains("-append seed=7 "));
         assert!(arguments(|qemu| qemu.gdb = true).contains("-s -S"));
         assert!(arguments(|_| {}).ends_with("-d int"));
     }

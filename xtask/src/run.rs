@@ -72,6 +72,7 @@ impl Built {
             disks,
             mem_mib: args.mem,
             escape_key: matches!(terminal, Terminal::Own) && on_terminal(),
+            seed: args.seed,
             icount: args.icount,
             gdb: args.gdb,
             extra: args.qemu.clone(),

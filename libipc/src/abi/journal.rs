@@ -3,8 +3,12 @@
 //! A record is a header word, the six arguments, the values, and the bytes that the kernel left in the message
 //! buffer, padded to eight; all little-endian. For a receive the bytes are the [`Delivery`] and the payload after it;
 //! for every other call they are payload.
+//!
+//! A history for the host is one file: an [`ExportHeader`], and behind it the [`Section`]s in order.
 
 use alloc::vec::Vec;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::delivery::Delivery;
 
@@ -16,6 +20,82 @@ pub const VALUES_MAX: u32 = 5;
 pub const FIXED_BYTES: u64 = 8 * (1 + ARGUMENTS as u64);
 /// Bytes of a delivery at the beginning of a receive's payload.
 pub const DELIVERY_BYTES: u64 = size_of::<Delivery>() as u64;
+
+/// What a server's history consists of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum Section {
+    /// Its boot block as it is mapped: what root told it.
+    Boot = 0,
+    /// The snapshot that a new incarnation would start from.
+    Snapshot = 1,
+    /// The records since.
+    Journal = 2,
+}
+
+impl Section {
+    /// All, in the order in which they stand in a file.
+    pub const ALL: [Section; 3] = [Section::Boot, Section::Snapshot, Section::Journal];
+
+    /// From its number.
+    pub fn from_number(number: u64) -> Option<Section> {
+        Section::ALL.into_iter().find(|section| *section as u64 == number)
+    }
+}
+
+/// What a file with a history begins with.
+pub const EXPORT_MAGIC: [u8; 8] = *b"NAIADJNL";
+/// The version of this format.
+pub const EXPORT_VERSION: u32 = 1;
+
+/// The first bytes of a server's history in a file. Its sections follow it without gaps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ExportHeader {
+    /// [`EXPORT_MAGIC`].
+    pub magic: [u8; 8],
+    /// [`EXPORT_VERSION`].
+    pub version: u32,
+    /// Bytes of this header.
+    pub header_bytes: u32,
+    /// Snapshots that the server had made.
+    pub snapshots: u64,
+    /// 1 when it waited for its next message: what the last one led to is all there.
+    pub settled: u64,
+    /// Bytes of each section.
+    pub lengths: [u64; 3],
+    /// Checksum of each section.
+    pub sums: [u64; 3],
+    /// Checksum of this header before this field.
+    pub sum: u64,
+}
+
+impl ExportHeader {
+    /// The header with its own checksum set.
+    pub fn sealed(mut self) -> ExportHeader {
+        self.sum = self.own_sum();
+        self
+    }
+
+    /// As it stands in a file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.as_bytes().to_vec()
+    }
+
+    /// What the header's own checksum should be.
+    pub fn own_sum(&self) -> u64 {
+        let bytes = self.as_bytes();
+        sum(SUM_START, bytes.get(..bytes.len() - size_of::<u64>()).unwrap_or_default())
+    }
+}
+
+/// The checksum of nothing.
+pub const SUM_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// Continues a checksum (FNV-1a) over more bytes.
+pub fn sum(start: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(start, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
 
 /// A record's header word, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

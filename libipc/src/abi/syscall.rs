@@ -50,9 +50,9 @@ syscalls! {
     3 Receive "receive" () [WrongState] "Waits for the next event and leaves it in the message buffer.";
     4 Reply "reply" (token, info, word0, word1, word2, word3) [NoSuchCall, TooBig, BadHandle]
         "Answers a native call, a fault or an attention call.";
-    5 JournalRead "journal_read" (task, what, offset, length)
+    5 JournalSum "journal_sum" (task, section, offset, length, start)
         [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
-        "Reads a server's snapshot (what 0) or journal (1) into the payload. Value 0: bytes read; value 1: how many snapshots it has made.";
+        "Value 0: the checksum of a part of a server's history, continued from another (start). Sections: 0 boot block, 1 snapshot, 2 journal.";
     6 ReplyForeign "reply_foreign" (token, flags, result, position, install)
         [NoSuchCall, TooBig, BadHandle, BadArgument]
         "Answers a foreign call: result register, new position, descriptors to install, bytes for the caller's memory.";
@@ -156,9 +156,8 @@ syscalls! {
         "Makes the snapshot just written the one to restart from, and lets go of the journal before it.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
         "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read.";
-    55 Crash "crash" (task)
-        [BadHandle, WrongKind, NoRight]
-        "Makes a server fail as if it had done so itself.";
+    55 Crash "crash" (task, traps) [BadHandle, WrongKind, NoRight]
+        "Makes a server fail as if it had done so itself: now, or right after so many more system calls of its own.";
     56 Clock "clock" () [] "Value 0: nanoseconds since boot. Value 1: seconds of the Epoch at boot.";
     57 ServerCreate "server_create" (into, space, number, class)
         [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
@@ -203,6 +202,13 @@ syscalls! {
         "Describes a directory of a task, or its first descriptor from that slot on: slot and server << 32, badge, object, status and close-on-exec << 32, position.";
     74 SessionMove "session_move" (handle, position) [BadHandle, WrongKind, NoRight]
         "Sets the position word of a session one holds.";
+    75 LeaseFromJournal "lease_from_journal" (token, address, task, section, offset, length)
+        [NoSuchCall, NotResident, BadAddress, BadHandle, WrongKind, NoRight, BadArgument, TooBig]
+        "Copies a part of a server's history into the caller's memory.";
+    76 DigestAsk "digest_ask" (task) [BadHandle, WrongKind, NoRight]
+        "Asks a journaled server, by notification bit 62, to tell the digest of its state.";
+    77 Digest "digest" (digest) []
+        "Tells the digest of one's state. A replay that comes to another digest has diverged.";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.

@@ -6,6 +6,5 @@ pub mod config;
 pub mod fs;
 pub mod proc_tree;
 pub mod process;
-pub mod shell;
 pub mod space;
 pub mod terminal;

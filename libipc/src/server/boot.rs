@@ -8,7 +8,7 @@ use crate::abi::{Frame, Handle};
 
 /// Where a server's message buffer is mapped.
 pub const MESSAGE_BUFFER_ADDRESS: u64 = 0x1000_0000;
-/// Where its boot block is mapped: a length (u32) and the postcard form of [`Boot`].
+/// Where its boot block is mapped: see [`Boot::from_block`].
 pub const BOOT_ADDRESS: u64 = 0x1100_0000;
 /// Pages of a boot block.
 pub const BOOT_PAGES: u64 = 4;
@@ -95,6 +95,12 @@ pub struct Boot {
 }
 
 impl Boot {
+    /// Reads a boot block: the length of the encoded form (u32), the heap's (u64), the encoded form.
+    pub fn from_block(block: &[u8]) -> Option<Boot> {
+        let length = u32::from_le_bytes(block.get(..4)?.try_into().ok()?);
+        postcard::from_bytes(block.get(12..)?.get(..length as usize)?).ok()
+    }
+
     /// The handle of a server that the manifest lets this one call.
     ///
     /// # Panics

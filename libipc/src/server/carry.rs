@@ -31,6 +31,7 @@ pub(super) fn call_of(effect: &Effect) -> Option<CallId> {
         | Effect::CopyOut { call, .. }
         | Effect::ToArena { call, .. }
         | Effect::FromArena { call, .. }
+        | Effect::FromJournal { call, .. }
         | Effect::ToFrame { call, .. } => Some(*call),
         Effect::Park { .. } | Effect::Send { .. } | Effect::Do(_) | Effect::Try { .. } => None,
     }
@@ -136,6 +137,10 @@ pub(super) fn carry<T: Traps>(
         }
         Effect::FromArena { call, address, offset, length } => {
             done(traps.trap(Syscall::LeaseFromArena, [call.0, *address, *offset, *length, 0, 0]))
+        }
+        Effect::FromJournal { call, address, task, section, offset, length } => {
+            let arguments = [call.0, *address, u64::from(task.0), *section as u64, *offset, *length];
+            done(traps.trap(Syscall::LeaseFromJournal, arguments))
         }
         Effect::ToFrame { call, address, frame, offset, length } => {
             let arguments = [call.0, *address, u64::from(frame.0), u64::from(*offset), u64::from(*length), 0];
@@ -356,7 +361,8 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
         Operation::PowerOff { status, reboot } => {
             (Syscall::PowerOff, [u64::from(status), u64::from(reboot), 0, 0])
         }
-        Operation::Crash { task } => (Syscall::Crash, [h(task), 0, 0, 0]),
+        Operation::Crash { task, traps } => (Syscall::Crash, [h(task), traps, 0, 0]),
+        Operation::DigestAsk { task } => (Syscall::DigestAsk, [h(task), 0, 0, 0]),
         _ => return Err(KernelError::BadCall),
     };
     let [a0, a1, a2, a3] = arguments;

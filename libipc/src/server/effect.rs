@@ -4,6 +4,7 @@ use alloc::{boxed::Box, vec, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
+use crate::abi::journal::Section;
 use crate::abi::syscall::Restart;
 use crate::abi::{Badge, CallId, Frame, Handle, Protection, Readiness, Rights, Tag, TaskWord, UserRegisters};
 
@@ -209,7 +210,13 @@ pub enum Operation {
         status: u32,
         reboot: bool,
     },
+    /// Makes a server die: now (0), or after so many more system calls of its own.
     Crash {
+        task: Handle,
+        traps: u64,
+    },
+    /// Asks a journaled server to tell the digest of its state.
+    DigestAsk {
         task: Handle,
     },
     /// Puts a session into another task's table: a descriptor number, or one of
@@ -245,6 +252,8 @@ pub enum Effect {
     ToArena { call: CallId, address: u64, offset: u64, length: u64 },
     /// Moves bytes of the arena to the caller; waits and fails like `CopyOut`.
     FromArena { call: CallId, address: u64, offset: u64, length: u64 },
+    /// Copies a part of another server's history to the caller; waits and fails like `CopyOut`.
+    FromJournal { call: CallId, address: u64, task: Handle, section: Section, offset: u64, length: u64 },
     /// Copies the caller's bytes into a frame; waits and fails like `CopyOut`.
     ToFrame { call: CallId, address: u64, frame: Frame, offset: u32, length: u32 },
     /// An operation that cannot fail unless the server is wrong; then the server faults.

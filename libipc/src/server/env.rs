@@ -1,10 +1,11 @@
 //! What a step may ask while it runs: answers without effect.
 
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, ops::Range};
 
 use super::message::Message;
 use crate::abi::delivery::Named;
+use crate::abi::journal::Section;
 use crate::abi::{CallId, Handle, KernelError, Readiness, UserRegisters};
 
 /// Why bytes of a caller's memory could not be read.
@@ -80,6 +81,15 @@ pub trait Env {
     /// A figure about a task: see [`crate::abi::syscall::Syscall::TaskInfo`].
     fn task_info(&mut self, task: Handle, what: TaskFigure) -> Result<[u64; 4], KernelError>;
 
+    /// The checksum of a part of another server's history, continued from `start`; at most 64 KiB at once.
+    fn journal_sum(
+        &mut self,
+        task: Handle,
+        section: Section,
+        part: Range<u64>,
+        start: u64,
+    ) -> Result<u64, KernelError>;
+
     /// A counter of the kernel.
     fn statistic(&mut self, what: Statistic, index: u64) -> [u64; 4];
 
@@ -141,6 +151,11 @@ pub enum TaskFigure {
     Activity = 2,
     /// Objects it holds: handles, sessions, calls outstanding, frames.
     Holdings = 3,
+    /// Journaled server: snapshots made, bytes of the last, bytes of the journal since, and 1 if it waits for a
+    /// message.
+    History = 4,
+    /// Journaled server: the digest it told last, how many messages it had received then, and 1 if it ever told one.
+    Digest = 5,
 }
 
 /// Counters of the kernel.

@@ -1,12 +1,14 @@
 //! [`Env`] over the kernel.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::env::{Descriptor, Env, LeaseError, Statistic, TaskFigure, ThreadState};
 use super::message::Message;
 use super::receive;
 use super::shell::Kept;
 use crate::abi::delivery::{MessageBuffer, Named, PAYLOAD_OFFSET};
+use crate::abi::journal::Section;
 use crate::abi::syscall::{Info, Syscall};
 use crate::abi::{CallId, Frame, Handle, KernelError, PAYLOAD_MAX, Readiness, UserRegisters};
 use crate::sys::{Trapped, Traps};
@@ -113,6 +115,18 @@ impl<T: Traps> Env for Live<'_, T> {
 
     fn task_info(&mut self, task: Handle, what: TaskFigure) -> Result<[u64; 4], KernelError> {
         Self::four(self.traps.trap(Syscall::TaskInfo, [u64::from(task.0), what as u64, 0, 0, 0, 0]))
+    }
+
+    fn journal_sum(
+        &mut self,
+        task: Handle,
+        section: Section,
+        part: Range<u64>,
+        start: u64,
+    ) -> Result<u64, KernelError> {
+        let length = part.end.saturating_sub(part.start);
+        let arguments = [u64::from(task.0), section as u64, part.start, length, start, 0];
+        self.traps.trap(Syscall::JournalSum, arguments).map(|values| values[0])
     }
 
     fn statistic(&mut self, what: Statistic, index: u64) -> [u64; 4] {

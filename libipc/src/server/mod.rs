@@ -44,5 +44,9 @@ pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
 /// The bit of a notification that the task's own timer posts.
 pub const TIMER_BIT: u64 = 1 << 63;
 
+/// The bit of a notification by which the kernel asks for the digest of the state. The shell answers it; no server
+/// sees it.
+pub const DIGEST_BIT: u64 = 1 << 62;
+
 /// A session's two names together, as parked work remembers them.
 pub type Parked = (CallId, Badge);

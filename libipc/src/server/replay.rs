@@ -1,5 +1,6 @@
 //! A server run again over its journal, on the host: every trap is answered from the record of it, and must be the
-//! trap that was recorded. Where the journal ends, the run ends.
+//! trap that was recorded. Where the journal ends, the run ends. A digest that the server told in the machine is such a
+//! trap too, so a replay that comes to another state is found out there.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
@@ -7,13 +8,16 @@ use core::fmt;
 use super::shell::{Shell, digest};
 use super::{Boot, Server};
 use crate::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
-use crate::abi::journal::{DELIVERY_BYTES, Record};
+use crate::abi::journal::{
+    DELIVERY_BYTES, EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, Record, SUM_START, Section, sum,
+};
 use crate::abi::syscall::Syscall;
 use crate::abi::{KernelError, PAYLOAD_MAX};
 use crate::sys::{BUFFER_BYTES, Trapped, Traps};
+use zerocopy::FromBytes;
 
 /// A recovered history of a server: what `/proc/naiad/servers/NAME/journal` gives.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct History {
     /// What root told it.
     pub boot: Boot,
@@ -21,6 +25,120 @@ pub struct History {
     pub snapshot: Vec<u8>,
     /// The records since.
     pub journal: Vec<u8>,
+    /// Snapshots it had made.
+    pub snapshots: u64,
+    /// All that the last message led to is in the journal.
+    pub settled: bool,
+}
+
+/// Why a file is no history that can be replayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HistoryError {
+    /// It does not begin as one.
+    Unknown,
+    /// It is of another version.
+    Version(u32),
+    /// It ends too early: bytes there are, and bytes there should be.
+    Short(u64, u64),
+    /// Its header is damaged.
+    Header,
+    /// A section is damaged.
+    Damaged(Section),
+    /// The boot block says nothing that this version understands.
+    Boot,
+}
+
+impl fmt::Display for HistoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HistoryError::Unknown => f.write_str("this is no journal of a server of Naiad"),
+            HistoryError::Version(version) => {
+                write!(
+                    f,
+                    "the journal is of version {version}, and only version {EXPORT_VERSION} can be read"
+                )
+            }
+            HistoryError::Short(there, wanted) => {
+                write!(f, "the journal ends after {there} of its {wanted} bytes")
+            }
+            HistoryError::Header => f.write_str("the journal's header is damaged"),
+            HistoryError::Damaged(section) => {
+                let name = match section {
+                    Section::Boot => "boot block",
+                    Section::Snapshot => "snapshot",
+                    Section::Journal => "list of records",
+                };
+                write!(f, "the journal's {name} is damaged, or changed while it was copied: copy it again")
+            }
+            HistoryError::Boot => f.write_str("the journal's boot block is not that of a server"),
+        }
+    }
+}
+
+impl core::error::Error for HistoryError {}
+
+impl History {
+    /// Takes the first history off a file that holds one or more.
+    ///
+    /// # Errors
+    /// See [`HistoryError`]; nothing has been taken then.
+    pub fn take(file: &mut &[u8]) -> Result<History, HistoryError> {
+        if !file.starts_with(&EXPORT_MAGIC) {
+            return Err(HistoryError::Unknown);
+        }
+        let short = |wanted: u64| HistoryError::Short(file.len() as u64, wanted);
+        let (header, mut rest) =
+            ExportHeader::read_from_prefix(file).map_err(|_| short(size_of::<ExportHeader>() as u64))?;
+        if header.version != EXPORT_VERSION {
+            return Err(HistoryError::Version(header.version));
+        }
+        if header.sum != header.own_sum()
+            || u64::from(header.header_bytes) != size_of::<ExportHeader>() as u64
+        {
+            return Err(HistoryError::Header);
+        }
+        let total = header
+            .lengths
+            .iter()
+            .fold(size_of::<ExportHeader>() as u64, |sum, length| sum.saturating_add(*length));
+        let mut sections = [&[][..]; 3];
+        for (place, section) in sections.iter_mut().zip(Section::ALL) {
+            let length = usize::try_from(header.lengths[section as usize]).unwrap_or(usize::MAX);
+            (*place, rest) = rest.split_at_checked(length).ok_or_else(|| short(total))?;
+            if sum(SUM_START, place) != header.sums[section as usize] {
+                return Err(HistoryError::Damaged(section));
+            }
+        }
+        let [boot, snapshot, journal] = sections;
+        let boot = Boot::from_block(boot).ok_or(HistoryError::Boot)?;
+        *file = rest;
+        Ok(History {
+            boot,
+            snapshot: snapshot.to_vec(),
+            journal: journal.to_vec(),
+            snapshots: header.snapshots,
+            settled: header.settled == 1,
+        })
+    }
+
+    /// How many messages its journal has, and which of them are there with all they led to.
+    pub fn messages(&self) -> Messages {
+        let (mut journal, mut recorded) = (&self.journal[..], 0);
+        while let Some(record) = Record::take(&mut journal) {
+            recorded += u64::from(record.header.number == Syscall::Receive as u16);
+        }
+        let complete = if self.settled { recorded } else { recorded.saturating_sub(1) };
+        Messages { recorded, complete }
+    }
+}
+
+/// Counts of messages in a history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Messages {
+    /// All.
+    pub recorded: u64,
+    /// Those with all they led to: a replay can go so far.
+    pub complete: u64,
 }
 
 /// Why a replay stopped before the journal's end.
@@ -49,17 +167,26 @@ impl core::error::Error for Divergence {}
 /// What a replay came to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Outcome {
-    /// Digest of the state at the journal's end.
+    /// Digest of the state at the end of the run.
     pub digest: u64,
     /// Records that were answered.
     pub records: u64,
+    /// Messages that were served.
+    pub messages: u64,
+    /// The digest that the server told last in the machine within the run, and how many messages had been served when
+    /// it did. The replay came to the same, or else it would have diverged.
+    pub told: Option<(u64, u64)>,
 }
+
+/// What traps bring once the run has diverged: the step is let end, and its outcome is not looked at.
+const NOTHING: Trapped = Ok([0; 5]);
 
 /// Traps answered from a journal.
 struct Recorded<'a> {
     snapshot: &'a [u8],
     journal: &'a [u8],
     records: u64,
+    told: Option<u64>,
     divergence: Option<Divergence>,
     buffer: Box<[u8; BUFFER_BYTES]>,
 }
@@ -69,7 +196,7 @@ impl Recorded<'_> {
         let records = self.records;
         self.divergence.get_or_insert(Divergence { records, recorded, made });
         self.journal = &[];
-        Err(KernelError::WrongState)
+        NOTHING
     }
 
     fn snapshot_part(&mut self, offset: u64) -> Trapped {
@@ -103,15 +230,19 @@ impl Traps for Recorded<'_> {
             Syscall::Receive => arguments = [0; 6],
             _ => {}
         }
-        let Some(record) = Record::take(&mut self.journal) else { return Err(KernelError::WrongState) };
+        let Some(record) = Record::take(&mut self.journal) else { return NOTHING };
         if record.header.number != call as u16 || record.arguments != arguments {
             let recorded = Syscall::from_number(u64::from(record.header.number));
+            let recorded = recorded.map_or("an unknown call", |call| call.row().name);
             return self.diverge(
-                alloc::format!("{recorded:?}{:x?}", record.arguments),
-                alloc::format!("{call:?}{arguments:x?}"),
+                alloc::format!("{recorded}{:x?}", record.arguments),
+                alloc::format!("{}{arguments:x?}", call.row().name),
             );
         }
         self.records += 1;
+        if call == Syscall::Digest {
+            self.told = Some(arguments[0]);
+        }
         self.put(&record);
         match KernelError::from_number(u64::from(record.header.error)) {
             Some(error) => Err(error),
@@ -130,21 +261,39 @@ impl Traps for Recorded<'_> {
     }
 }
 
-/// Runs a server over its history.
-pub fn replay<S: Server>(history: &History) -> Result<Outcome, Divergence> {
+/// Runs a server over its history, to its end or for so many messages. A message whose consequences are not all
+/// recorded is left out.
+///
+/// # Errors
+/// What the server did first that it had not done in the machine.
+///
+/// # Panics
+/// Where the server does.
+pub fn replay<S: Server>(history: &History, until: Option<u64>) -> Result<Outcome, Divergence> {
     let traps = Recorded {
         snapshot: &history.snapshot,
         journal: &history.journal,
         records: 0,
+        told: None,
         divergence: None,
         buffer: Box::new([0; BUFFER_BYTES]),
     };
+    let last = history.messages().complete.min(until.unwrap_or(u64::MAX));
     let mut shell = Shell::<S, _>::start(&history.boot, traps);
-    while shell.traps.divergence.is_none() && !shell.traps.journal.is_empty() {
+    let (mut messages, mut told) = (0, None);
+    while shell.traps.divergence.is_none() && messages < last {
         shell.serve_one();
+        messages += 1;
+        told = shell.traps.told.take().map(|digest| (digest, messages)).or(told);
     }
     match shell.traps.divergence.take() {
         Some(divergence) => Err(divergence),
-        None => Ok(Outcome { digest: digest(&shell.state()), records: shell.traps.records }),
+        None => {
+            let digest = digest(&shell.state());
+            Ok(Outcome { digest, records: shell.traps.records, messages, told })
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,14 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, Effects, ForeignReply};
-use super::event::{Call, Event, Request};
+use super::event::Event;
 use super::handles::HandleSlots;
-use super::{Boot, Message, Server, carry, live::Live, receive};
+use super::{Boot, DIGEST_BIT, Server, carry, live::Live, receive};
 use crate::abi::delivery::PAYLOAD_OFFSET;
+use crate::abi::journal;
 use crate::abi::syscall::Syscall;
 use crate::abi::{CallId, Handle, KernelError, PAYLOAD_MAX};
 use crate::linux::errno;
-use crate::proto;
 use crate::sys::Traps;
 
 /// A snapshot is taken when the journal is fuller than this, in thousandths.
@@ -50,7 +50,6 @@ pub struct Shell<S, T> {
     pub kept: Kept,
     /// The way to the kernel.
     pub traps: T,
-    boot: Boot,
     /// The next event is in the message buffer already: the last trap received it.
     received: bool,
 }
@@ -63,14 +62,14 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let mut slots = HandleSlots::new(boot.first_free);
             let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
             let kept = Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() };
-            let mut shell = Shell { server: S::new(boot), kept, traps, boot: boot.clone(), received: false };
+            let mut shell = Shell { server: S::new(boot), kept, traps, received: false };
             shell.offer();
             let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
             shell.step(&Event::Start, now, None, false);
             shell
         } else {
             let (kept, server) = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
-            let mut shell = Shell { server, kept, traps, boot: boot.clone(), received: false };
+            let mut shell = Shell { server, kept, traps, received: false };
             shell.offer();
             shell
         }
@@ -96,11 +95,14 @@ impl<S: Server, T: Traps> Shell<S, T> {
         let now = head.now;
         let full = head.fill > SNAPSHOT_AT;
         match incoming {
-            receive::Incoming::Event(event) => match self.own_answer(&event) {
-                Some(effect) => self.carry_one(effect, false),
-                // A snapshot has to be taken between one event and the next.
-                None => self.step(&event, now, None, !full),
-            },
+            receive::Incoming::Event(Event::Notify { bits }) if bits & DIGEST_BIT != 0 => {
+                self.tell_digest();
+                if bits != DIGEST_BIT {
+                    self.step(&Event::Notify { bits: bits & !DIGEST_BIT }, now, None, !full);
+                }
+            }
+            // A snapshot has to be taken between one event and the next.
+            receive::Incoming::Event(event) => self.step(&event, now, None, !full),
             receive::Incoming::Ready { call, failed } => self.ready(call, failed, now),
         }
         if full {
@@ -108,15 +110,10 @@ impl<S: Server, T: Traps> Shell<S, T> {
         }
     }
 
-    /// The answer to a question that is the shell's, not the server's.
-    fn own_answer(&self, event: &Event) -> Option<Effect> {
-        let Event::Call(Call { id, request: Request::Native(message), .. }) = event else { return None };
-        let answer = match message.label {
-            proto::shell::DIGEST => Message::words(0, [digest(&self.state()), 0, 0, 0]),
-            proto::shell::BOOT => Message::typed(0, &self.boot),
-            _ => return None,
-        };
-        Some(Effect::Reply { call: *id, message: answer })
+    /// Tells the digest of the whole state. It is in the journal, so every replay is checked against it.
+    fn tell_digest(&mut self) {
+        let told = self.traps.trap(Syscall::Digest, [digest(&self.state()), 0, 0, 0, 0, 0]);
+        told.expect("a server may always tell its digest");
     }
 
     fn offer(&mut self) {
@@ -291,9 +288,7 @@ fn read_snapshot<T: Traps>(traps: &mut T) -> Vec<u8> {
     }
 }
 
-/// The digest of a state: FNV-1a over its serialised form.
+/// The digest of a state: the checksum of its serialised form.
 pub fn digest(state: &[u8]) -> u64 {
-    state
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    journal::sum(journal::SUM_START, state)
 }

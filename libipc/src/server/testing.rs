@@ -1,6 +1,7 @@
 //! A scripted outside, for testing a server on the host: step events against it and look at the effects.
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
+use core::ops::Range;
 
 use super::env::{Descriptor, Env, LeaseError, Statistic, TaskFigure, ThreadState};
 use super::event::{Call, Caller, Event, Foreign, Request};
@@ -8,6 +9,7 @@ use super::handles::HandleSlots;
 use super::message::Message;
 use super::{Boot, Effects, Server};
 use crate::abi::delivery::Named;
+use crate::abi::journal::{Section, sum};
 use crate::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, UserRegisters};
 
 /// An answer to [`Env::ask`], computed from the question.
@@ -35,6 +37,14 @@ pub struct Script {
     pub taken: BTreeMap<Handle, Named>,
     /// The descriptors behind kept watches, by the watch: 1000 and the cookie.
     pub watches: BTreeMap<u64, u32>,
+    /// Every server's boot block, snapshot and journal.
+    pub histories: [Vec<u8>; 3],
+    /// Snapshots that every server has made.
+    pub snapshots_made: u64,
+    /// The digest that every server has told.
+    pub digest: Option<u64>,
+    /// When set, nothing is said about tasks.
+    pub task_error: Option<KernelError>,
     /// What lower servers answer.
     pub oracle: Oracle,
     /// Bytes that ports give, in order.
@@ -56,6 +66,10 @@ impl Default for Script {
             descriptors: BTreeMap::new(),
             taken: BTreeMap::new(),
             watches: BTreeMap::new(),
+            histories: [Vec::new(), Vec::new(), Vec::new()],
+            snapshots_made: 1,
+            digest: None,
+            task_error: None,
             oracle: |_, _| Err(KernelError::PeerDead),
             ports: BTreeMap::new(),
             handles: HandleSlots::new(100),
@@ -101,8 +115,27 @@ impl Env for Script {
         Ok(ThreadState { registers, fpu: vec![0; 512] })
     }
 
-    fn task_info(&mut self, _: Handle, _: TaskFigure) -> Result<[u64; 4], KernelError> {
-        Ok([0; 4])
+    fn task_info(&mut self, _: Handle, what: TaskFigure) -> Result<[u64; 4], KernelError> {
+        if let Some(error) = self.task_error {
+            return Err(error);
+        }
+        let [_, snapshot, journal] = self.histories.each_ref().map(|section| section.len() as u64);
+        Ok(match what {
+            TaskFigure::History => [self.snapshots_made, snapshot, journal, 1],
+            TaskFigure::Digest => [self.digest.unwrap_or(0), 1, self.digest.is_some().into(), 0],
+            _ => [0; 4],
+        })
+    }
+
+    fn journal_sum(
+        &mut self,
+        _: Handle,
+        section: Section,
+        part: Range<u64>,
+        start: u64,
+    ) -> Result<u64, KernelError> {
+        let bytes = self.histories[section as usize].get(part.start as usize..part.end as usize);
+        bytes.map(|bytes| sum(start, bytes)).ok_or(KernelError::BadArgument)
     }
 
     fn statistic(&mut self, _: Statistic, _: u64) -> [u64; 4] {

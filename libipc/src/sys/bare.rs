@@ -94,10 +94,7 @@ pub fn boot() -> (Kernel, crate::server::Boot) {
     let block = boot_block();
     let heap_bytes = block.get(4..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
     claim_heap(heap_bytes);
-    let length = block.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
-    let encoded = block.get(12..).and_then(|rest| rest.get(..length as usize)).unwrap_or_default();
-    let boot = postcard::from_bytes(encoded).expect("root writes a boot block that decodes");
-    (Kernel(()), boot)
+    (Kernel(()), crate::server::Boot::from_block(block).expect("root writes a boot block that decodes"))
 }
 
 /// Root's own start: the kernel, and the words it left.

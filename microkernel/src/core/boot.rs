@@ -5,6 +5,7 @@ use libipc::abi::{Badge, Frame, KernelError, Rights};
 
 use super::arena::{Arena, Id, List, Slot};
 use super::frames::{FrameInfo, Frames};
+use super::jitter::Jitter;
 use super::machine::Machine;
 use super::object::*;
 use super::{Buffers, Kernel, PRIORITIES};
@@ -92,11 +93,13 @@ impl<M: Machine> Kernel<M> {
             since: 0,
             chosen: None,
             next_deadline: u64::MAX,
+            jitter: Jitter::NONE,
             armed: u64::MAX,
             sequence: 0,
             roles: [None; Role::COUNT as usize],
             interrupts: [None; 32],
             root: None,
+            doomed: 0,
             off: None,
             enosys: memory.enosys,
             switches: 0,

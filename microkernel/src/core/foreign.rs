@@ -84,7 +84,7 @@ impl<M: Machine> Kernel<M> {
         }
         call.thread = Some(thread);
         call.session = session;
-        call.label = number;
+        (call.label, call.number) = (number, number);
         let reserved = call.reserved;
         let Ok(id) = self.calls.insert(call) else {
             self.release_reserved(task, reserved);

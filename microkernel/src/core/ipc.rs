@@ -47,6 +47,7 @@ impl<M: Machine> Kernel<M> {
             rewritten: false,
             handle_count: 0,
             label: 0,
+            number: 0,
             task,
             thread: None,
             parent: None,

@@ -6,12 +6,13 @@
 use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
 use libipc::abi::journal::{DELIVERY_BYTES, FIXED_BYTES, Header, VALUES_MAX};
 use libipc::abi::syscall::Syscall;
-use libipc::abi::{KernelError, PAYLOAD_MAX, Rights};
+use libipc::abi::{KernelError, PAYLOAD_MAX};
 
 use super::arena::Id;
 use super::inbox::Inbox;
 use super::machine::Machine;
 use super::object::*;
+use super::server::Line;
 use super::{Kernel, Outcome};
 use zerocopy::FromBytes;
 
@@ -49,7 +50,7 @@ impl Journal {
         self.snapshots.bytes() / 2
     }
 
-    fn half_offset(&self, active: bool) -> u64 {
+    pub(crate) fn half_offset(&self, active: bool) -> u64 {
         let index = if active { self.active } else { 1 - self.active };
         u64::from(index) * self.half_bytes()
     }
@@ -165,6 +166,14 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// The header and the arguments of the record that a replay has come to, and its place in the journal.
+    pub(crate) fn next_recorded(&mut self, id: Id<Server>) -> Option<([u64; 7], u64)> {
+        let Journal { cursor: Some(at), memory, .. } = self.servers.get(id)?.journal? else { return None };
+        let mut fixed = [0; 7];
+        Self::words(&mut self.machine, memory, at, &mut fixed);
+        Some((fixed, at))
+    }
+
     /// Answers a trap of a restarted server from its journal.
     pub(crate) fn replay(&mut self, id: Id<Server>, call: Syscall, arguments: &[u64; 6]) -> Replayed {
         let Some(server) = self.servers.get(id) else { return Replayed::Live };
@@ -179,8 +188,7 @@ impl<M: Machine> Kernel<M> {
             }
             return Replayed::Live;
         }
-        let mut fixed = [0; 7];
-        Self::words(&mut self.machine, memory, at, &mut fixed);
+        let Some((fixed, _)) = self.next_recorded(id) else { return Replayed::Live };
         let header = Header::unpack(fixed[0]);
         if header.number != call as u16 || (call != Syscall::Receive && fixed[1..] != arguments[..]) {
             return Replayed::Diverged;
@@ -210,6 +218,25 @@ impl<M: Machine> Kernel<M> {
         let count = usize::from(header.values).min(values.len());
         Self::words(&mut self.machine, memory, values_at, &mut values[..count]);
         Replayed::Answer(Ok(values))
+    }
+
+    /// A restarted server did not do what it had done before.
+    pub(crate) fn server_diverged(&mut self, task: TaskId, call: Syscall, arguments: &[u64; 6]) {
+        let id = self.tasks.get(task).and_then(|task| task.server);
+        let (recorded, before) = id.and_then(|id| self.next_recorded(id)).unwrap_or_default();
+        let end = id.and_then(|id| self.servers.get(id)?.journal).map_or(0, |journal| journal.end);
+        let name = Syscall::from_number(recorded[0] & 0xffff).map_or("nothing", |call| call.row().name);
+        let mut line = Line::new();
+        let _ = core::fmt::write(
+            &mut line,
+            format_args!(
+                "journal and server disagree at byte {before} of {end}: {name}{:x?} became {}{arguments:x?}\n",
+                &recorded[1..],
+                call.row().name
+            ),
+        );
+        self.machine.log(line.bytes());
+        self.server_fault(task, call.row().name, 0);
     }
 
     fn own_journal(&mut self, task: TaskId) -> Result<&mut Journal, KernelError> {
@@ -256,33 +283,6 @@ impl<M: Machine> Kernel<M> {
         let from = journal.snapshots.physical() + journal.half_offset(true) + offset.min(journal.sound_bytes);
         self.machine.copy(from, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
         Ok([length, 0, 0, 0, 0])
-    }
-
-    /// A part of another server's snapshot or journal, for replay on the host.
-    pub(crate) fn journal_read(
-        &mut self,
-        task: TaskId,
-        [handle, what, offset, length, ..]: [u64; 6],
-    ) -> Outcome {
-        let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else {
-            return Err(KernelError::WrongKind);
-        };
-        if length > u64::from(PAYLOAD_MAX) {
-            return Err(KernelError::TooBig);
-        }
-        let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
-        let journal = self.own_journal(id).map_err(|_| KernelError::WrongKind)?;
-        let (start, bytes) = match what {
-            0 => (journal.snapshots.physical() + journal.half_offset(true), journal.sound_bytes),
-            1 => (journal.memory.physical(), journal.end),
-            _ => return Err(KernelError::BadArgument),
-        };
-        let made = journal.snapshots_made;
-        let length = bytes.saturating_sub(offset).min(length);
-        if length > 0 {
-            self.machine.copy(start + offset, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
-        }
-        Ok([length, made, 0, 0, 0])
     }
 }
 

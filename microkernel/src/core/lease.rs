@@ -54,7 +54,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Makes sure a window of the caller is there; a missing page is asked for on the caller's account.
-    fn window(
+    pub(crate) fn window(
         &mut self,
         id: CallRef,
         address: u64,
@@ -76,6 +76,11 @@ impl<M: Machine> Kernel<M> {
                 Err(KernelError::NotResident)
             }
         }
+    }
+
+    /// Copies from one piece of physical memory to a window that is known to be there.
+    pub(crate) fn transfer_out(&mut self, root: Frame, address: u64, from: u64, length: u64) {
+        self.transfer(root, address, from, length, Direction::ToCaller);
     }
 
     /// Copies between a window that is known to be there and one piece of physical memory.

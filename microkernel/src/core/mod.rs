@@ -12,8 +12,10 @@ mod fault;
 mod foreign;
 pub mod frames;
 mod handles;
+mod history;
 mod inbox;
 mod ipc;
+pub mod jitter;
 pub mod journal;
 mod lease;
 pub mod load;
@@ -117,6 +119,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) since: u64,
     /// The earliest deadline of a server.
     pub(crate) next_deadline: u64,
+    /// What the seed of this run makes of slices and deadlines.
+    pub jitter: jitter::Jitter,
     /// What the machine's timer is set to.
     pub(crate) armed: u64,
     pub(crate) sequence: u64,
@@ -125,6 +129,8 @@ pub struct Kernel<M: Machine> {
     /// The server bound to each interrupt line, and its notification bit.
     pub(crate) interrupts: [Option<(TaskId, u8)>; 32],
     pub(crate) root: Option<TaskId>,
+    /// How many servers are to die after some more traps.
+    pub(crate) doomed: u32,
     pub(crate) off: Option<(u32, bool)>,
     /// How often each foreign call was not there.
     pub(crate) enosys: &'static mut [u32; LINUX_CALLS as usize],
@@ -170,7 +176,10 @@ impl<M: Machine> Kernel<M> {
         let Some(state) = self.threads.get(thread) else { return };
         let task = state.task;
         match state.server {
-            Some(server) => self.native_call(thread, task, server),
+            Some(server) => {
+                self.native_call(thread, task, server);
+                self.count_down(task);
+            }
             None => self.foreign_call(thread, task),
         }
     }

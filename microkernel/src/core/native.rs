@@ -30,11 +30,9 @@ fn recorded(call: Syscall, arguments: [u64; 6]) -> [u64; 6] {
 fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
     let Ok(values) = outcome else { return 0 };
     match call {
-        Syscall::LeaseRead
-        | Syscall::ArenaRead
-        | Syscall::FrameRead
-        | Syscall::ThreadRegisters
-        | Syscall::JournalRead => values[0] as u32,
+        Syscall::LeaseRead | Syscall::ArenaRead | Syscall::FrameRead | Syscall::ThreadRegisters => {
+            values[0] as u32
+        }
         _ => 0,
     }
 }
@@ -80,7 +78,7 @@ impl<M: Machine> Kernel<M> {
             Replayed::Answer(outcome) => outcome,
             Replayed::Delivery => Ok([0; 5]),
             Replayed::Diverged => {
-                self.server_diverged(task, call);
+                self.server_diverged(task, call, &noted);
                 Err(KernelError::WrongState)
             }
             Replayed::Live => {
@@ -99,7 +97,7 @@ impl<M: Machine> Kernel<M> {
                 }
                 self.receive(thread, task);
             }
-            Replayed::Diverged => self.server_diverged(task, Syscall::Receive),
+            Replayed::Diverged => self.server_diverged(task, Syscall::Receive, &[0; 6]),
             Replayed::Answer(_) | Replayed::Delivery => self.set_outcome(thread, &Ok([0; 5])),
         }
     }
@@ -107,7 +105,9 @@ impl<M: Machine> Kernel<M> {
     fn call_and_wait(&mut self, thread: ThreadId, task: TaskId, server: Id<Server>, arguments: [u64; 6]) {
         match self.replay(server, Syscall::Call, &arguments) {
             Replayed::Answer(outcome) => self.set_outcome(thread, &outcome),
-            Replayed::Diverged | Replayed::Delivery => self.server_diverged(task, Syscall::Call),
+            Replayed::Diverged | Replayed::Delivery => {
+                self.server_diverged(task, Syscall::Call, &arguments);
+            }
             Replayed::Live => {
                 if let Err(error) = self.send(thread, task, arguments, true) {
                     self.complete_native(thread, Err(error), 0);
@@ -218,7 +218,10 @@ impl<M: Machine> Kernel<M> {
             Syscall::Personality => self.personality(task, a),
             Syscall::Statistics => self.statistics(a),
             Syscall::ServerAbandon => self.server_abandon(task, a),
-            Syscall::JournalRead => self.journal_read(task, a),
+            Syscall::JournalSum => self.journal_sum(task, a),
+            Syscall::LeaseFromJournal => self.lease_from_journal(task, a),
+            Syscall::DigestAsk => self.digest_ask(task, a),
+            Syscall::Digest => self.digest(task, a),
             Syscall::DescriptorSet => self.descriptor_set(task, a),
             Syscall::WatchKeep => self.watch_keep(task, a),
             Syscall::WatchChange => self.watch_change(task, a),

@@ -220,10 +220,14 @@ pub struct Server {
     pub irqs: u32,
     /// First slot that it chooses itself.
     pub first_free: u32,
+    /// After how many more traps of its own it is to die; 0 for none.
+    pub doom: u64,
     /// Messages received.
     pub received: u64,
     /// Its thread waits for an event.
     pub waiting: bool,
+    /// The digest of its state that it told last, and how many messages it had received then.
+    pub digest: Option<(u64, u64)>,
 }
 
 /// What a thread is doing.
@@ -447,6 +451,8 @@ pub struct Call {
     pub handle_count: u8,
     /// The protocol's number, the foreign call's, the fault's.
     pub label: u32,
+    /// The number of the program's own call, whatever message has taken its place.
+    pub number: u32,
     /// The calling task.
     pub task: TaskId,
     /// The thread that waits, if it lives.

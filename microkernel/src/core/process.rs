@@ -416,11 +416,11 @@ impl<M: Machine> Kernel<M> {
         }
         match call.phase {
             Phase::Queued if !call.rewritten => {
-                let label = call.label;
+                let number = call.number;
                 self.end_call(id);
                 if let Some(state) = self.threads.get_mut(thread) {
                     state.registers.rax = (-i64::from(errno::EINTR)) as u64;
-                    state.restart = Restart::Always as u64 | u64::from(label) << 8;
+                    state.restart = Restart::Always as u64 | u64::from(number) << 8;
                 }
                 self.release_thread(thread, id);
             }

@@ -20,7 +20,7 @@ impl<M: Machine> Kernel<M> {
         if call.kind != CallKind::Foreign {
             return Err(KernelError::WrongState);
         }
-        let (caller, thread, session) = (call.task, call.thread, call.session);
+        let (caller, thread, session, number) = (call.task, call.thread, call.session, call.number);
         let outputs = (flags >> flag::OUTPUTS_SHIFT) & 0xff;
         if outputs > OUTPUTS_MAX {
             return Err(KernelError::TooBig);
@@ -46,10 +46,9 @@ impl<M: Machine> Kernel<M> {
         self.end_call(id);
         let restart = (flags >> flag::RESTART_SHIFT) & 3;
         if let Some(state) = self.threads.get_mut(thread) {
-            // The number that the program called by: the call may have become a message on its way.
-            let number = state.registers.rax & 0xffff_ffff;
             state.registers.rax = result;
-            state.restart = if restart == Restart::Never as u64 { 0 } else { restart | number << 8 };
+            state.restart =
+                if restart == Restart::Never as u64 { 0 } else { restart | u64::from(number) << 8 };
         }
         self.release_thread(thread, id);
         Ok([0; 5])

@@ -169,7 +169,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(next) = next.and_then(|next| self.threads.get_mut(next))
             && next.slice_ns == 0
         {
-            next.slice_ns = SLICE_NS;
+            next.slice_ns = self.jitter.slice(SLICE_NS);
         }
     }
 
@@ -206,7 +206,7 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         thread.cpu_ns += now.saturating_sub(self.since);
-        thread.slice_ns = SLICE_NS;
+        thread.slice_ns = self.jitter.slice(SLICE_NS);
         self.since = now;
         if thread.is_runnable() {
             self.current = None;
@@ -234,6 +234,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(crate) fn timer_set(&mut self, task: TaskId, [deadline, ..]: [u64; 6]) -> Outcome {
+        let deadline = self.jitter.deadline(deadline);
         if let Some(server) = self.server_mut(task) {
             server.deadline = deadline;
         }

@@ -3,9 +3,9 @@
 //! The task, its handles and its calls outlive the incarnation; only memory and registers begin anew. A journaled
 //! server is then answered from its journal until it stands where it was. The others get their calls delivered again.
 
-use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights, UserRegisters};
 use libipc::linux::errno;
+use libipc::server::DIGEST_BIT;
 
 use super::arena::{Id, List};
 use super::journal::Journal;
@@ -103,8 +103,10 @@ impl<M: Machine> Kernel<M> {
             ports: [(0, 0); 4],
             irqs: 0,
             first_free: 0,
+            doom: 0,
             received: 0,
             waiting: false,
+            digest: None,
         };
         let server = self.servers.insert(server).map_err(|_| KernelError::Exhausted)?;
         if let Some(state) = self.tasks.get_mut(task) {
@@ -306,12 +308,6 @@ impl<M: Machine> Kernel<M> {
         self.die(id, Death::Itself);
     }
 
-    /// A restarted server did not do what it had done before.
-    pub(crate) fn server_diverged(&mut self, task: TaskId, call: Syscall) {
-        self.machine.log(b"journal and server disagree: ");
-        self.server_fault(task, call.row().name, 0);
-    }
-
     /// Ends an incarnation. Root is told; root itself starts again at once.
     pub(crate) fn die(&mut self, id: Id<Server>, death: Death) {
         let Some(server) = self.servers.get_mut(id) else { return };
@@ -345,10 +341,31 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    pub(crate) fn crash(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+    /// Kills a server, or dooms it: what it does between two traps reaches nothing but its own memory, so there is no
+    /// moment to die at that a count of traps does not name.
+    pub(crate) fn crash(&mut self, task: TaskId, [handle, traps, ..]: [u64; 6]) -> Outcome {
         let id = self.server_named(task, handle, Rights::CRASH)?;
-        self.die(id, Death::Outside);
+        let Some(server) = self.servers.get_mut(id) else { return Err(KernelError::BadHandle) };
+        let before = core::mem::replace(&mut server.doom, traps);
+        self.doomed = self.doomed + u32::from(traps > 0) - u32::from(before > 0);
+        if traps == 0 {
+            self.die(id, Death::Outside);
+        }
         Ok([0; 5])
+    }
+
+    /// A server has made a trap: it may have been its last.
+    pub(crate) fn count_down(&mut self, task: TaskId) {
+        if self.doomed == 0 {
+            return;
+        }
+        let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return };
+        let Some(server) = self.servers.get_mut(id).filter(|server| server.doom > 0) else { return };
+        server.doom -= 1;
+        if server.doom == 0 {
+            self.doomed -= 1;
+            self.die(id, Death::Outside);
+        }
     }
 
     pub(crate) fn server_restart(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
@@ -510,7 +527,7 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn irq_bind(&mut self, task: TaskId, [irq, bit, ..]: [u64; 6]) -> Outcome {
         let line = self.may_use_irq(task, irq)?;
-        if bit > 62 {
+        if bit >= DIGEST_BIT.trailing_zeros().into() {
             return Err(KernelError::BadArgument);
         }
         self.interrupts[usize::from(line)] = Some((task, bit as u8));

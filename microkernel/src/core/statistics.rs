@@ -37,6 +37,12 @@ impl<M: Machine> Kernel<M> {
                     (0..bound).filter(|slot| self.slot(state.table, *slot).object != Object::None).count();
                 Ok([handles as u64, sessions, calls, 0, 0])
             }
+            (4, Some(server)) => self.history_figures(server),
+            (5, Some(server)) => {
+                server.journal.ok_or(KernelError::WrongKind)?;
+                let (digest, received) = server.digest.unwrap_or_default();
+                Ok([digest, received, u64::from(server.digest.is_some()), 0, 0])
+            }
             _ => Err(KernelError::BadArgument),
         }
     }
@@ -93,6 +99,7 @@ impl<M: Machine> Kernel<M> {
         let pid = self.tasks.get(call.task).map_or(0, |task| task.words[0]);
         let tid = call.thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.tid);
         let who = u64::from(pid) << 32 | u64::from(tid);
-        [u64::from(server) | held << 32, who, u64::from(call.label), call.since, 0]
+        let what = if call.kind == CallKind::Foreign { call.number } else { call.label };
+        [u64::from(server) | held << 32, who, u64::from(what), call.since, 0]
     }
 }

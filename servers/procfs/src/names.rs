@@ -197,8 +197,9 @@ impl Procfs {
                 check_open(&stat, who, *flags)?;
                 let readable = *flags & O_PATH == 0 && !node.is_directory();
                 let text = if readable { self.text(node, env)? } else { Vec::new() };
-                let opening =
-                    Opening { call, node: node.number(), text, status: status_of_open(*flags), stat };
+                let state = if readable { self.state_of(node, env)? } else { None };
+                let status = status_of_open(*flags);
+                let opening = Opening { call, node: node.number(), text, state, status, stat };
                 Err(Ended::Opening(self.open(opening, env)))
             }
             _ => Err(EPERM.into()),

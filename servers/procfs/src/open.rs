@@ -18,6 +18,7 @@ use libipc::server::{
 use serde::{Deserialize, Serialize};
 
 use crate::Procfs;
+use crate::history::View;
 use crate::names::stat_fs;
 use crate::tree::{Kind, Node};
 
@@ -32,9 +33,13 @@ const NUMBERED: u64 = 1 << 16;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Open {
     /// The node's number.
-    node: u64,
+    pub(crate) node: u64,
     /// What it said when it was opened.
     text: Vec<u8>,
+    /// For a file about a server's state: that server's task.
+    pub(crate) state: Option<Handle>,
+    /// What such a file says, once it has been read from.
+    pub(crate) view: Option<View>,
 }
 
 /// A file whose session is being made.
@@ -46,6 +51,8 @@ pub struct Opening {
     pub node: u64,
     /// Its text.
     pub text: Vec<u8>,
+    /// For a file about a server's state: that server's task.
+    pub state: Option<Handle>,
     /// How it is opened.
     pub status: u32,
     /// Its attributes.
@@ -69,6 +76,9 @@ impl Procfs {
             position: 0,
         };
         effects.attempt(Tag(badge), session);
+        if let Some(task) = opening.state {
+            effects.act(Operation::DigestAsk { task });
+        }
         self.openings.insert(badge, (opening, owner));
         effects
     }
@@ -77,10 +87,10 @@ impl Procfs {
     pub(crate) fn session_made(&mut self, tag: Tag, result: &Result<u64, KernelError>) -> Effects {
         let mut effects = Effects::none();
         let Some((opening, owner)) = self.openings.remove(&tag.0) else { return effects };
-        let Opening { call, node, text, stat, .. } = opening;
+        let Opening { call, node, text, state, stat, .. } = opening;
         match result {
             Ok(_) => {
-                self.opens.insert(tag.0, Open { node, text });
+                self.opens.insert(tag.0, Open { node, text, state, view: None });
                 let answer = Answer::Found(Found::Opened { stat, created: false });
                 effects.reply(call, Message::typed(0, &answer).with_handles(&[owner]));
             }
@@ -127,10 +137,10 @@ impl Procfs {
             _ => Vec::new(),
         };
         match foreign.number {
-            0 => self.read(call, &[[words[1], words[2]]], None),
-            17 => self.read(call, &[[words[1], words[2]]], Some(words[3])),
-            19 => self.read(call, &vectors, None),
-            295 => self.read(call, &vectors, Some(words[3])),
+            0 => self.read(call, &[[words[1], words[2]]], None, env),
+            17 => self.read(call, &[[words[1], words[2]]], Some(words[3]), env),
+            19 => self.read(call, &vectors, None, env),
+            295 => self.read(call, &vectors, Some(words[3]), env),
             1 | 18 => write(self, call, node, &[[words[1], words[2]]], env),
             20 | 296 => write(self, call, node, &vectors, env),
             5 => match self.stat(node, env) {
@@ -158,7 +168,7 @@ impl Procfs {
     }
 
     /// read(2) and its relatives: into each buffer in turn; `at` for those that leave the position alone.
-    fn read(&self, call: &Call, buffers: &[[u64; 2]], at: Option<u64>) -> Effects {
+    fn read(&mut self, call: &Call, buffers: &[[u64; 2]], at: Option<u64>, env: &mut dyn Env) -> Effects {
         let Some(open) = self.opens.get(&call.badge.0) else { return failed(call.id, EBADF) };
         if let Err(errno) = check_readable(call.status) {
             return failed(call.id, errno);
@@ -169,14 +179,23 @@ impl Procfs {
         if at.is_some_and(|at| i64::try_from(at).is_err()) {
             return failed(call.id, EINVAL);
         }
-        let mut effects = Effects::none();
+        let (open, mut effects) = (open.clone(), Effects::none());
         let start = at.unwrap_or(call.position);
         let mut offset = start;
         for [address, length] in buffers {
-            let bytes = part(&open.text, offset, *length).to_vec();
-            offset += bytes.len() as u64;
-            if !bytes.is_empty() {
-                effects.push(Effect::CopyOut { call: call.id, address: *address, bytes });
+            let piece = (*address, offset, *length);
+            let (copy, copied) = match open.state {
+                None => text_piece(call.id, &open.text, piece),
+                Some(_) => match self.read_state(call.id, call.badge.0, piece, env) {
+                    Ok(copied) => copied,
+                    Err(_) if offset > start => break,
+                    Err(errno) => return failed(call.id, errno),
+                },
+            };
+            effects.list.extend(copy);
+            offset += copied;
+            if copied < *length {
+                break;
             }
         }
         let result = (offset - start) as i64;
@@ -264,10 +283,14 @@ impl Procfs {
     /// Does what a control file was told.
     fn command(&self, node: Node, command: &[u8]) -> Result<Operation, i32> {
         let name = self.server_name(node.id).ok_or(ENOENT)?;
-        match command.trim_ascii() {
-            b"crash" => Ok(Operation::Crash { task: *self.tasks.get(name).ok_or(ENXIO)? }),
-            _ => Err(EINVAL),
-        }
+        let task = *self.tasks.get(name).ok_or(ENXIO)?;
+        let command = core::str::from_utf8(command).map_err(|_| EINVAL)?;
+        let traps = match command.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+            ["crash"] => 0,
+            ["crash", traps] => traps.parse().map_err(|_| EINVAL)?,
+            _ => return Err(EINVAL),
+        };
+        Ok(Operation::Crash { task, traps })
     }
 }
 
@@ -328,8 +351,19 @@ fn filled(call: CallId, address: u64, bytes: Vec<u8>, reply: ForeignReply) -> Ef
     effects
 }
 
+/// A part of a text for the caller's memory, and its length.
+fn text_piece(
+    call: CallId,
+    text: &[u8],
+    (address, offset, length): (u64, u64, u64),
+) -> (Option<Effect>, u64) {
+    let bytes = part(text, offset, length).to_vec();
+    let copied = bytes.len() as u64;
+    ((copied > 0).then_some(Effect::CopyOut { call, address, bytes }), copied)
+}
+
 /// A part of a text; nothing beyond its end.
-fn part(text: &[u8], offset: u64, length: u64) -> &[u8] {
+pub(crate) fn part(text: &[u8], offset: u64, length: u64) -> &[u8] {
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
     let length = usize::try_from(length).unwrap_or(usize::MAX).min(text.len() - start);
     text.get(start..start + length).unwrap_or_default()

@@ -50,14 +50,14 @@ pub(crate) fn oracle(server: Handle, message: &Message) -> Result<Message, Kerne
     Ok(Message::typed(0, &answer))
 }
 
-struct Bench {
-    procfs: Procfs,
-    script: Script,
+pub(crate) struct Bench {
+    pub procfs: Procfs,
+    pub script: Script,
     sessions: BTreeMap<Handle, Badge>,
 }
 
 impl Bench {
-    fn new() -> Bench {
+    pub fn new() -> Bench {
         let names = ["tty", "vfs"];
         let block = Boot {
             number: 4,
@@ -78,9 +78,11 @@ impl Bench {
         let effects = step(&mut self.procfs, &event, &mut self.script);
         let (tag, badge) = match &effects.list[..] {
             [Effect::Reply { message, .. }] => return message.decode().unwrap(),
-            [Effect::Park { .. }, Effect::Try { tag, operation: Operation::SessionCreate { badge, .. } }] => {
-                (*tag, *badge)
-            }
+            [
+                Effect::Park { .. },
+                Effect::Try { tag, operation: Operation::SessionCreate { badge, .. } },
+                ..,
+            ] => (*tag, *badge),
             other => panic!("{other:?}"),
         };
         let effects = step(&mut self.procfs, &Event::Done { tag, result: Ok(0) }, &mut self.script);
@@ -106,7 +108,21 @@ impl Bench {
         })
     }
 
-    fn open(&mut self, path: &str, flags: u32) -> Result<Badge, i32> {
+    /// vfs's request to open a file for reading.
+    pub fn open_request(&mut self, path: &str) -> Event {
+        let request = Req {
+            from: From::Root(0),
+            path: path.into(),
+            barrier: None,
+            covers: vec![],
+            follow: true,
+            credentials: Credentials { uid: 0, gid: 0, umask: 0, groups: Vec::new() },
+            operation: Ask::Open { flags: 0, mode: 0 },
+        };
+        Event::Call(self.script.native(Message::typed(fs::REQUEST, &request)))
+    }
+
+    pub fn open(&mut self, path: &str, flags: u32) -> Result<Badge, i32> {
         match self.at(path, Ask::Open { flags, mode: 0 }) {
             Answer::Found(Found::Opened { .. }) => Ok(*self.sessions.last_key_value().unwrap().1),
             Answer::Failed(errno) => Err(errno),
@@ -114,7 +130,7 @@ impl Bench {
         }
     }
 
-    fn linux(
+    pub fn linux(
         &mut self,
         badge: Badge,
         position: u64,
@@ -363,7 +379,7 @@ fn a_server_is_crashed_after_the_write_is_answered() {
     assert!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 6, 0, 0, 0]).1.again);
     let (reply, effects) = bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 6, 0, 0, 0]);
     assert_eq!(reply.result, 6);
-    assert_eq!(effects.list[1], Effect::Do(Operation::Crash { task: Handle(70) }));
+    assert_eq!(effects.list[1], Effect::Do(Operation::Crash { task: Handle(70), traps: 0 }));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x106, 5, 0, 0, 0]).0.result, -i64::from(EINVAL));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x900, 5, 0, 0, 0]).0.result, -i64::from(EFAULT));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 500, 0, 0, 0]).0.result, -i64::from(EINVAL));

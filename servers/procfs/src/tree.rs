@@ -41,6 +41,8 @@ pub enum Kind {
     Server,
     ServerStatus,
     ServerControl,
+    ServerDigest,
+    ServerJournal,
     Process,
     Stat,
     StatM,
@@ -117,6 +119,8 @@ pub const ENTRIES: &[Entry] = &[
     entry(Kind::Naiad, "servers", Kind::Servers, DIRECTORY),
     entry(Kind::Naiad, "waits", Kind::Waits, FILE),
     entry(Kind::Server, "ctl", Kind::ServerControl, S_IFREG | 0o200),
+    entry(Kind::Server, "digest", Kind::ServerDigest, S_IFREG | 0o400),
+    entry(Kind::Server, "journal", Kind::ServerJournal, S_IFREG | 0o400),
     entry(Kind::Server, "status", Kind::ServerStatus, FILE),
     entry(Kind::Process, "cmdline", Kind::CommandLine, FILE),
     entry(Kind::Process, "comm", Kind::Name, FILE),
@@ -225,10 +229,15 @@ impl Node {
         }
     }
 
+    /// Whether it is about a server.
+    fn is_about_server(self) -> bool {
+        self.kind == Kind::Server
+            || ENTRIES.iter().any(|entry| (entry.parent, entry.kind) == (Kind::Server, self.kind))
+    }
+
     /// The process it is about; servers have none.
     pub fn process(self) -> Option<u32> {
-        let server = matches!(self.kind, Kind::Server | Kind::ServerStatus | Kind::ServerControl);
-        (self.id != 0 && !server).then_some(self.id)
+        (self.id != 0 && !self.is_about_server()).then_some(self.id)
     }
 }
 

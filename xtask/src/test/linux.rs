@@ -1,17 +1,20 @@
 //! Programs of `tests/linux` that must behave in Naiad as they do on the host: same output, same status.
 //!
-//! A program takes part when its source begins with `//! compare`, or when the filter is its whole name. All run in one boot, between marks; one that hangs
-//! or takes the machine down fails, and those behind it get a boot of their own.
+//! A program takes part when its source begins with `//! compare`, or when the filter is its whole name. All run in
+//! one boot, between marks; one that hangs or takes the machine down fails, and those behind it get a boot of their
+//! own.
 
 use std::{fs, path::Path, process::Command, time::SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
-use super::report::{Report, difference};
+use super::{
+    Arguments,
+    report::{Report, difference},
+};
 use crate::{
     build,
-    cli::RunArgs,
     image::PROGRAMS,
     machine::{self, Ending, Terminal},
     run::{self, Built},
@@ -35,13 +38,6 @@ enum Progress {
     /// It had begun when the output stopped.
     Begun(Vec<u8>),
     NotBegun,
-}
-
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct NoArguments {
-    #[command(flatten)]
-    run: RunArgs,
 }
 
 /// Runs the programs whose names contain `filter` on the host and in Naiad.
@@ -126,7 +122,7 @@ fn on_host(folder: &Path, names: &[String], mark: &str) -> Result<Vec<u8>> {
 }
 
 fn in_naiad(built: &Built, names: &[String], mark: &str) -> Result<(Vec<u8>, Ending)> {
-    let mut args = NoArguments::try_parse_from([""; 0])?.run;
+    let mut args = Arguments::try_parse_from([""; 0])?.run;
     args.timeout = Some(BOOT_S + PROGRAM_S * names.len() as u64);
     let session = run::session(Some(&script(Path::new(PROGRAMS), names, mark)), (24, 80), TERM);
     let mut output = Vec::new();

@@ -1,16 +1,19 @@
 //! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
 
 mod linux;
+mod replay;
 mod report;
+mod roots;
 mod scenario;
 mod unit;
 
 use std::env;
 
 use anyhow::Result;
+use clap::Parser;
 
 use crate::{
-    cli::{TestArgs, TestKind},
+    cli::{RunArgs, TestArgs, TestKind},
     house, machine,
     run::Built,
     setup,
@@ -31,7 +34,7 @@ pub fn test(args: &TestArgs) -> Result<u8> {
     if (wanted(TestKind::Linux) || wanted(TestKind::Qemu)) && machine::interrupted().is_none() {
         match Built::new() {
             Ok(built) => {
-                for (kind, run) in [(TestKind::Linux, linux::run as Kind), (TestKind::Qemu, scenario::run)] {
+                for (kind, run) in KINDS {
                     if wanted(kind) && machine::interrupted().is_none() {
                         run(&built, filter, &mut report).unwrap_or_else(|error| {
                             report.failed(&format!("{kind:?}").to_lowercase(), &format!("{error:#}"));
@@ -48,3 +51,19 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 }
 
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
+
+/// What runs in QEMU.
+const KINDS: [(TestKind, Kind); 4] = [
+    (TestKind::Linux, linux::run),
+    (TestKind::Qemu, scenario::run),
+    (TestKind::Qemu, replay::run),
+    (TestKind::Qemu, roots::run),
+];
+
+/// Arguments of `run` as a test gives them.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Arguments {
+    #[command(flatten)]
+    run: RunArgs,
+}

@@ -1,19 +1,27 @@
 //! Scenarios: a command for the guest in `tests/qemu/NAME.sh`, and in `NAME.out` what it must print, to the byte.
 //!
 //! A scenario begins with a header of comments, `# key: value`: `name` (the sentence that it proves), `args` (further
-//! arguments of `run`) and `expect-status`. What follows the header is the command.
+//! arguments of `run`), `expect-status`, and `seeds` (`1-100`: one boot with each of these scheduling seeds, all of
+//! which must go as wanted). What follows the header is the command.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, mpsc},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
-use super::report::{Report, difference};
+use super::{
+    Arguments,
+    report::{Report, difference},
+};
 use crate::{
     cli::RunArgs,
     house,
@@ -32,42 +40,81 @@ struct Scenario {
     name: String,
     args: RunArgs,
     expect_status: u8,
+    /// The scheduling seed of each of its boots.
+    seeds: Vec<Option<u64>>,
     command: String,
 }
 
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct Arguments {
-    #[command(flatten)]
-    run: RunArgs,
-}
-
-/// Runs the scenarios whose names contain `filter`, two at a time.
+/// Runs the scenarios whose names contain `filter`, two boots at a time.
 pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
     let paths = list(filter)?;
     report.start("scenarios", paths.len());
-    let queue = Mutex::new(paths.into_iter());
+    let mut trials = Vec::new();
+    for path in paths {
+        match read(&path) {
+            Ok((scenario, wanted)) => trials.push(Trial::new(scenario, wanted)),
+            Err(error) => report.failed(&stem(&path), &format!("{error:#}")),
+        }
+    }
+    let boots = trials.iter().flat_map(|trial| trial.scenario.seeds.iter().map(move |seed| (trial, *seed)));
+    let queue = Mutex::new(boots);
     let next = || queue.lock().ok()?.next().filter(|_| machine::interrupted().is_none());
-    let (results, incoming) = mpsc::channel();
+    let (verdicts, incoming) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..WORKERS {
-            let results = results.clone();
+            let verdicts = verdicts.clone();
+            let next = &next;
             scope.spawn(move || {
-                while let Some(path) = next() {
-                    // The receiver lives until all senders are gone.
-                    let _ = results.send(run_one(built, &path));
+                while let Some((trial, seed)) = next() {
+                    if let Some(verdict) = trial.boot(built, seed) {
+                        // The receiver lives until all senders are gone.
+                        let _ = verdicts.send((&trial.scenario.name, verdict));
+                    }
                 }
             });
         }
-        drop(results);
-        for (name, outcome) in incoming {
-            match outcome {
-                Ok(()) => report.passed(&name),
-                Err(error) => report.failed(&name, &format!("{error:#}")),
+        drop(verdicts);
+        for (name, verdict) in incoming {
+            match verdict {
+                Ok(()) => report.passed(name),
+                Err(error) => report.failed(name, &format!("{error:#}")),
             }
         }
     });
     Ok(())
+}
+
+/// A scenario under way: its boots succeed together or fail one by one.
+struct Trial {
+    scenario: Scenario,
+    wanted: Vec<u8>,
+    /// Boots that have not succeeded yet.
+    left: AtomicUsize,
+    failed: AtomicBool,
+}
+
+impl Trial {
+    fn new(scenario: Scenario, wanted: Vec<u8>) -> Self {
+        let left = AtomicUsize::new(scenario.seeds.len());
+        Self { scenario, wanted, left, failed: AtomicBool::new(false) }
+    }
+
+    /// Makes one boot. The verdict on the scenario, if this boot brings it: the last success or the first failure.
+    fn boot(&self, built: &Built, seed: Option<u64>) -> Option<Result<()>> {
+        if self.failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        match prove(built, &self.scenario, &self.wanted, seed) {
+            Ok(()) => (self.left.fetch_sub(1, Ordering::Relaxed) == 1).then_some(Ok(())),
+            Err(error) => {
+                let error = match seed {
+                    Some(seed) => error.context(format!("with --seed {seed}")),
+                    None => error,
+                };
+                (!self.failed.swap(true, Ordering::Relaxed)).then_some(Err(error))
+            }
+        }
+    }
 }
 
 fn list(filter: Option<&str>) -> Result<Vec<PathBuf>> {
@@ -86,28 +133,31 @@ fn list(filter: Option<&str>) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn run_one(built: &Built, path: &Path) -> (String, Result<()>) {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
-    match text.and_then(|text| parse(&stem, &text)) {
-        Ok(scenario) => (scenario.name.clone(), prove(built, path, &scenario)),
-        Err(error) => (stem, Err(error)),
-    }
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn prove(built: &Built, path: &Path, scenario: &Scenario) -> Result<()> {
-    let wanted_path = path.with_extension("out");
-    let wanted = fs::read(&wanted_path).with_context(|| format!("cannot read {}", wanted_path.display()))?;
+/// Reads a scenario and what it must print.
+fn read(path: &Path) -> Result<(Scenario, Vec<u8>)> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let scenario = parse(&stem(path), &text)?;
+    let wanted = path.with_extension("out");
+    let wanted = fs::read(&wanted).with_context(|| format!("cannot read {}", wanted.display()))?;
+    Ok((scenario, wanted))
+}
+
+fn prove(built: &Built, scenario: &Scenario, wanted: &[u8], seed: Option<u64>) -> Result<()> {
     let session = run::session(Some(&scenario.command), (24, 80), "vt100");
     let (mut output, mut log) = (Vec::new(), Vec::new());
     let mut note = |line: &str| log.push(line.to_owned());
-    let ending = built.boot(&scenario.args, &session, Terminal::Captured(&mut output), &mut note)?;
+    let args = RunArgs { seed: seed.or(scenario.args.seed), ..scenario.args.clone() };
+    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
 
     let status = (ending.status() != scenario.expect_status || ending.message().is_some()).then(|| {
         let message = ending.message().unwrap_or("the command ended");
         format!("{message}; status {}, wanted {}", ending.status(), scenario.expect_status)
     });
-    let complaints: Vec<String> = [status, difference(&wanted, &output)].into_iter().flatten().collect();
+    let complaints: Vec<String> = [status, difference(wanted, &output)].into_iter().flatten().collect();
     if complaints.is_empty() {
         return Ok(());
     }
@@ -120,7 +170,7 @@ fn parse(stem: &str, text: &str) -> Result<Scenario> {
     let header_end = text.lines().take_while(|line| line.starts_with('#')).map(|line| line.len() + 1).sum();
     let (header, command) = text.split_at_checked(header_end).unwrap_or((text, ""));
     ensure!(!command.trim().is_empty(), "the scenario has no command");
-    let (mut name, mut args, mut expect_status) = (None, Vec::new(), 0);
+    let (mut name, mut args, mut expect_status, mut seeds) = (None, Vec::new(), 0, vec![None]);
     for line in header.lines() {
         let Some((key, value)) = line.trim_start_matches('#').split_once(": ") else { continue };
         match (key.trim(), value.trim()) {
@@ -131,6 +181,9 @@ fn parse(stem: &str, text: &str) -> Result<Scenario> {
             ("expect-status", value) => {
                 expect_status = value.parse().with_context(|| format!("`{value}` is not a status"))?;
             }
+            ("seeds", value) => {
+                seeds = range(value).with_context(|| format!("`{value}` is no range of seeds"))?
+            }
             (key, _) if key.contains(' ') => {}
             (key, _) => bail!("unknown key `{key}` in the header"),
         }
@@ -139,8 +192,15 @@ fn parse(stem: &str, text: &str) -> Result<Scenario> {
     ensure!(args.command.is_none(), "the line `args` must not have a command");
     run::check(&args)?;
     args.timeout.get_or_insert(TIMEOUT_S);
-    let name = name.context("the header has no line `# name: …`")?;
-    Ok(Scenario { name: format!("{stem}: {name}"), args, expect_status, command: command.to_owned() })
+    let name = format!("{stem}: {}", name.context("the header has no line `# name: …`")?);
+    Ok(Scenario { name, args, expect_status, seeds, command: command.to_owned() })
+}
+
+/// Reads `FIRST-LAST`.
+fn range(text: &str) -> Option<Vec<Option<u64>>> {
+    let (first, last) = text.split_once('-')?;
+    let seeds: Vec<_> = (first.parse().ok()?..=last.parse().ok()?).map(Some).collect();
+    (!seeds.is_empty()).then_some(seeds)
 }
 
 #[cfg(test)]
@@ -162,6 +222,16 @@ mod tests {
         assert_eq!(scenario.args.add[0].host, Path::new("a b"));
         assert_eq!(scenario.args.timeout, Some(TIMEOUT_S));
         assert_eq!(scenario.command, "exit 3\n");
+        assert_eq!(scenario.seeds, [None]);
+    }
+
+    #[test]
+    fn a_range_of_seeds_is_one_boot_each() {
+        let seeds = |text| parse("x", &format!("# name: n\n# seeds: {text}\ntrue\n"));
+        assert_eq!(seeds("7-9").unwrap().seeds, [Some(7), Some(8), Some(9)]);
+        for bad in ["7", "9-7", "-", "1-x", ""] {
+            assert!(seeds(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! What a PVH boot loader leaves (Xen's `hvm_start_info`): the memory map, modules, and ACPI's root pointer.
+//! What a PVH boot loader leaves (Xen's `hvm_start_info`): the memory map, modules, the command
+//! line, and ACPI's root pointer.
 
 use super::acpi::Reader;
 
 const MAGIC: u64 = 0x336e_c578;
 const RAM: u64 = 1;
+/// Most bytes of a command line that are looked at.
+const COMMAND_LINE_MAX: u64 = 1024;
 
 /// A range of physical memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +24,8 @@ pub struct StartInfo {
     pub archive: Option<Range>,
     /// ACPI's root pointer.
     pub acpi_root: u64,
+    /// The kernel's command line.
+    pub command_line: &'static [u8],
     /// RAM, at most eight ranges.
     pub memory: [Range; 8],
 }
@@ -37,6 +42,11 @@ impl StartInfo {
             let module = read(word(info, 16, 8)?, 32)?;
             let start = word(module, 0, 8)?;
             found.archive = Some(Range { start, end: start.checked_add(word(module, 8, 8)?)? });
+        }
+        let line = word(info, 24, 8)?;
+        if line != 0 {
+            let line = read(line, COMMAND_LINE_MAX)?;
+            found.command_line = line.split(|byte| *byte == 0).next().unwrap_or_default();
         }
         let entries = word(info, 48, 4)?.min(128);
         let map = read(word(info, 40, 8)?, entries * 24)?;

@@ -17,6 +17,7 @@ use crate::core::Kernel;
 use crate::core::arena::Slot;
 use crate::core::boot::{Memory, Sizes};
 use crate::core::frames::FrameInfo;
+use crate::core::jitter::Jitter;
 use crate::core::load::{Layout, load_root};
 use crate::core::object::FrameRange;
 
@@ -34,6 +35,7 @@ pub extern "C" fn start(info: u32) -> ! {
     let (mut kernel, free) = build(&info, archive, clock, madt);
     kernel.epoch_s = clock::epoch_seconds();
     kernel.seed = clock::entropy();
+    kernel.jitter = Jitter::from_command_line(info.command_line).expect("`seed=` needs a number behind it");
     let bytes =
         paging::read_physical(archive.start, archive.end - archive.start).expect("archive out of reach");
     let archive = Archive::new(bytes).expect("the boot archive is damaged");

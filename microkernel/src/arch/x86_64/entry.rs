@@ -169,6 +169,8 @@ interrupt_common:
     mov rsi, [rsp + 8]
     mov rsp, gs:[8]
     xor ebp, ebp
+    // An interrupt leaves the program's direction flag as it is, and the kernel copies forwards.
+    cld
     call {user_interrupt}
     jmp resume_thread
 4:  push rax

@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use libipc::abi::Protection;
-use libipc::manifest::{DEBUG_EXIT_PORT, OFF_LINE};
+use libipc::manifest::{DEBUG_EXIT_PORT, OFF_LINE, REBOOT_LINE};
 
 use super::super::x86::{apic, port, serial};
 use super::machine::Pc;
@@ -156,7 +156,7 @@ fn ready(kernel: &mut Kernel<Pc>, thread: crate::core::object::ThreadId) -> u64 
 
 fn off(status: u32, reboot: bool) -> ! {
     if reboot {
-        let _ = writeln!(serial::Log, "naiad: reboot");
+        let _ = writeln!(serial::Log, "{REBOOT_LINE}");
         // The keyboard controller's reset line.
         port::write(0x64, 1, 0xfe);
     } else {

@@ -1,14 +1,14 @@
 //! Foreign calls: words, descriptors, inputs and outputs.
 
-use libipc::abi::Protection;
 use libipc::abi::delivery::{Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
-use libipc::abi::syscall::{Syscall, reply_flags};
+use libipc::abi::syscall::{Restart, Syscall, reply_flags};
+use libipc::abi::{Protection, Rights};
 use libipc::linux::errno;
 
-use super::{Program, World};
+use super::{Program, World, info};
 use crate::core::Machine;
-use crate::core::object::TaskId;
+use crate::core::object::{Object, TaskId};
 
 const CLOSE: u64 = 3;
 const OPEN: u64 = 2;
@@ -227,4 +227,25 @@ fn a_descriptor_that_is_taken_and_given_is_the_same_file() {
     let delivery = linux.world.delivery(vfs);
     assert_eq!((delivery.badge, delivery.position), (50, 4096));
     linux.world.ok(vfs, Syscall::ReplyForeign, &[token, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_call_that_was_handed_on_with_a_new_message_restarts_as_the_call_it_was() {
+    let Linux { mut world, vm, vfs, program } = linux();
+    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    world.kernel.put(vfs, 20, Object::Inbox(proc), Rights::CALL).unwrap();
+    let pages = world.map(vm, &program, 0x10_0000, 1, Protection::READ);
+    world.kernel.machine.bytes(pages, 0, 5).copy_from_slice(b"file\0");
+    assert_eq!(world.linux(&program, OPEN, &[0x10_0000, 0, 0]), None);
+    world.ok(vfs, Syscall::Receive, &[]);
+    let token = world.delivery(vfs).token;
+    world.ok(vfs, Syscall::Forward, &[token, 20, info(0x77, 0, 0)]);
+    world.ok(proc, Syscall::Receive, &[]);
+    let delivery = world.delivery(proc);
+    assert_eq!((delivery.kind, delivery.label), (Kind::Call as u32, 0x77));
+    let flags = (Restart::Always as u64) << reply_flags::RESTART_SHIFT;
+    let interrupted = (-i64::from(errno::EINTR)) as u64;
+    world.ok(proc, Syscall::ReplyForeign, &[delivery.token, flags, interrupted]);
+    assert!(world.schedule(&program));
+    assert_eq!(world.linux_result(&program), Some(OPEN as i64), "the register holds the number again");
 }

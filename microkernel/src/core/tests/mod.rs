@@ -3,6 +3,7 @@
 mod descriptors;
 mod faults;
 mod fuzz;
+mod history;
 mod lists;
 mod messages;
 mod recovery;

@@ -1,0 +1,6 @@
+# name: poweroff ends the machine in order, and nothing after it runs
+# expect-status: 0
+echo before
+poweroff -f
+sleep 5
+echo after
