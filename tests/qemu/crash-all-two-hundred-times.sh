@@ -11,14 +11,17 @@ awk 'BEGIN {
 }' > deaths
 deaths() {
   sum=0
+  least=200
   while read name killed crashed; do
-    [ $name = server ] || sum=$((sum + killed + crashed))
+    [ $name = server ] && continue
+    sum=$((sum + killed + crashed))
+    [ $killed -lt $least ] && least=$killed
   done < /proc/naiad/crashes
 }
 while read server moment; do
   echo crash $moment > /proc/naiad/servers/$server/ctl
   deaths
-  [ $sum -ge 200 ] && break
+  [ $sum -ge 200 ] && [ $least -ge 5 ] && break
 done < deaths &
 killer=$!
 work() {

@@ -115,6 +115,8 @@ impl Procfs {
     /// Bytes of an open file for another server.
     pub(crate) fn read_at(&self, badge: Badge, offset: u64, length: u64) -> Message {
         match self.opens.get(&badge.0) {
+            // What goes from the kernel straight to a reader's memory cannot go by message.
+            Some(open) if open.state.is_some() => Message::label(EINVAL as u32),
             Some(open) => {
                 let length = length.min(libipc::abi::PAYLOAD_MAX.into());
                 let payload = part(&open.text, offset, length).to_vec();

@@ -5,9 +5,10 @@ use alloc::{vec, vec::Vec};
 use libipc::abi::journal::Section;
 use libipc::abi::{Badge, Handle, KernelError};
 use libipc::linux::errno::*;
+use libipc::proto::fs;
 use libipc::server::replay::{History, HistoryError};
 use libipc::server::testing::step;
-use libipc::server::{Boot, Effect, Operation};
+use libipc::server::{Boot, Caller, Effect, Event, Message, Operation, Request};
 
 use crate::tests::Bench;
 
@@ -76,6 +77,18 @@ fn a_journal_that_began_anew_since_the_first_read_is_stale() {
     let position = reply.position.unwrap();
     bench.script.snapshots_made += 1;
     assert_eq!(bench.linux(badge, position, 0, 0, [3, 0x100, 4096, 0, 0, 0]).0.result, -i64::from(ESTALE));
+}
+
+#[test]
+fn a_journal_is_read_into_memory_and_not_sent_by_message() {
+    let mut bench = bench();
+    let badge = bench.open("naiad/servers/tty/journal", 0).unwrap();
+    let request = Request::Native(Message::words(fs::READ_AT, [0, 100, 0, 0]));
+    let call = bench.script.call(Caller::default(), badge.0, request);
+    let effects = step(&mut bench.procfs, &Event::Call(call), &mut bench.script);
+    let refused =
+        |effect: &Effect| matches!(effect, Effect::Reply { message, .. } if message.label == EINVAL as u32);
+    assert!(effects.list.iter().all(refused) && !effects.list.is_empty());
 }
 
 #[test]
