@@ -12,9 +12,9 @@ Made from the table in `libipc/src/abi/syscall.rs`; `cargo test -p libipc` check
 `UPDATE_DOCS=1 cargo test -p libipc` writes it anew.
 
 Registers on x86_64: number in rax, arguments in rdi, rsi, rdx, r10, r8, r9. On return rax is 0 or the number of an
-error, and values are in rdi, rsi, rdx, r10, r8. A call that answers an error has changed nothing. With 0x80000000 added to
-its number, a call that succeeds goes on to `receive` in the same trap, and its values are lost. Programs with the
-Linux personality never use these calls; where theirs go is in `libipc/src/abi/foreign.rs`.
+error, and values are in rdi, rsi, rdx, r10, r8. A call that answers an error has changed nothing. With 0x80000000
+added to its number, a call that succeeds goes on to `receive` in the same trap, and its values are lost. Programs with
+the Linux personality never use these calls; where theirs go is in `libipc/src/abi/foreign.rs`.
 ";
 
 /// The manual as Markdown.

@@ -192,12 +192,11 @@ impl<M: Machine> Kernel<M> {
         let Some(state) = self.threads.get_mut(thread) else { return negative(errno::EINVAL) };
         let value = match code {
             ARCH_SET_FS | ARCH_SET_GS if address >= M::USER_END => return negative(errno::EPERM),
-            ARCH_SET_FS => {
-                state.registers.fs_base = address;
-                return 0;
-            }
-            ARCH_SET_GS => {
-                state.registers.gs_base = address;
+            ARCH_SET_FS | ARCH_SET_GS => {
+                let registers = &mut state.registers;
+                let base = if code == ARCH_SET_FS { &mut registers.fs_base } else { &mut registers.gs_base };
+                *base = address;
+                self.machine.set_bases(registers.fs_base, registers.gs_base);
                 return 0;
             }
             ARCH_GET_FS => state.registers.fs_base,

@@ -38,7 +38,7 @@ impl Outgoing {
 impl<M: Machine> Kernel<M> {
     /// A call with nothing in it yet.
     #[inline]
-    pub(crate) fn blank_call(&mut self, kind: CallKind, task: TaskId, server: TaskId) -> Call {
+    pub(crate) fn blank_call(&self, kind: CallKind, task: TaskId, server: TaskId) -> Call {
         Call {
             kind,
             phase: Phase::Queued,

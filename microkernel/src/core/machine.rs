@@ -55,6 +55,9 @@ pub trait Machine {
     /// Sets the timer to a time since boot; `u64::MAX` stops it.
     fn set_timer(&mut self, deadline_ns: u64);
 
+    /// Brings the fs and gs bases of the running thread into force.
+    fn set_bases(&mut self, fs: u64, gs: u64);
+
     /// Copies FPU and SSE state, or makes it fresh when there is no source.
     fn copy_fpu(&mut self, from: Option<ThreadId>, to: ThreadId);
 

@@ -159,7 +159,11 @@ impl<M: Machine> Kernel<M> {
         self.traps += 1;
         let ready = self.ready;
         match trap {
-            Trap::Call => self.system_call(),
+            Trap::Call => {
+                if let Some(thread) = self.system_call(ready) {
+                    return Resume::Thread(thread);
+                }
+            }
             Trap::PageFault { address, access } => self.page_fault(address, access),
             Trap::Exception { vector, code } => self.exception(vector, code),
             Trap::Timer => {
@@ -171,9 +175,23 @@ impl<M: Machine> Kernel<M> {
         self.resume(ready)
     }
 
-    fn system_call(&mut self) {
-        let Some(thread) = self.current else { return };
-        let Some(state) = self.threads.get(thread) else { return };
+    /// The entry of system calls, of which most let their thread simply run on: `None` then. It is [`Kernel::trap`]
+    /// without the detour.
+    #[inline]
+    pub fn call(&mut self) -> Option<Resume> {
+        self.traps += 1;
+        let ready = self.ready;
+        if self.system_call(ready).is_some() {
+            return None;
+        }
+        Some(self.resume(ready))
+    }
+
+    /// Serves the current thread's system call. The thread, if nothing that happened keeps it from running on at once
+    /// with the registers it has.
+    fn system_call(&mut self, ready: u32) -> Option<ThreadId> {
+        let thread = self.current?;
+        let state = self.threads.get(thread)?;
         let task = state.task;
         match state.server {
             Some(server) => {
@@ -182,6 +200,7 @@ impl<M: Machine> Kernel<M> {
             }
             None => self.foreign_call(thread, task),
         }
+        self.runs_on(thread, ready).then_some(thread)
     }
 
     /// The name of the thread that runs or was last to.

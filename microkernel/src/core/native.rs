@@ -49,10 +49,10 @@ impl<M: Machine> Kernel<M> {
         let outcome = match call {
             Syscall::Receive => return self.receive_call(thread, task, server),
             Syscall::Call => return self.call_and_wait(thread, task, server, arguments),
-            _ if !self.is_journaled(server) || is_unrecorded(call) => {
-                self.carry_out(call, thread, task, arguments)
+            _ if self.is_journaled(server) && !is_unrecorded(call) => {
+                self.recorded_call(call, thread, task, server, arguments)
             }
-            _ => self.recorded_call(call, thread, task, server, arguments),
+            _ => self.carry_out(call, thread, task, arguments),
         };
         self.set_outcome(thread, &outcome);
         if then_receive && outcome.is_ok() {

@@ -134,6 +134,20 @@ impl<M: Machine> Kernel<M> {
         self.ready |= 1 << priority;
     }
 
+    /// Whether the thread that was running can run on without a look at anybody else. `ready` says which queues had
+    /// somebody waiting when the kernel was entered.
+    pub(crate) fn runs_on(&self, thread: ThreadId, ready: u32) -> bool {
+        if self.chosen.is_some() || self.ready != ready || self.current != Some(thread) {
+            return false;
+        }
+        let Some(state) = self.threads.get(thread) else { return false };
+        state.is_runnable()
+            && !state.attention
+            && state.restart == 0
+            && self.next_deadline >= self.armed
+            && self.off.is_none()
+    }
+
     /// Sees to what a program's thread has to do before it runs on. Whether it may.
     pub(crate) fn ready_to_return(&mut self, thread: ThreadId) -> bool {
         let Some(state) = self.threads.get_mut(thread) else { return false };

@@ -2,8 +2,8 @@
 //! and anonymous memory that several spaces share, whose pages are all there is of it.
 //!
 //! A page here is one holder of its frame, each space that maps it another. A file's session is kept as long as a
-//! space maps the file; its pages stay longer, under the file's identity, until frames are short. Pages that were copied
-//! from their server are never dirty: only files whose server lends its own can be opened for writing.
+//! space maps the file; its pages stay longer, under the file's identity, until frames are short. Pages that were
+//! copied from their server are never dirty: only files whose server lends its own can be opened for writing.
 
 use alloc::collections::BTreeMap;
 

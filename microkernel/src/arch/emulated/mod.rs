@@ -123,6 +123,8 @@ impl Machine for Emulated {
         self.timer_ns = deadline_ns;
     }
 
+    fn set_bases(&mut self, _fs: u64, _gs: u64) {}
+
     fn copy_fpu(&mut self, from: Option<ThreadId>, to: ThreadId) {
         let image = from.and_then(|from| self.fpu.get(&from.index()).copied()).unwrap_or([0; 512]);
         self.fpu.insert(to.index(), image);

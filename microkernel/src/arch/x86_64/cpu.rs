@@ -80,6 +80,12 @@ pub fn set_registers(block: u64) {
     unsafe { (*BLOCK.0.get()).registers = block };
 }
 
+/// Where the registers are kept of the thread that ran last.
+pub fn registers() -> u64 {
+    // SAFETY: as in `initialise`.
+    unsafe { (*BLOCK.0.get()).registers }
+}
+
 /// Sets the user's fs base.
 pub fn set_fs_base(base: u64) {
     // SAFETY: the core only lets user addresses through; the kernel does not use fs.

@@ -5,6 +5,7 @@ use libipc::abi::{Frame, Protection};
 use super::super::x86::acpi::Madt;
 use super::super::x86::clock::Clock;
 use super::super::x86::{apic, port, serial};
+use super::cpu;
 use super::paging::{self, DIRECT_MAP};
 use crate::core::machine::{Machine, Mapping};
 use crate::core::object::{FrameRange, ThreadId};
@@ -197,6 +198,11 @@ impl Machine for Pc {
 
     fn set_timer(&mut self, deadline_ns: u64) {
         self.clock.set_timer(deadline_ns);
+    }
+
+    fn set_bases(&mut self, fs: u64, gs: u64) {
+        cpu::set_fs_base(fs);
+        cpu::set_user_gs_base(gs);
     }
 
     fn copy_fpu(&mut self, from: Option<ThreadId>, to: ThreadId) {

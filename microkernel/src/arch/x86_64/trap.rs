@@ -11,7 +11,7 @@ use libipc::manifest::{DEBUG_EXIT_PORT, OFF_LINE, REBOOT_LINE};
 use super::super::x86::{apic, port, serial};
 use super::machine::Pc;
 use super::{cpu, paging};
-use crate::core::{Kernel, Resume, Trap};
+use crate::core::{Kernel, Machine, Resume, Trap};
 
 struct Core(UnsafeCell<MaybeUninit<Kernel<Pc>>>);
 
@@ -48,8 +48,10 @@ pub unsafe fn kernel() -> &'static mut Kernel<Pc> {
 pub extern "C" fn system_call() -> u64 {
     // SAFETY: entry code calls this once per entry, with interrupts off.
     let kernel = unsafe { kernel() };
-    let resume = kernel.trap(Trap::Call);
-    leave(kernel, resume)
+    match kernel.call() {
+        None => cpu::registers(),
+        Some(resume) => leave(kernel, resume),
+    }
 }
 
 /// An exception or interrupt from user mode.
@@ -145,8 +147,7 @@ fn ready(kernel: &mut Kernel<Pc>, thread: crate::core::object::ThreadId) -> u64 
         paging::activate(u64::from(state.top.0) * 4096);
     }
     if state.server.is_none() {
-        cpu::set_fs_base(state.registers.fs_base);
-        cpu::set_user_gs_base(state.registers.gs_base);
+        kernel.machine.set_bases(state.registers.fs_base, state.registers.gs_base);
         kernel.machine.load_fpu(thread);
     }
     let block = &raw const state.registers as u64;

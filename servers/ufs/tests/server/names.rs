@@ -198,8 +198,8 @@ fn open_checks_in_linuxs_order() {
         assert_eq!(machine.open(path, flags), Err(errno), "{shown}");
     }
     for (path, flags, status) in [
-        (&b"one"[..], O_RDONLY | O_CREAT | O_CLOEXEC, O_RDONLY),
-        (b"one", O_RDONLY | O_NONBLOCK | O_APPEND, O_NONBLOCK | O_APPEND),
+        (&b"one"[..], O_RDONLY | O_CREAT | O_CLOEXEC, O_RDONLY | S_MAPPABLE),
+        (b"one", O_RDONLY | O_NONBLOCK | O_APPEND, O_NONBLOCK | O_APPEND | S_MAPPABLE),
         (b"one", O_PATH | O_WRONLY | O_TRUNC | O_CREAT, O_PATH),
         (b"level-0/", O_RDONLY | O_DIRECTORY, O_DIRECTORY),
         (b"fifo", O_PATH, O_PATH),
