@@ -286,7 +286,10 @@ fn a_fork_can_give_its_maker_a_descriptor_of_the_child() {
         assert_eq!(world.result(call), Some(i64::from(child)));
         let (_, _, handle) = *world.descriptors.last().unwrap();
         assert_eq!(world.proc.pidfds.len(), 1);
-        let ready = |effect: &Effect| matches!(effect, Effect::Do(Operation::SessionReady { session, .. }) if *session == handle);
+        let ready = |effect: &Effect| match effect {
+            Effect::Do(Operation::SessionReady { session, .. }) => *session == handle,
+            _ => false,
+        };
         assert!(world.log.iter().any(ready), "it is readable");
     }
 }
