@@ -155,7 +155,7 @@ syscalls! {
     53 SnapshotCommit "snapshot_commit" (digest) [WrongState]
         "Makes the snapshot just written the one to restart from, and lets go of the journal before it.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
-        "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read.";
+        "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read; value 1: bytes in all.";
     55 Crash "crash" (task, traps) [BadHandle, WrongKind, NoRight]
         "Makes a server fail as if it had done so itself: now, or right after so many more system calls of its own.";
     56 Clock "clock" () [] "Value 0: nanoseconds since boot. Value 1: seconds of the Epoch at boot.";

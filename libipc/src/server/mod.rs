@@ -18,6 +18,7 @@ pub mod message;
 pub mod receive;
 pub mod replay;
 pub mod shell;
+mod snapshot;
 pub mod testing;
 pub mod vectors;
 

@@ -5,7 +5,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 use core::fmt;
 
-use super::shell::{Shell, digest};
+use super::shell::Shell;
 use super::{Boot, Server};
 use crate::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
 use crate::abi::journal::{
@@ -289,7 +289,7 @@ pub fn replay<S: Server>(history: &History, until: Option<u64>) -> Result<Outcom
     match shell.traps.divergence.take() {
         Some(divergence) => Err(divergence),
         None => {
-            let digest = digest(&shell.state());
+            let digest = shell.digest();
             Ok(Outcome { digest, records: shell.traps.records, messages, told })
         }
     }

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::effect::{Effect, Effects, ForeignReply};
 use super::event::Event;
 use super::handles::HandleSlots;
-use super::{Boot, DIGEST_BIT, Server, carry, live::Live, receive};
+use super::{Boot, DIGEST_BIT, Server, carry, live::Live, receive, snapshot};
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::journal;
 use crate::abi::syscall::Syscall;
-use crate::abi::{CallId, Handle, KernelError, PAYLOAD_MAX};
+use crate::abi::{CallId, Handle, KernelError};
 use crate::linux::errno;
 use crate::sys::Traps;
 
@@ -112,7 +112,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// Tells the digest of the whole state. It is in the journal, so every replay is checked against it.
     fn tell_digest(&mut self) {
-        let told = self.traps.trap(Syscall::Digest, [digest(&self.state()), 0, 0, 0, 0, 0]);
+        let told = self.traps.trap(Syscall::Digest, [self.digest(), 0, 0, 0, 0, 0]);
         told.expect("a server may always tell its digest");
     }
 
@@ -246,17 +246,19 @@ impl<S: Server, T: Traps> Shell<S, T> {
         postcard::to_allocvec(&(&self.kept, &self.server)).expect("state always encodes")
     }
 
+    /// The digest of the whole state.
+    pub fn digest(&self) -> u64 {
+        let state = (&self.kept, &self.server);
+        postcard::serialize_with_flavor(&state, snapshot::Sum::new()).expect("state always encodes")
+    }
+
     /// Gives the kernel the state to restart from. When it does not fit, the journal simply grows on.
     fn snapshot(&mut self) {
-        let state = self.state();
-        for part in state.chunks(PAYLOAD_MAX as usize) {
-            let from = PAYLOAD_OFFSET as usize;
-            self.traps.buffer()[from..from + part.len()].copy_from_slice(part);
-            if self.traps.trap(Syscall::SnapshotWrite, [part.len() as u64, 0, 0, 0, 0, 0]).is_err() {
-                return;
-            }
+        let state = (&self.kept, &self.server);
+        let writer = snapshot::Writer::new(&mut self.traps);
+        if let Ok(digest) = postcard::serialize_with_flavor(&state, writer) {
+            let _ = self.traps.trap(Syscall::SnapshotCommit, [digest, 0, 0, 0, 0, 0]);
         }
-        let _ = self.traps.trap(Syscall::SnapshotCommit, [digest(&state), 0, 0, 0, 0, 0]);
     }
 }
 
@@ -277,7 +279,11 @@ fn read_snapshot<T: Traps>(traps: &mut T) -> Vec<u8> {
     loop {
         let offset = snapshot.len() as u64;
         let length = match traps.trap(Syscall::SnapshotRead, [offset, 0, 0, 0, 0, 0]) {
-            Ok(values) => values[0] as usize,
+            Ok(values) => {
+                // All of it at once: a list that grows by doubling may need more than the heap has.
+                snapshot.reserve_exact((values[1] as usize).saturating_sub(snapshot.len()));
+                values[0] as usize
+            }
             Err(_) => 0,
         };
         if length == 0 {

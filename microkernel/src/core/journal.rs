@@ -279,10 +279,11 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn snapshot_read(&mut self, task: TaskId, [offset, ..]: [u64; 6]) -> Outcome {
         let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
         let Ok(journal) = self.own_journal(task) else { return Ok([0; 5]) };
-        let length = journal.sound_bytes.saturating_sub(offset).min(u64::from(PAYLOAD_MAX));
+        let total = journal.sound_bytes;
+        let length = total.saturating_sub(offset).min(u64::from(PAYLOAD_MAX));
         let from = journal.snapshots.physical() + journal.half_offset(true) + offset.min(journal.sound_bytes);
         self.machine.copy(from, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
-        Ok([length, 0, 0, 0, 0])
+        Ok([length, total, 0, 0, 0])
     }
 }
 

@@ -91,7 +91,7 @@ fn live(bits: &[u64], snapshot: &[u8]) -> (History, u64) {
     bits.iter().for_each(|_| shell.serve_one());
     let journal = shell.traps.journal.clone();
     let history = History { boot, snapshot: snapshot.to_vec(), journal, snapshots: 0, settled: true };
-    (history, digest(&shell.state()))
+    (history, crate::server::shell::digest(&shell.state()))
 }
 
 #[test]
