@@ -108,35 +108,49 @@ impl<M: Machine> Kernel<M> {
         let task = call.server;
         let Some(index) = self.tasks.get(task).and_then(|task| task.server) else { return };
         let Some(server) = self.servers.get_mut(index) else { return };
-        if server.waiting && server.has_no_events() {
-            let inbox = Inbox::of(index, server);
-            let thread = server.thread;
-            if self.deliver_call(&inbox, id) == Delivered::Yes {
-                self.delivered(&inbox, thread);
-            }
-        } else {
+        if !server.waiting || !server.has_no_events() {
             server.calls.push_back(&mut self.calls, id);
+            return self.wake_server(task);
+        }
+        let inbox = Inbox::of(index, server);
+        // What a delivery makes come to this same server waits behind it.
+        server.waiting = false;
+        if self.deliver_call(&inbox, id) == Delivered::Yes {
+            self.delivered(&inbox);
+        } else {
+            self.waits(index);
+        }
+    }
+
+    /// A server waits, unless something has come for it already.
+    fn waits(&mut self, id: Id<Server>) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if server.state == ServerState::Alive {
+            server.waiting = true;
+            let task = server.task;
             self.wake_server(task);
         }
     }
 
     /// A waiting server has an event in its message buffer: it is recorded, and the server runs.
-    fn delivered(&mut self, inbox: &Inbox, thread: Option<ThreadId>) {
+    fn delivered(&mut self, inbox: &Inbox) {
         self.record_delivery(inbox);
-        if let Some(server) = self.servers.get_mut(inbox.server) {
-            server.waiting = false;
-        }
-        if let Some(thread) = thread {
+        if let Some(thread) = self.servers.get(inbox.server).and_then(|server| server.thread) {
             self.make_ready(thread);
         }
     }
 
     /// Gives a waiting server the next event, if there is one.
     pub(crate) fn wake_server(&mut self, task: TaskId) {
-        let Some(server) = self.server(task).filter(|server| server.waiting) else { return };
-        let thread = server.thread;
-        if let Some(inbox) = self.deliver_next(task) {
-            self.delivered(&inbox, thread);
+        let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return };
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if !server.waiting || server.has_no_events() {
+            return;
+        }
+        server.waiting = false;
+        match self.deliver_next(task) {
+            Some(inbox) => self.delivered(&inbox),
+            None => self.waits(id),
         }
     }
 

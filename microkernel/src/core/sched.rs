@@ -19,7 +19,7 @@ impl<M: Machine> Kernel<M> {
         if state.state == ThreadState::Receiving {
             state.state = ThreadState::Runnable;
         }
-        if state.stopped || state.link.is_listed() || self.current == Some(thread) {
+        if !state.is_runnable() || state.link.is_listed() || self.current == Some(thread) {
             return;
         }
         let priority = state.priority;
@@ -114,7 +114,7 @@ impl<M: Machine> Kernel<M> {
     /// Lets a thread run on that has something left of its slice: before all others of its priority.
     pub(crate) fn go_on(&mut self, thread: ThreadId) {
         let Some(state) = self.threads.get(thread) else { return };
-        if state.stopped || state.link.is_listed() || self.current == Some(thread) {
+        if !state.is_runnable() || state.link.is_listed() || self.current == Some(thread) {
             return;
         }
         let priority = state.priority;

@@ -164,3 +164,18 @@ fn a_doom_can_be_put_off_and_a_death_now_undoes_it() {
     world.ok(client, Syscall::Crash, &[5, 0]);
     assert_eq!((world.kernel.server(server).unwrap().state, world.kernel.doomed), (ServerState::Dead, 0));
 }
+
+#[test]
+fn a_server_whose_journal_is_full_when_something_comes_dies_and_does_not_run() {
+    let (mut world, client, server) = two(true);
+    assert_eq!(world.trap(server, Syscall::Receive, &[]), None, "it waits");
+    let id = world.kernel.tasks.get(server).unwrap().server.unwrap();
+    let journal = world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap();
+    journal.end = journal.memory.bytes() - 8;
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+    assert_eq!(world.kernel.server(server).unwrap().state, ServerState::Dead);
+    let thread = world.thread_of(server);
+    let waits_for_a_turn = world.kernel.threads.get(thread).unwrap().link.is_listed();
+    let chosen = world.kernel.chosen.map(|(chosen, _)| chosen);
+    assert!(!waits_for_a_turn && chosen != Some(thread) && world.kernel.current() != Some(thread));
+}
