@@ -246,6 +246,7 @@ pub fn boot(name: &str, servers: &[&str]) -> Boot {
         number: 1,
         servers: servers.map(|(index, name)| ((*name).into(), Handle(index as u32))).collect(),
         first_free: 50,
+        heap_bytes: 8 << 20,
         arena_bytes: 1 << 20,
         ..Boot::default()
     }

@@ -36,10 +36,14 @@ const NAMES_SERVER: &str = "vfs";
 const ARENA_SHARE: u32 = 6;
 /// The share of memory that one heap may take at most.
 const HEAP_SHARE: u32 = 32;
+/// The same for the heap of the server that owns what is left.
+const MEMORY_HEAP_SHARE: u32 = 12;
 /// The share of memory that one server's journal may take at most.
 const JOURNAL_SHARE: u32 = 64;
 /// The share of memory that one snapshot may take at most.
 const SNAPSHOT_SHARE: u32 = 96;
+/// The same for a snapshot of the server that owns what is left.
+const MEMORY_SNAPSHOT_SHARE: u32 = 48;
 
 /// A server being made.
 struct Server<'m> {
@@ -198,7 +202,13 @@ impl<'a, T: Traps> Start<'a, T> {
     fn furnish(&mut self, server: &mut Server<'_>) -> Result<(), StartError> {
         let entry = server.entry;
         self.zeroed(server, STACK_TOP - STACK_PAGES * PAGE_SIZE, STACK_PAGES as u32)?;
-        let heap = pages(entry.heap_kib).min(self.all / HEAP_SHARE);
+        // What must be remembered about memory grows with it.
+        let (heap_share, snapshot_share) = if entry.frames {
+            (MEMORY_HEAP_SHARE, MEMORY_SNAPSHOT_SHARE)
+        } else {
+            (HEAP_SHARE, SNAPSHOT_SHARE)
+        };
+        let heap = pages(entry.heap_kib).min(self.all / heap_share);
         self.zeroed(server, HEAP_ADDRESS, heap)?;
         server.boot.heap_bytes = u64::from(heap) * PAGE_SIZE;
         let buffer = self.take(entry, BUFFER_PAGES)?;
@@ -210,7 +220,7 @@ impl<'a, T: Traps> Start<'a, T> {
         let arena = pages(entry.arena_kib).min(self.all / ARENA_SHARE);
         server.boot.arena_bytes = u64::from(arena) * PAGE_SIZE;
         let journal = pages(entry.journal_kib).min(self.all / JOURNAL_SHARE);
-        let snapshots = 2 * pages(entry.snapshot_kib).min(self.all / SNAPSHOT_SHARE);
+        let snapshots = 2 * pages(entry.snapshot_kib).min(self.all / snapshot_share);
         let wanted = [(Purpose::Arena, arena), (Purpose::Journal, journal), (Purpose::Snapshots, snapshots)];
         for (purpose, count) in wanted.into_iter().filter(|(_, count)| *count > 0) {
             let first = self.take(entry, count)?;

@@ -100,7 +100,9 @@ impl Vm {
         env: &mut dyn Env,
         mut effects: Effects,
     ) -> Effects {
-        let Some(top) = self.memory.frames.take() else {
+        let room = ((self.spaces.len() + self.creations.len()) as u64) < self.spaces_max;
+        let top = if room { self.memory.frames.take() } else { None };
+        let Some(top) = top else {
             abandon(contents, &mut self.memory.frames, &mut effects);
             effects.reply(call, answer(&Answer::Failed(ENOMEM)));
             return effects;

@@ -51,6 +51,8 @@ pub struct Vm {
     memory: Memory,
     spaces: BTreeMap<u64, Space>,
     last_space: u64,
+    /// How many spaces the heap has room for.
+    spaces_max: u64,
     /// Spaces whose kernel objects have been asked for.
     creations: BTreeMap<Tag, Creation>,
     last_tag: u64,
@@ -64,12 +66,16 @@ pub struct Vm {
     proc: Handle,
 }
 
+/// Heap that is reckoned for a space: what is known of its regions and pages.
+const SPACE_BYTES: u64 = 16 << 10;
+
 impl Server for Vm {
     fn new(boot: &Boot) -> Vm {
         Vm {
             memory: Memory { frames: Frames::new(&boot.frames), objects: Objects::default() },
             spaces: BTreeMap::new(),
             last_space: 0,
+            spaces_max: boot.heap_bytes / SPACE_BYTES,
             creations: BTreeMap::new(),
             last_tag: 0,
             strings: BTreeMap::new(),

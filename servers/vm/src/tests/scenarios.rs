@@ -172,6 +172,21 @@ fn a_fork_that_the_kernel_refuses_changes_nothing() {
 }
 
 #[test]
+fn there_are_as_many_spaces_as_the_heap_has_room_for() {
+    let (mut machine, space) = machine(400);
+    machine.vm.spaces_max = 3;
+    let free = machine.free();
+    let children = [machine.fork(space).unwrap(), machine.fork(space).unwrap()];
+    assert_eq!(machine.ask(&Ask::Fork { space }, 0, &[]).0, Answer::Failed(ENOMEM));
+    for child in children {
+        assert_eq!(machine.ask(&Ask::Destroy { space: child }, 0, &[]).0, Answer::Done);
+    }
+    assert_eq!(machine.free(), free);
+    assert!(machine.fork(space).is_some());
+    machine.check();
+}
+
+#[test]
 fn a_child_gets_of_each_mapping_what_was_advised() {
     let (mut machine, space) = machine(400);
     let wiped = map(&mut machine, space, 0, 1, RW, PRIVATE);
