@@ -145,6 +145,8 @@ fn line(operation: String, instructions: Option<u64>, crowded: Option<u64>) -> L
 fn arguments(bench: &BenchArgs, timeout_s: u64) -> Result<RunArgs> {
     let mut args = NoArguments::try_parse_from([""; 0])?.run;
     args.icount = true;
+    // A thousand processes more want room.
+    args.mem = 512;
     args.timeout = Some(timeout_s);
     args.qemu.clone_from(&bench.qemu);
     Ok(args)

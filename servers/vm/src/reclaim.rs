@@ -4,6 +4,10 @@
 //! unmapped when the hand comes by and stays in the cache: if it is touched again it is mapped again, and the hand
 //! spares it once more. What was not touched for a whole round is given up. Pages of files that are given up are
 //! never dirty, so nothing is written and nothing waits.
+//!
+//! A step takes pages out of sight in so many places and no more, so that neither its time nor its part of the journal
+//! grows with the number of processes; the next one goes on where the hand is. A page that very many show counts as
+//! in use.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -16,6 +20,10 @@ use crate::space::{Memory, Space};
 
 /// So many more than needed are freed at a time, which spreads the cost of going round.
 const BATCH: u32 = 64;
+/// In so many places a step unmaps pages at most.
+const PLACES: usize = 2048;
+/// A page of an object that more spaces map than this is left where it is.
+const MANY: usize = 128;
 
 /// Makes sure that so many frames are free, if the page cache can give them.
 pub fn reserve(need: u32, memory: &mut Memory, spaces: &mut BTreeMap<u64, Space>, effects: &mut Effects) {
@@ -23,16 +31,19 @@ pub fn reserve(need: u32, memory: &mut Memory, spaces: &mut BTreeMap<u64, Space>
         return;
     }
     let mut steps = 3 * memory.objects.cached();
-    while steps > 0 && memory.frames.free() < need + BATCH {
+    let most = effects.list.len() + PLACES;
+    while steps > 0 && memory.frames.free() < need + BATCH && effects.list.len() < most {
         steps -= 1;
         let Some((object, page, used)) = memory.objects.advance_hand() else { return };
         if used {
             continue;
         }
-        let Some(frame) = memory.objects.get(object).and_then(|object| object.pages.get(&page)) else {
-            return;
-        };
-        if memory.frames.holders(frame.frame) > 1 {
+        let Some(shown) = memory.objects.get(object) else { return };
+        let Some(cached) = shown.pages.get(&page) else { return };
+        if memory.frames.holders(cached.frame) > 1 {
+            if shown.mappers.len() > MANY {
+                continue;
+            }
             unmap_everywhere(object, page, memory, spaces, effects);
         } else if let Some(frame) = memory.objects.remove_page(object, page) {
             memory.frames.release(frame);
