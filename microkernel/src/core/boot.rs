@@ -3,7 +3,7 @@
 use libipc::abi::foreign::{LINUX_CALLS, Role};
 use libipc::abi::{Badge, Frame, KernelError, Rights};
 
-use super::arena::{Arena, Id, List, Slot};
+use super::arena::{Arena, List, Slot};
 use super::frames::{FrameInfo, Frames};
 use super::jitter::Jitter;
 use super::machine::Machine;
@@ -111,8 +111,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Makes root's task over a top table that the machine has filled already. It owns every frame in `free`.
-    pub fn make_root(&mut self, top: Frame, journaled: bool) -> Result<(TaskId, Id<Server>), KernelError> {
-        let nobody = TaskId::from_word(0);
+    pub fn make_root(&mut self, top: Frame, journaled: bool) -> Result<(TaskId, ServerId), KernelError> {
+        let nobody = ServerId::from_word(0);
         let space = Space::new(top, nobody, Badge(0));
         let space = self.spaces.insert(space).map_err(|_| KernelError::Exhausted)?;
         self.frames.mark_table(top, true);
@@ -130,12 +130,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Root's server object, to be given its memory at boot.
-    pub fn boot_server(&mut self, id: Id<Server>) -> Option<&mut Server> {
+    pub fn boot_server(&mut self, id: ServerId) -> Option<&mut Server> {
         self.servers.get_mut(id)
     }
 
     /// Starts root.
-    pub fn start_root(&mut self, id: Id<Server>, entry: u64, stack: u64) -> Result<(), KernelError> {
+    pub fn start_root(&mut self, id: ServerId, entry: u64, stack: u64) -> Result<(), KernelError> {
         self.first_start(id, entry, stack, 20)
     }
 }

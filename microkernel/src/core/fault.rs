@@ -28,7 +28,7 @@ impl<M: Machine> Kernel<M> {
         self.raise(thread, task, server, FaultKind::Exception, [u64::from(vector), code, ip, 0]);
     }
 
-    fn pager_of(&self, task: TaskId) -> Option<TaskId> {
+    fn pager_of(&self, task: TaskId) -> Option<ServerId> {
         let space = self.tasks.get(task)?.space;
         self.spaces.get(space).map(|space| space.pager)
     }
@@ -47,7 +47,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Makes a thread call for a fault of its own. A thread that cannot even do that tries again.
-    fn raise(&mut self, thread: ThreadId, task: TaskId, server: TaskId, kind: FaultKind, words: [u64; 4]) {
+    fn raise(&mut self, thread: ThreadId, task: TaskId, server: ServerId, kind: FaultKind, words: [u64; 4]) {
         let mut call = self.blank_call(CallKind::Fault, task, server);
         call.thread = Some(thread);
         call.label = kind as u32;

@@ -54,7 +54,7 @@ impl<M: Machine> Kernel<M> {
         self.call_for(thread, task, server, session, number, row.reserves);
     }
 
-    fn behind_descriptor(&self, task: TaskId, descriptor: u64) -> Option<(TaskId, Option<SessionId>)> {
+    fn behind_descriptor(&self, task: TaskId, descriptor: u64) -> Option<(ServerId, Option<SessionId>)> {
         let table = self.tasks.get(task)?.table;
         match self.slot(table, u32::try_from(descriptor & 0xffff_ffff).ok()?).object {
             Object::Session(id) => Some((self.sessions.get(id)?.server, Some(id))),
@@ -67,12 +67,12 @@ impl<M: Machine> Kernel<M> {
         &mut self,
         thread: ThreadId,
         task: TaskId,
-        server: TaskId,
+        server: ServerId,
         session: Option<SessionId>,
         number: u32,
         reserves: u8,
     ) {
-        if self.server(server).is_none_or(|server| server.state == ServerState::Gone) {
+        if self.servers.get(server).is_none_or(|server| server.state == ServerState::Gone) {
             return self.set_result(thread, -i64::from(errno::EIO));
         }
         let mut call = self.blank_call(CallKind::Foreign, task, server);

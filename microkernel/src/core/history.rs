@@ -115,7 +115,8 @@ impl<M: Machine> Kernel<M> {
         let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else {
             return Err(KernelError::WrongKind);
         };
-        self.server(id).and_then(|server| server.journal.as_ref()).ok_or(KernelError::WrongKind)?;
+        let id = self.server_of(id).ok_or(KernelError::WrongKind)?;
+        self.servers.get(id).and_then(|server| server.journal.as_ref()).ok_or(KernelError::WrongKind)?;
         self.post_bits(id, DIGEST_BIT);
         Ok([0; 5])
     }

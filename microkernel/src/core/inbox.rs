@@ -6,7 +6,6 @@
 use libipc::abi::KernelError;
 
 use super::Kernel;
-use super::arena::Id;
 use super::journal::Journal;
 use super::machine::Machine;
 use super::object::*;
@@ -23,7 +22,7 @@ pub(crate) struct Inbox {
     /// The server's task.
     pub task: TaskId,
     /// The server.
-    pub server: Id<Server>,
+    pub server: ServerId,
     /// Its message buffer.
     pub buffer: FrameRange,
     /// How full its journal is, in thousandths: told with each delivery, so that it takes a snapshot in time.
@@ -31,7 +30,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    fn of(id: Id<Server>, server: &Server) -> Inbox {
+    fn of(id: ServerId, server: &Server) -> Inbox {
         let fill = server.journal.as_ref().map_or(0, Journal::fill);
         Inbox { task: server.task, server: id, buffer: server.buffer, fill }
     }
@@ -64,13 +63,24 @@ impl<M: Machine> Kernel<M> {
         self.server(task).map(|server| server.buffer).filter(|buffer| buffer.count > 0)
     }
 
-    /// A call that this server holds.
+    /// A call that the server which this task is holds.
     pub(crate) fn held_call(&self, task: TaskId, token: u64) -> Result<CallRef, KernelError> {
+        let server = self.server_of(task).ok_or(KernelError::NoSuchCall)?;
+        self.call_held_by(server, token)
+    }
+
+    /// A call that this server holds.
+    pub(crate) fn call_held_by(&self, server: ServerId, token: u64) -> Result<CallRef, KernelError> {
         let id = CallRef::from_word(token);
         match self.calls.get(id) {
-            Some(call) if call.phase == Phase::Held && call.server == task => Ok(id),
+            Some(call) if call.phase == Phase::Held && call.server == server => Ok(id),
             _ => Err(KernelError::NoSuchCall),
         }
+    }
+
+    /// The name of the server that a task is.
+    pub(crate) fn server_of(&self, task: TaskId) -> Option<ServerId> {
+        self.tasks.get(task)?.server
     }
 
     /// Tells a call's holder something; a call in a queue only keeps the mark.
@@ -80,24 +90,23 @@ impl<M: Machine> Kernel<M> {
         if call.phase != Phase::Held {
             return;
         }
-        let task = call.server;
-        self.post_event(task, id);
+        let server = call.server;
+        self.post_event(server, id);
     }
 
     /// Puts a call with something to say into a server's inbox.
-    pub(crate) fn post_event(&mut self, task: TaskId, id: CallRef) {
-        let Some(server) = self.tasks.get(task).and_then(|task| task.server) else { return };
-        if let Some(server) = self.servers.get_mut(server) {
+    pub(crate) fn post_event(&mut self, to: ServerId, id: CallRef) {
+        if let Some(server) = self.servers.get_mut(to) {
             server.events.push_back(&mut self.calls, id);
         }
-        self.wake_server(task);
+        self.wake_server(to);
     }
 
     /// Posts notification bits.
-    pub(crate) fn post_bits(&mut self, task: TaskId, bits: u64) {
-        if let Some(server) = self.server_mut(task) {
+    pub(crate) fn post_bits(&mut self, to: ServerId, bits: u64) {
+        if let Some(server) = self.servers.get_mut(to) {
             server.bits |= bits;
-            self.wake_server(task);
+            self.wake_server(to);
         }
     }
 
@@ -105,30 +114,28 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn enqueue_call(&mut self, id: CallRef) {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.phase = Phase::Queued;
-        let task = call.server;
-        let Some(index) = self.tasks.get(task).and_then(|task| task.server) else { return };
-        let Some(server) = self.servers.get_mut(index) else { return };
+        let to = call.server;
+        let Some(server) = self.servers.get_mut(to) else { return };
         if !server.waiting || !server.has_no_events() {
             server.calls.push_back(&mut self.calls, id);
-            return self.wake_server(task);
+            return self.wake_server(to);
         }
-        let inbox = Inbox::of(index, server);
+        let inbox = Inbox::of(to, server);
         // What a delivery makes come to this same server waits behind it.
         server.waiting = false;
         if self.deliver_call(&inbox, id) == Delivered::Yes {
             self.delivered(&inbox);
         } else {
-            self.waits(index);
+            self.waits(to);
         }
     }
 
     /// A server waits, unless something has come for it already.
-    fn waits(&mut self, id: Id<Server>) {
+    fn waits(&mut self, id: ServerId) {
         let Some(server) = self.servers.get_mut(id) else { return };
         if server.state == ServerState::Alive {
             server.waiting = true;
-            let task = server.task;
-            self.wake_server(task);
+            self.wake_server(id);
         }
     }
 
@@ -141,36 +148,34 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Gives a waiting server the next event, if there is one.
-    pub(crate) fn wake_server(&mut self, task: TaskId) {
-        let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return };
+    pub(crate) fn wake_server(&mut self, id: ServerId) {
         let Some(server) = self.servers.get_mut(id) else { return };
         if !server.waiting || server.has_no_events() {
             return;
         }
         server.waiting = false;
-        match self.deliver_next(task) {
+        match self.deliver_next(id) {
             Some(inbox) => self.delivered(&inbox),
             None => self.waits(id),
         }
     }
 
     /// The receive half of a system call: takes the next event or waits.
-    pub(crate) fn receive(&mut self, thread: ThreadId, task: TaskId) {
-        if let Some(inbox) = self.deliver_next(task) {
+    pub(crate) fn receive(&mut self, thread: ThreadId, id: ServerId) {
+        if let Some(inbox) = self.deliver_next(id) {
             self.record_delivery(&inbox);
             return;
         }
         if let Some(state) = self.threads.get_mut(thread) {
             state.state = ThreadState::Receiving;
         }
-        if let Some(server) = self.server_mut(task) {
+        if let Some(server) = self.servers.get_mut(id) {
             server.waiting = true;
         }
     }
 
     /// Delivers one event into the server's message buffer, if there is one.
-    fn deliver_next(&mut self, task: TaskId) -> Option<Inbox> {
-        let id = self.tasks.get(task)?.server?;
+    fn deliver_next(&mut self, id: ServerId) -> Option<Inbox> {
         loop {
             let server = self.servers.get_mut(id)?;
             if server.buffer.count == 0 {

@@ -38,7 +38,7 @@ impl Outgoing {
 impl<M: Machine> Kernel<M> {
     /// A call with nothing in it yet.
     #[inline]
-    pub(crate) fn blank_call(&self, kind: CallKind, task: TaskId, server: TaskId) -> Call {
+    pub(crate) fn blank_call(&self, kind: CallKind, task: TaskId, server: ServerId) -> Call {
         Call {
             kind,
             phase: Phase::Queued,
@@ -67,7 +67,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Whom a handle calls: the server, and the session if it goes through one.
-    fn callee(&self, task: TaskId, handle: u64) -> Result<(TaskId, Option<SessionId>), KernelError> {
+    fn callee(&self, task: TaskId, handle: u64) -> Result<(ServerId, Option<SessionId>), KernelError> {
         let (server, session) = match self.named(task, handle, Rights::CALL)? {
             Object::Inbox(server) => (server, None),
             Object::Session(id) | Object::OwnSession(id) => {
@@ -75,7 +75,7 @@ impl<M: Machine> Kernel<M> {
             }
             _ => return Err(KernelError::WrongKind),
         };
-        match self.server(server).map(|server| server.state) {
+        match self.servers.get(server).map(|server| server.state) {
             None => Err(KernelError::BadHandle),
             Some(ServerState::Gone) => Err(KernelError::PeerDead),
             Some(_) => Ok((server, session)),
@@ -269,7 +269,9 @@ impl<M: Machine> Kernel<M> {
         call.handle_count = message.info.handles as u8;
         call.signals = 0;
         let sender = call.task;
-        self.post_event(sender, id);
+        if let Some(sender) = self.server_of(sender) {
+            self.post_event(sender, id);
+        }
         Ok(())
     }
 
@@ -279,9 +281,9 @@ impl<M: Machine> Kernel<M> {
         if !call.link.is_listed() {
             return;
         }
-        let (phase, task) = (call.phase, if call.phase == Phase::Answered { call.task } else { call.server });
-        let Some(server) = self.tasks.get(task).and_then(|task| task.server) else { return };
-        let Some(server) = self.servers.get_mut(server) else { return };
+        let phase = call.phase;
+        let server = if phase == Phase::Answered { self.server_of(call.task) } else { Some(call.server) };
+        let Some(server) = server.and_then(|server| self.servers.get_mut(server)) else { return };
         let list = if phase == Phase::Queued { &mut server.calls } else { &mut server.events };
         list.remove(&mut self.calls, id);
     }
@@ -348,7 +350,7 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
-    fn redirect(&mut self, id: CallRef, server: TaskId, session: Option<SessionId>) {
+    fn redirect(&mut self, id: CallRef, server: ServerId, session: Option<SessionId>) {
         self.unlink(id);
         self.end_watches(id);
         if let Some(call) = self.calls.get_mut(id) {

@@ -8,7 +8,6 @@ use libipc::abi::journal::{DELIVERY_BYTES, FIXED_BYTES, Header, VALUES_MAX};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, PAYLOAD_MAX};
 
-use super::arena::Id;
 use super::inbox::Inbox;
 use super::machine::Machine;
 use super::object::*;
@@ -85,7 +84,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Makes room for a record of a server that is live and has a journal: where it goes, and the message buffer.
-    fn room(&mut self, id: Id<Server>, bytes: u64) -> Option<(FrameRange, u64, FrameRange)> {
+    fn room(&mut self, id: ServerId, bytes: u64) -> Option<(FrameRange, u64, FrameRange)> {
         let server = self.servers.get_mut(id)?;
         let (task, buffer) = (server.task, server.buffer);
         let journal = server.journal.as_mut()?;
@@ -105,7 +104,7 @@ impl<M: Machine> Kernel<M> {
     /// Records a finished trap with its result and the payload it left.
     pub(crate) fn record(
         &mut self,
-        id: Id<Server>,
+        id: ServerId,
         call: Syscall,
         arguments: &[u64; 6],
         outcome: &Outcome,
@@ -167,7 +166,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The header and the arguments of the record that a replay has come to, and its place in the journal.
-    pub(crate) fn next_recorded(&mut self, id: Id<Server>) -> Option<([u64; 7], u64)> {
+    pub(crate) fn next_recorded(&mut self, id: ServerId) -> Option<([u64; 7], u64)> {
         let Journal { cursor: Some(at), memory, .. } = self.servers.get(id)?.journal? else { return None };
         let mut fixed = [0; 7];
         Self::words(&mut self.machine, memory, at, &mut fixed);
@@ -175,7 +174,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Answers a trap of a restarted server from its journal.
-    pub(crate) fn replay(&mut self, id: Id<Server>, call: Syscall, arguments: &[u64; 6]) -> Replayed {
+    pub(crate) fn replay(&mut self, id: ServerId, call: Syscall, arguments: &[u64; 6]) -> Replayed {
         let Some(server) = self.servers.get(id) else { return Replayed::Live };
         let buffer = server.buffer;
         let Some(Journal { cursor: Some(at), end, memory, .. }) = &server.journal else {

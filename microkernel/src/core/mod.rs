@@ -125,9 +125,9 @@ pub struct Kernel<M: Machine> {
     pub(crate) armed: u64,
     pub(crate) sequence: u64,
     /// The servers of the Linux personality.
-    pub(crate) roles: [Option<TaskId>; Role::COUNT as usize],
+    pub(crate) roles: [Option<ServerId>; Role::COUNT as usize],
     /// The server bound to each interrupt line, and its notification bit.
-    pub(crate) interrupts: [Option<(TaskId, u8)>; 32],
+    pub(crate) interrupts: [Option<(ServerId, u8)>; 32],
     pub(crate) root: Option<TaskId>,
     /// How many servers are to die after some more traps.
     pub(crate) doomed: u32,

@@ -3,7 +3,6 @@
 use libipc::abi::KernelError;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
 
-use super::arena::Id;
 use super::journal::Replayed;
 use super::machine::Machine;
 use super::object::*;
@@ -38,7 +37,7 @@ fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
 }
 
 impl<M: Machine> Kernel<M> {
-    pub(crate) fn native_call(&mut self, thread: ThreadId, task: TaskId, server: Id<Server>) {
+    pub(crate) fn native_call(&mut self, thread: ThreadId, task: TaskId, server: ServerId) {
         let Some(state) = self.threads.get(thread) else { return };
         let number = state.registers.rax;
         let arguments = state.arguments();
@@ -60,7 +59,7 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    fn is_journaled(&self, server: Id<Server>) -> bool {
+    fn is_journaled(&self, server: ServerId) -> bool {
         self.servers.get(server).is_some_and(|server| server.journal.is_some())
     }
 
@@ -70,7 +69,7 @@ impl<M: Machine> Kernel<M> {
         call: Syscall,
         thread: ThreadId,
         task: TaskId,
-        server: Id<Server>,
+        server: ServerId,
         arguments: [u64; 6],
     ) -> Outcome {
         let noted = recorded(call, arguments);
@@ -89,20 +88,20 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    fn receive_call(&mut self, thread: ThreadId, task: TaskId, server: Id<Server>) {
+    fn receive_call(&mut self, thread: ThreadId, task: TaskId, server: ServerId) {
         match self.replay(server, Syscall::Receive, &[0; 6]) {
             Replayed::Live => {
                 if let Some(state) = self.threads.get_mut(thread) {
                     state.registers.rax = 0;
                 }
-                self.receive(thread, task);
+                self.receive(thread, server);
             }
             Replayed::Diverged => self.server_diverged(task, Syscall::Receive, &[0; 6]),
             Replayed::Answer(_) | Replayed::Delivery => self.set_outcome(thread, &Ok([0; 5])),
         }
     }
 
-    fn call_and_wait(&mut self, thread: ThreadId, task: TaskId, server: Id<Server>, arguments: [u64; 6]) {
+    fn call_and_wait(&mut self, thread: ThreadId, task: TaskId, server: ServerId, arguments: [u64; 6]) {
         match self.replay(server, Syscall::Call, &arguments) {
             Replayed::Answer(outcome) => self.set_outcome(thread, &outcome),
             Replayed::Diverged | Replayed::Delivery => {

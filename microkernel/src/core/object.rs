@@ -7,6 +7,8 @@ use super::journal::Journal;
 
 /// Name of a task.
 pub type TaskId = Id<Task>;
+/// Name of a server.
+pub type ServerId = Id<Server>;
 /// Name of a thread.
 pub type ThreadId = Id<Thread>;
 /// Name of an address space.
@@ -34,7 +36,7 @@ pub enum Object {
     /// A session, as the server that made it; not counted.
     OwnSession(SessionId),
     /// A server's inbox, called without a session.
-    Inbox(TaskId),
+    Inbox(ServerId),
     /// A task.
     Task(TaskId),
     /// A thread.
@@ -128,7 +130,7 @@ pub struct Task {
     /// Most pages that were mapped at a time in spaces it has left.
     pub peak_pages: u32,
     /// The server's part.
-    pub server: Option<Id<Server>>,
+    pub server: Option<ServerId>,
 }
 
 /// A range of frames in one piece.
@@ -269,7 +271,7 @@ pub struct Thread {
     /// 0 is lowest, 31 highest.
     pub priority: u8,
     /// Whose it is, when it is a server's; a program's thread may use the FPU.
-    pub server: Option<Id<Server>>,
+    pub server: Option<ServerId>,
     /// The top table of its address space.
     pub top: Frame,
     /// Told to stop: it does not run until it is told to start.
@@ -312,7 +314,7 @@ pub struct Space {
     /// Its top table.
     pub root: Frame,
     /// The server that maps it and takes its faults.
-    pub pager: TaskId,
+    pub pager: ServerId,
     /// That server's name for it.
     pub badge: Badge,
     /// Tasks that use it.
@@ -327,7 +329,7 @@ pub struct Space {
 
 impl Space {
     /// An empty space with nobody in it.
-    pub fn new(root: Frame, pager: TaskId, badge: Badge) -> Space {
+    pub fn new(root: Frame, pager: ServerId, badge: Badge) -> Space {
         Space { root, pager, badge, users: 0, destroyed: false, mapped_pages: 0, peak_pages: 0 }
     }
 }
@@ -335,7 +337,7 @@ impl Space {
 /// A session: one client's connection to a server.
 pub struct Session {
     /// The server.
-    pub server: TaskId,
+    pub server: ServerId,
     /// That server's number in the manifest, plus one.
     pub server_number: u32,
     /// The server's name for it.
@@ -370,7 +372,7 @@ pub enum WatchedBy {
     /// The holder of a call, as long as it holds it.
     Call(CallRef),
     /// A server, by its own name for the watch, until it ends it.
-    Server(TaskId, u64),
+    Server(ServerId, u64),
 }
 
 /// A watch of a session.
@@ -460,7 +462,7 @@ pub struct Call {
     /// For a fault served on behalf of a call: that call.
     pub parent: Option<CallRef>,
     /// The server it is for or with.
-    pub server: TaskId,
+    pub server: ServerId,
     /// The session it came through.
     pub session: Option<SessionId>,
     /// The sender's tag.

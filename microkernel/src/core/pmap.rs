@@ -67,7 +67,8 @@ impl<M: Machine> Kernel<M> {
         let frame = Frame(u32::try_from(frame).map_err(|_| KernelError::NoRight)?);
         self.frames.idle(frame, task)?;
         self.check_free(task, into)?;
-        let space = Space::new(frame, task, Badge(badge));
+        let pager = self.server_of(task).ok_or(KernelError::WrongState)?;
+        let space = Space::new(frame, pager, Badge(badge));
         let space = self.spaces.insert(space).map_err(|_| KernelError::Exhausted)?;
         if let Err(error) = self.put(task, into, Object::Space(space), Rights::all()) {
             self.spaces.remove(space);
@@ -206,8 +207,8 @@ impl<M: Machine> Kernel<M> {
     /// Whether a frame is of a server's arena and the task is the memory server: what is in an arena can be mapped
     /// where it lies.
     pub(crate) fn is_lent(&mut self, frame: Frame, task: TaskId) -> bool {
-        let memory = self.roles[Role::Vm as usize] == Some(task);
-        memory && self.frames.owned(frame, task).is_err() && self.arenas_hold(frame)
+        let memory = self.roles[Role::Vm as usize];
+        memory.is_some() && memory == self.server_of(task) && self.frames.owned(frame, task).is_err() && self.arenas_hold(frame)
     }
 
     fn arenas_hold(&self, frame: Frame) -> bool {

@@ -230,13 +230,11 @@ impl<M: Machine> Kernel<M> {
 
     fn expire(&mut self, now: u64) {
         for index in 0..self.servers.bound() {
-            let Some(server) = self.servers.at(index).and_then(|id| self.servers.get_mut(id)) else {
-                continue;
-            };
+            let Some(id) = self.servers.at(index) else { continue };
+            let Some(server) = self.servers.get_mut(id) else { continue };
             if server.deadline <= now {
                 server.deadline = u64::MAX;
-                let task = server.task;
-                self.post_bits(task, TIMER_BIT);
+                self.post_bits(id, TIMER_BIT);
             }
         }
         self.find_next_deadline();

@@ -7,7 +7,7 @@ use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights, UserRegisters};
 use libipc::linux::errno;
 use libipc::server::DIGEST_BIT;
 
-use super::arena::{Id, List};
+use super::arena::List;
 use super::journal::Journal;
 use super::machine::Machine;
 use super::object::*;
@@ -31,7 +31,7 @@ impl<M: Machine> Kernel<M> {
         if self.root == Some(task) { Ok(()) } else { Err(KernelError::NoRight) }
     }
 
-    fn server_named(&self, task: TaskId, handle: u64, rights: Rights) -> Result<Id<Server>, KernelError> {
+    fn server_named(&self, task: TaskId, handle: u64, rights: Rights) -> Result<ServerId, KernelError> {
         let Object::Task(id) = self.named(task, handle, rights)? else { return Err(KernelError::WrongKind) };
         self.tasks.get(id).and_then(|task| task.server).ok_or(KernelError::WrongKind)
     }
@@ -198,7 +198,9 @@ impl<M: Machine> Kernel<M> {
         };
         // Root's handle of a server's task is what its inbox is called through.
         let object = match self.named(task, given, rights)? {
-            Object::Task(callee) if rights.contains(Rights::CALL) => Object::Inbox(callee),
+            Object::Task(callee) if rights.contains(Rights::CALL) => {
+                Object::Inbox(self.server_of(callee).ok_or(KernelError::WrongKind)?)
+            }
             object => object,
         };
         self.put(server, into, object, rights)?;
@@ -249,7 +251,7 @@ impl<M: Machine> Kernel<M> {
     /// Starts a server's first incarnation.
     pub(crate) fn first_start(
         &mut self,
-        id: Id<Server>,
+        id: ServerId,
         entry: u64,
         stack: u64,
         priority: u8,
@@ -263,7 +265,7 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    fn begin_incarnation(&mut self, id: Id<Server>) {
+    fn begin_incarnation(&mut self, id: ServerId) {
         let Some(server) = self.servers.get_mut(id) else { return };
         server.incarnation += 1;
         server.state = ServerState::Alive;
@@ -309,7 +311,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Ends an incarnation. Root is told; root itself starts again at once.
-    pub(crate) fn die(&mut self, id: Id<Server>, death: Death) {
+    pub(crate) fn die(&mut self, id: ServerId, death: Death) {
         let Some(server) = self.servers.get_mut(id) else { return };
         if server.state != ServerState::Alive {
             return;
@@ -336,7 +338,7 @@ impl<M: Machine> Kernel<M> {
         }
         if self.root == Some(task) {
             self.restart(id);
-        } else if let Some(root) = self.root {
+        } else if let Some(root) = self.root.and_then(|root| self.server_of(root)) {
             self.post_bits(root, 1 << number);
         }
     }
@@ -386,11 +388,10 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::WrongState);
         }
         server.state = ServerState::Gone;
-        let gone = server.task;
         for index in 0..self.calls.bound() {
             let Some(call) = self.calls.at(index) else { continue };
             let waits =
-                |call: &Call| call.server == gone && matches!(call.phase, Phase::Queued | Phase::Held);
+                |call: &Call| call.server == id && matches!(call.phase, Phase::Queued | Phase::Held);
             if self.calls.get(call).is_some_and(waits) {
                 self.fail_call(call);
             }
@@ -421,13 +422,15 @@ impl<M: Machine> Kernel<M> {
                 call.payload_len = 0;
                 call.signals = 0;
                 let sender = call.task;
-                self.post_event(sender, id);
+                if let Some(sender) = self.server_of(sender) {
+                    self.post_event(sender, id);
+                }
             }
         }
     }
 
     /// Fills a dead server's memory as it was at first, sees to its calls, and starts it.
-    fn restart(&mut self, id: Id<Server>) {
+    fn restart(&mut self, id: ServerId) {
         let Some(server) = self.servers.get(id) else { return };
         let (task, segments, journaled) = (server.task, server.segments, server.journal.is_some());
         let Some(space) = self.tasks.get(task).map(|task| task.space) else { return };
@@ -436,7 +439,7 @@ impl<M: Machine> Kernel<M> {
         }
         if !journaled {
             self.forget_own(task);
-            self.deliver_again(task);
+            self.deliver_again(id);
         }
         self.begin_incarnation(id);
     }
@@ -458,9 +461,9 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The calls a dead server held come again, in the order in which they came first, before any new one.
-    fn deliver_again(&mut self, task: TaskId) {
+    fn deliver_again(&mut self, id: ServerId) {
         let mut before = u64::MAX;
-        while let Some((sequence, call)) = self.latest_held(task, before) {
+        while let Some((sequence, call)) = self.latest_held(id, before) {
             before = sequence;
             self.unlink(call);
             self.end_watches(call);
@@ -468,19 +471,17 @@ impl<M: Machine> Kernel<M> {
                 state.phase = Phase::Queued;
                 state.signals &= signal::CANCEL;
             }
-            if let Some(server) = self.tasks.get(task).and_then(|task| task.server)
-                && let Some(server) = self.servers.get_mut(server)
-            {
+            if let Some(server) = self.servers.get_mut(id) {
                 server.calls.push_front(&mut self.calls, call);
             }
         }
     }
 
-    fn latest_held(&self, task: TaskId, before: u64) -> Option<(u64, CallRef)> {
+    fn latest_held(&self, server: ServerId, before: u64) -> Option<(u64, CallRef)> {
         let held = (0..self.calls.bound()).filter_map(|index| {
             let id = self.calls.at(index)?;
             let call = self.calls.get(id)?;
-            (call.server == task && call.phase == Phase::Held && call.sequence < before)
+            (call.server == server && call.phase == Phase::Held && call.sequence < before)
                 .then_some((call.sequence, id))
         });
         held.max_by_key(|(sequence, _)| *sequence)
@@ -491,6 +492,7 @@ impl<M: Machine> Kernel<M> {
         let Object::Task(server) = self.named(task, handle, Rights::CONTROL)? else {
             return Err(KernelError::WrongKind);
         };
+        let server = self.server_of(server).ok_or(KernelError::WrongKind)?;
         *self.roles.get_mut(index as usize).ok_or(KernelError::BadArgument)? = Some(server);
         Ok([0; 5])
     }
@@ -530,7 +532,8 @@ impl<M: Machine> Kernel<M> {
         if bit >= DIGEST_BIT.trailing_zeros().into() {
             return Err(KernelError::BadArgument);
         }
-        self.interrupts[usize::from(line)] = Some((task, bit as u8));
+        let server = self.server_of(task).ok_or(KernelError::NoRight)?;
+        self.interrupts[usize::from(line)] = Some((server, bit as u8));
         self.machine.enable_interrupt(line, true);
         Ok([0; 5])
     }
@@ -555,7 +558,8 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(crate) fn power_off(&mut self, task: TaskId, [status, how, ..]: [u64; 6]) -> Outcome {
-        let trusted = self.roles.contains(&Some(task)) || self.root == Some(task);
+        let own = self.server_of(task);
+        let trusted = own.is_some() && self.roles.contains(&own) || self.root == Some(task);
         if !trusted {
             return Err(KernelError::NoRight);
         }

@@ -15,9 +15,10 @@ impl<M: Machine> Kernel<M> {
         let [into, badge, object, state, position, _] = arguments;
         let readiness = Readiness::from_bits_truncate((state >> 32) as u32);
         self.check_free(task, into)?;
+        let server = self.server_of(task).ok_or(KernelError::WrongState)?;
         let session = Session {
-            server_number: self.server(task).map_or(0, |server| server.number),
-            server: task,
+            server_number: self.servers.get(server).map_or(0, |server| server.number),
+            server,
             badge: Badge(badge),
             object,
             holders: 0,
@@ -65,12 +66,11 @@ impl<M: Machine> Kernel<M> {
         let Some(watcher) = self.watchers.get(watch) else { return };
         match watcher.by {
             WatchedBy::Call(call) => self.signal_holder(call, signal::WATCH),
-            WatchedBy::Server(task, _) if !watcher.link.is_listed() => {
-                let Some(server) = self.tasks.get(task).and_then(|task| task.server) else { return };
-                if let Some(server) = self.servers.get_mut(server) {
+            WatchedBy::Server(by, _) if !watcher.link.is_listed() => {
+                if let Some(server) = self.servers.get_mut(by) {
                     server.watched.push_back(&mut self.watchers, watch);
                 }
-                self.wake_server(task);
+                self.wake_server(by);
             }
             WatchedBy::Server(..) => {}
         }
@@ -99,14 +99,10 @@ impl<M: Machine> Kernel<M> {
         }
         let server = session.server;
         self.wake_watchers(id);
-        if let Some(server) = self.server_mut(server) {
-            let mut closes = server.closes;
-            closes.push_back(&mut self.sessions, id);
-            if let Some(server) = self.server_mut_by_session(id) {
-                server.closes = closes;
-            }
+        if let Some(server) = self.servers.get_mut(server) {
+            server.closes.push_back(&mut self.sessions, id);
         }
-        self.wake_server_of(id);
+        self.wake_server(server);
     }
 
     /// The server has given its own handle up. A session nobody holds goes at once.
@@ -116,17 +112,6 @@ impl<M: Machine> Kernel<M> {
         if session.holders == 0 && !session.link.is_listed() {
             self.wake_watchers(id);
             self.sessions.remove(id);
-        }
-    }
-
-    fn server_mut_by_session(&mut self, id: SessionId) -> Option<&mut Server> {
-        let task = self.sessions.get(id)?.server;
-        self.server_mut(task)
-    }
-
-    fn wake_server_of(&mut self, id: SessionId) {
-        if let Some(task) = self.sessions.get(id).map(|session| session.server) {
-            self.wake_server(task);
         }
     }
 
@@ -184,9 +169,8 @@ impl<M: Machine> Kernel<M> {
     /// Takes a watch away.
     fn remove_watch(&mut self, watch: WatchId) -> Option<Watcher> {
         let watcher = self.watchers.get(watch)?;
-        if let (true, WatchedBy::Server(task, _)) = (watcher.link.is_listed(), watcher.by)
-            && let Some(server) = self.tasks.get(task).and_then(|task| task.server)
-            && let Some(server) = self.servers.get_mut(server)
+        if let (true, WatchedBy::Server(by, _)) = (watcher.link.is_listed(), watcher.by)
+            && let Some(server) = self.servers.get_mut(by)
         {
             server.watched.remove(&mut self.watchers, watch);
         }
@@ -222,14 +206,15 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::WrongKind);
         }
         let wanted = Readiness::from_bits_truncate(bits as u32);
-        let (watch, ready) = self.add_watch(id, WatchedBy::Server(task, cookie), wanted, None)?;
+        let server = self.server_of(task).ok_or(KernelError::WrongState)?;
+        let (watch, ready) = self.add_watch(id, WatchedBy::Server(server, cookie), wanted, None)?;
         Ok([u64::from(ready.bits()), watch.to_word(), 0, 0, 0])
     }
 
     fn kept_watch(&self, task: TaskId, word: u64) -> Result<WatchId, KernelError> {
         let id = WatchId::from_word(word);
         match self.watchers.get(id).map(|watcher| watcher.by) {
-            Some(WatchedBy::Server(by, _)) if by == task => Ok(id),
+            Some(WatchedBy::Server(by, _)) if self.server_of(task) == Some(by) => Ok(id),
             _ => Err(KernelError::BadHandle),
         }
     }

@@ -13,7 +13,7 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::WrongKind);
         };
         let state = self.tasks.get(id).ok_or(KernelError::BadHandle)?;
-        let server = self.server(id);
+        let (own, server) = (state.server, self.server(id));
         match (what, server) {
             (0, _) => {
                 let now = self.spaces.get(state.space).map_or(0, |space| space.peak_pages);
@@ -30,8 +30,8 @@ impl<M: Machine> Kernel<M> {
                 Ok([server.received, self.cpu_time(state), used, size, 0])
             }
             (3, _) => {
-                let calls = count_in(&self.calls, |call| call.task == id || call.server == id);
-                let sessions = count_in(&self.sessions, |session| session.server == id);
+                let calls = count_in(&self.calls, |call| call.task == id || Some(call.server) == own);
+                let sessions = count_in(&self.sessions, |session| Some(session.server) == own);
                 let bound = self.tables.get(state.table).map_or(0, |table| table.bound);
                 let handles =
                     (0..bound).filter(|slot| self.slot(state.table, *slot).object != Object::None).count();
@@ -94,7 +94,7 @@ impl<M: Machine> Kernel<M> {
             return [u64::MAX, 0, 0, 0, 0];
         }
         let Some(call) = self.calls.at(index as u32).and_then(|id| self.calls.get(id)) else { return [0; 5] };
-        let server = self.server(call.server).map_or(0, |server| server.number);
+        let server = self.servers.get(call.server).map_or(0, |server| server.number);
         let held = u64::from(call.phase != Phase::Queued);
         let pid = self.tasks.get(call.task).map_or(0, |task| task.words[0]);
         let tid = call.thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.tid);

@@ -8,7 +8,7 @@ use libipc::linux::errno;
 
 use super::{Program, World, info};
 use crate::core::Machine;
-use crate::core::object::{Object, TaskId};
+use crate::core::object::TaskId;
 
 const CLOSE: u64 = 3;
 const OPEN: u64 = 2;
@@ -105,7 +105,7 @@ fn closing_the_last_descriptor_tells_the_file_server() {
 fn no_descriptor_is_left_when_the_limit_is_reached() {
     let mut linux = linux();
     let Linux { world, program, vfs, vm, .. } = &mut linux;
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let proc = world.role(Role::Proc);
     world.ok(proc, Syscall::TaskWord, &[program.task_slot, 9, 0]);
     world.map(*vm, program, 0x10_0000, 1, Protection::READ);
     let result = world.linux(program, OPEN, &[0x10_0000, 0, 0]);
@@ -232,8 +232,8 @@ fn a_descriptor_that_is_taken_and_given_is_the_same_file() {
 #[test]
 fn a_call_that_was_handed_on_with_a_new_message_restarts_as_the_call_it_was() {
     let Linux { mut world, vm, vfs, program } = linux();
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
-    world.kernel.put(vfs, 20, Object::Inbox(proc), Rights::CALL).unwrap();
+    let proc = world.role(Role::Proc);
+    world.kernel.put(vfs, 20, world.inbox(proc), Rights::CALL).unwrap();
     let pages = world.map(vm, &program, 0x10_0000, 1, Protection::READ);
     world.kernel.machine.bytes(pages, 0, 5).copy_from_slice(b"file\0");
     assert_eq!(world.linux(&program, OPEN, &[0x10_0000, 0, 0]), None);

@@ -31,7 +31,7 @@ fn a_page_fault_is_a_call_to_the_pager_and_the_instruction_runs_again() {
 fn a_queued_call_is_withdrawn_and_starts_again_after_the_handler() {
     let mut linux = linux();
     let Linux { world, program, .. } = &mut linux;
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let proc = world.role(Role::Proc);
     assert_eq!(world.linux(program, PAUSE, &[]), None);
     world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot]);
     assert!(!world.schedule(program));
@@ -47,7 +47,7 @@ fn a_queued_call_is_withdrawn_and_starts_again_after_the_handler() {
 fn a_call_in_progress_is_cancelled_once_and_its_one_answer_decides() {
     let mut linux = linux();
     let Linux { world, program, vm, .. } = &mut linux;
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let proc = world.role(Role::Proc);
     world.map(*vm, program, 0x10_0000, 1, Protection::READ);
     assert_eq!(world.linux(program, NANOSLEEP, &[0x10_0000, 0]), None);
     world.ok(proc, Syscall::Receive, &[]);
@@ -69,7 +69,7 @@ fn a_call_in_progress_is_cancelled_once_and_its_one_answer_decides() {
 fn a_killed_program_leaves_nothing_behind() {
     let mut linux = linux();
     let Linux { world, program, vm, .. } = &mut linux;
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let proc = world.role(Role::Proc);
     world.map(*vm, program, 0x10_0000, 1, Protection::READ);
     let before = (world.kernel.tasks.used(), world.kernel.threads.used());
     assert_eq!(world.linux(program, NANOSLEEP, &[0x10_0000, 0]), None);
@@ -91,7 +91,7 @@ fn a_killed_program_leaves_nothing_behind() {
 fn a_stopped_thread_keeps_its_result_for_later() {
     let mut linux = linux();
     let Linux { world, program, .. } = &mut linux;
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let proc = world.role(Role::Proc);
     assert_eq!(world.linux(program, PAUSE, &[]), None);
     world.ok(proc, Syscall::Receive, &[]);
     let token = world.delivery(proc).token;
@@ -108,7 +108,7 @@ fn a_stopped_thread_keeps_its_result_for_later() {
 fn a_page_that_cannot_be_brought_is_the_process_servers_to_decide_about() {
     let mut linux = linux();
     let Linux { world, program, vm, .. } = &mut linux;
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let proc = world.role(Role::Proc);
     let thread = world.thread_of(program.task);
     world.run_trap(thread, Trap::PageFault { address: 0x1234, access: Protection::READ.bits() });
     world.ok(*vm, Syscall::Receive, &[]);
@@ -126,7 +126,7 @@ fn a_page_that_cannot_be_brought_is_the_process_servers_to_decide_about() {
 fn the_most_pages_that_a_program_had_mapped_are_remembered() {
     let mut linux = linux();
     let Linux { world, program, vm, .. } = &mut linux;
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let proc = world.role(Role::Proc);
     let peak = |world: &mut super::World| world.ok(proc, Syscall::TaskInfo, &[program.task_slot, 0])[2];
     let before = peak(world);
     world.map(*vm, program, 0x10_0000, 5, Protection::READ);
@@ -139,7 +139,7 @@ fn the_most_pages_that_a_program_had_mapped_are_remembered() {
 fn a_program_goes_on_with_its_slice_after_a_call() {
     let mut linux = linux();
     let Linux { world, program, vm, .. } = &mut linux;
-    let proc = world.kernel.roles[Role::Proc as usize].unwrap();
+    let proc = world.role(Role::Proc);
     let thread = world.thread_of(program.task);
     let other = world.program(*vm, proc);
     let second = world.thread_of(other.task);

@@ -23,7 +23,7 @@ fn busy() -> (Linux, TaskId) {
     let server = world.server(7, true);
     world.start(7);
     world.kernel.put(linux.vfs, LOOK, Object::Task(server), Rights::INSPECT).unwrap();
-    world.kernel.put(linux.vfs, LOOK + 1, Object::Inbox(server), Rights::CALL).unwrap();
+    world.kernel.put(linux.vfs, LOOK + 1, world.inbox(server), Rights::CALL).unwrap();
     for word in [5, 6] {
         world.ok(linux.vfs, Syscall::Send, &[LOOK + 1, info(1, 0, 0), word]);
         world.ok(server, Syscall::Receive, &[]);

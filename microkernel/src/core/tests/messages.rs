@@ -91,7 +91,7 @@ fn the_last_close_of_a_session_tells_its_server_once() {
 fn a_forwarded_call_is_answered_by_the_last_server() {
     let (mut world, client, first) = two(false);
     let second = world.server(4, false);
-    world.kernel.put(first, 20, super::Object::Inbox(second), libipc::abi::Rights::CALL).unwrap();
+    world.kernel.put(first, 20, world.inbox(second), libipc::abi::Rights::CALL).unwrap();
     world.start(4);
     world.trap(client, Syscall::Call, &[0, info(1, 0, 0), 5]);
     world.ok(first, Syscall::Receive, &[]);

@@ -94,6 +94,17 @@ impl World {
         self.trap(task, call, arguments).expect("the trap does not wait").expect("the trap succeeds")
     }
 
+    /// The task of the server with a role.
+    pub fn role(&self, role: Role) -> TaskId {
+        let server = self.kernel.roles[role as usize].unwrap();
+        self.kernel.servers.get(server).unwrap().task
+    }
+
+    /// What calls a server's inbox.
+    pub fn inbox(&self, task: TaskId) -> Object {
+        Object::Inbox(self.kernel.server_of(task).unwrap())
+    }
+
     /// A started server with a message buffer; its number is also root's slot for its task.
     pub fn server(&mut self, number: u32, journaled: bool) -> TaskId {
         let top = self.frames(1).first;
