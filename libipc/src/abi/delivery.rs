@@ -3,6 +3,8 @@
 //! The message buffer is three pages of the server's own memory that the kernel also reaches: a header with what goes
 //! out, the [`Delivery`] with what came in, and one payload area for both directions.
 
+use core::mem::offset_of;
+
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -117,7 +119,8 @@ pub struct Named {
 /// No input: the pointer was null.
 pub const INPUT_NULL: u32 = u32::MAX;
 
-/// One event as the kernel writes it. Which fields mean something depends on [`Kind`].
+/// One event as the kernel writes it. Which fields mean something depends on [`Kind`]; those from `extent` on are what
+/// an earlier event has left, and mean nothing.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Delivery {
@@ -133,12 +136,22 @@ pub struct Delivery {
     pub label: u32,
     /// How many of `handles` came along.
     pub handle_count: u32,
+    /// Nanoseconds since boot.
+    pub now: u64,
+    /// How full the receiver's journal is, in thousandths.
+    pub fill: u32,
+    /// For `LastClose`: the owner's own handle of the session.
+    pub owner: u32,
     /// Arguments.
     pub words: [u64; 6],
     /// The session's position word (a file offset).
     pub position: u64,
     /// The session's status flags (O_APPEND, O_NONBLOCK as Linux has them).
     pub status: u32,
+    /// How many bytes of this count: an [`Extent`].
+    pub extent: u32,
+    /// Handles that came along, by the slots the receiver had offered.
+    pub handles: [u32; 4],
     /// The caller's process id.
     pub pid: u32,
     /// The caller's thread id.
@@ -153,26 +166,34 @@ pub struct Delivery {
     pub sid: u32,
     /// File mode creation mask.
     pub umask: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The caller's address space: the badge its pager gave it.
     pub space: u64,
     /// How large the caller may make a file, plus one; 0 for no limit.
     pub file_limit: u64,
-    /// Nanoseconds since boot.
-    pub now: u64,
-    /// The descriptors named by the call's arguments (kind `Foreign`).
-    pub named: [Named; 2],
-    /// The caller's working directory and root directory.
-    pub directories: [Named; 2],
     /// Lengths of the inputs gathered into the payload, one after the other; [`INPUT_NULL`] for a null pointer.
     pub inputs: [u32; 2],
     /// Descriptor slots reserved for this call's results.
     pub slots: [u32; 2],
-    /// Handles that came along, by the slots the receiver had offered.
-    pub handles: [u32; 4],
-    /// For `LastClose`: the owner's own handle of the session.
-    pub owner: u32,
-    /// How full the receiver's journal is, in thousandths.
-    pub fill: u32,
+    /// The descriptors named by the call's arguments (kind `Foreign`).
+    pub named: [Named; 2],
+    /// The caller's working directory and root directory.
+    pub directories: [Named; 2],
+}
+
+/// How much of a [`Delivery`] is filled in: each of these is what comes before it and more. The journal keeps so much.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u32)]
+pub enum Extent {
+    /// An event, or a message of a server.
+    Message = offset_of!(Delivery, pid) as u32,
+    /// And who the calling program is.
+    Caller = offset_of!(Delivery, inputs) as u32,
+    /// And a system call's inputs and slots.
+    Foreign = offset_of!(Delivery, named) as u32,
+    /// And what its descriptors and directories are.
+    Named = size_of::<Delivery>() as u32,
 }
 
 const _: () = assert!(size_of::<Delivery>() as u32 <= PAYLOAD_OFFSET - DELIVERY_OFFSET);

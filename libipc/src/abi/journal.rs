@@ -1,25 +1,27 @@
 //! The record format of journals. The kernel writes records; a restarted server and the host read them.
 //!
-//! A record is a header word, the six arguments, the values, and the bytes that the kernel left in the message
-//! buffer, padded to eight; all little-endian. For a receive the bytes are the [`Delivery`] and the payload after it;
-//! for every other call they are payload.
+//! A record is a header word, the arguments that the call has, the values, and the bytes that the kernel left in the
+//! message buffer, padded to eight; all little-endian. For a receive the bytes are the [`Delivery`] as far as it is
+//! filled in, and the payload after it; for every other call they are payload.
 //!
 //! A history for the host is one file: an [`ExportHeader`], and behind it the [`Section`]s in order.
 
 use alloc::vec::Vec;
+use core::mem::offset_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, Extent};
+use super::syscall::Syscall;
 
 /// Arguments in a record.
 pub const ARGUMENTS: u32 = 6;
 /// Most values in a record.
 pub const VALUES_MAX: u32 = 5;
-/// Bytes of header and arguments.
-pub const FIXED_BYTES: u64 = 8 * (1 + ARGUMENTS as u64);
-/// Bytes of a delivery at the beginning of a receive's payload.
-pub const DELIVERY_BYTES: u64 = size_of::<Delivery>() as u64;
+/// Most bytes of header and arguments.
+pub const FIXED_MAX: u64 = 8 * (1 + ARGUMENTS as u64);
+/// Most bytes of a delivery at the beginning of a receive's payload.
+pub const DELIVERY_MAX: u64 = size_of::<Delivery>() as u64;
 
 /// What a server's history consists of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -46,7 +48,7 @@ impl Section {
 /// What a file with a history begins with.
 pub const EXPORT_MAGIC: [u8; 8] = *b"NAIADJNL";
 /// The version of this format.
-pub const EXPORT_VERSION: u32 = 1;
+pub const EXPORT_VERSION: u32 = 2;
 
 /// The first bytes of a server's history in a file. Its sections follow it without gaps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -129,10 +131,32 @@ impl Header {
         }
     }
 
-    /// The length of the whole record.
-    pub const fn bytes(&self) -> u64 {
-        FIXED_BYTES + 8 * self.values as u64 + (self.payload as u64).next_multiple_of(8)
+    /// How many arguments follow the header.
+    #[inline]
+    pub fn arguments(&self) -> usize {
+        let call = Syscall::from_number(u64::from(self.number));
+        call.map_or(ARGUMENTS as usize, |call| call.row().arguments.len())
     }
+
+    /// Bytes of header, arguments and values.
+    #[inline]
+    pub fn fixed_bytes(&self) -> u64 {
+        8 * (1 + self.arguments() as u64 + u64::from(self.values))
+    }
+
+    /// The length of the whole record.
+    #[inline]
+    pub fn bytes(&self) -> u64 {
+        self.fixed_bytes() + u64::from(self.payload).next_multiple_of(8)
+    }
+}
+
+/// How much of a recorded receive's bytes is the delivery.
+pub fn delivery_bytes(payload: &[u8]) -> usize {
+    let at = offset_of!(Delivery, extent);
+    let extent =
+        payload.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+    (extent as usize).clamp(Extent::Message as usize, DELIVERY_MAX as usize).min(payload.len())
 }
 
 /// A record as the host reads it.
@@ -157,14 +181,15 @@ impl Record {
         };
         let header = Header::unpack(word(0)?);
         let mut arguments = [0; ARGUMENTS as usize];
-        for (index, argument) in arguments.iter_mut().enumerate() {
+        let count = header.arguments();
+        for (index, argument) in arguments.iter_mut().enumerate().take(count) {
             *argument = word(1 + index)?;
         }
         let mut values = [0; VALUES_MAX as usize];
         for (index, value) in values.iter_mut().enumerate().take(usize::from(header.values)) {
-            *value = word(1 + ARGUMENTS as usize + index)?;
+            *value = word(1 + count + index)?;
         }
-        let start = (FIXED_BYTES + 8 * u64::from(header.values)) as usize;
+        let start = header.fixed_bytes() as usize;
         let payload = journal.get(start..start + header.payload as usize)?.to_vec();
         *journal = journal.get(header.bytes() as usize..)?;
         Some(Record { header, arguments, values, payload })

@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use super::event::{Call, Caller, Event, Foreign, Request};
 use super::message::Message;
 use crate::abi::delivery::{
-    DELIVERY_OFFSET, Delivery, FaultKind, INPUT_NULL, Kind, MessageBuffer, PAYLOAD_OFFSET,
+    DELIVERY_OFFSET, Delivery, Extent, FaultKind, INPUT_NULL, Kind, MessageBuffer, PAYLOAD_OFFSET,
 };
 use crate::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use crate::sys::BUFFER_BYTES;
@@ -109,7 +109,21 @@ fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
 
 #[inline]
 fn call(delivery: &Delivery, request: Request) -> Call {
-    let caller = Caller {
+    let known = delivery.extent >= Extent::Caller as u32;
+    let caller = if known { caller(delivery) } else { Caller::default() };
+    Call {
+        id: CallId(delivery.token),
+        caller,
+        badge: Badge(delivery.badge),
+        position: delivery.position,
+        status: delivery.status,
+        request,
+    }
+}
+
+#[inline]
+fn caller(delivery: &Delivery) -> Caller {
+    Caller {
         pid: delivery.pid,
         tid: delivery.tid,
         uid: delivery.uid,
@@ -119,14 +133,6 @@ fn call(delivery: &Delivery, request: Request) -> Call {
         umask: delivery.umask,
         space: delivery.space,
         file_limit: delivery.file_limit.checked_sub(1),
-    };
-    Call {
-        id: CallId(delivery.token),
-        caller,
-        badge: Badge(delivery.badge),
-        position: delivery.position,
-        status: delivery.status,
-        request,
     }
 }
 
@@ -153,12 +159,15 @@ fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
         rest = after;
         Some(input.to_vec())
     });
+    let known = delivery.extent >= Extent::Named as u32;
+    let (named, directories) =
+        if known { (delivery.named, delivery.directories) } else { Default::default() };
     Foreign {
         number: delivery.label,
         arguments: delivery.words,
         inputs,
-        named: delivery.named,
-        directories: delivery.directories,
+        named,
+        directories,
         slots: delivery.slots,
         passed: (delivery.handle_count > 0).then(|| Handle(delivery.handles[0])),
     }

@@ -9,7 +9,7 @@ use super::shell::Shell;
 use super::{Boot, Server};
 use crate::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
 use crate::abi::journal::{
-    DELIVERY_BYTES, EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, Record, SUM_START, Section, sum,
+    EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, Record, SUM_START, Section, delivery_bytes, sum,
 };
 use crate::abi::syscall::Syscall;
 use crate::abi::{KernelError, PAYLOAD_MAX};
@@ -209,7 +209,7 @@ impl Recorded<'_> {
 
     fn put(&mut self, record: &Record) {
         let (delivery, payload) = match record.header.number == Syscall::Receive as u16 {
-            true => record.payload.split_at((DELIVERY_BYTES as usize).min(record.payload.len())),
+            true => record.payload.split_at(delivery_bytes(&record.payload)),
             false => (&[][..], &record.payload[..]),
         };
         let at = DELIVERY_OFFSET as usize;

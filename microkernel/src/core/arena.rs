@@ -45,12 +45,14 @@ impl<T> Id<T> {
     }
 
     /// From a word of user code; whether it names anything is found out when it is used.
-    pub fn from_word(word: u64) -> Id<T> {
+    pub const fn from_word(word: u64) -> Id<T> {
         Id { index: word as u32, generation: (word >> 32) as u32, kind: PhantomData }
     }
 }
 
 const NONE: u32 = u32::MAX;
+/// In place of the next free one: this one is in use.
+const IN_USE: u32 = u32::MAX - 1;
 
 /// One place of an arena.
 pub struct Slot<T> {
@@ -93,9 +95,9 @@ impl<T> Arena<T> {
         self.slots.len() as u32
     }
 
-    /// Puts a value in, unless the arena is full.
+    /// Takes a free place, unless the arena is full.
     #[inline]
-    pub fn insert(&mut self, value: T) -> Result<Id<T>, Full> {
+    fn claim(&mut self) -> Result<(u32, &mut Slot<T>), Full> {
         let index = if self.free != NONE {
             self.free
         } else if self.fresh < self.capacity() {
@@ -109,8 +111,24 @@ impl<T> Arena<T> {
         } else {
             self.fresh += 1;
         }
-        slot.value = Some(value);
+        slot.next_free = IN_USE;
         self.used += 1;
+        Ok((index, slot))
+    }
+
+    /// Puts a value in, unless the arena is full.
+    #[inline]
+    pub fn insert(&mut self, value: T) -> Result<Id<T>, Full> {
+        let (index, slot) = self.claim()?;
+        slot.value = Some(value);
+        Ok(Id { index, generation: slot.generation, kind: PhantomData })
+    }
+
+    /// Puts a value in by writing over what was there before: `fill` sets what counts. A big object is not moved.
+    #[inline]
+    pub fn renew(&mut self, blank: impl FnOnce() -> T, fill: impl FnOnce(&mut T)) -> Result<Id<T>, Full> {
+        let (index, slot) = self.claim()?;
+        fill(slot.value.get_or_insert_with(blank));
         Ok(Id { index, generation: slot.generation, kind: PhantomData })
     }
 
@@ -125,17 +143,15 @@ impl<T> Arena<T> {
         Some(value)
     }
 
-    /// Takes an object out that nobody wants to look at any more.
+    /// Takes an object out that nobody wants to look at any more. What was in it stays there to be written over.
+    #[inline]
     pub fn discard(&mut self, id: Id<T>) {
-        if let Some(slot) = self.slots.get_mut(id.index as usize)
-            && slot.generation == id.generation
-            && slot.value.is_some()
-        {
-            slot.value = None;
+        if self.get(id).is_some() {
             self.freed(id.index);
         }
     }
 
+    #[inline]
     fn freed(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.generation = slot.generation.wrapping_add(1).max(1);
@@ -146,12 +162,14 @@ impl<T> Arena<T> {
     }
 
     /// The object of this name.
+    #[inline]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
         let slot = self.slots.get(id.index as usize)?;
         if slot.generation == id.generation { slot.value.as_ref() } else { None }
     }
 
     /// The object of this name, to be changed.
+    #[inline]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.index as usize)?;
         if slot.generation == id.generation { slot.value.as_mut() } else { None }
@@ -159,8 +177,7 @@ impl<T> Arena<T> {
 
     /// The name of the object at an index, for enumerations.
     pub fn at(&self, index: u32) -> Option<Id<T>> {
-        let slot = self.slots.get(index as usize)?;
-        slot.value.as_ref()?;
+        let slot = self.slots.get(index as usize).filter(|slot| slot.next_free == IN_USE)?;
         Some(Id { index, generation: slot.generation, kind: PhantomData })
     }
 

@@ -1,7 +1,7 @@
 //! Writes events into a server's message buffer.
 
 use libipc::abi::delivery::{
-    DELIVERY_OFFSET, Delivery, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX, PAYLOAD_OFFSET,
+    DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX, PAYLOAD_OFFSET,
 };
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Row};
 use libipc::abi::{Rights, TaskWord};
@@ -56,8 +56,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The fields that every delivery has, and an empty message.
+    #[inline]
     pub(crate) fn head(delivery: &mut Delivery, kind: Kind, inbox: &Inbox, now: u64) {
         delivery.kind = kind as u32;
+        delivery.extent = Extent::Message as u32;
         delivery.payload_len = 0;
         delivery.handle_count = 0;
         delivery.now = now;
@@ -169,8 +171,8 @@ impl<M: Machine> Kernel<M> {
             match self.gather(id, thread, row, inbox.buffer) {
                 Gathered::All(inputs, length) => {
                     let passed = self.pass_descriptor(inbox.task, thread, row, inbox.buffer);
-                    self.write_foreign(id, thread, row, inputs, inbox);
-                    Incoming { length, ..passed }
+                    let extent = self.write_foreign(id, thread, row, inputs, inbox);
+                    Incoming { length, extent, ..passed }
                 }
                 Gathered::Later => return Delivered::No,
                 Gathered::Failed(errno) => {
@@ -180,13 +182,21 @@ impl<M: Machine> Kernel<M> {
             }
         } else {
             let length = call.payload_len;
-            let (objects, count) = (call.handles, call.handle_count);
-            self.copy_message(id, inbox.buffer);
+            let count = call.handle_count;
+            let extent = match call.kind {
+                CallKind::Native | CallKind::Sent => Extent::Message,
+                CallKind::Foreign | CallKind::Fault | CallKind::Attention => Extent::Caller,
+            };
+            if length > 0 {
+                self.copy_message(id, inbox.buffer);
+            }
             let mut handles = [u32::MAX; 4];
-            if count > 0 {
+            if count > 0
+                && let Some(objects) = self.calls.get(id).map(|call| call.handles)
+            {
                 handles = self.hand_over(inbox.task, inbox.buffer, &objects, count);
             }
-            Incoming { length, handles: (handles, u32::from(count)), status: None }
+            Incoming { length, handles: (handles, u32::from(count)), status: None, extent }
         };
         self.write_call(id, inbox, &message);
         Delivered::Yes
@@ -233,6 +243,10 @@ impl<M: Machine> Kernel<M> {
         if let Some(status) = message.status {
             delivery.status = status;
         }
+        delivery.extent = message.extent as u32;
+        if message.extent == Extent::Message {
+            return;
+        }
         let thread = call.thread.and_then(|thread| self.threads.get(thread));
         let word = |word: TaskWord| task.words[word as usize];
         delivery.pid = word(TaskWord::Pid);
@@ -257,32 +271,38 @@ impl<M: Machine> Kernel<M> {
         row: Option<&'static Row>,
         inputs: [u32; 2],
         inbox: &Inbox,
-    ) {
-        let Some(call) = self.calls.get(id) else { return };
-        let Some(thread) = self.threads.get(thread) else { return };
-        let Some(task) = self.tasks.get(call.task) else { return };
+    ) -> Extent {
+        let Some(call) = self.calls.get(id) else { return Extent::Foreign };
+        let Some(thread) = self.threads.get(thread) else { return Extent::Foreign };
+        let Some(task) = self.tasks.get(call.task) else { return Extent::Foreign };
         let words = thread.arguments();
-        let mut named = [Named::default(); 2];
-        let mut directories = [Named::default(); 2];
-        if let Some(row) = row {
-            for (named, argument) in named.iter_mut().zip(row.named) {
-                if let Some(word) = words.get(usize::from(argument)) {
-                    *named = self.name_of(self.slot(task.table, *word as u32).object);
-                }
+        let slots = call.reserved.map(|slot| slot.unwrap_or(u32::MAX));
+        let resolves = self.roles[foreign::Role::Vfs as usize] == Some(call.server);
+        let row = row.filter(|row| resolves || row.named.iter().any(|at| usize::from(*at) < ARGUMENTS));
+        let Some(row) = row else {
+            if let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) {
+                (delivery.words, delivery.inputs, delivery.slots) = (words, inputs, slots);
             }
-            // A file server may hand a call with a path in it on to where paths are resolved.
-            if self.roles[foreign::Role::Vfs as usize] == Some(call.server)
-                && let Some(both) = task.directories.and_then(|id| self.directories.get(id))
-            {
-                directories = both
-                    .sessions
-                    .map(|session| session.map_or(Named::default(), |id| self.name_of(Object::Session(id))));
+            return Extent::Foreign;
+        };
+        let mut named = [Named::default(); 2];
+        for (named, argument) in named.iter_mut().zip(row.named) {
+            if let Some(word) = words.get(usize::from(argument)) {
+                *named = self.name_of(self.slot(task.table, *word as u32).object);
             }
         }
-        let slots = call.reserved.map(|slot| slot.unwrap_or(u32::MAX));
-        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
-        (delivery.words, delivery.inputs, delivery.slots) = (words, inputs, slots);
-        (delivery.named, delivery.directories) = (named, directories);
+        let mut directories = [Named::default(); 2];
+        // A file server may hand a call with a path in it on to where paths are resolved.
+        if resolves && let Some(both) = task.directories.and_then(|id| self.directories.get(id)) {
+            directories = both
+                .sessions
+                .map(|session| session.map_or(Named::default(), |id| self.name_of(Object::Session(id))));
+        }
+        if let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) {
+            (delivery.words, delivery.inputs, delivery.slots) = (words, inputs, slots);
+            (delivery.named, delivery.directories) = (named, directories);
+        }
+        Extent::Named
     }
 
     pub(crate) fn name_of(&self, object: Object) -> Named {
@@ -299,7 +319,8 @@ impl<M: Machine> Kernel<M> {
         row: Option<&'static Row>,
         buffer: FrameRange,
     ) -> Incoming {
-        const NOTHING: Incoming = Incoming { length: 0, handles: ([u32::MAX; 4], 0), status: None };
+        const NOTHING: Incoming =
+            Incoming { length: 0, handles: ([u32::MAX; 4], 0), status: None, extent: Extent::Foreign };
         let Some(row) = row.filter(|row| usize::from(row.passes) < ARGUMENTS) else { return NOTHING };
         let Some(state) = self.threads.get(thread) else { return NOTHING };
         let descriptor = state.arguments()[usize::from(row.passes)];
@@ -309,7 +330,7 @@ impl<M: Machine> Kernel<M> {
         let status = self.sessions.get(session).map(|session| session.status);
         let slot = Self::header(&mut self.machine, buffer).map_or(u32::MAX, |header| header.offer[0]);
         match self.put(task, u64::from(slot), object, Rights::all()) {
-            Ok(()) => Incoming { length: 0, handles: ([slot, u32::MAX, u32::MAX, u32::MAX], 1), status },
+            Ok(()) => Incoming { handles: ([slot, u32::MAX, u32::MAX, u32::MAX], 1), status, ..NOTHING },
             Err(_) => NOTHING,
         }
     }
@@ -379,6 +400,8 @@ struct Incoming {
     length: u32,
     handles: ([u32; 4], u32),
     status: Option<u32>,
+    /// How much of the delivery is filled in.
+    extent: Extent,
 }
 
 /// What came of gathering a call's inputs.

@@ -48,11 +48,12 @@ impl<M: Machine> Kernel<M> {
 
     /// Makes a thread call for a fault of its own. A thread that cannot even do that tries again.
     fn raise(&mut self, thread: ThreadId, task: TaskId, server: ServerId, kind: FaultKind, words: [u64; 4]) {
-        let mut call = self.blank_call(CallKind::Fault, task, server);
-        call.thread = Some(thread);
-        call.label = kind as u32;
-        call.words = words;
-        let Ok(id) = self.calls.insert(call) else { return };
+        let call = self.new_call(CallKind::Fault, task, server, |call| {
+            call.thread = Some(thread);
+            call.label = kind as u32;
+            call.words = words;
+        });
+        let Ok(id) = call else { return };
         if let Some(state) = self.threads.get_mut(thread) {
             state.state = ThreadState::Calling(id);
         }
@@ -72,12 +73,13 @@ impl<M: Machine> Kernel<M> {
         }
         let (task, thread) = (call.task, call.thread);
         let pager = self.pager_of(task).ok_or(KernelError::NoSuchCall)?;
-        let mut fault = self.blank_call(CallKind::Fault, task, pager);
-        fault.thread = thread;
-        fault.parent = Some(id);
-        fault.label = FaultKind::Page as u32;
-        fault.words = [address, u64::from(access.bits()), 0, 1];
-        let fault = self.calls.insert(fault).map_err(|_| KernelError::Exhausted)?;
+        let fault = self.new_call(CallKind::Fault, task, pager, |fault| {
+            fault.thread = thread;
+            fault.parent = Some(id);
+            fault.label = FaultKind::Page as u32;
+            fault.words = [address, u64::from(access.bits()), 0, 1];
+        });
+        let fault = fault.map_err(|_| KernelError::Exhausted)?;
         if let Some(call) = self.calls.get_mut(id) {
             call.faulting = true;
         }

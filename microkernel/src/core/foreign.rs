@@ -75,18 +75,20 @@ impl<M: Machine> Kernel<M> {
         if self.servers.get(server).is_none_or(|server| server.state == ServerState::Gone) {
             return self.set_result(thread, -i64::from(errno::EIO));
         }
-        let mut call = self.blank_call(CallKind::Foreign, task, server);
+        let mut reserved = [None; 2];
         if reserves > 0 {
             match self.reserve_results(task, reserves) {
-                Ok(reserved) => call.reserved = reserved,
+                Ok(slots) => reserved = slots,
                 Err(errno) => return self.set_result(thread, -i64::from(errno)),
             }
         }
-        call.thread = Some(thread);
-        call.session = session;
-        (call.label, call.number) = (number, number);
-        let reserved = call.reserved;
-        let Ok(id) = self.calls.insert(call) else {
+        let call = self.new_call(CallKind::Foreign, task, server, |call| {
+            call.thread = Some(thread);
+            call.session = session;
+            (call.label, call.number) = (number, number);
+            call.reserved = reserved;
+        });
+        let Ok(id) = call else {
             self.release_reserved(task, reserved);
             return self.set_result(thread, -i64::from(errno::ENOMEM));
         };

@@ -6,6 +6,7 @@
 use libipc::abi::KernelError;
 
 use super::Kernel;
+use super::ipc::Caller;
 use super::journal::Journal;
 use super::machine::Machine;
 use super::object::*;
@@ -161,15 +162,23 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The receive half of a system call: takes the next event or waits.
-    pub(crate) fn receive(&mut self, thread: ThreadId, id: ServerId) {
-        if let Some(inbox) = self.deliver_next(id) {
-            self.record_delivery(&inbox);
+    pub(crate) fn receive(&mut self, by: Caller) {
+        let Some(state) = self.threads.get_mut(by.thread) else { return };
+        state.registers.rax = 0;
+        let Some(server) = self.servers.get_mut(by.server) else { return };
+        if server.has_no_events() {
+            server.waiting = true;
+            state.state = ThreadState::Receiving;
             return;
         }
-        if let Some(state) = self.threads.get_mut(thread) {
+        if let Some(inbox) = self.deliver_next(by.server) {
+            return self.record_delivery(&inbox);
+        }
+        // What seemed to have come was of no account.
+        if let Some(state) = self.threads.get_mut(by.thread) {
             state.state = ThreadState::Receiving;
         }
-        if let Some(server) = self.servers.get_mut(id) {
+        if let Some(server) = self.servers.get_mut(by.server) {
             server.waiting = true;
         }
     }

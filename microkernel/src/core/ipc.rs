@@ -4,7 +4,7 @@ use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Info;
 use libipc::abi::{Handle, KernelError, Rights};
 
-use super::arena::Link;
+use super::arena::Full;
 use super::machine::{Machine, physical};
 use super::object::*;
 use super::{Buffers, Kernel, Outcome};
@@ -35,35 +35,47 @@ impl Outgoing {
     }
 }
 
-impl<M: Machine> Kernel<M> {
-    /// A call with nothing in it yet.
+impl Call {
+    /// Puts a message in; its payload is seen to elsewhere.
     #[inline]
-    pub(crate) fn blank_call(&self, kind: CallKind, task: TaskId, server: ServerId) -> Call {
-        Call {
-            kind,
-            phase: Phase::Queued,
-            signals: 0,
-            faulting: false,
-            rewritten: false,
-            handle_count: 0,
-            label: 0,
-            number: 0,
-            task,
-            thread: None,
-            parent: None,
-            server,
-            session: None,
-            tag: 0,
-            words: [0; 4],
-            buffer: None,
-            payload_len: 0,
-            handles: [Object::None; 4],
-            reserved: [None; 2],
-            watches: None,
-            sequence: 0,
-            since: self.since,
-            link: Link::NONE,
+    fn put(&mut self, message: &Outgoing, handles: &[Object; 4]) {
+        self.label = message.info.label;
+        self.words = message.words;
+        self.payload_len = message.info.payload_len;
+        self.handle_count = message.info.handles as u8;
+        if message.info.handles > 0 {
+            self.handles = *handles;
         }
+    }
+}
+
+/// Who made a native system call.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller {
+    pub thread: ThreadId,
+    pub task: TaskId,
+    pub server: ServerId,
+}
+
+impl<M: Machine> Kernel<M> {
+    /// Makes a call that waits to be queued. `fill` sets what is particular about it.
+    #[inline]
+    pub(crate) fn new_call(
+        &mut self,
+        kind: CallKind,
+        task: TaskId,
+        server: ServerId,
+        fill: impl FnOnce(&mut Call),
+    ) -> Result<CallRef, Full> {
+        let since = self.since;
+        self.calls.renew(
+            || Call::BLANK,
+            |call| {
+                call.begin(kind, task, server);
+                call.since = since;
+                fill(call);
+            },
+        )
     }
 
     /// Whom a handle calls: the server, and the session if it goes through one.
@@ -162,37 +174,26 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// call and send: makes the call object and hands it to the server.
-    pub(crate) fn send(
-        &mut self,
-        thread: ThreadId,
-        task: TaskId,
-        arguments: [u64; 6],
-        wait: bool,
-    ) -> Outcome {
+    pub(crate) fn send(&mut self, by: Caller, arguments: [u64; 6], wait: bool) -> Outcome {
         let [handle, info, word0, word1, word2, word3] = arguments;
         let message = Outgoing::new(info, [word0, word1, word2, word3])?;
-        let (server, session) = self.callee(task, handle)?;
-        let handles = self.outgoing_handles(task, message.info.handles)?;
+        let (server, session) = self.callee(by.task, handle)?;
+        let handles = self.outgoing_handles(by.task, message.info.handles)?;
         let (mut tag, mut kept) = (0, None);
         if !wait {
-            let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+            let buffer = self.payload_of(by.task).ok_or(KernelError::WrongState)?;
             tag = Self::header(&mut self.machine, buffer).map_or(0, |header| header.tag);
             kept = self.keep(buffer, message.info.payload_len, None)?;
         }
         let kind = if wait { CallKind::Native } else { CallKind::Sent };
-        let call = Call {
-            thread: wait.then_some(thread),
-            session,
-            tag,
-            label: message.info.label,
-            words: message.words,
-            buffer: kept,
-            payload_len: message.info.payload_len,
-            handles,
-            handle_count: message.info.handles as u8,
-            ..self.blank_call(kind, task, server)
-        };
-        let Ok(id) = self.calls.insert(call) else {
+        let call = self.new_call(kind, by.task, server, |call| {
+            call.thread = wait.then_some(by.thread);
+            call.session = session;
+            call.tag = tag;
+            call.buffer = kept;
+            call.put(&message, &handles);
+        });
+        let Ok(id) = call else {
             if let Some(kept) = kept {
                 self.free_buffer(kept);
             }
@@ -201,7 +202,7 @@ impl<M: Machine> Kernel<M> {
         if message.info.handles > 0 {
             self.hold(&handles);
         }
-        if wait && let Some(state) = self.threads.get_mut(thread) {
+        if wait && let Some(state) = self.threads.get_mut(by.thread) {
             state.state = ThreadState::Calling(id);
         }
         self.enqueue_call(id);
@@ -209,15 +210,15 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Answers a native call, a sent one, a fault or an attention call.
-    pub(crate) fn reply(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {
+    pub(crate) fn reply(&mut self, by: Caller, arguments: [u64; 6]) -> Outcome {
         let [token, info, word0, word1, word2, word3] = arguments;
         let message = Outgoing::new(info, [word0, word1, word2, word3])?;
-        let id = self.held_call(task, token)?;
+        let id = self.call_held_by(by.server, token)?;
         let kind = self.calls.get(id).map(|call| call.kind).ok_or(KernelError::NoSuchCall)?;
         match kind {
             CallKind::Foreign => return Err(KernelError::WrongState),
-            CallKind::Native => self.reply_native(task, id, message)?,
-            CallKind::Sent => self.reply_sent(task, id, message)?,
+            CallKind::Native => self.reply_native(by.task, id, message)?,
+            CallKind::Sent => self.reply_sent(by.task, id, message)?,
             CallKind::Fault => self.fault_answered(id, message.info.label == 0),
             CallKind::Attention => self.finish_attention(id),
         }
@@ -261,12 +262,8 @@ impl<M: Machine> Kernel<M> {
         self.unlink(id);
         let Some(call) = self.calls.get_mut(id) else { return Ok(()) };
         call.phase = Phase::Answered;
-        call.label = message.info.label;
-        call.words = message.words;
-        call.payload_len = message.info.payload_len;
+        call.put(&message, &handles);
         call.buffer = kept;
-        call.handles = handles;
-        call.handle_count = message.info.handles as u8;
         call.signals = 0;
         let sender = call.task;
         if let Some(sender) = self.server_of(sender) {
@@ -339,12 +336,8 @@ impl<M: Machine> Kernel<M> {
         self.redirect(id, server, session);
         if let Some(call) = self.calls.get_mut(id) {
             call.rewritten = true;
-            call.label = message.info.label;
-            call.words = message.words;
+            call.put(&message, &handles);
             call.buffer = kept;
-            call.payload_len = message.info.payload_len;
-            call.handles = handles;
-            call.handle_count = message.info.handles as u8;
         }
         self.enqueue_call(id);
         Ok([0; 5])

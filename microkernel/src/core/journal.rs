@@ -4,7 +4,7 @@
 //! written. The format of records is [`libipc::abi::journal`]'s.
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
-use libipc::abi::journal::{DELIVERY_BYTES, FIXED_BYTES, Header, VALUES_MAX};
+use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, FIXED_MAX, Header, VALUES_MAX};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, PAYLOAD_MAX};
 
@@ -17,7 +17,7 @@ use zerocopy::FromBytes;
 
 const VALUES: usize = VALUES_MAX as usize;
 /// Longest record.
-const RECORD_MAX: u64 = FIXED_BYTES + 8 * VALUES as u64 + DELIVERY_BYTES + PAYLOAD_MAX as u64;
+const RECORD_MAX: u64 = FIXED_MAX + 8 * VALUES as u64 + DELIVERY_MAX + PAYLOAD_MAX as u64;
 
 /// One server's journal and snapshots.
 #[derive(Clone, Copy, Debug, Default)]
@@ -117,23 +117,17 @@ impl<M: Machine> Kernel<M> {
         };
         let header = Header { number: call as u16, error, values: values.len() as u8, payload };
         let Some((memory, at, buffer)) = self.room(id, header.bytes()) else { return };
-        let fixed = self.machine.bytes(memory, at, FIXED_BYTES);
-        if let Ok(words) = <[[u8; 8]]>::mut_from_bytes(fixed)
-            && let [first, rest @ ..] = words
-        {
+        let fixed = header.fixed_bytes();
+        let bytes = self.machine.bytes(memory, at, fixed);
+        if let Ok([first, rest @ ..]) = <[[u8; 8]]>::mut_from_bytes(bytes) {
             *first = header.pack().to_le_bytes();
-            for (place, word) in rest.iter_mut().zip(arguments) {
+            let words = arguments.iter().take(header.arguments()).chain(values);
+            for (place, word) in rest.iter_mut().zip(words) {
                 *place = word.to_le_bytes();
             }
         }
-        if !values.is_empty() {
-            let bytes = self.machine.bytes(memory, at + FIXED_BYTES, values.len() as u64 * 8);
-            for (place, word) in bytes.chunks_exact_mut(8).zip(values) {
-                place.copy_from_slice(&word.to_le_bytes());
-            }
-        }
         if payload > 0 {
-            let to = memory.physical() + at + FIXED_BYTES + 8 * values.len() as u64;
+            let to = memory.physical() + at + fixed;
             let from = buffer.physical() + u64::from(PAYLOAD_OFFSET);
             self.machine.copy(from, to, u64::from(payload));
         }
@@ -146,31 +140,33 @@ impl<M: Machine> Kernel<M> {
         if server.journal.is_none() {
             return;
         }
-        let length =
-            Self::delivery(&mut self.machine, inbox.buffer).map_or(0, |delivery| delivery.payload_len);
+        let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
+        let (extent, length) = (delivery.extent, delivery.payload_len);
         // The payload follows the delivery in the record as if the gap between them were not there.
-        let payload = DELIVERY_BYTES as u32 + length;
-        let header = Header { number: Syscall::Receive as u16, error: 0, values: 0, payload };
+        let header =
+            Header { number: Syscall::Receive as u16, error: 0, values: 0, payload: extent + length };
         let Some((memory, at, buffer)) = self.room(inbox.server, header.bytes()) else { return };
-        let fixed = self.machine.bytes(memory, at, FIXED_BYTES);
-        if let Some((first, rest)) = fixed.split_first_chunk_mut::<8>() {
+        let fixed = header.fixed_bytes();
+        if let Some(first) = self.machine.bytes(memory, at, fixed).first_chunk_mut::<8>() {
             *first = header.pack().to_le_bytes();
-            rest.fill(0);
         }
-        let to = memory.physical() + at + FIXED_BYTES;
-        self.machine.copy(buffer.physical() + u64::from(DELIVERY_OFFSET), to, DELIVERY_BYTES);
+        let to = memory.physical() + at + fixed;
+        self.machine.copy(buffer.physical() + u64::from(DELIVERY_OFFSET), to, u64::from(extent));
         if length > 0 {
             let from = buffer.physical() + u64::from(PAYLOAD_OFFSET);
-            self.machine.copy(from, to + DELIVERY_BYTES, u64::from(length));
+            self.machine.copy(from, to + u64::from(extent), u64::from(length));
         }
     }
 
     /// The header and the arguments of the record that a replay has come to, and its place in the journal.
-    pub(crate) fn next_recorded(&mut self, id: ServerId) -> Option<([u64; 7], u64)> {
+    pub(crate) fn next_recorded(&mut self, id: ServerId) -> Option<(Header, [u64; ARGUMENTS as usize], u64)> {
         let Journal { cursor: Some(at), memory, .. } = self.servers.get(id)?.journal? else { return None };
-        let mut fixed = [0; 7];
-        Self::words(&mut self.machine, memory, at, &mut fixed);
-        Some((fixed, at))
+        let mut first = [0];
+        Self::words(&mut self.machine, memory, at, &mut first);
+        let header = Header::unpack(first[0]);
+        let mut arguments = [0; ARGUMENTS as usize];
+        Self::words(&mut self.machine, memory, at + 8, &mut arguments[..header.arguments()]);
+        Some((header, arguments, at))
     }
 
     /// Answers a trap of a restarted server from its journal.
@@ -187,22 +183,23 @@ impl<M: Machine> Kernel<M> {
             }
             return Replayed::Live;
         }
-        let Some((fixed, _)) = self.next_recorded(id) else { return Replayed::Live };
-        let header = Header::unpack(fixed[0]);
-        if header.number != call as u16 || (call != Syscall::Receive && fixed[1..] != arguments[..]) {
+        let Some((header, recorded, _)) = self.next_recorded(id) else { return Replayed::Live };
+        let count = header.arguments();
+        if header.number != call as u16 || recorded[..count] != arguments[..count] {
             return Replayed::Diverged;
         }
         if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
             journal.cursor = Some(at + header.bytes());
         }
-        let values_at = at + FIXED_BYTES;
-        let payload_at = memory.physical() + values_at + 8 * u64::from(header.values);
+        let payload_at = memory.physical() + at + header.fixed_bytes();
         if call == Syscall::Receive {
             let to = buffer.physical() + u64::from(DELIVERY_OFFSET);
-            self.machine.copy(payload_at, to, DELIVERY_BYTES);
-            let length = u64::from(header.payload).saturating_sub(DELIVERY_BYTES);
+            self.machine.copy(payload_at, to, u64::from(header.payload).min(DELIVERY_MAX));
+            let extent = Self::delivery(&mut self.machine, buffer).map_or(0, |delivery| delivery.extent);
+            let extent = u64::from(extent);
+            let length = u64::from(header.payload).saturating_sub(extent);
             let to = buffer.physical() + u64::from(PAYLOAD_OFFSET);
-            self.machine.copy(payload_at + DELIVERY_BYTES, to, length);
+            self.machine.copy(payload_at + extent, to, length);
             return Replayed::Delivery;
         }
         self.machine.copy(
@@ -215,6 +212,7 @@ impl<M: Machine> Kernel<M> {
         }
         let mut values = [0; VALUES];
         let count = usize::from(header.values).min(values.len());
+        let values_at = at + header.fixed_bytes() - 8 * count as u64;
         Self::words(&mut self.machine, memory, values_at, &mut values[..count]);
         Replayed::Answer(Ok(values))
     }
@@ -222,18 +220,20 @@ impl<M: Machine> Kernel<M> {
     /// A restarted server did not do what it had done before.
     pub(crate) fn server_diverged(&mut self, task: TaskId, call: Syscall, arguments: &[u64; 6]) {
         let id = self.tasks.get(task).and_then(|task| task.server);
-        let (recorded, before) = id.and_then(|id| self.next_recorded(id)).unwrap_or_default();
         let end = id.and_then(|id| self.servers.get(id)?.journal).map_or(0, |journal| journal.end);
-        let name = Syscall::from_number(recorded[0] & 0xffff).map_or("nothing", |call| call.row().name);
         let mut line = Line::new();
-        let _ = core::fmt::write(
-            &mut line,
-            format_args!(
-                "journal and server disagree at byte {before} of {end}: {name}{:x?} became {}{arguments:x?}\n",
-                &recorded[1..],
-                call.row().name
-            ),
-        );
+        if let Some((header, recorded, before)) = id.and_then(|id| self.next_recorded(id)) {
+            let name =
+                Syscall::from_number(u64::from(header.number)).map_or("nothing", |call| call.row().name);
+            let made = call.row().name;
+            let _ = core::fmt::write(
+                &mut line,
+                format_args!(
+                    "journal and server disagree at byte {before} of {end}: {name}{recorded:x?} became \
+                     {made}{arguments:x?}\n"
+                ),
+            );
+        }
         self.machine.log(line.bytes());
         self.server_fault(task, call.row().name, 0);
     }

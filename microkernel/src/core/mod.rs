@@ -195,8 +195,8 @@ impl<M: Machine> Kernel<M> {
         let task = state.task;
         match state.server {
             Some(server) => {
-                self.native_call(thread, task, server);
-                self.count_down(task);
+                self.native_call(ipc::Caller { thread, task, server });
+                self.count_down(server);
             }
             None => self.foreign_call(thread, task),
         }

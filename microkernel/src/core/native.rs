@@ -1,8 +1,9 @@
 //! The native system calls of servers: looked up, carried out or answered from the journal, recorded.
 
-use libipc::abi::KernelError;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
+use libipc::abi::{KernelError, UserRegisters};
 
+use super::ipc::Caller;
 use super::journal::Replayed;
 use super::machine::Machine;
 use super::object::*;
@@ -36,120 +37,129 @@ fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
     }
 }
 
+#[inline]
+fn set_outcome(registers: &mut UserRegisters, outcome: &Outcome) {
+    match outcome {
+        Ok([value0, value1, value2, value3, value4]) => {
+            registers.rax = 0;
+            registers.rdi = *value0;
+            registers.rsi = *value1;
+            registers.rdx = *value2;
+            registers.r10 = *value3;
+            registers.r8 = *value4;
+        }
+        Err(error) => registers.rax = *error as u64,
+    }
+}
+
 impl<M: Machine> Kernel<M> {
-    pub(crate) fn native_call(&mut self, thread: ThreadId, task: TaskId, server: ServerId) {
-        let Some(state) = self.threads.get(thread) else { return };
+    pub(crate) fn native_call(&mut self, by: Caller) {
+        let Some(state) = self.threads.get(by.thread) else { return };
         let number = state.registers.rax;
         let arguments = state.arguments();
         let then_receive = number & THEN_RECEIVE != 0;
         let Some(call) = Syscall::from_number(number & !THEN_RECEIVE) else {
-            return self.set_outcome(thread, &Err(KernelError::BadCall));
+            return self.set_outcome(by.thread, &Err(KernelError::BadCall));
         };
         let outcome = match call {
-            Syscall::Receive => return self.receive_call(thread, task, server),
-            Syscall::Call => return self.call_and_wait(thread, task, server, arguments),
-            _ if self.is_journaled(server) && !is_unrecorded(call) => {
-                self.recorded_call(call, thread, task, server, arguments)
+            Syscall::Receive => return self.receive_call(by),
+            Syscall::Call => return self.call_and_wait(by, arguments),
+            _ if self.is_journaled(by.server) && !is_unrecorded(call) => {
+                self.recorded_call(call, by, arguments)
             }
-            _ => self.carry_out(call, thread, task, arguments),
+            _ => self.carry_out(call, by, arguments),
         };
-        self.set_outcome(thread, &outcome);
+        self.set_outcome(by.thread, &outcome);
         if then_receive && outcome.is_ok() {
-            self.receive_call(thread, task, server);
+            self.receive_call(by);
         }
     }
 
+    #[inline]
     fn is_journaled(&self, server: ServerId) -> bool {
         self.servers.get(server).is_some_and(|server| server.journal.is_some())
     }
 
+    /// Whether a server's traps are answered from its journal.
+    #[inline]
+    fn is_replayed(&self, server: ServerId) -> bool {
+        let journal = self.servers.get(server).and_then(|server| server.journal.as_ref());
+        journal.is_some_and(|journal| journal.cursor.is_some())
+    }
+
     /// The recorded result of a trap, or the live one, which is recorded then.
-    fn recorded_call(
-        &mut self,
-        call: Syscall,
-        thread: ThreadId,
-        task: TaskId,
-        server: ServerId,
-        arguments: [u64; 6],
-    ) -> Outcome {
+    fn recorded_call(&mut self, call: Syscall, by: Caller, arguments: [u64; 6]) -> Outcome {
         let noted = recorded(call, arguments);
-        match self.replay(server, call, &noted) {
-            Replayed::Answer(outcome) => outcome,
-            Replayed::Delivery => Ok([0; 5]),
-            Replayed::Diverged => {
-                self.server_diverged(task, call, &noted);
-                Err(KernelError::WrongState)
-            }
-            Replayed::Live => {
-                let outcome = self.carry_out(call, thread, task, arguments);
-                self.record(server, call, &noted, &outcome, payload_left(call, &outcome));
-                outcome
-            }
-        }
-    }
-
-    fn receive_call(&mut self, thread: ThreadId, task: TaskId, server: ServerId) {
-        match self.replay(server, Syscall::Receive, &[0; 6]) {
-            Replayed::Live => {
-                if let Some(state) = self.threads.get_mut(thread) {
-                    state.registers.rax = 0;
+        if self.is_replayed(by.server) {
+            match self.replay(by.server, call, &noted) {
+                Replayed::Answer(outcome) => return outcome,
+                Replayed::Delivery => return Ok([0; 5]),
+                Replayed::Diverged => {
+                    self.server_diverged(by.task, call, &noted);
+                    return Err(KernelError::WrongState);
                 }
-                self.receive(thread, server);
+                Replayed::Live => {}
             }
-            Replayed::Diverged => self.server_diverged(task, Syscall::Receive, &[0; 6]),
-            Replayed::Answer(_) | Replayed::Delivery => self.set_outcome(thread, &Ok([0; 5])),
         }
+        let outcome = self.carry_out(call, by, arguments);
+        self.record(by.server, call, &noted, &outcome, payload_left(call, &outcome));
+        outcome
     }
 
-    fn call_and_wait(&mut self, thread: ThreadId, task: TaskId, server: ServerId, arguments: [u64; 6]) {
-        match self.replay(server, Syscall::Call, &arguments) {
-            Replayed::Answer(outcome) => self.set_outcome(thread, &outcome),
-            Replayed::Diverged | Replayed::Delivery => {
-                self.server_diverged(task, Syscall::Call, &arguments);
+    fn receive_call(&mut self, by: Caller) {
+        if self.is_replayed(by.server) {
+            match self.replay(by.server, Syscall::Receive, &[0; 6]) {
+                Replayed::Live => {}
+                Replayed::Diverged => return self.server_diverged(by.task, Syscall::Receive, &[0; 6]),
+                Replayed::Answer(_) | Replayed::Delivery => return self.set_outcome(by.thread, &Ok([0; 5])),
             }
-            Replayed::Live => {
-                if let Err(error) = self.send(thread, task, arguments, true) {
-                    self.complete_native(thread, Err(error), 0);
+        }
+        self.receive(by);
+    }
+
+    fn call_and_wait(&mut self, by: Caller, arguments: [u64; 6]) {
+        if self.is_replayed(by.server) {
+            match self.replay(by.server, Syscall::Call, &arguments) {
+                Replayed::Answer(outcome) => return self.set_outcome(by.thread, &outcome),
+                Replayed::Diverged | Replayed::Delivery => {
+                    return self.server_diverged(by.task, Syscall::Call, &arguments);
                 }
+                Replayed::Live => {}
             }
+        }
+        if let Err(error) = self.send(by, arguments, true) {
+            self.complete_native(by.thread, Err(error), 0);
         }
     }
 
-    /// A blocking call is over: its result goes into the registers, and into the journal.
+    /// A blocking call is over: its result goes into the journal, and into the registers.
     pub(crate) fn complete_native(&mut self, thread: ThreadId, outcome: Outcome, payload: u32) {
         let Some(state) = self.threads.get_mut(thread) else { return };
         state.state = ThreadState::Runnable;
-        let arguments = state.arguments();
-        if let Some(server) = state.server {
+        let (server, arguments) = (state.server, state.arguments());
+        set_outcome(&mut state.registers, &outcome);
+        if let Some(server) = server
+            && self.is_journaled(server)
+        {
             self.record(server, Syscall::Call, &arguments, &outcome, payload);
         }
-        self.set_outcome(thread, &outcome);
     }
 
     fn set_outcome(&mut self, thread: ThreadId, outcome: &Outcome) {
-        let Some(state) = self.threads.get_mut(thread) else { return };
-        let registers = &mut state.registers;
-        match outcome {
-            Ok([value0, value1, value2, value3, value4]) => {
-                registers.rax = 0;
-                registers.rdi = *value0;
-                registers.rsi = *value1;
-                registers.rdx = *value2;
-                registers.r10 = *value3;
-                registers.r8 = *value4;
-            }
-            Err(error) => registers.rax = *error as u64,
+        if let Some(state) = self.threads.get_mut(thread) {
+            set_outcome(&mut state.registers, outcome);
         }
     }
 
     /// One call, live.
-    fn carry_out(&mut self, call: Syscall, thread: ThreadId, task: TaskId, a: [u64; 6]) -> Outcome {
+    fn carry_out(&mut self, call: Syscall, by: Caller, a: [u64; 6]) -> Outcome {
+        let task = by.task;
         match call {
             Syscall::Null => Ok([ABI_VERSION, 0, 0, 0, 0]),
             Syscall::Call | Syscall::Receive => Err(KernelError::BadCall),
-            Syscall::Send => self.send(thread, task, a, false),
-            Syscall::Reply => self.reply(task, a),
-            Syscall::ReplyForeign => self.reply_foreign(task, a),
+            Syscall::Send => self.send(by, a, false),
+            Syscall::Reply => self.reply(by, a),
+            Syscall::ReplyForeign => self.reply_foreign(by, a),
             Syscall::Forward => self.forward(task, a),
             Syscall::Notify => self.notify(task, a),
             Syscall::TimerSet => self.timer_set(task, a),

@@ -488,6 +488,56 @@ pub struct Call {
 }
 
 impl Call {
+    /// A place for a call.
+    pub const BLANK: Call = {
+        const NOBODY: u64 = 0;
+        Call {
+            kind: CallKind::Native,
+            phase: Phase::Queued,
+            signals: 0,
+            faulting: false,
+            rewritten: false,
+            handle_count: 0,
+            label: 0,
+            number: 0,
+            task: Id::from_word(NOBODY),
+            thread: None,
+            parent: None,
+            server: Id::from_word(NOBODY),
+            session: None,
+            tag: 0,
+            words: [0; 4],
+            buffer: None,
+            payload_len: 0,
+            handles: [Object::None; 4],
+            reserved: [None; 2],
+            watches: None,
+            sequence: 0,
+            since: 0,
+            link: Link::NONE,
+        }
+    };
+
+    /// Begins a call in the place of one that is over: all that counts of it is set anew. Of its handles none counts.
+    #[inline]
+    pub fn begin(&mut self, kind: CallKind, task: TaskId, server: ServerId) {
+        self.kind = kind;
+        self.phase = Phase::Queued;
+        self.signals = 0;
+        self.faulting = false;
+        self.rewritten = false;
+        self.handle_count = 0;
+        (self.label, self.number) = (0, 0);
+        (self.task, self.server) = (task, server);
+        (self.thread, self.parent, self.session) = (None, None, None);
+        self.tag = 0;
+        self.words = [0; 4];
+        (self.buffer, self.payload_len) = (None, 0);
+        self.reserved = [None; 2];
+        self.watches = None;
+        self.link = Link::NONE;
+    }
+
     /// Whether it can simply be forgotten when it is over.
     pub fn holds_nothing(&self) -> bool {
         self.handle_count == 0

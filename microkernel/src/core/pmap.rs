@@ -208,7 +208,10 @@ impl<M: Machine> Kernel<M> {
     /// where it lies.
     pub(crate) fn is_lent(&mut self, frame: Frame, task: TaskId) -> bool {
         let memory = self.roles[Role::Vm as usize];
-        memory.is_some() && memory == self.server_of(task) && self.frames.owned(frame, task).is_err() && self.arenas_hold(frame)
+        memory.is_some()
+            && memory == self.server_of(task)
+            && self.frames.owned(frame, task).is_err()
+            && self.arenas_hold(frame)
     }
 
     fn arenas_hold(&self, frame: Frame) -> bool {

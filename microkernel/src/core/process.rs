@@ -471,10 +471,11 @@ impl<M: Machine> Kernel<M> {
         let Some(server) = self.roles[Role::Proc as usize] else { return false };
         let Some(state) = self.threads.get(thread) else { return false };
         let (task, restart) = (state.task, state.restart);
-        let mut call = self.blank_call(CallKind::Attention, task, server);
-        call.thread = Some(thread);
-        call.words[0] = restart;
-        let Ok(id) = self.calls.insert(call) else { return false };
+        let call = self.new_call(CallKind::Attention, task, server, |call| {
+            call.thread = Some(thread);
+            call.words[0] = restart;
+        });
+        let Ok(id) = call else { return false };
         if let Some(state) = self.threads.get_mut(thread) {
             state.attention = false;
             state.restart = 0;

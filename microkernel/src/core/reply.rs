@@ -4,6 +4,7 @@
 use libipc::abi::syscall::{Restart, reply_flags as flag};
 use libipc::abi::{KernelError, Protection, Rights};
 
+use super::ipc::Caller;
 use super::lease::WINDOW_MAX;
 use super::machine::Machine;
 use super::object::*;
@@ -13,9 +14,10 @@ use super::{Kernel, Outcome};
 const OUTPUTS_MAX: u64 = 4;
 
 impl<M: Machine> Kernel<M> {
-    pub(crate) fn reply_foreign(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {
+    pub(crate) fn reply_foreign(&mut self, by: Caller, arguments: [u64; 6]) -> Outcome {
         let [token, flags, result, position, install, _] = arguments;
-        let id = self.held_call(task, token)?;
+        let task = by.task;
+        let id = self.call_held_by(by.server, token)?;
         let Some(call) = self.calls.get(id) else { return Err(KernelError::NoSuchCall) };
         if call.kind != CallKind::Foreign {
             return Err(KernelError::WrongState);

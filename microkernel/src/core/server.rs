@@ -357,11 +357,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A server has made a trap: it may have been its last.
-    pub(crate) fn count_down(&mut self, task: TaskId) {
+    pub(crate) fn count_down(&mut self, id: ServerId) {
         if self.doomed == 0 {
             return;
         }
-        let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return };
         let Some(server) = self.servers.get_mut(id).filter(|server| server.doom > 0) else { return };
         server.doom -= 1;
         if server.doom == 0 {
@@ -390,8 +389,7 @@ impl<M: Machine> Kernel<M> {
         server.state = ServerState::Gone;
         for index in 0..self.calls.bound() {
             let Some(call) = self.calls.at(index) else { continue };
-            let waits =
-                |call: &Call| call.server == id && matches!(call.phase, Phase::Queued | Phase::Held);
+            let waits = |call: &Call| call.server == id && matches!(call.phase, Phase::Queued | Phase::Held);
             if self.calls.get(call).is_some_and(waits) {
                 self.fail_call(call);
             }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 
 use super::*;
-use crate::abi::delivery::{Delivery, Kind};
+use crate::abi::delivery::{Delivery, Extent, Kind};
 use crate::abi::journal::Header;
 use crate::server::{DIGEST_BIT, Effect, Effects, Env, Event, Operation};
 
@@ -40,7 +40,8 @@ impl Recorder {
     fn record(&mut self, call: Syscall, arguments: [u64; 6], payload: &[u8]) {
         let header = Header { number: call as u16, error: 0, values: 0, payload: payload.len() as u32 };
         self.journal.extend_from_slice(&header.pack().to_le_bytes());
-        arguments.iter().for_each(|word| self.journal.extend_from_slice(&word.to_le_bytes()));
+        let recorded = arguments.iter().take(header.arguments());
+        recorded.for_each(|word| self.journal.extend_from_slice(&word.to_le_bytes()));
         self.journal.extend_from_slice(payload);
         self.journal.resize(self.journal.len().next_multiple_of(8), 0);
     }
@@ -56,7 +57,11 @@ impl Traps for Recorder {
                 return Ok([rest.len() as u64, 0, 0, 0, 0]);
             }
             Syscall::Receive => {
-                let mut delivery = Delivery { kind: Kind::Notify as u32, ..Delivery::default() };
+                let mut delivery = Delivery {
+                    kind: Kind::Notify as u32,
+                    extent: Extent::Named as u32,
+                    ..Delivery::default()
+                };
                 delivery.words[0] = self.bits.pop_front().unwrap();
                 let at = DELIVERY_OFFSET as usize;
                 self.buffer[at..at + size_of::<Delivery>()].copy_from_slice(delivery.as_bytes());
