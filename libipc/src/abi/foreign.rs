@@ -102,6 +102,9 @@ pub enum Output {
     Buffer(u8, u8),
 }
 
+/// In place of an argument's index: there is none.
+pub const NO_ARGUMENT: u8 = u8::MAX;
+
 /// One system call.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -113,11 +116,11 @@ pub struct Row {
     pub inputs: [Input; 2],
     /// What its answer fills.
     pub output: Output,
-    /// Arguments that are descriptors the server wants named (255 for none).
+    /// Arguments that are descriptors the server wants named ([`NO_ARGUMENT`] for none).
     pub named: [u8; 2],
     /// How many new descriptors its answer installs at most.
     pub reserves: u8,
-    /// The argument that is a descriptor whose session goes along as a handle (255 for none).
+    /// The argument that is a descriptor whose session goes along as a handle ([`NO_ARGUMENT`] for none).
     pub passes: u8,
 }
 
@@ -127,9 +130,9 @@ const fn row(name: &'static str, route: Route) -> Row {
         route,
         inputs: [Input::None, Input::None],
         output: Output::None,
-        named: [255, 255],
+        named: [NO_ARGUMENT; 2],
         reserves: 0,
-        passes: 255,
+        passes: NO_ARGUMENT,
     }
 }
 
@@ -149,7 +152,7 @@ impl Row {
     }
 
     const fn names(mut self, argument: u8) -> Row {
-        if self.named[0] == 255 {
+        if self.named[0] == NO_ARGUMENT {
             self.named[0] = argument;
         } else {
             self.named[1] = argument;

@@ -3,11 +3,11 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::num::NonZeroU64;
 
-/// The name of an object in an arena of `T`.
+/// The name of an object in an arena of `T`: index below, generation above, which is never 0.
 pub struct Id<T> {
-    index: u32,
-    generation: u32,
+    word: NonZeroU64,
     kind: PhantomData<fn() -> T>,
 }
 
@@ -21,7 +21,7 @@ impl<T> Copy for Id<T> {}
 
 impl<T> PartialEq for Id<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.index == other.index && self.generation == other.generation
+        self.word == other.word
     }
 }
 
@@ -29,24 +29,37 @@ impl<T> Eq for Id<T> {}
 
 impl<T> fmt::Debug for Id<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.index, self.generation)
+        write!(f, "{}.{}", self.index(), self.word.get() >> 32)
     }
 }
 
 impl<T> Id<T> {
     /// The index alone.
     pub fn index(self) -> u32 {
-        self.index
+        self.word.get() as u32
+    }
+
+    fn generation(self) -> u32 {
+        (self.word.get() >> 32) as u32
     }
 
     /// As one word that user code can hold.
     pub fn to_word(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
+        self.word.get()
     }
 
     /// From a word of user code; whether it names anything is found out when it is used.
     pub const fn from_word(word: u64) -> Id<T> {
-        Id { index: word as u32, generation: (word >> 32) as u32, kind: PhantomData }
+        let word = match NonZeroU64::new(word) {
+            Some(word) => word,
+            // No arena has a place with this index.
+            None => NonZeroU64::MAX,
+        };
+        Id { word, kind: PhantomData }
+    }
+
+    const fn new(index: u32, generation: u32) -> Id<T> {
+        Id::from_word((generation as u64) << 32 | index as u64)
     }
 }
 
@@ -121,7 +134,7 @@ impl<T> Arena<T> {
     pub fn insert(&mut self, value: T) -> Result<Id<T>, Full> {
         let (index, slot) = self.claim()?;
         slot.value = Some(value);
-        Ok(Id { index, generation: slot.generation, kind: PhantomData })
+        Ok(Id::new(index, slot.generation))
     }
 
     /// Puts a value in by writing over what was there before: `fill` sets what counts. A big object is not moved.
@@ -129,17 +142,17 @@ impl<T> Arena<T> {
     pub fn renew(&mut self, blank: impl FnOnce() -> T, fill: impl FnOnce(&mut T)) -> Result<Id<T>, Full> {
         let (index, slot) = self.claim()?;
         fill(slot.value.get_or_insert_with(blank));
-        Ok(Id { index, generation: slot.generation, kind: PhantomData })
+        Ok(Id::new(index, slot.generation))
     }
 
     /// Takes an object out; its name is stale from now on.
     pub fn remove(&mut self, id: Id<T>) -> Option<T> {
-        let slot = self.slots.get_mut(id.index as usize)?;
-        if slot.generation != id.generation {
+        let slot = self.slots.get_mut(id.index() as usize)?;
+        if slot.generation != id.generation() {
             return None;
         }
         let value = slot.value.take()?;
-        self.freed(id.index);
+        self.freed(id.index());
         Some(value)
     }
 
@@ -147,7 +160,7 @@ impl<T> Arena<T> {
     #[inline]
     pub fn discard(&mut self, id: Id<T>) {
         if self.get(id).is_some() {
-            self.freed(id.index);
+            self.freed(id.index());
         }
     }
 
@@ -164,21 +177,21 @@ impl<T> Arena<T> {
     /// The object of this name.
     #[inline]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
-        let slot = self.slots.get(id.index as usize)?;
-        if slot.generation == id.generation { slot.value.as_ref() } else { None }
+        let slot = self.slots.get(id.index() as usize)?;
+        if slot.generation == id.generation() { slot.value.as_ref() } else { None }
     }
 
     /// The object of this name, to be changed.
     #[inline]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
-        let slot = self.slots.get_mut(id.index as usize)?;
-        if slot.generation == id.generation { slot.value.as_mut() } else { None }
+        let slot = self.slots.get_mut(id.index() as usize)?;
+        if slot.generation == id.generation() { slot.value.as_mut() } else { None }
     }
 
     /// The name of the object at an index, for enumerations.
     pub fn at(&self, index: u32) -> Option<Id<T>> {
         let slot = self.slots.get(index as usize).filter(|slot| slot.next_free == IN_USE)?;
-        Some(Id { index, generation: slot.generation, kind: PhantomData })
+        Some(Id::new(index, slot.generation))
     }
 
     /// One past the highest index that was ever used.
@@ -241,10 +254,10 @@ impl List {
         }
         *object.link() = Link { previous: tail, next: NONE, listed: true };
         match Self::neighbour(arena, tail) {
-            Some(link) => link.next = id.index,
-            None => self.head = id.index,
+            Some(link) => link.next = id.index(),
+            None => self.head = id.index(),
         }
-        self.tail = id.index;
+        self.tail = id.index();
     }
 
     /// Puts an object that is in no list before all others.
@@ -256,10 +269,10 @@ impl List {
         }
         *object.link() = Link { previous: NONE, next: head, listed: true };
         match Self::neighbour(arena, head) {
-            Some(link) => link.previous = id.index,
-            None => self.tail = id.index,
+            Some(link) => link.previous = id.index(),
+            None => self.tail = id.index(),
         }
-        self.head = id.index;
+        self.head = id.index();
     }
 
     /// Takes out an object that is in this list; one that is in none is left alone.

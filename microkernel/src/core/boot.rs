@@ -107,6 +107,8 @@ impl<M: Machine> Kernel<M> {
             idle_ns: 0,
             epoch_s: 0,
             seed: 0,
+            #[cfg(test)]
+            long_way_only: false,
         }
     }
 

@@ -4,7 +4,7 @@ use libipc::abi::delivery::{
     DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX, PAYLOAD_OFFSET,
 };
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Row};
-use libipc::abi::{Rights, TaskWord};
+use libipc::abi::{Badge, Rights, TaskWord};
 use libipc::linux::errno;
 use zerocopy::FromBytes;
 
@@ -19,6 +19,33 @@ const ARGUMENTS: usize = 6;
 /// The row of a foreign call.
 pub(crate) fn row(number: u32) -> Option<&'static Row> {
     if number < LINUX_CALLS { Some(&foreign::LINUX[number as usize]) } else { None }
+}
+
+/// The memory that a call's answer fills: address and length.
+#[inline]
+pub(crate) fn output(row: &Row, arguments: &[u64; ARGUMENTS]) -> (u64, u64) {
+    let argument = |index: u8| arguments.get(usize::from(index)).copied().unwrap_or(0);
+    match row.output {
+        Output::None => (0, 0),
+        Output::Bytes(at, length) => (argument(at), u64::from(length)),
+        Output::Buffer(at, length) => (argument(at), argument(length).min(1 << 16)),
+    }
+}
+
+/// Says who the calling program is.
+#[inline]
+pub(crate) fn introduce(delivery: &mut Delivery, task: &Task, tid: u32, umask: u32, space: Badge) {
+    let word = |word: TaskWord| task.words[word as usize];
+    delivery.pid = word(TaskWord::Pid);
+    delivery.tid = tid;
+    delivery.uid = word(TaskWord::EffectiveUid);
+    delivery.gid = word(TaskWord::EffectiveGid);
+    delivery.pgid = word(TaskWord::Pgid);
+    delivery.sid = word(TaskWord::Sid);
+    delivery.umask = umask;
+    delivery.space = space.0;
+    delivery.file_limit =
+        u64::from(word(TaskWord::FileLimitLow)) | u64::from(word(TaskWord::FileLimitHigh)) << 32;
 }
 
 impl<M: Machine> Kernel<M> {
@@ -51,19 +78,20 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn deliver_bits(&mut self, inbox: &Inbox, bits: u64) {
         let now = self.machine.now();
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
-        Self::head(delivery, Kind::Notify, inbox, now);
+        Self::head(delivery, Kind::Notify, inbox.fill, now);
         delivery.words[0] = bits;
     }
 
     /// The fields that every delivery has, and an empty message.
     #[inline]
-    pub(crate) fn head(delivery: &mut Delivery, kind: Kind, inbox: &Inbox, now: u64) {
+    pub(crate) fn head(delivery: &mut Delivery, kind: Kind, fill: u32, now: u64) {
         delivery.kind = kind as u32;
         delivery.extent = Extent::Message as u32;
         delivery.payload_len = 0;
         delivery.handle_count = 0;
+        delivery.handles = [u32::MAX; 4];
         delivery.now = now;
-        delivery.fill = inbox.fill;
+        delivery.fill = fill;
     }
 
     pub(crate) fn deliver_close(&mut self, inbox: &Inbox, id: SessionId) -> Delivered {
@@ -74,7 +102,7 @@ impl<M: Machine> Kernel<M> {
         }
         let owner = session.owned;
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
-        Self::head(delivery, Kind::LastClose, inbox, now);
+        Self::head(delivery, Kind::LastClose, inbox.fill, now);
         delivery.badge = session.badge.0;
         delivery.owner = owner.map_or(u32::MAX, |owner| owner.0);
         if owner.is_none() {
@@ -104,7 +132,7 @@ impl<M: Machine> Kernel<M> {
         let more = call.signals != 0;
         let now = self.machine.now();
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
-        Self::head(delivery, kind, inbox, now);
+        Self::head(delivery, kind, inbox.fill, now);
         delivery.token = id.to_word();
         delivery.words[0] = word;
         if more && let Some(server) = self.servers.get_mut(inbox.server) {
@@ -125,7 +153,7 @@ impl<M: Machine> Kernel<M> {
         let now = self.machine.now();
         let Some(call) = self.calls.get(id) else { return Delivered::No };
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
-        Self::head(delivery, Kind::Answer, inbox, now);
+        Self::head(delivery, Kind::Answer, inbox.fill, now);
         delivery.payload_len = length;
         delivery.token = call.tag;
         delivery.label = call.label;
@@ -225,7 +253,7 @@ impl<M: Machine> Kernel<M> {
         };
         let Some(task) = self.tasks.get(call.task) else { return };
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
-        Self::head(delivery, kind, inbox, now);
+        Self::head(delivery, kind, inbox.fill, now);
         delivery.token = id.to_word();
         delivery.label = call.label;
         delivery.payload_len = message.length;
@@ -247,19 +275,11 @@ impl<M: Machine> Kernel<M> {
         if message.extent == Extent::Message {
             return;
         }
-        let thread = call.thread.and_then(|thread| self.threads.get(thread));
-        let word = |word: TaskWord| task.words[word as usize];
-        delivery.pid = word(TaskWord::Pid);
-        delivery.tid = thread.map_or(0, |thread| thread.tid);
-        delivery.uid = word(TaskWord::EffectiveUid);
-        delivery.gid = word(TaskWord::EffectiveGid);
-        delivery.pgid = word(TaskWord::Pgid);
-        delivery.sid = word(TaskWord::Sid);
-        delivery.space = self.spaces.get(task.space).map_or(0, |space| space.badge.0);
-        delivery.file_limit =
-            u64::from(word(TaskWord::FileLimitLow)) | u64::from(word(TaskWord::FileLimitHigh)) << 32;
+        let tid = call.thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.tid);
         let directories = task.directories.and_then(|id| self.directories.get(id));
-        delivery.umask = directories.map_or(0, |directories| directories.umask);
+        let umask = directories.map_or(0, |directories| directories.umask);
+        let space = self.spaces.get(task.space).map_or(Badge(0), |space| space.badge);
+        introduce(delivery, task, tid, umask, space);
     }
 
     /// The fields that only a foreign call has: its arguments, the inputs' lengths, the descriptors and directories
@@ -348,11 +368,7 @@ impl<M: Machine> Kernel<M> {
         let arguments = state.arguments();
         let limit = self.descriptor_limit(state.task);
         let argument = |index: u8| arguments.get(usize::from(index)).copied().unwrap_or(0);
-        let output = match row.output {
-            Output::None => (0, 0),
-            Output::Bytes(at, length) => (argument(at), u64::from(length)),
-            Output::Buffer(at, length) => (argument(at), argument(length).min(1 << 16)),
-        };
+        let output = output(row, &arguments);
         if output.0 != 0 && output.1 != 0 && !self.check_output(id, output.0, output.1) {
             return Gathered::Later;
         }

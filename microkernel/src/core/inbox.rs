@@ -32,14 +32,20 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     fn of(id: ServerId, server: &Server) -> Inbox {
-        let fill = server.journal.as_ref().map_or(0, Journal::fill);
-        Inbox { task: server.task, server: id, buffer: server.buffer, fill }
+        Inbox { task: server.task, server: id, buffer: server.buffer, fill: server.fill() }
     }
 }
 
 impl Server {
+    /// How full its journal is, in thousandths.
+    #[inline]
+    pub(crate) fn fill(&self) -> u32 {
+        self.journal.as_ref().map_or(0, Journal::fill)
+    }
+
     /// Whether nothing waits to be received.
-    fn has_no_events(&self) -> bool {
+    #[inline]
+    pub(crate) fn has_no_events(&self) -> bool {
         self.bits == 0
             && self.events.is_empty()
             && self.watched.is_empty()

@@ -83,22 +83,18 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Makes room for a record of a server that is live and has a journal: where it goes, and the message buffer.
-    fn room(&mut self, id: ServerId, bytes: u64) -> Option<(FrameRange, u64, FrameRange)> {
-        let server = self.servers.get_mut(id)?;
-        let (task, buffer) = (server.task, server.buffer);
-        let journal = server.journal.as_mut()?;
+    /// Makes sure that there is room for a record of a server that is live and has a journal, or ends the server.
+    fn room(&mut self, id: ServerId, bytes: u64) -> Option<&mut Server> {
+        let server = self.servers.get(id)?;
+        let (task, journal) = (server.task, server.journal.as_ref()?);
         if journal.cursor.is_some() || journal.memory.count == 0 {
             return None;
         }
-        let at = journal.end;
-        if at + bytes > journal.memory.bytes() {
+        if journal.end + bytes > journal.memory.bytes() {
             self.server_fault(task, "journal full", 0);
             return None;
         }
-        journal.end += bytes;
-        journal.records += 1;
-        Some((journal.memory, at, buffer))
+        self.servers.get_mut(id)
     }
 
     /// Records a finished trap with its result and the payload it left.
@@ -116,18 +112,13 @@ impl<M: Machine> Kernel<M> {
             Err(error) => (*error as u8, &[]),
         };
         let header = Header { number: call as u16, error, values: values.len() as u8, payload };
-        let Some((memory, at, buffer)) = self.room(id, header.bytes()) else { return };
-        let fixed = header.fixed_bytes();
-        let bytes = self.machine.bytes(memory, at, fixed);
-        if let Ok([first, rest @ ..]) = <[[u8; 8]]>::mut_from_bytes(bytes) {
-            *first = header.pack().to_le_bytes();
-            let words = arguments.iter().take(header.arguments()).chain(values);
-            for (place, word) in rest.iter_mut().zip(words) {
-                *place = word.to_le_bytes();
-            }
+        if self.room(id, header.bytes()).is_none() {
+            return;
         }
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let buffer = server.buffer;
+        let Some(to) = server.append(&mut self.machine, &header, arguments, values) else { return };
         if payload > 0 {
-            let to = memory.physical() + at + fixed;
             let from = buffer.physical() + u64::from(PAYLOAD_OFFSET);
             self.machine.copy(from, to, u64::from(payload));
         }
@@ -135,26 +126,13 @@ impl<M: Machine> Kernel<M> {
 
     /// Records what a receive brought.
     pub(crate) fn record_delivery(&mut self, inbox: &Inbox) {
-        let Some(server) = self.servers.get_mut(inbox.server) else { return };
-        server.received += 1;
-        if server.journal.is_none() {
-            return;
-        }
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
         let (extent, length) = (delivery.extent, delivery.payload_len);
-        // The payload follows the delivery in the record as if the gap between them were not there.
-        let header =
-            Header { number: Syscall::Receive as u16, error: 0, values: 0, payload: extent + length };
-        let Some((memory, at, buffer)) = self.room(inbox.server, header.bytes()) else { return };
-        let fixed = header.fixed_bytes();
-        if let Some(first) = self.machine.bytes(memory, at, fixed).first_chunk_mut::<8>() {
-            *first = header.pack().to_le_bytes();
-        }
-        let to = memory.physical() + at + fixed;
-        self.machine.copy(buffer.physical() + u64::from(DELIVERY_OFFSET), to, u64::from(extent));
-        if length > 0 {
-            let from = buffer.physical() + u64::from(PAYLOAD_OFFSET);
-            self.machine.copy(from, to + u64::from(extent), u64::from(length));
+        let room = self.room(inbox.server, received(extent, length).bytes()).is_some();
+        let Some(server) = self.servers.get_mut(inbox.server) else { return };
+        match room {
+            true => server.note_delivery(&mut self.machine, extent, length),
+            false => server.received += 1,
         }
     }
 
@@ -283,6 +261,64 @@ impl<M: Machine> Kernel<M> {
         let from = journal.snapshots.physical() + journal.half_offset(true) + offset.min(journal.sound_bytes);
         self.machine.copy(from, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
         Ok([length, total, 0, 0, 0])
+    }
+}
+
+/// The header of a receive's record. The payload follows the delivery as if the gap between them were not there.
+#[inline]
+fn received(extent: u32, length: u32) -> Header {
+    Header { number: Syscall::Receive as u16, error: 0, values: 0, payload: extent + length }
+}
+
+impl Server {
+    /// Records a delivery that is in the message buffer. There must be room, if there is a journal.
+    #[inline]
+    pub(crate) fn note_delivery<M: Machine>(&mut self, machine: &mut M, extent: u32, length: u32) {
+        self.received += 1;
+        let from = self.buffer.physical();
+        let Some(to) = self.append(machine, &received(extent, length), &[0; 6], &[]) else { return };
+        machine.copy(from + u64::from(DELIVERY_OFFSET), to, u64::from(extent));
+        if length > 0 {
+            machine.copy(from + u64::from(PAYLOAD_OFFSET), to + u64::from(extent), u64::from(length));
+        }
+    }
+
+    /// Records a trap that succeeded and left no payload. There must be room, if there is a journal.
+    #[inline]
+    pub(crate) fn note<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        call: Syscall,
+        arguments: &[u64; 6],
+        values: &[u64],
+    ) {
+        let values = if values.iter().fold(0, |all, value| all | value) == 0 { &[] } else { values };
+        let header = Header { number: call as u16, error: 0, values: values.len() as u8, payload: 0 };
+        self.append(machine, &header, arguments, values);
+    }
+
+    /// Appends a record but for its payload: where that goes. There must be room, if there is a journal.
+    #[inline]
+    fn append<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        header: &Header,
+        arguments: &[u64; 6],
+        values: &[u64],
+    ) -> Option<u64> {
+        let journal = self.journal.as_mut()?;
+        let (at, fixed) = (journal.end, header.fixed_bytes());
+        journal.end += header.bytes();
+        journal.records += 1;
+        let bytes = machine.bytes(journal.memory, at, fixed);
+        if let Ok([first, rest @ ..]) = <[[u8; 8]]>::mut_from_bytes(bytes) {
+            *first = header.pack().to_le_bytes();
+            let words = arguments.iter().take(header.arguments()).chain(values);
+            for (place, word) in rest.iter_mut().zip(words) {
+                *place = word.to_le_bytes();
+            }
+        }
+        Some(journal.memory.physical() + at + fixed)
     }
 }
 

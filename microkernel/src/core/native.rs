@@ -37,8 +37,9 @@ fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
     }
 }
 
+/// Puts a call's outcome into a server's registers.
 #[inline]
-fn set_outcome(registers: &mut UserRegisters, outcome: &Outcome) {
+pub(crate) fn set_outcome(registers: &mut UserRegisters, outcome: &Outcome) {
     match outcome {
         Ok([value0, value1, value2, value3, value4]) => {
             registers.rax = 0;
@@ -82,7 +83,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Whether a server's traps are answered from its journal.
     #[inline]
-    fn is_replayed(&self, server: ServerId) -> bool {
+    pub(crate) fn is_replayed(&self, server: ServerId) -> bool {
         let journal = self.servers.get(server).and_then(|server| server.journal.as_ref());
         journal.is_some_and(|journal| journal.cursor.is_some())
     }

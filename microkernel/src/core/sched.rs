@@ -8,7 +8,7 @@ use super::object::*;
 use super::{Kernel, Outcome, Resume};
 
 /// How long a program runs before its equals get a turn.
-const SLICE_NS: u64 = 10_000_000;
+pub(crate) const SLICE_NS: u64 = 10_000_000;
 /// Bytes of a system call instruction, for calls that start again.
 const CALL_INSTRUCTION_BYTES: u64 = 2;
 

@@ -244,7 +244,7 @@ impl<M: Machine> Kernel<M> {
         let ready =
             session.map(|session| session.readiness & (watcher.wanted | Readiness::ERR | Readiness::HUP));
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
-        Self::head(delivery, Kind::Watched, inbox, now);
+        Self::head(delivery, Kind::Watched, inbox.fill, now);
         delivery.words[0] = cookie;
         delivery.words[1] = ready.map_or(0, |ready| u64::from(ready.bits()));
         delivery.words[2] = u64::from(ready.is_none());

@@ -50,6 +50,7 @@ pub extern "C" fn system_call() -> u64 {
     let kernel = unsafe { kernel() };
     match kernel.call() {
         None => cpu::registers(),
+        Some(Resume::Thread(thread)) => ready(kernel, thread),
         Some(resume) => leave(kernel, resume),
     }
 }
@@ -138,6 +139,7 @@ pub fn leave(kernel: &mut Kernel<Pc>, mut resume: Resume) -> u64 {
     }
 }
 
+#[inline]
 fn ready(kernel: &mut Kernel<Pc>, thread: crate::core::object::ThreadId) -> u64 {
     let Some(state) = kernel.threads.get(thread) else {
         panic!("the core resumes a thread that is not there")

@@ -1,0 +1,337 @@
+//! The short way: the messages that there are most of go straight from one thread to the other.
+//!
+//! It serves what a system spends its time on: a server's call of four words, a program's call that its registers say
+//! all about, and the answers to both by a server that then waits for the next event. It takes only what is in
+//! order: the receiver waits, nobody as important is ready, nothing is being replayed or is about to stop. Everything
+//! else goes the general way, and nothing has changed by then. What the short way does is what the general way would
+//! do, to the last byte of the journals: the tests run both.
+
+use libipc::abi::Rights;
+use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
+use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
+use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX};
+use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
+
+use super::Kernel;
+use super::machine::Machine;
+use super::native::set_outcome;
+use super::object::*;
+use super::sched::SLICE_NS;
+
+const CALL: u64 = Syscall::Call as u64;
+const REPLY: u64 = Syscall::Reply as u64 | THEN_RECEIVE;
+const REPLY_FOREIGN: u64 = Syscall::ReplyForeign as u64 | THEN_RECEIVE;
+/// The bits of an info word that say nothing of a payload and nothing of handles.
+const LABEL_ONLY: u64 = u32::MAX as u64;
+/// More than any record that is made here.
+const ROOM: u64 = FIXED_MAX + DELIVERY_MAX;
+
+/// Whether a program's call is told by its registers alone, but for a buffer that its answer fills.
+const fn is_plain(row: &Row) -> bool {
+    matches!(row.inputs, [Input::None, Input::None])
+        && matches!(row.named, [foreign::NO_ARGUMENT, foreign::NO_ARGUMENT])
+        && row.reserves == 0
+        && row.passes == foreign::NO_ARGUMENT
+}
+
+static PLAIN: [bool; LINUX_CALLS as usize] = {
+    let mut plain = [false; LINUX_CALLS as usize];
+    let mut number = 0;
+    while number < plain.len() {
+        plain[number] = is_plain(&foreign::LINUX[number]);
+        number += 1;
+    }
+    plain
+};
+
+impl<M: Machine> Kernel<M> {
+    /// Serves the current thread's system call, if the short way is open to it: the thread that runs next then.
+    #[inline]
+    pub(crate) fn short_way(&mut self) -> Option<ThreadId> {
+        #[cfg(test)]
+        if self.long_way_only {
+            return None;
+        }
+        let busy = self.chosen.is_some() || self.doomed > 0 || self.off.is_some();
+        if busy || self.next_deadline < self.armed {
+            return None;
+        }
+        let from = self.current?;
+        let state = self.threads.get(from)?;
+        let number = state.registers.rax;
+        match state.server {
+            Some(own) => match number {
+                CALL => self.short_call(from, own),
+                REPLY => self.short_reply(from, own),
+                REPLY_FOREIGN => self.short_reply_foreign(from, own),
+                _ => None,
+            },
+            None => self.short_foreign_call(from, number),
+        }
+    }
+
+    /// A server's call of another.
+    fn short_call(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
+        let state = self.threads.get(from)?;
+        let [handle, info, word0, word1, word2, word3] = state.arguments();
+        let task = state.task;
+        if info & !LABEL_ONLY != 0 || self.is_replayed(own) {
+            return None;
+        }
+        let slot = self.low_slot(task, handle)?;
+        if !slot.rights.contains(Rights::CALL) {
+            return None;
+        }
+        let (to, session, [badge, position, status]) = match slot.object {
+            Object::Inbox(to) => (to, None, [0; 3]),
+            Object::Session(id) | Object::OwnSession(id) => {
+                let session = self.sessions.get(id)?;
+                (session.server, Some(id), [session.badge.0, session.position, u64::from(session.status)])
+            }
+            _ => return None,
+        };
+        let next = self.waiting(to)?;
+        let (since, sequence) = (self.since, self.sequence + 1);
+        let call = self.calls.renew(
+            || Call::BLANK,
+            |call| {
+                call.begin(CallKind::Native, task, to);
+                call.thread = Some(from);
+                call.session = session;
+                call.label = info as u32;
+                call.words = [word0, word1, word2, word3];
+                call.phase = Phase::Held;
+                (call.since, call.sequence) = (since, sequence);
+            },
+        );
+        let call = call.ok()?;
+        self.sequence = sequence;
+        let now = self.machine.now();
+        let server = self.servers.get_mut(to)?;
+        let delivery = Self::delivery(&mut self.machine, server.buffer)?;
+        Self::head(delivery, Kind::Call, server.fill(), now);
+        delivery.token = call.to_word();
+        delivery.label = info as u32;
+        delivery.words[..4].copy_from_slice(&[word0, word1, word2, word3]);
+        (delivery.badge, delivery.position, delivery.status) = (badge, position, status as u32);
+        server.waiting = false;
+        server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
+        self.give_way(from, |from| from.state = ThreadState::Calling(call), next, |_| {}, now)
+    }
+
+    /// A program's call of a server.
+    fn short_foreign_call(&mut self, from: ThreadId, number: u64) -> Option<ThreadId> {
+        let number = number as u32;
+        let row = super::deliver::row(number)?;
+        let state = self.threads.get_mut(from)?;
+        if state.attention || state.restart != 0 {
+            return None;
+        }
+        let (task, tid) = (state.task, state.tid);
+        let words = state.arguments();
+        let caller = self.tasks.get(task)?;
+        let (to, session) = match row.route {
+            Route::Word(word) => {
+                state.registers.rax = u64::from(caller.words[word as usize]);
+                return Some(from);
+            }
+            _ if !PLAIN[number as usize] => return None,
+            Route::Server(role) => (self.roles[role as usize]?, None),
+            Route::Object(at) => {
+                let descriptor = words.get(usize::from(at))? & 0xffff_ffff;
+                let chunk = self.tables.get(caller.table)?.first?;
+                let slot = self.chunks.get(chunk)?.slots.get(descriptor as usize)?;
+                let Object::Session(id) = slot.object else { return None };
+                (self.sessions.get(id)?.server, Some(id))
+            }
+            Route::Kernel(_) | Route::None => return None,
+        };
+        // What resolves paths is told the caller's directories, the general way.
+        if Some(to) == self.roles[Role::Vfs as usize] {
+            return None;
+        }
+        let next = self.waiting(to)?;
+        let space = self.spaces.get(caller.space)?;
+        let (badge, root) = (space.badge, space.root);
+        let (address, bytes) = super::deliver::output(row, &words);
+        if address != 0 && bytes != 0 && self.missing(root, address, bytes).is_some() {
+            return None;
+        }
+        let (since, sequence) = (self.since, self.sequence + 1);
+        let call = self.calls.renew(
+            || Call::BLANK,
+            |call| {
+                call.begin(CallKind::Foreign, task, to);
+                call.thread = Some(from);
+                call.session = session;
+                (call.label, call.number) = (number, number);
+                call.phase = Phase::Held;
+                (call.since, call.sequence) = (since, sequence);
+            },
+        );
+        let call = call.ok()?;
+        self.sequence = sequence;
+        let now = self.machine.now();
+        let server = self.servers.get_mut(to)?;
+        let delivery = Self::delivery(&mut self.machine, server.buffer)?;
+        Self::head(delivery, Kind::Foreign, server.fill(), now);
+        delivery.extent = Extent::Foreign as u32;
+        delivery.token = call.to_word();
+        delivery.label = number;
+        delivery.words = words;
+        let session = session.and_then(|session| self.sessions.get(session));
+        (delivery.badge, delivery.position, delivery.status) =
+            session.map_or((0, 0, 0), |session| (session.badge.0, session.position, session.status));
+        let caller = self.tasks.get(task)?;
+        let directories = caller.directories.and_then(|id| self.directories.get(id));
+        let umask = directories.map_or(0, |directories| directories.umask);
+        super::deliver::introduce(delivery, caller, tid, umask, badge);
+        delivery.inputs = [INPUT_NULL; 2];
+        delivery.slots = [u32::MAX; 2];
+        server.waiting = false;
+        server.note_delivery(&mut self.machine, Extent::Foreign as u32, 0);
+        self.give_way(from, |from| from.state = ThreadState::Calling(call), next, |_| {}, now)
+    }
+
+    /// The answer to a server's call.
+    fn short_reply(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
+        let arguments = self.threads.get(from)?.arguments();
+        let [token, info, word0, word1, word2, word3] = arguments;
+        if info & !LABEL_ONLY != 0 {
+            return None;
+        }
+        let id = self.call_held_by(own, token).ok()?;
+        let call = self.calls.get(id)?;
+        if call.kind != CallKind::Native || !call.holds_nothing() {
+            return None;
+        }
+        let next = self.answered(id, call, own)?;
+        let client = self.threads.get(next)?;
+        let (asked, asker) = (client.arguments(), client.server);
+        self.calls.discard(id);
+        let values = [info, word0, word1, word2, word3];
+        if let Some(asker) = asker.and_then(|id| self.servers.get_mut(id)) {
+            asker.note(&mut self.machine, Syscall::Call, &asked, &values);
+        }
+        let server = self.servers.get_mut(own)?;
+        server.waiting = true;
+        server.note(&mut self.machine, Syscall::Reply, &arguments, &[]);
+        let now = self.machine.now();
+        self.give_way(from, wait, next, |next| set_outcome(&mut next.registers, &Ok(values)), now)
+    }
+
+    /// The answer to a program's call: its result, and perhaps a new position.
+    fn short_reply_foreign(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
+        let arguments = self.threads.get(from)?.arguments();
+        let [token, flags, result, position, ..] = arguments;
+        if flags & !reply_flags::POSITION != 0 {
+            return None;
+        }
+        let id = self.call_held_by(own, token).ok()?;
+        let call = self.calls.get(id)?;
+        if call.kind != CallKind::Foreign || !call.holds_nothing() {
+            return None;
+        }
+        let session = call.session;
+        let next = self.answered(id, call, own)?;
+        self.calls.discard(id);
+        if flags & reply_flags::POSITION != 0
+            && let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
+        {
+            session.position = position;
+        }
+        let server = self.servers.get_mut(own)?;
+        server.waiting = true;
+        server.note(&mut self.machine, Syscall::ReplyForeign, &arguments, &[]);
+        let now = self.machine.now();
+        let answer = |next: &mut Thread| {
+            next.registers.rax = result;
+            next.restart = 0;
+        };
+        self.give_way(from, wait, next, answer, now)
+    }
+
+    /// What is in a slot of a table's first chunk.
+    #[inline]
+    fn low_slot(&self, task: TaskId, slot: u64) -> Option<HandleSlot> {
+        let table = self.tables.get(self.tasks.get(task)?.table)?;
+        self.chunks.get(table.first?)?.slots.get(slot as usize).copied()
+    }
+
+    /// The thread of a server that waits, if it would run before all others and its journal has room.
+    #[inline]
+    fn waiting(&self, id: ServerId) -> Option<ThreadId> {
+        let server = self.servers.get(id)?;
+        if !server.waiting || !server.has_room() {
+            return None;
+        }
+        let thread = server.thread?;
+        let first = self.ready >> self.threads.get(thread)?.priority == 0;
+        first.then_some(thread)
+    }
+
+    /// The thread that waits for the answer to a call, if nothing but the answer keeps it from running before all
+    /// others, and the server has nothing else to do and room to record the answer.
+    #[inline]
+    fn answered(&self, id: CallRef, call: &Call, own: ServerId) -> Option<ThreadId> {
+        let server = self.servers.get(own)?;
+        if !server.has_no_events() || !server.has_room() {
+            return None;
+        }
+        let thread = call.thread?;
+        let state = self.threads.get(thread)?;
+        if state.state != ThreadState::Calling(id) || state.stopped || state.attention {
+            return None;
+        }
+        if let Some(asker) = state.server
+            && !self.servers.get(asker)?.has_room()
+        {
+            return None;
+        }
+        (self.ready >> state.priority == 0).then_some(thread)
+    }
+
+    /// The current thread gives way to another one.
+    #[inline]
+    fn give_way(
+        &mut self,
+        from: ThreadId,
+        leave: impl FnOnce(&mut Thread),
+        next: ThreadId,
+        enter: impl FnOnce(&mut Thread),
+        now: u64,
+    ) -> Option<ThreadId> {
+        let used = now.saturating_sub(self.since);
+        let state = self.threads.get_mut(from)?;
+        leave(state);
+        state.cpu_ns += used;
+        state.slice_ns = state.slice_ns.saturating_sub(used);
+        let state = self.threads.get_mut(next)?;
+        enter(state);
+        state.state = ThreadState::Runnable;
+        if state.slice_ns == 0 {
+            state.slice_ns = self.jitter.slice(SLICE_NS);
+        }
+        self.since = now;
+        self.switches += 1;
+        self.current = Some(next);
+        Some(next)
+    }
+}
+
+/// A server has answered and waits for the next event.
+fn wait(server: &mut Thread) {
+    set_outcome(&mut server.registers, &Ok([0; 5]));
+    server.state = ThreadState::Receiving;
+}
+
+impl Server {
+    /// Whether it is not being replayed and its journal has room for any record of the short way.
+    #[inline]
+    fn has_room(&self) -> bool {
+        match &self.journal {
+            None => true,
+            Some(journal) => journal.cursor.is_none() && journal.end + ROOM <= journal.memory.bytes(),
+        }
+    }
+}
