@@ -109,7 +109,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes a free place, unless the arena is full.
-    #[inline]
+    #[inline(always)]
     fn claim(&mut self) -> Result<(u32, &mut Slot<T>), Full> {
         let index = if self.free != NONE {
             self.free
@@ -137,12 +137,13 @@ impl<T> Arena<T> {
         Ok(Id::new(index, slot.generation))
     }
 
-    /// Puts a value in by writing over what was there before: `fill` sets what counts. A big object is not moved.
-    #[inline]
-    pub fn renew(&mut self, blank: impl FnOnce() -> T, fill: impl FnOnce(&mut T)) -> Result<Id<T>, Full> {
+    /// Takes a place with what was there before, or something blank: the caller writes over what counts. So a big
+    /// object is not moved.
+    #[inline(always)]
+    pub fn renew(&mut self, blank: impl FnOnce() -> T) -> Result<(Id<T>, &mut T), Full> {
         let (index, slot) = self.claim()?;
-        fill(slot.value.get_or_insert_with(blank));
-        Ok(Id::new(index, slot.generation))
+        let id = Id::new(index, slot.generation);
+        Ok((id, slot.value.get_or_insert_with(blank)))
     }
 
     /// Takes an object out; its name is stale from now on.
@@ -157,14 +158,14 @@ impl<T> Arena<T> {
     }
 
     /// Takes an object out that nobody wants to look at any more. What was in it stays there to be written over.
-    #[inline]
+    #[inline(always)]
     pub fn discard(&mut self, id: Id<T>) {
         if self.get(id).is_some() {
             self.freed(id.index());
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn freed(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.generation = slot.generation.wrapping_add(1).max(1);

@@ -67,15 +67,11 @@ impl<M: Machine> Kernel<M> {
         server: ServerId,
         fill: impl FnOnce(&mut Call),
     ) -> Result<CallRef, Full> {
-        let since = self.since;
-        self.calls.renew(
-            || Call::BLANK,
-            |call| {
-                call.begin(kind, task, server);
-                call.since = since;
-                fill(call);
-            },
-        )
+        let (id, call) = self.calls.renew(|| Call::BLANK)?;
+        call.begin(kind, task, server);
+        call.since = self.since;
+        fill(call);
+        Ok(id)
     }
 
     /// Whom a handle calls: the server, and the session if it goes through one.

@@ -272,29 +272,44 @@ fn received(extent: u32, length: u32) -> Header {
 
 impl Server {
     /// Records a delivery that is in the message buffer. There must be room, if there is a journal.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn note_delivery<M: Machine>(&mut self, machine: &mut M, extent: u32, length: u32) {
         self.received += 1;
         let from = self.buffer.physical();
-        let Some(to) = self.append(machine, &received(extent, length), &[0; 6], &[]) else { return };
+        let Some(journal) = self.journal.as_ref() else { return };
+        let to = journal.memory.physical() + journal.end + 8;
+        let header = received(extent, length);
+        self.note(machine, header, []);
+        if let Some(journal) = self.journal.as_mut() {
+            journal.end += header.bytes() - 8;
+        }
         machine.copy(from + u64::from(DELIVERY_OFFSET), to, u64::from(extent));
         if length > 0 {
             machine.copy(from + u64::from(PAYLOAD_OFFSET), to + u64::from(extent), u64::from(length));
         }
     }
 
-    /// Records a trap that succeeded and left no payload. There must be room, if there is a journal.
-    #[inline]
-    pub(crate) fn note<M: Machine>(
+    /// Records a trap whose arguments and values are these words. There must be room, if there is a journal.
+    #[inline(always)]
+    pub(crate) fn note<M: Machine, const N: usize>(
         &mut self,
         machine: &mut M,
-        call: Syscall,
-        arguments: &[u64; 6],
-        values: &[u64],
+        header: Header,
+        words: [u64; N],
     ) {
-        let values = if values.iter().fold(0, |all, value| all | value) == 0 { &[] } else { values };
-        let header = Header { number: call as u16, error: 0, values: values.len() as u8, payload: 0 };
-        self.append(machine, &header, arguments, values);
+        let Some(journal) = self.journal.as_mut() else { return };
+        let (at, bytes) = (journal.end, 8 + 8 * N as u64);
+        journal.end += bytes;
+        journal.records += 1;
+        let bytes = machine.bytes(journal.memory, at, bytes);
+        if let Some((first, rest)) = bytes.split_first_chunk_mut::<8>()
+            && let Ok(places) = <[[u8; 8]; N]>::mut_from_bytes(rest)
+        {
+            *first = header.pack().to_le_bytes();
+            for (place, word) in places.iter_mut().zip(words) {
+                *place = word.to_le_bytes();
+            }
+        }
     }
 
     /// Appends a record but for its payload: where that goes. There must be room, if there is a journal.
@@ -313,8 +328,11 @@ impl Server {
         let bytes = machine.bytes(journal.memory, at, fixed);
         if let Ok([first, rest @ ..]) = <[[u8; 8]]>::mut_from_bytes(bytes) {
             *first = header.pack().to_le_bytes();
-            let words = arguments.iter().take(header.arguments()).chain(values);
-            for (place, word) in rest.iter_mut().zip(words) {
+            let (first, second) = rest.split_at_mut(header.arguments().min(rest.len()));
+            for (place, word) in first.iter_mut().zip(arguments) {
+                *place = word.to_le_bytes();
+            }
+            for (place, word) in second.iter_mut().zip(values) {
                 *place = word.to_le_bytes();
             }
         }

@@ -9,7 +9,7 @@
 use libipc::abi::Rights;
 use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
-use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX};
+use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 
 use super::Kernel;
@@ -46,7 +46,7 @@ static PLAIN: [bool; LINUX_CALLS as usize] = {
 
 impl<M: Machine> Kernel<M> {
     /// Serves the current thread's system call, if the short way is open to it: the thread that runs next then.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn short_way(&mut self) -> Option<ThreadId> {
         #[cfg(test)]
         if self.long_way_only {
@@ -71,6 +71,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A server's call of another.
+    #[inline(always)]
     fn short_call(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
         let state = self.threads.get(from)?;
         let [handle, info, word0, word1, word2, word3] = state.arguments();
@@ -91,35 +92,30 @@ impl<M: Machine> Kernel<M> {
             _ => return None,
         };
         let next = self.waiting(to)?;
-        let (since, sequence) = (self.since, self.sequence + 1);
-        let call = self.calls.renew(
-            || Call::BLANK,
-            |call| {
-                call.begin(CallKind::Native, task, to);
-                call.thread = Some(from);
-                call.session = session;
-                call.label = info as u32;
-                call.words = [word0, word1, word2, word3];
-                call.phase = Phase::Held;
-                (call.since, call.sequence) = (since, sequence);
-            },
-        );
-        let call = call.ok()?;
-        self.sequence = sequence;
+        let (id, call) = self.calls.renew(|| Call::BLANK).ok()?;
+        self.sequence += 1;
+        call.begin(CallKind::Native, task, to);
+        call.thread = Some(from);
+        call.session = session;
+        call.label = info as u32;
+        call.words = [word0, word1, word2, word3];
+        call.phase = Phase::Held;
+        (call.since, call.sequence) = (self.since, self.sequence);
         let now = self.machine.now();
         let server = self.servers.get_mut(to)?;
         let delivery = Self::delivery(&mut self.machine, server.buffer)?;
         Self::head(delivery, Kind::Call, server.fill(), now);
-        delivery.token = call.to_word();
+        delivery.token = id.to_word();
         delivery.label = info as u32;
         delivery.words[..4].copy_from_slice(&[word0, word1, word2, word3]);
         (delivery.badge, delivery.position, delivery.status) = (badge, position, status as u32);
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
-        self.give_way(from, |from| from.state = ThreadState::Calling(call), next, |_| {}, now)
+        self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
     /// A program's call of a server.
+    #[inline(always)]
     fn short_foreign_call(&mut self, from: ThreadId, number: u64) -> Option<ThreadId> {
         let number = number as u32;
         let row = super::deliver::row(number)?;
@@ -157,26 +153,20 @@ impl<M: Machine> Kernel<M> {
         if address != 0 && bytes != 0 && self.missing(root, address, bytes).is_some() {
             return None;
         }
-        let (since, sequence) = (self.since, self.sequence + 1);
-        let call = self.calls.renew(
-            || Call::BLANK,
-            |call| {
-                call.begin(CallKind::Foreign, task, to);
-                call.thread = Some(from);
-                call.session = session;
-                (call.label, call.number) = (number, number);
-                call.phase = Phase::Held;
-                (call.since, call.sequence) = (since, sequence);
-            },
-        );
-        let call = call.ok()?;
-        self.sequence = sequence;
+        let (id, call) = self.calls.renew(|| Call::BLANK).ok()?;
+        self.sequence += 1;
+        call.begin(CallKind::Foreign, task, to);
+        call.thread = Some(from);
+        call.session = session;
+        (call.label, call.number) = (number, number);
+        call.phase = Phase::Held;
+        (call.since, call.sequence) = (self.since, self.sequence);
         let now = self.machine.now();
         let server = self.servers.get_mut(to)?;
         let delivery = Self::delivery(&mut self.machine, server.buffer)?;
         Self::head(delivery, Kind::Foreign, server.fill(), now);
         delivery.extent = Extent::Foreign as u32;
-        delivery.token = call.to_word();
+        delivery.token = id.to_word();
         delivery.label = number;
         delivery.words = words;
         let session = session.and_then(|session| self.sessions.get(session));
@@ -190,10 +180,11 @@ impl<M: Machine> Kernel<M> {
         delivery.slots = [u32::MAX; 2];
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, 0);
-        self.give_way(from, |from| from.state = ThreadState::Calling(call), next, |_| {}, now)
+        self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
     /// The answer to a server's call.
+    #[inline(always)]
     fn short_reply(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
         let arguments = self.threads.get(from)?.arguments();
         let [token, info, word0, word1, word2, word3] = arguments;
@@ -211,16 +202,25 @@ impl<M: Machine> Kernel<M> {
         self.calls.discard(id);
         let values = [info, word0, word1, word2, word3];
         if let Some(asker) = asker.and_then(|id| self.servers.get_mut(id)) {
-            asker.note(&mut self.machine, Syscall::Call, &asked, &values);
+            let [a, b, c, d, e, f] = asked;
+            match info | word0 | word1 | word2 | word3 {
+                0 => asker.note(&mut self.machine, succeeded(Syscall::Call, 0), [a, b, c, d, e, f]),
+                _ => asker.note(
+                    &mut self.machine,
+                    succeeded(Syscall::Call, values.len() as u8),
+                    [a, b, c, d, e, f, info, word0, word1, word2, word3],
+                ),
+            }
         }
         let server = self.servers.get_mut(own)?;
         server.waiting = true;
-        server.note(&mut self.machine, Syscall::Reply, &arguments, &[]);
+        server.note(&mut self.machine, succeeded(Syscall::Reply, 0), arguments);
         let now = self.machine.now();
         self.give_way(from, wait, next, |next| set_outcome(&mut next.registers, &Ok(values)), now)
     }
 
     /// The answer to a program's call: its result, and perhaps a new position.
+    #[inline(always)]
     fn short_reply_foreign(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
         let arguments = self.threads.get(from)?.arguments();
         let [token, flags, result, position, ..] = arguments;
@@ -242,7 +242,9 @@ impl<M: Machine> Kernel<M> {
         }
         let server = self.servers.get_mut(own)?;
         server.waiting = true;
-        server.note(&mut self.machine, Syscall::ReplyForeign, &arguments, &[]);
+        let [_, _, _, _, install, _] = arguments;
+        let noted = [token, flags, result, position, install];
+        server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), noted);
         let now = self.machine.now();
         let answer = |next: &mut Thread| {
             next.registers.rax = result;
@@ -252,14 +254,14 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// What is in a slot of a table's first chunk.
-    #[inline]
+    #[inline(always)]
     fn low_slot(&self, task: TaskId, slot: u64) -> Option<HandleSlot> {
         let table = self.tables.get(self.tasks.get(task)?.table)?;
         self.chunks.get(table.first?)?.slots.get(slot as usize).copied()
     }
 
     /// The thread of a server that waits, if it would run before all others and its journal has room.
-    #[inline]
+    #[inline(always)]
     fn waiting(&self, id: ServerId) -> Option<ThreadId> {
         let server = self.servers.get(id)?;
         if !server.waiting || !server.has_room() {
@@ -272,7 +274,7 @@ impl<M: Machine> Kernel<M> {
 
     /// The thread that waits for the answer to a call, if nothing but the answer keeps it from running before all
     /// others, and the server has nothing else to do and room to record the answer.
-    #[inline]
+    #[inline(always)]
     fn answered(&self, id: CallRef, call: &Call, own: ServerId) -> Option<ThreadId> {
         let server = self.servers.get(own)?;
         if !server.has_no_events() || !server.has_room() {
@@ -292,7 +294,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The current thread gives way to another one.
-    #[inline]
+    #[inline(always)]
     fn give_way(
         &mut self,
         from: ThreadId,
@@ -319,7 +321,13 @@ impl<M: Machine> Kernel<M> {
     }
 }
 
+/// The header of the record of a trap that went well.
+const fn succeeded(call: Syscall, values: u8) -> Header {
+    Header { number: call as u16, error: 0, values, payload: 0 }
+}
+
 /// A server has answered and waits for the next event.
+#[inline(always)]
 fn wait(server: &mut Thread) {
     set_outcome(&mut server.registers, &Ok([0; 5]));
     server.state = ThreadState::Receiving;
@@ -327,7 +335,7 @@ fn wait(server: &mut Thread) {
 
 impl Server {
     /// Whether it is not being replayed and its journal has room for any record of the short way.
-    #[inline]
+    #[inline(always)]
     fn has_room(&self) -> bool {
         match &self.journal {
             None => true,
