@@ -64,13 +64,11 @@ fn freestanding(what: &str, code_model: &str, packages: &[&str]) -> Result<PathB
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
         .args(["--target", TARGET]);
-    if what == "kernel" {
-        // Small, and on every path: it is optimised as a whole.
-        cargo.envs(
-            [("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("OPT_LEVEL", "3")]
-                .map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)),
-        );
-    }
+    // What runs in the machine is small and on every path: each image is optimised as a whole.
+    cargo.envs(
+        [("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("OPT_LEVEL", "3")]
+            .map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)),
+    );
     for package in packages {
         cargo.args(["--package", package]);
     }

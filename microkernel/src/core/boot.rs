@@ -108,7 +108,7 @@ impl<M: Machine> Kernel<M> {
             epoch_s: 0,
             seed: 0,
             #[cfg(test)]
-            long_way_only: false,
+            short: (false, 0),
         }
     }
 

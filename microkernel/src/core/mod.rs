@@ -133,9 +133,9 @@ pub struct Kernel<M: Machine> {
     /// How many servers are to die after some more traps.
     pub(crate) doomed: u32,
     pub(crate) off: Option<(u32, bool)>,
-    /// For tests: the short way is closed.
+    /// For tests: the short way is closed, and how often it was taken.
     #[cfg(test)]
-    pub(crate) long_way_only: bool,
+    pub(crate) short: (bool, u32),
     /// How often each foreign call was not there.
     pub(crate) enosys: &'static mut [u32; LINUX_CALLS as usize],
     pub(crate) switches: u64,
@@ -164,9 +164,6 @@ impl<M: Machine> Kernel<M> {
         let ready = self.ready;
         match trap {
             Trap::Call => {
-                if let Some(thread) = self.short_way() {
-                    return Resume::Thread(thread);
-                }
                 if let Some(thread) = self.system_call(ready) {
                     return Resume::Thread(thread);
                 }
@@ -187,29 +184,35 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub fn call(&mut self) -> Option<Resume> {
         self.traps += 1;
-        let before = self.current;
-        if let Some(next) = self.short_way() {
-            return (before != Some(next)).then_some(Resume::Thread(next));
+        let (before, ready) = (self.current, self.ready);
+        match self.system_call(ready) {
+            Some(thread) if before == Some(thread) => None,
+            Some(thread) => Some(Resume::Thread(thread)),
+            None => Some(self.resume(ready)),
         }
-        let ready = self.ready;
-        if self.system_call(ready).is_some() {
-            return None;
-        }
-        Some(self.resume(ready))
     }
 
-    /// Serves the current thread's system call. The thread, if nothing that happened keeps it from running on at once
-    /// with the registers it has.
+    /// Serves the current thread's system call. The thread that runs next, if that is clear at once.
+    #[inline(always)]
     fn system_call(&mut self, ready: u32) -> Option<ThreadId> {
         let thread = self.current?;
         let state = self.threads.get(thread)?;
-        let task = state.task;
+        let (task, number) = (state.task, state.registers.rax);
         match state.server {
             Some(server) => {
-                self.native_call(ipc::Caller { thread, task, server });
+                let by = ipc::Caller { thread, task, server };
+                if let Some(next) = self.short_native_call(by, number) {
+                    return Some(next);
+                }
+                self.native_call(by);
                 self.count_down(server);
             }
-            None => self.foreign_call(thread, task),
+            None => {
+                if let Some(next) = self.short_foreign_call(thread, task, number) {
+                    return Some(next);
+                }
+                self.foreign_call(thread, task);
+            }
         }
         self.runs_on(thread, ready).then_some(thread)
     }

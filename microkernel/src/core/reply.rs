@@ -73,7 +73,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Checks and writes the pieces that the payload lists: address, length, then all bytes in order.
-    fn write_outputs(&mut self, task: TaskId, id: CallRef, count: u64) -> Result<(), KernelError> {
+    pub(crate) fn write_outputs(&mut self, task: TaskId, id: CallRef, count: u64) -> Result<(), KernelError> {
         let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
         let caller = self.calls.get(id).map(|call| call.task).ok_or(KernelError::NoSuchCall)?;
         let space = self.tasks.get(caller).map(|task| task.space).ok_or(KernelError::NoSuchCall)?;

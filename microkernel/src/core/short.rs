@@ -13,6 +13,7 @@ use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 
 use super::Kernel;
+use super::ipc::Caller;
 use super::machine::Machine;
 use super::native::set_outcome;
 use super::object::*;
@@ -21,6 +22,11 @@ use super::sched::SLICE_NS;
 const CALL: u64 = Syscall::Call as u64;
 const REPLY: u64 = Syscall::Reply as u64 | THEN_RECEIVE;
 const REPLY_FOREIGN: u64 = Syscall::ReplyForeign as u64 | THEN_RECEIVE;
+/// What an answer to a program may do: outputs, few of them, and a new position.
+const SIMPLE_FLAGS: u64 = reply_flags::POSITION
+    | OUTPUTS_MAX << reply_flags::OUTPUTS_SHIFT
+    | (u32::MAX as u64) << reply_flags::PAYLOAD_SHIFT;
+const OUTPUTS_MAX: u64 = 3;
 /// The bits of an info word that say nothing of a payload and nothing of handles.
 const LABEL_ONLY: u64 = u32::MAX as u64;
 /// More than any record that is made here.
@@ -45,37 +51,34 @@ static PLAIN: [bool; LINUX_CALLS as usize] = {
 };
 
 impl<M: Machine> Kernel<M> {
-    /// Serves the current thread's system call, if the short way is open to it: the thread that runs next then.
+    /// Whether nobody waits for a turn before all others, and nothing out of the ordinary is about to happen.
     #[inline(always)]
-    pub(crate) fn short_way(&mut self) -> Option<ThreadId> {
+    fn is_quiet(&self) -> bool {
         #[cfg(test)]
-        if self.long_way_only {
+        if self.short.0 {
+            return false;
+        }
+        self.chosen.is_none() && self.doomed == 0 && self.off.is_none() && self.next_deadline >= self.armed
+    }
+
+    /// Serves a server's system call, if the short way is open to it: the thread that runs next then.
+    #[inline(always)]
+    pub(crate) fn short_native_call(&mut self, by: Caller, number: u64) -> Option<ThreadId> {
+        if !matches!(number, CALL | REPLY | REPLY_FOREIGN) || !self.is_quiet() {
             return None;
         }
-        let busy = self.chosen.is_some() || self.doomed > 0 || self.off.is_some();
-        if busy || self.next_deadline < self.armed {
-            return None;
-        }
-        let from = self.current?;
-        let state = self.threads.get(from)?;
-        let number = state.registers.rax;
-        match state.server {
-            Some(own) => match number {
-                CALL => self.short_call(from, own),
-                REPLY => self.short_reply(from, own),
-                REPLY_FOREIGN => self.short_reply_foreign(from, own),
-                _ => None,
-            },
-            None => self.short_foreign_call(from, number),
+        match number {
+            CALL => self.short_call(by),
+            REPLY => self.short_reply(by),
+            _ => self.short_reply_foreign(by),
         }
     }
 
     /// A server's call of another.
     #[inline(always)]
-    fn short_call(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
-        let state = self.threads.get(from)?;
-        let [handle, info, word0, word1, word2, word3] = state.arguments();
-        let task = state.task;
+    fn short_call(&mut self, by: Caller) -> Option<ThreadId> {
+        let Caller { thread: from, task, server: own } = by;
+        let [handle, info, word0, word1, word2, word3] = self.threads.get(from)?.arguments();
         if info & !LABEL_ONLY != 0 || self.is_replayed(own) {
             return None;
         }
@@ -114,16 +117,24 @@ impl<M: Machine> Kernel<M> {
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
-    /// A program's call of a server.
+    /// A program's call: of a server, or for a word that the kernel has.
     #[inline(always)]
-    fn short_foreign_call(&mut self, from: ThreadId, number: u64) -> Option<ThreadId> {
+    pub(crate) fn short_foreign_call(
+        &mut self,
+        from: ThreadId,
+        task: TaskId,
+        number: u64,
+    ) -> Option<ThreadId> {
         let number = number as u32;
         let row = super::deliver::row(number)?;
+        if !self.is_quiet() {
+            return None;
+        }
         let state = self.threads.get_mut(from)?;
         if state.attention || state.restart != 0 {
             return None;
         }
-        let (task, tid) = (state.task, state.tid);
+        let tid = state.tid;
         let words = state.arguments();
         let caller = self.tasks.get(task)?;
         let (to, session) = match row.route {
@@ -185,7 +196,8 @@ impl<M: Machine> Kernel<M> {
 
     /// The answer to a server's call.
     #[inline(always)]
-    fn short_reply(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
+    fn short_reply(&mut self, by: Caller) -> Option<ThreadId> {
+        let Caller { thread: from, server: own, .. } = by;
         let arguments = self.threads.get(from)?.arguments();
         let [token, info, word0, word1, word2, word3] = arguments;
         if info & !LABEL_ONLY != 0 {
@@ -221,10 +233,11 @@ impl<M: Machine> Kernel<M> {
 
     /// The answer to a program's call: its result, and perhaps a new position.
     #[inline(always)]
-    fn short_reply_foreign(&mut self, from: ThreadId, own: ServerId) -> Option<ThreadId> {
+    fn short_reply_foreign(&mut self, by: Caller) -> Option<ThreadId> {
+        let Caller { thread: from, task, server: own } = by;
         let arguments = self.threads.get(from)?.arguments();
         let [token, flags, result, position, ..] = arguments;
-        if flags & !reply_flags::POSITION != 0 {
+        if flags & !SIMPLE_FLAGS != 0 {
             return None;
         }
         let id = self.call_held_by(own, token).ok()?;
@@ -234,6 +247,11 @@ impl<M: Machine> Kernel<M> {
         }
         let session = call.session;
         let next = self.answered(id, call, own)?;
+        let outputs = flags >> reply_flags::OUTPUTS_SHIFT & OUTPUTS_MAX;
+        if outputs != 0 {
+            // When a page is missing, it is asked for now, and the general way finds that it has been.
+            self.write_outputs(task, id, outputs).ok()?;
+        }
         self.calls.discard(id);
         if flags & reply_flags::POSITION != 0
             && let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
@@ -317,6 +335,10 @@ impl<M: Machine> Kernel<M> {
         self.since = now;
         self.switches += 1;
         self.current = Some(next);
+        #[cfg(test)]
+        {
+            self.short.1 += 1;
+        }
         Some(next)
     }
 }

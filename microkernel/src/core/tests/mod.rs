@@ -7,6 +7,7 @@ mod history;
 mod lists;
 mod messages;
 mod recovery;
+mod short;
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;

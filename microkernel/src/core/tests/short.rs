@@ -1,0 +1,189 @@
+//! The short way does what the general way does: two kernels, one of which has only the general way, are led through
+//! the same traps and are the same after each.
+
+use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery};
+use libipc::abi::foreign::Role;
+use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
+use libipc::abi::{PAGE_SIZE, Protection, Rights};
+use proptest::prelude::*;
+use zerocopy::IntoBytes;
+
+use super::{Program, World, info};
+use crate::core::object::{FrameRange, Object, TaskId};
+use crate::core::{Machine, Trap};
+
+const READ: u64 = 0;
+const LSEEK: u64 = 8;
+const DUP: u64 = 32;
+const GETPID: u64 = 39;
+const MAPPED: u64 = 0x10_0000;
+const FILE: u64 = 0;
+
+/// What whoever runs does next.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    what: u8,
+    words: [u64; 4],
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let word = prop_oneof![0..4u64, any::<u64>()];
+    let step = (any::<u8>(), prop::array::uniform4(word)).prop_map(|(what, words)| Step { what, words });
+    prop::collection::vec(step, 1..200)
+}
+
+/// A server of files, one that calls it, and a program with a file open.
+struct Scene {
+    world: World,
+    servers: [TaskId; 5],
+    program: Program,
+    /// What is mapped in it.
+    page: FrameRange,
+}
+
+impl Scene {
+    fn new(long_way_only: bool, journaled: bool) -> Scene {
+        let mut world = World::new();
+        let [vm, proc, vfs, file, client] =
+            [2, 3, 4, 5, 6].map(|number| world.server(number, journaled && number > 4));
+        world.grant(6, FILE, 5);
+        (2..=6).for_each(|number| world.start(number));
+        world.play(Role::Vfs, 4);
+        world.play(Role::Proc, 3);
+        world.play(Role::Vm, 2);
+        let program = world.program(vm, proc);
+        let page = world.map(vm, &program, MAPPED, 1, Protection::READ | Protection::WRITE);
+        world.ok(file, Syscall::SessionCreate, &[20, 77, 78, 0, 5]);
+        let Ok(Object::OwnSession(session)) = world.kernel.named(file, 20, Rights::CONTROL) else { panic!() };
+        let rights = Rights::CALL | Rights::TRANSFER;
+        world.kernel.put(program.task, 3, Object::Session(session), rights).unwrap();
+        world.kernel.put(client, 1, Object::Session(session), rights).unwrap();
+        world.kernel.short.0 = long_way_only;
+        Scene { world, servers: [vm, proc, vfs, file, client], program, page }
+    }
+
+    /// What runs makes a trap; when nothing does, the client is woken.
+    fn step(&mut self, step: Step) {
+        self.world.kernel.machine.time_ns += 10;
+        let [_, _, _, _, client] = self.servers;
+        let Some(thread) = self.world.kernel.current else {
+            let client = self.world.kernel.server_of(client).unwrap();
+            self.world.kernel.post_bits(client, 1);
+            let _ = self.world.kernel.resume(0);
+            return;
+        };
+        let task = self.world.kernel.threads.get(thread).unwrap().task;
+        let [word0, word1, word2, word3] = step.words;
+        let (number, arguments) = if task == self.program.task {
+            match step.what % 8 {
+                0 => (GETPID, [0; 6]),
+                1 => (DUP, [3, 0, 0, 0, 0, 0]),
+                2 => (READ, [3, MAPPED, word0 % PAGE_SIZE, 0, 0, 0]),
+                3 => (READ, [3, word0, word1, 0, 0, 0]),
+                4 => (LSEEK, [word0, word1, word2, 0, 0, 0]),
+                _ => (LSEEK, [3, word0, word1, word2, word3, 0]),
+            }
+        } else {
+            let token = if step.what & 64 != 0 { word0 } else { self.token(task) };
+            let then = if step.what & 32 != 0 { 0 } else { THEN_RECEIVE };
+            match step.what % 16 {
+                0 => (Syscall::Null as u64, [0; 6]),
+                1 => (Syscall::Receive as u64, [0; 6]),
+                2 => {
+                    (Syscall::Call as u64, [FILE, info(7, word0 as u32 % 64, 0), word0, word1, word2, word3])
+                }
+                3 | 4 => (Syscall::Call as u64, [FILE, info(7, 0, 0), word0, word1, word2, word3]),
+                5 | 6 => (Syscall::Call as u64, [1, info(word0 as u32, 0, 0), word0, word1, word2, word3]),
+                7 => (Syscall::Reply as u64 | then, [token, info(1, 8, 0), word0, word1, word2, word3]),
+                8..11 => (Syscall::Reply as u64 | then, [token, info(0, 0, 0), word0, word1, word2, word3]),
+                11 => (Syscall::ReplyForeign as u64 | then, [token, word0, word1, word2, word3, 0]),
+                12 | 13 => {
+                    // One piece of output, here or elsewhere.
+                    let address = if word0 & 1 != 0 { MAPPED } else { word1 };
+                    let piece = [address, 8, word2];
+                    self.world.set_payload(task, piece.as_bytes());
+                    let flags = 1 << reply_flags::OUTPUTS_SHIFT;
+                    (Syscall::ReplyForeign as u64 | then, [token, flags, word2, word3, 0, 0])
+                }
+                _ => {
+                    let flags = if word0 & 1 != 0 { reply_flags::POSITION } else { 0 };
+                    (Syscall::ReplyForeign as u64 | then, [token, flags, word1, word2, 0, 0])
+                }
+            }
+        };
+        let registers = &mut self.world.kernel.threads.get_mut(thread).unwrap().registers;
+        registers.rax = number;
+        [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = arguments;
+        let _ = self.world.kernel.trap(Trap::Call);
+    }
+
+    fn token(&mut self, task: TaskId) -> u64 {
+        if task == self.world.root { 0 } else { self.world.delivery(task).token }
+    }
+
+    /// Everything that anybody can see.
+    fn state(&mut self) -> Vec<String> {
+        let kernel = &mut self.world.kernel;
+        let mut state = vec![format!("{:?} {:?} {:x}", kernel.current, kernel.chosen, kernel.ready)];
+        let figures =
+            [kernel.sequence, kernel.switches, kernel.traps, kernel.since, u64::from(kernel.calls.used())];
+        state.push(format!("{figures:x?} {}", kernel.armed));
+        for id in (0..kernel.threads.bound()).filter_map(|index| kernel.threads.at(index)) {
+            let thread = kernel.threads.get(id).unwrap();
+            state.push(format!("{id:?} {:x?}", thread.registers.as_bytes()));
+            let standing = (thread.state, thread.attention, thread.restart, thread.cpu_ns, thread.slice_ns);
+            state.push(format!("{standing:?} {}", thread.link.is_listed()));
+        }
+        for id in (0..kernel.calls.bound()).filter_map(|index| kernel.calls.at(index)) {
+            let call = kernel.calls.get(id).unwrap();
+            let whose = (call.task, call.thread, call.server, call.session, call.parent);
+            let what = (call.kind, call.phase, call.label, call.number, call.words, call.since);
+            let rest = (call.signals, call.sequence, call.payload_len, call.link.is_listed());
+            state.push(format!("{id:?} {whose:?} {what:x?} {rest:?}"));
+        }
+        for id in (0..kernel.sessions.bound()).filter_map(|index| kernel.sessions.at(index)) {
+            state.push(format!("{id:?} {}", kernel.sessions.get(id).unwrap().position));
+        }
+        state.push(format!("{:x?}", kernel.machine.bytes(self.page, 0, 64)));
+        for task in self.servers {
+            let server = kernel.server(task).unwrap();
+            let (buffer, journal) = (server.buffer, server.journal);
+            state.push(format!("{} {} {:?}", server.waiting, server.received, journal.map(|j| j.records)));
+            let delivery = size_of::<Delivery>() as u64;
+            let delivery = kernel.machine.bytes(buffer, u64::from(DELIVERY_OFFSET), delivery);
+            state.push(format!("{delivery:x?}"));
+            if let Some(journal) = journal {
+                state.push(format!("{:x?}", kernel.machine.bytes(journal.memory, 0, journal.end)));
+            }
+        }
+        state
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_short_way_and_the_general_way_lead_to_the_same(steps in steps(), journaled in any::<bool>()) {
+        let (mut short, mut long) = (Scene::new(false, journaled), Scene::new(true, journaled));
+        for (number, step) in steps.into_iter().enumerate() {
+            short.step(step);
+            long.step(step);
+            let (short, long) = (short.state(), long.state());
+            for (short, long) in short.iter().zip(&long) {
+                prop_assert_eq!(short, long, "after step {}: {:?}", number, step);
+            }
+            prop_assert_eq!(short.len(), long.len());
+        }
+    }
+}
+
+#[test]
+fn the_short_way_is_open_to_what_is_common() {
+    let mut scene = Scene::new(false, true);
+    // Whoever runs first settles down to wait; then the program seeks and the file server answers, again and again.
+    for what in [1; 7].into_iter().chain([5, 14].into_iter().cycle().take(20)) {
+        scene.step(Step { what, words: [0, 1, 2, 3] });
+    }
+    assert_eq!(scene.world.kernel.short.1, 20);
+}
