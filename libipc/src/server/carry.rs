@@ -146,9 +146,7 @@ pub(super) fn carry<T: Traps>(
             let arguments = [call.0, *address, u64::from(frame.0), u64::from(*offset), u64::from(*length), 0];
             done(traps.trap(Syscall::FrameFromLease, arguments))
         }
-        Effect::Do(operation) | Effect::Try { operation, .. } => {
-            operate(traps, slots, operation.clone()).map(|_| ())
-        }
+        Effect::Do(operation) | Effect::Try { operation, .. } => operate(traps, slots, operation).map(|_| ()),
     }
 }
 
@@ -242,14 +240,14 @@ fn task_flags(inherit: Inherit) -> u64 {
 pub(super) fn operate<T: Traps>(
     traps: &mut T,
     slots: &mut HandleSlots,
-    operation: Operation,
+    operation: &Operation,
 ) -> Result<u64, KernelError> {
     if let Operation::Close { handle } = operation {
         done(traps.trap(Syscall::Close, [u64::from(handle.0), 0, 0, 0, 0, 0]))?;
-        slots.give_back(handle);
+        slots.give_back(*handle);
         return Ok(0);
     }
-    let made = made_handle(&operation);
+    let made = made_handle(operation);
     let result = trap_of(traps, operation);
     if let (Err(_), Some(handle)) = (&result, made) {
         slots.give_back(handle);
@@ -269,9 +267,9 @@ fn made_handle(operation: &Operation) -> Option<Handle> {
     }
 }
 
-fn trap_of<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
+fn trap_of<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
     let h = |handle: Handle| u64::from(handle.0);
-    let (call, arguments): (Syscall, [u64; 5]) = match operation {
+    let (call, arguments): (Syscall, [u64; 5]) = match *operation {
         Operation::SessionCreate { owner, badge, object, status, readiness, position } => {
             let state = u64::from(status) | u64::from(readiness.bits()) << 32;
             (Syscall::SessionCreate, [h(owner), badge.0, object, state, position])
@@ -294,15 +292,15 @@ fn trap_of<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
         Operation::WatchEnd { watch } => (Syscall::WatchEnd, [watch, 0, 0, 0, 0]),
         Operation::ArenaZero { offset, length } => (Syscall::ArenaZero, [offset, length, 0, 0, 0]),
         Operation::ArenaCopy { from, to, length } => (Syscall::ArenaCopy, [from, to, length, 0, 0]),
-        Operation::ArenaWrite { offset, bytes } => {
-            put_payload(traps, &bytes)?;
+        Operation::ArenaWrite { offset, ref bytes } => {
+            put_payload(traps, bytes)?;
             (Syscall::ArenaWrite, [offset, bytes.len() as u64, 0, 0, 0])
         }
         Operation::SpaceCreate { into, badge, frame } => {
             (Syscall::SpaceCreate, [h(into), badge.0, u64::from(frame.0), 0, 0])
         }
         Operation::SpaceDestroy { space } => (Syscall::SpaceDestroy, [h(space), 0, 0, 0, 0]),
-        Operation::Map { space, tables, pages } => return map(traps, space, &tables, &pages),
+        Operation::Map { space, ref tables, ref pages } => return map(traps, space, tables, pages),
         Operation::Unmap { space, address, pages } => (Syscall::Unmap, [h(space), address, pages, 0, 0]),
         Operation::Protect { space, address, pages, protection } => {
             (Syscall::Protect, [h(space), address, pages, u64::from(protection.bits()), 0])
@@ -311,20 +309,20 @@ fn trap_of<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
         Operation::FrameCopy { from, to } => {
             (Syscall::FrameCopy, [u64::from(from.0), u64::from(to.0), 0, 0, 0])
         }
-        Operation::FrameWrite { frame, offset, bytes } => {
-            put_payload(traps, &bytes)?;
+        Operation::FrameWrite { frame, offset, ref bytes } => {
+            put_payload(traps, bytes)?;
             (Syscall::FrameWrite, [u64::from(frame.0), u64::from(offset), bytes.len() as u64, 0, 0])
         }
-        operation => return trap_of_process(traps, operation),
+        _ => return trap_of_process(traps, operation),
     };
     let [a0, a1, a2, a3, a4] = arguments;
     traps.trap(call, [a0, a1, a2, a3, a4, 0])
 }
 
 /// Operations on programs' tasks and threads, and on devices.
-fn trap_of_process<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
+fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
     let h = |handle: Handle| u64::from(handle.0);
-    let (call, arguments): (Syscall, [u64; 4]) = match operation {
+    let (call, arguments): (Syscall, [u64; 4]) = match *operation {
         Operation::TaskCreate { into, space, parent, inherit } => {
             (Syscall::TaskCreate, [h(into), h(space), h(parent), task_flags(inherit)])
         }
@@ -337,7 +335,7 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
         Operation::ThreadCreate { into, task, tid, source } => {
             (Syscall::ThreadCreate, [h(into), h(task), u64::from(tid), h(source)])
         }
-        Operation::ThreadSetRegisters { thread, registers, fpu } => {
+        Operation::ThreadSetRegisters { thread, ref registers, ref fpu } => {
             let mut payload = registers.as_bytes().to_vec();
             let what = 1 | u64::from(fpu.is_some()) << 1;
             payload.extend_from_slice(fpu.as_deref().unwrap_or_default());
@@ -353,8 +351,8 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: Operation) -> Trapped {
         }
         Operation::IrqBind { irq, bit } => (Syscall::IrqBind, [u64::from(irq), u64::from(bit), 0, 0]),
         Operation::IrqAck { irq } => (Syscall::IrqAck, [u64::from(irq), 0, 0, 0]),
-        Operation::Log { text } => {
-            let text = text.get(..PAYLOAD_MAX as usize).unwrap_or(&text);
+        Operation::Log { ref text } => {
+            let text = text.get(..PAYLOAD_MAX as usize).unwrap_or(text);
             put_payload(traps, text)?;
             (Syscall::Log, [text.len() as u64, 0, 0, 0])
         }

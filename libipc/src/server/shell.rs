@@ -4,6 +4,7 @@
 //! and events to be stepped again. All of it is in the snapshot; nothing else survives an incarnation.
 
 use alloc::{collections::BTreeMap, vec::Vec};
+use core::slice;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, Effects, ForeignReply};
@@ -94,16 +95,16 @@ impl<S: Server, T: Traps> Shell<S, T> {
         self.renew_offer(&head);
         let now = head.now;
         let full = head.fill > SNAPSHOT_AT;
-        match incoming {
+        match &incoming {
             receive::Incoming::Event(Event::Notify { bits }) if bits & DIGEST_BIT != 0 => {
                 self.tell_digest();
-                if bits != DIGEST_BIT {
+                if *bits != DIGEST_BIT {
                     self.step(&Event::Notify { bits: bits & !DIGEST_BIT }, now, None, !full);
                 }
             }
             // A snapshot has to be taken between one event and the next.
-            receive::Incoming::Event(event) => self.step(&event, now, None, !full),
-            receive::Incoming::Ready { call, failed } => self.ready(call, failed, now),
+            receive::Incoming::Event(event) => self.step(event, now, None, !full),
+            receive::Incoming::Ready { call, failed } => self.ready(*call, *failed, now),
         }
         if full {
             self.snapshot();
@@ -148,18 +149,18 @@ impl<S: Server, T: Traps> Shell<S, T> {
         if let Event::Call(call) = event {
             assert!(settles(&effects, call.id), "a step has dropped the call it was given");
         }
-        self.carry_out(effects.list, now, join);
+        self.carry_out(&effects.list, now, join);
     }
 
     /// Carries effects out in order; the outcomes of those that were attempted are stepped after the last.
-    fn carry_out(&mut self, list: Vec<Effect>, now: u64, join: bool) {
+    fn carry_out(&mut self, list: &[Effect], now: u64, join: bool) {
         let mut outcomes = Vec::new();
         let count = list.len();
         for (number, effect) in (1..).zip(list) {
             match effect {
                 Effect::Try { tag, operation } => {
                     let result = carry::operate(&mut self.traps, &mut self.kept.slots, operation);
-                    outcomes.push(Event::Done { tag, result });
+                    outcomes.push(Event::Done { tag: *tag, result });
                 }
                 effect => self.carry_one(effect, join && number == count && outcomes.is_empty()),
             }
@@ -179,26 +180,30 @@ impl<S: Server, T: Traps> Shell<S, T> {
         carry::carry(&mut self.traps, &mut self.kept.slots, effect)
     }
 
-    fn carry_one(&mut self, effect: Effect, join: bool) {
-        let Some(call) = carry::call_of(&effect) else {
-            let result = self.carry(&effect, join);
+    fn carry_one(&mut self, effect: &Effect, join: bool) {
+        let Some(call) = carry::call_of(effect) else {
+            let result = self.carry(effect, join);
             return result.unwrap_or_else(|error| panic!("{error}: {effect:?}"));
         };
+        let rest;
         let effect = match self.kept.deferred.get_mut(&call) {
-            Some(Deferred::Waiting(waiting)) => return waiting.push(effect),
+            Some(Deferred::Waiting(waiting)) => return waiting.push(effect.clone()),
             Some(Deferred::Bad) => match self.after_bad_address(call, effect) {
-                Some(effect) => effect,
+                Some(effect) => {
+                    rest = effect;
+                    &rest
+                }
                 None => return,
             },
             None => effect,
         };
-        match self.carry(&effect, join) {
+        match self.carry(effect, join) {
             // The caller is gone: what was to be done for it goes nowhere.
             Ok(()) | Err(KernelError::NoSuchCall) => {}
             Err(KernelError::NotResident) => {
-                self.kept.deferred.insert(call, Deferred::Waiting([effect].into()));
+                self.kept.deferred.insert(call, Deferred::Waiting([effect.clone()].into()));
             }
-            Err(KernelError::BadAddress) => self.bad_address(call, [effect].into()),
+            Err(KernelError::BadAddress) => self.bad_address(call, slice::from_ref(effect)),
             Err(error) => panic!("{error}: {effect:?}"),
         }
     }
@@ -206,9 +211,9 @@ impl<S: Server, T: Traps> Shell<S, T> {
     /// A page that a call was missing is there, or never will be.
     fn ready(&mut self, call: CallId, failed: bool, now: u64) {
         match self.kept.deferred.remove(&call) {
-            Some(Deferred::Waiting(waiting)) if failed => self.bad_address(call, waiting),
+            Some(Deferred::Waiting(waiting)) if failed => self.bad_address(call, &waiting),
             Some(Deferred::Waiting(waiting)) => {
-                waiting.into_iter().for_each(|effect| self.carry_one(effect, false));
+                waiting.iter().for_each(|effect| self.carry_one(effect, false));
             }
             Some(Deferred::Bad) => {
                 self.kept.deferred.insert(call, Deferred::Bad);
@@ -220,13 +225,13 @@ impl<S: Server, T: Traps> Shell<S, T> {
         }
     }
 
-    fn bad_address(&mut self, call: CallId, waiting: Vec<Effect>) {
+    fn bad_address(&mut self, call: CallId, waiting: &[Effect]) {
         self.kept.deferred.insert(call, Deferred::Bad);
-        waiting.into_iter().for_each(|effect| self.carry_one(effect, false));
+        waiting.iter().for_each(|effect| self.carry_one(effect, false));
     }
 
     /// What remains of an effect of a call whose address was bad.
-    fn after_bad_address(&mut self, call: CallId, effect: Effect) -> Option<Effect> {
+    fn after_bad_address(&mut self, call: CallId, effect: &Effect) -> Option<Effect> {
         match effect {
             Effect::ReplyForeign { .. } => {
                 self.kept.deferred.remove(&call);
@@ -235,7 +240,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
             }
             Effect::Reply { .. } | Effect::Forward { .. } | Effect::ForwardForeign { .. } => {
                 self.kept.deferred.remove(&call);
-                Some(effect)
+                Some(effect.clone())
             }
             _ => None,
         }
