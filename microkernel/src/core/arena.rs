@@ -39,10 +39,6 @@ impl<T> Id<T> {
         self.word.get() as u32
     }
 
-    fn generation(self) -> u32 {
-        (self.word.get() >> 32) as u32
-    }
-
     /// As one word that user code can hold.
     pub fn to_word(self) -> u64 {
         self.word.get()
@@ -69,14 +65,15 @@ const IN_USE: u32 = u32::MAX - 1;
 
 /// One place of an arena.
 pub struct Slot<T> {
-    generation: u32,
+    /// What it is or will be called: a word of an [`Id`], or 0 before it is used.
+    name: u64,
     next_free: u32,
     value: Option<T>,
 }
 
 impl<T> Slot<T> {
     /// A place that was never used.
-    pub const EMPTY: Slot<T> = Slot { generation: 1, next_free: NONE, value: None };
+    pub const EMPTY: Slot<T> = Slot { name: 0, next_free: NONE, value: None };
 }
 
 /// An arena has no place left.
@@ -110,7 +107,7 @@ impl<T> Arena<T> {
 
     /// Takes a free place, unless the arena is full.
     #[inline(always)]
-    fn claim(&mut self) -> Result<(u32, &mut Slot<T>), Full> {
+    fn claim(&mut self) -> Result<&mut Slot<T>, Full> {
         let index = if self.free != NONE {
             self.free
         } else if self.fresh < self.capacity() {
@@ -123,33 +120,33 @@ impl<T> Arena<T> {
             self.free = slot.next_free;
         } else {
             self.fresh += 1;
+            slot.name = Id::<T>::new(index, 1).to_word();
         }
         slot.next_free = IN_USE;
         self.used += 1;
-        Ok((index, slot))
+        Ok(slot)
     }
 
     /// Puts a value in, unless the arena is full.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<Id<T>, Full> {
-        let (index, slot) = self.claim()?;
+        let slot = self.claim()?;
         slot.value = Some(value);
-        Ok(Id::new(index, slot.generation))
+        Ok(Id::from_word(slot.name))
     }
 
     /// Takes a place with what was there before, or something blank: the caller writes over what counts. So a big
     /// object is not moved.
     #[inline(always)]
     pub fn renew(&mut self, blank: impl FnOnce() -> T) -> Result<(Id<T>, &mut T), Full> {
-        let (index, slot) = self.claim()?;
-        let id = Id::new(index, slot.generation);
-        Ok((id, slot.value.get_or_insert_with(blank)))
+        let slot = self.claim()?;
+        Ok((Id::from_word(slot.name), slot.value.get_or_insert_with(blank)))
     }
 
     /// Takes an object out; its name is stale from now on.
     pub fn remove(&mut self, id: Id<T>) -> Option<T> {
         let slot = self.slots.get_mut(id.index() as usize)?;
-        if slot.generation != id.generation() {
+        if slot.name != id.to_word() {
             return None;
         }
         let value = slot.value.take()?;
@@ -168,7 +165,8 @@ impl<T> Arena<T> {
     #[inline(always)]
     fn freed(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index as usize) {
-            slot.generation = slot.generation.wrapping_add(1).max(1);
+            let generation = (slot.name >> 32) as u32;
+            slot.name = Id::<T>::new(index, generation.wrapping_add(1).max(1)).to_word();
             slot.next_free = self.free;
             self.free = index;
             self.used -= 1;
@@ -179,20 +177,20 @@ impl<T> Arena<T> {
     #[inline]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
         let slot = self.slots.get(id.index() as usize)?;
-        if slot.generation == id.generation() { slot.value.as_ref() } else { None }
+        if slot.name == id.to_word() { slot.value.as_ref() } else { None }
     }
 
     /// The object of this name, to be changed.
     #[inline]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.index() as usize)?;
-        if slot.generation == id.generation() { slot.value.as_mut() } else { None }
+        if slot.name == id.to_word() { slot.value.as_mut() } else { None }
     }
 
     /// The name of the object at an index, for enumerations.
     pub fn at(&self, index: u32) -> Option<Id<T>> {
         let slot = self.slots.get(index as usize).filter(|slot| slot.next_free == IN_USE)?;
-        Some(Id::new(index, slot.generation))
+        Some(Id::from_word(slot.name))
     }
 
     /// One past the highest index that was ever used.
