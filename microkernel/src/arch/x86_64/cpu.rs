@@ -1,7 +1,9 @@
 //! The one CPU: its stacks, the block that entry code finds through gs, and model specific registers.
 
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::cell::UnsafeCell;
 
+use x86::controlregs::{Cr4, cr4, cr4_write};
 use x86::msr;
 
 /// Bytes of the kernel stack; its lowest page is left unmapped as a guard.
@@ -72,6 +74,21 @@ pub fn initialise() {
         msr::wrmsr(msr::IA32_LSTAR, super::entry::system_call_entry as *const () as u64);
         msr::wrmsr(msr::IA32_FMASK, FLAG_MASK);
     }
+    shut_out_user_memory();
+}
+
+/// Has the CPU fault when the kernel runs code of user memory or reads it other than through the direct map (SMEP and
+/// SMAP), where the CPU can.
+fn shut_out_user_memory() {
+    const EXTENDED_FEATURES: u32 = 7;
+    if __cpuid(0).eax < EXTENDED_FEATURES {
+        return;
+    }
+    let features = __cpuid_count(EXTENDED_FEATURES, 0).ebx;
+    let wanted = [(7, Cr4::CR4_ENABLE_SMEP), (20, Cr4::CR4_ENABLE_SMAP)];
+    let found = wanted.into_iter().filter(|(bit, _)| features & 1 << bit != 0).map(|(_, flag)| flag);
+    // SAFETY: the CPU has what is switched on, and the kernel's own pages are not user pages.
+    unsafe { cr4_write(cr4() | found.collect::<Cr4>()) };
 }
 
 /// Tells entry code where the registers of the thread about to run are kept.
