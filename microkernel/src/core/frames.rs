@@ -36,6 +36,12 @@ impl Frames {
         Frames { info, first: first.0 }
     }
 
+    /// Takes the list apart: its places, not handed out.
+    pub fn into_info(self) -> &'static mut [FrameInfo] {
+        self.info.fill(FrameInfo::UNUSED);
+        self.info
+    }
+
     /// Forgets the frames past a count: memory that turned out to be needed for something else.
     pub fn shrink(&mut self, count: u32) {
         let info = core::mem::take(&mut self.info);

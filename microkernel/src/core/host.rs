@@ -1,0 +1,110 @@
+//! What a host that runs the core over an emulated machine may do besides trapping: doom a server, count objects, and
+//! take a kernel apart again, so that one process can run thousands of them.
+
+use libipc::abi::foreign::LINUX_CALLS;
+
+use super::Kernel;
+use super::boot::Memory;
+use super::machine::Machine;
+use super::object::FrameRange;
+
+/// Objects in use, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Used {
+    pub tasks: u32,
+    pub threads: u32,
+    pub spaces: u32,
+    pub tables: u32,
+    pub directories: u32,
+    pub chunks: u32,
+    pub sessions: u32,
+    pub calls: u32,
+    pub watchers: u32,
+    pub buffers: u32,
+}
+
+/// What is known of a server from outside.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fate {
+    /// Starts so far.
+    pub incarnation: u32,
+    /// Deaths from outside, and by its own fault.
+    pub deaths: [u32; 2],
+    /// Messages received.
+    pub received: u64,
+    /// Snapshots made; none for a reissued server.
+    pub snapshots: u64,
+    /// Where the next record of its journal will lie.
+    pub journal_end: u64,
+    /// It is being answered from its journal.
+    pub replays: bool,
+    /// Its message buffer.
+    pub buffer: FrameRange,
+}
+
+impl<M: Machine> Kernel<M> {
+    /// Dooms a server to die, as if killed, right after so many more traps of its own. Whether there is one.
+    pub fn doom(&mut self, number: u32, traps: u64) -> bool {
+        let mut servers = (0..self.servers.bound()).filter_map(|index| self.servers.at(index));
+        let found = servers.find(|id| self.servers.get(*id).is_some_and(|server| server.number == number));
+        let Some(server) = found.and_then(|id| self.servers.get_mut(id)) else { return false };
+        let before = core::mem::replace(&mut server.doom, traps);
+        self.doomed = self.doomed + u32::from(traps > 0) - u32::from(before > 0);
+        true
+    }
+
+    /// How a server has fared.
+    pub fn fate(&self, number: u32) -> Option<Fate> {
+        let mut servers =
+            (0..self.servers.bound()).filter_map(|index| self.servers.get(self.servers.at(index)?));
+        let server = servers.find(|server| server.number == number)?;
+        let journal = server.journal.unwrap_or_default();
+        Some(Fate {
+            incarnation: server.incarnation,
+            deaths: server.deaths,
+            received: server.received,
+            snapshots: journal.snapshots_made,
+            journal_end: journal.end,
+            replays: journal.cursor.is_some(),
+            buffer: server.buffer,
+        })
+    }
+
+    /// How many objects of each kind there are.
+    pub fn used(&self) -> Used {
+        Used {
+            tasks: self.tasks.used(),
+            threads: self.threads.used(),
+            spaces: self.spaces.used(),
+            tables: self.tables.used(),
+            directories: self.directories.used(),
+            chunks: self.chunks.used(),
+            sessions: self.sessions.used(),
+            calls: self.calls.used(),
+            watchers: self.watchers.used(),
+            buffers: self.buffers.free.len() as u32 - self.buffers.count,
+        }
+    }
+
+    /// Takes the kernel apart: its memory, empty, for the next one.
+    pub fn into_memory(self) -> Memory {
+        *self.enosys = [0; LINUX_CALLS as usize];
+        Memory {
+            tasks: self.tasks.into_slots(),
+            threads: self.threads.into_slots(),
+            spaces: self.spaces.into_slots(),
+            tables: self.tables.into_slots(),
+            directories: self.directories.into_slots(),
+            rows: self.rows.into_slots(),
+            chunks: self.chunks.into_slots(),
+            sessions: self.sessions.into_slots(),
+            calls: self.calls.into_slots(),
+            watchers: self.watchers.into_slots(),
+            servers: self.servers.into_slots(),
+            buffers: self.buffers.free,
+            enosys: self.enosys,
+            frames: self.frames.into_info(),
+        }
+    }
+}
