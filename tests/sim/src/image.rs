@@ -12,8 +12,12 @@ use libipc::manifest::{self, Manifest, Session};
 
 use crate::assembler;
 
-/// KiB of heap of every server: the simulator only copies through it. Real heaps are the host's.
+/// KiB of heap of a server: the simulator only copies through it. Real heaps are the host's.
 const HEAP_KIB: u32 = 128;
+/// The same for the server that reckons with the size of its heap before it promises anything.
+const MEMORY_HEAP_KIB: u32 = 2048;
+/// KiB of journal: few, so that there are many snapshots.
+const JOURNAL_KIB_MAX: u32 = 256;
 /// KiB of arena at most.
 const ARENA_KIB_MAX: u32 = 2048;
 
@@ -33,7 +37,8 @@ pub fn manifest() -> Result<Manifest> {
     let mut manifest: Manifest = toml::from_str(&text).context("the manifest is not sound")?;
     manifest.check().context("the manifest is not sound")?;
     for server in &mut manifest.servers {
-        server.heap_kib = HEAP_KIB;
+        server.heap_kib = if server.frames { MEMORY_HEAP_KIB } else { HEAP_KIB };
+        server.journal_kib = server.journal_kib.min(JOURNAL_KIB_MAX);
         server.arena_kib = server.arena_kib.min(ARENA_KIB_MAX);
     }
     Ok(manifest)

@@ -8,9 +8,12 @@
 pub mod assembler;
 pub mod cpu;
 pub mod devices;
+pub mod explore;
 pub mod image;
 pub mod incarnation;
+pub mod oracle;
 pub mod plan;
-pub mod program;
+
 pub mod random;
+pub mod workload;
 pub mod world;

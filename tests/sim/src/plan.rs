@@ -1,6 +1,13 @@
 //! Who dies when: everything about a run that is not the same in all of them.
+//!
+//! A plan is written as it is read: `vfs@123` kills vfs right after its 123rd trap, `+5` then kills whichever server
+//! makes the fifth trap after that (one that recovers, most often), and a `!` behind either makes the server fault
+//! instead, right before the trap.
 
 use std::fmt;
+
+use crate::random::Random;
+use crate::world::Setup;
 
 /// Why a server dies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -11,28 +18,30 @@ pub enum Cause {
     Fault,
 }
 
+/// Where a crash is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// At a server's trap, counted from 1 over all its incarnations.
+    Trap {
+        /// The server's number.
+        server: u32,
+        /// Which trap.
+        trap: u64,
+    },
+    /// At so many traps of all servers together after the crash before, or after the start.
+    Later(u64),
+}
+
 /// One crash.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Crash {
-    /// The server's number.
-    pub server: u32,
-    /// Its trap, counted from 1 over all its incarnations.
-    pub trap: u64,
+    /// Where.
+    pub place: Place,
     /// How.
     pub cause: Cause,
 }
 
-impl fmt::Display for Crash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = match self.cause {
-            Cause::Kill => "",
-            Cause::Fault => "!",
-        };
-        write!(f, "{}@{}{mark}", self.server, self.trap)
-    }
-}
-
-/// A run's seed and its crashes.
+/// A run's seed and its crashes, which come about one after the other.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
     /// What decides slices, delays and costs.
@@ -47,11 +56,85 @@ impl Plan {
         Plan { seed, crashes: Vec::new() }
     }
 
-    /// Whether a server dies at a trap, and how.
-    pub fn at(&self, server: u32, trap: u64) -> Option<Cause> {
-        self.crashes
-            .iter()
-            .find(|crash| (crash.server, crash.trap) == (server, trap))
-            .map(|crash| crash.cause)
+    /// So many crashes, at distances that follow from a number, over a run of about so many traps.
+    pub fn random(seed: u64, number: u64, kills: u64, traps: u64) -> Plan {
+        let mut random = Random::new(seed ^ number.rotate_left(32));
+        let crashes = (0..kills).map(|_| {
+            // Crashes soon after another are as frequent as ones a long time after.
+            let bits = random.below(u64::from(traps.max(2).ilog2()) + 1);
+            let cause = if random.below(4) == 0 { Cause::Fault } else { Cause::Kill };
+            Crash { place: Place::Later(1 + random.below(1 << bits)), cause }
+        });
+        Plan { seed, crashes: crashes.collect() }
+    }
+
+    /// Reads the crashes of a plan.
+    ///
+    /// # Errors
+    /// A word is no crash, or the server is not known.
+    pub fn parse(seed: u64, text: &str, setup: &Setup) -> anyhow::Result<Plan> {
+        let crash = |word: &str| {
+            let (place, cause) = match word.strip_suffix('!') {
+                Some(place) => (place, Cause::Fault),
+                None => (word, Cause::Kill),
+            };
+            let place = match place.split_once('@') {
+                Some((name, trap)) => Place::Trap { server: setup.number(name)?, trap: trap.parse().ok()? },
+                None => Place::Later(place.strip_prefix('+')?.parse().ok()?),
+            };
+            Some(Crash { place, cause })
+        };
+        let crashes = text.split([',', ' ']).filter(|word| !word.is_empty()).map(|word| {
+            crash(word).ok_or_else(|| anyhow::anyhow!("`{word}` is no crash such as vfs@123, +5 or +5!"))
+        });
+        Ok(Plan { seed, crashes: crashes.collect::<anyhow::Result<_>>()? })
+    }
+
+    /// The crashes in words.
+    pub fn describe<'a>(&'a self, setup: &'a Setup) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| {
+            for (number, crash) in self.crashes.iter().enumerate() {
+                let mark = if crash.cause == Cause::Fault { "!" } else { "" };
+                let comma = if number > 0 { "," } else { "" };
+                match crash.place {
+                    Place::Trap { server, trap } => write!(f, "{comma}{}@{trap}{mark}", setup.name(server))?,
+                    Place::Later(traps) => write!(f, "{comma}+{traps}{mark}")?,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A plan being followed.
+#[derive(Clone, Debug)]
+pub struct Progress<'p> {
+    left: &'p [Crash],
+    /// Traps of all servers since the last crash.
+    since: u64,
+    /// Crashes that came about, by cause.
+    pub done: [u32; 2],
+}
+
+impl<'p> Progress<'p> {
+    /// The plan's beginning.
+    pub fn new(plan: &'p Plan) -> Progress<'p> {
+        Progress { left: &plan.crashes, since: 0, done: [0; 2] }
+    }
+
+    /// A server makes a trap, so many it has made with it. Whether it dies of it, and how.
+    pub fn trap(&mut self, server: u32, trap: u64) -> Option<Cause> {
+        self.since += 1;
+        let (next, rest) = self.left.split_first()?;
+        let here = match next.place {
+            Place::Trap { .. } => next.place == Place::Trap { server, trap },
+            Place::Later(traps) => self.since == traps,
+        };
+        if !here {
+            return None;
+        }
+        (self.left, self.since) = (rest, 0);
+        self.done[next.cause as usize] += 1;
+        Some(next.cause)
     }
 }

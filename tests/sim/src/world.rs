@@ -29,7 +29,7 @@ use zerocopy::FromBytes;
 use crate::cpu::{self, Notes, translate};
 use crate::devices::{self, Plugged};
 use crate::incarnation::{Buffer, Incarnation, Reply, Request, Start, trapped};
-use crate::plan::{Cause, Plan};
+use crate::plan::{Cause, Plan, Progress};
 use crate::random::Random;
 
 /// Frames of the machine: 32 MiB.
@@ -83,6 +83,8 @@ pub enum End {
     Endless,
     /// The machine did not even start.
     NoStart(String),
+    /// The kernel itself, or the simulator, panicked.
+    Panic(String),
 }
 
 /// What a run came to.
@@ -106,12 +108,33 @@ pub struct Outcome {
     pub deaths: Vec<[u32; 2]>,
     /// Snapshots made by each server.
     pub snapshots: Vec<u64>,
-    /// How many crashes of the plan came about.
-    pub crashes: usize,
+    /// How many crashes of the plan came about: kills and faults.
+    pub crashes: [u32; 2],
     /// Where the first trap after the start of the first program lies, by server: traps before are of the start.
     pub booted: Vec<u64>,
     /// Nanoseconds of simulated time.
     pub time_ns: u64,
+}
+
+impl Outcome {
+    /// One of which nothing is known but how it ended.
+    pub fn ended(setup: &Setup, end: End) -> Outcome {
+        let servers = setup.names.len();
+        Outcome {
+            end,
+            notes: Notes::new(),
+            output: Vec::new(),
+            used: Used::default(),
+            log: String::new(),
+            traps: vec![0; servers],
+            messages: vec![0; servers],
+            deaths: vec![[0; 2]; servers],
+            snapshots: vec![0; servers],
+            crashes: [0; 2],
+            booted: vec![0; servers],
+            time_ns: 0,
+        }
+    }
 }
 
 thread_local! {
@@ -147,7 +170,7 @@ struct Host {
 
 struct World<'a> {
     setup: &'a Setup,
-    plan: &'a Plan,
+    plan: Progress<'a>,
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
     notes: Notes,
@@ -155,7 +178,6 @@ struct World<'a> {
     traps: Vec<u64>,
     booted: Option<Vec<u64>>,
     all_traps: u64,
-    crashes: usize,
     said: String,
 }
 
@@ -171,7 +193,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
     devices::with(|bus| bus.power_on(&setup.volume, DISK_NS, plan.seed));
     let mut world = World {
         setup,
-        plan,
+        plan: Progress::new(plan),
         kernel,
         hosts: BTreeMap::new(),
         notes: Notes::new(),
@@ -179,7 +201,6 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         traps: vec![0; setup.names.len()],
         booted: None,
         all_traps: 0,
-        crashes: 0,
         said: String::new(),
     };
     let end = match world.load(free) {
@@ -328,8 +349,7 @@ impl World<'_> {
         let Request { number: call, mut arguments, buffer, source } = request;
         let count = &mut self.traps[number as usize - 1];
         *count += 1;
-        let crash = self.plan.at(number, *count);
-        self.crashes += usize::from(crash.is_some());
+        let crash = self.plan.trap(number, *count);
         if crash == Some(Cause::Fault) {
             self.hosts.remove(&number);
             return Trap::Exception { vector: 13, code: 0 };
@@ -367,7 +387,7 @@ impl World<'_> {
     }
 
     fn finish(self, end: End) -> Outcome {
-        let World { kernel, hosts, notes, traps, booted, crashes, said, .. } = self;
+        let World { kernel, hosts, notes, traps, booted, plan, said, .. } = self;
         INSIDE.set(true);
         drop(hosts);
         INSIDE.set(false);
@@ -385,7 +405,7 @@ impl World<'_> {
             messages: fates.iter().map(|fate| fate.received).collect(),
             deaths: fates.iter().map(|fate| fate.deaths).collect(),
             snapshots: fates.iter().map(|fate| fate.snapshots).collect(),
-            crashes,
+            crashes: plan.done,
             time_ns: kernel.machine.time_ns,
         };
         SPARE.set(Some(kernel.into_memory()));

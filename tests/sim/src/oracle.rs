@@ -1,0 +1,51 @@
+//! The oracle: whether a run with crashes came to what the run without came to.
+
+use std::fmt::Write;
+
+use crate::world::{Outcome, Setup};
+
+/// What the log of a run says only when recovery has failed.
+const BAD_WORDS: [&str; 4] = ["disagree", "given up", "cannot be seen to", "no snapshot"];
+
+fn lines(output: &[u8]) -> Vec<&[u8]> {
+    let mut lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
+    // Lines of several processes may change places.
+    lines.sort_unstable();
+    lines
+}
+
+/// What is different, in words; nothing if all is equal.
+pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<String> {
+    let mut text = String::new();
+    if clean.end != run.end {
+        let _ = writeln!(text, "it ended with {:?} instead of {:?}", run.end, clean.end);
+    }
+    let names = clean.notes.keys().chain(run.notes.keys().filter(|name| !clean.notes.contains_key(name)));
+    for name in names {
+        let [before, now] = [clean, run].map(|outcome| outcome.notes.get(name).map_or(&[][..], Vec::as_slice));
+        if before == now {
+            continue;
+        }
+        let at = before.iter().zip(now).take_while(|(before, now)| before == now).count();
+        let show = |notes: &[u64]| notes.get(at).map_or("nothing".to_owned(), |note| (*note as i64).to_string());
+        let _ = writeln!(text, "process {name} saw {} instead of {} at {at}", show(now), show(before));
+    }
+    if lines(&clean.output) != lines(&run.output) {
+        let _ = writeln!(text, "the terminal shows\n{}", String::from_utf8_lossy(&run.output));
+    }
+    if clean.used != run.used {
+        let _ = writeln!(text, "objects in use are {:?} instead of {:?}", run.used, clean.used);
+    }
+    let own: Vec<String> = (1..)
+        .zip(&run.deaths)
+        .filter(|(_, [_, own])| *own > 0)
+        .map(|(number, [_, own])| format!("{} {own}", setup.name(number)))
+        .collect();
+    if run.deaths.iter().map(|[_, own]| own).sum::<u32>() != run.crashes[1] {
+        let _ = writeln!(text, "servers died by themselves: {}", own.join(", "));
+    }
+    if BAD_WORDS.iter().any(|word| run.log.contains(word) && !clean.log.contains(word)) {
+        let _ = writeln!(text, "the log has bad words");
+    }
+    (!text.is_empty()).then_some(text)
+}
