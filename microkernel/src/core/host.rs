@@ -6,7 +6,7 @@ use libipc::abi::foreign::LINUX_CALLS;
 use super::Kernel;
 use super::boot::Memory;
 use super::machine::Machine;
-use super::object::FrameRange;
+use super::object::{FrameRange, Object};
 
 /// Objects in use, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Used {
     pub spaces: u32,
     pub tables: u32,
     pub directories: u32,
-    pub chunks: u32,
+    pub handles: u32,
     pub sessions: u32,
     pub calls: u32,
     pub watchers: u32,
@@ -79,12 +79,22 @@ impl<M: Machine> Kernel<M> {
             spaces: self.spaces.used(),
             tables: self.tables.used(),
             directories: self.directories.used(),
-            chunks: self.chunks.used(),
+            handles: self.handles_used(),
             sessions: self.sessions.used(),
             calls: self.calls.used(),
             watchers: self.watchers.used(),
             buffers: self.buffers.free.len() as u32 - self.buffers.count,
         }
+    }
+
+    /// Handles in all tables.
+    fn handles_used(&self) -> u32 {
+        let tables = (0..self.tables.bound()).filter_map(|index| self.tables.at(index));
+        let slots = tables.flat_map(|table| {
+            let bound = self.tables.get(table).map_or(0, |table| table.bound);
+            (0..bound).map(move |slot| (table, slot))
+        });
+        slots.filter(|(table, slot)| self.slot(*table, *slot).object != Object::None).count() as u32
     }
 
     /// Takes the kernel apart: its memory, empty, for the next one.
