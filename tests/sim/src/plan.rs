@@ -9,6 +9,10 @@ use std::fmt;
 use crate::random::Random;
 use crate::world::Setup;
 
+/// Most faults in a random plan: a server that faults once more before it has received anything new is given up, as
+/// one that dies of the same event again and again.
+const FAULTS_MAX: u32 = 2;
+
 /// Why a server dies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Cause {
@@ -59,10 +63,13 @@ impl Plan {
     /// So many crashes, at distances that follow from a number, over a run of about so many traps.
     pub fn random(seed: u64, number: u64, kills: u64, traps: u64) -> Plan {
         let mut random = Random::new(seed ^ number.rotate_left(32));
+        let mut faults = 0;
         let crashes = (0..kills).map(|_| {
             // Crashes soon after another are as frequent as ones a long time after.
             let bits = random.below(u64::from(traps.max(2).ilog2()) + 1);
-            let cause = if random.below(4) == 0 { Cause::Fault } else { Cause::Kill };
+            let fault = random.below(4) == 0 && faults < FAULTS_MAX;
+            faults += u32::from(fault);
+            let cause = if fault { Cause::Fault } else { Cause::Kill };
             Crash { place: Place::Later(1 + random.below(1 << bits)), cause }
         });
         Plan { seed, crashes: crashes.collect() }
