@@ -6,6 +6,7 @@
 //! machine under the kernel both reach it.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use blk::disk::{AttachError, Command, Disk, Extent, Finished, Properties};
@@ -21,6 +22,9 @@ const DISK_LINE: u8 = 11;
 /// Where the disk is on the PCI bus, and what it says it is: a virtio block device.
 const DISK_ADDRESS: u32 = 0x20;
 const DISK_IDENTITY: u32 = 0x1042_1af4;
+/// One command in so many takes the disk long, and how long that is.
+const SLOW_ONES: u64 = 16;
+const SLOW_NS: u64 = 30_000_000;
 /// Commands the disk takes at a time.
 const DISK_COMMANDS_MAX: usize = 8;
 
@@ -49,6 +53,22 @@ struct Serial {
     /// The transmitter has become empty, and nobody has been told.
     empty: bool,
     output: Vec<u8>,
+    /// What was typed and not fetched.
+    input: VecDeque<u8>,
+    /// What somebody at the terminal waits to see, and types then.
+    dialogue: VecDeque<(&'static str, &'static str)>,
+}
+
+impl Serial {
+    /// Types what answers the question that is to be seen now.
+    fn answer(&mut self) {
+        if let Some((question, answer)) = self.dialogue.front()
+            && self.output.ends_with(question.as_bytes())
+        {
+            self.input.extend(answer.as_bytes());
+            self.dialogue.pop_front();
+        }
+    }
 }
 
 /// A command that the disk has.
@@ -80,8 +100,18 @@ impl Bus {
         &self.serial.output
     }
 
-    fn serial_asserts(&self) -> bool {
-        self.serial.empty && self.serial.interrupts & 2 != 0
+    /// Somebody sits at the terminal, who types each answer when the question before it is to be seen.
+    pub fn sit_down(&mut self, dialogue: &[(&'static str, &'static str)]) {
+        self.serial.dialogue = dialogue.iter().copied().collect();
+    }
+
+    /// What the serial port has to tell: what its identification register says.
+    fn serial_cause(&self) -> Option<u8> {
+        if self.serial.interrupts & 1 != 0 && !self.serial.input.is_empty() {
+            Some(0xc4)
+        } else {
+            (self.serial.empty && self.serial.interrupts & 2 != 0).then_some(0xc2)
+        }
     }
 
     fn is_open(&self, line: u8) -> bool {
@@ -91,7 +121,7 @@ impl Bus {
     /// An open line that is asserted now.
     pub fn interrupt(&self) -> Option<u8> {
         let disk = || self.requests.iter().any(|request| !request.told && request.done_at <= self.now);
-        if self.is_open(SERIAL_LINE) && self.serial_asserts() {
+        if self.is_open(SERIAL_LINE) && self.serial_cause().is_some() {
             Some(SERIAL_LINE)
         } else {
             (self.is_open(DISK_LINE) && disk()).then_some(DISK_LINE)
@@ -116,14 +146,15 @@ impl Bus {
 
     fn serial_read(&mut self, register: u16) -> u8 {
         match register {
+            0 => self.serial.input.pop_front().unwrap_or(0),
             1 => self.serial.interrupts,
-            2 if self.serial_asserts() => {
-                self.serial.empty = false;
-                0xc2
+            2 => {
+                let cause = self.serial_cause().unwrap_or(0xc1);
+                self.serial.empty &= cause != 0xc2;
+                cause
             }
-            2 => 0xc1,
             3 => self.serial.line_control,
-            5 => 0x60,
+            5 => 0x60 | u8::from(!self.serial.input.is_empty()),
             _ => 0,
         }
     }
@@ -134,6 +165,7 @@ impl Bus {
             0 if !divisor => {
                 self.serial.output.push(value);
                 self.serial.empty = true;
+                self.serial.answer();
             }
             1 if !divisor => {
                 self.serial.empty |= value & 2 != 0 && self.serial.interrupts & 2 == 0;
@@ -199,7 +231,8 @@ impl Disk for SimDisk {
                 Command::Write(..) | Command::Flush => None,
             };
             let (least, more) = bus.latency;
-            let done_at = bus.now + least + bus.random.below(more + 1);
+            let slow = if bus.random.below(SLOW_ONES) == 0 { SLOW_NS } else { 0 };
+            let done_at = bus.now + least + bus.random.below(more + 1) + slow;
             bus.next_number += 1;
             bus.requests.push(Request { number: bus.next_number, done_at, told: false, read });
             Some(bus.next_number)

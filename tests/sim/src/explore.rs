@@ -80,7 +80,7 @@ impl<'s> Exploration<'s> {
             let first = if start { 0 } else { self.clean.booted[place] };
             for trap in first + 1..=self.clean.traps[place] {
                 let crash = Crash { place: Place::Trap { server: *server, trap }, cause };
-                plans.push(Plan { seed: self.seed, crashes: vec![crash] });
+                plans.push(Plan { seed: self.seed, crashes: vec![crash], trace: false });
             }
         }
         plans
@@ -104,7 +104,13 @@ impl<'s> Exploration<'s> {
     }
 
     /// Runs all these plans on so many host threads, until the time is up.
-    pub fn try_all(&self, plans: &[Plan], jobs: usize, limit: Duration, tell: impl Fn(usize, usize) + Sync) -> Tally {
+    pub fn try_all(
+        &self,
+        plans: &[Plan],
+        jobs: usize,
+        limit: Duration,
+        tell: impl Fn(usize, usize) + Sync,
+    ) -> Tally {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let begin = Instant::now();
         let deaths = vec![0; self.setup.names.len()];

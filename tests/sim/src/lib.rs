@@ -15,5 +15,6 @@ pub mod oracle;
 pub mod plan;
 
 pub mod random;
+pub mod trace;
 pub mod workload;
 pub mod world;

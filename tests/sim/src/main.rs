@@ -1,6 +1,7 @@
 //! The simulator as a program: `cargo xtask chaos --sim` runs it.
 
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ struct Args {
     /// One run with these crashes, such as vfs@123,+5
     #[arg(long, value_name = "CRASHES")]
     plan: Option<String>,
+    /// With --plan: write every trap of every server into a file
+    #[arg(long, value_name = "FILE", requires = "plan")]
+    trace: Option<PathBuf>,
     /// Only these scripts of the workload
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scripts: Vec<String>,
@@ -68,7 +72,9 @@ fn chaos(args: &Args) -> Result<ExitCode> {
     let exploration = Exploration::new(&setup, args.seed);
     describe(&exploration);
     if let Some(plan) = &args.plan {
-        return one(&exploration, &Plan::parse(args.seed, plan, &setup)?);
+        let trace = args.trace.is_some();
+        let plan = Plan { trace, ..Plan::parse(args.seed, plan, &setup)? };
+        return one(&exploration, &plan, args.trace.as_deref());
     }
     let mut servers = Vec::new();
     for name in &args.servers {
@@ -112,15 +118,24 @@ fn describe(exploration: &Exploration) {
     println!("{:>8} {:>8} {:>8} {:>9} {:>9}", "server", "messages", "traps", "of start", "snapshots");
     for (place, name) in exploration.setup.names.iter().enumerate() {
         let (traps, booted) = (clean.traps[place], clean.booted[place]);
-        println!("{name:>8} {:>8} {traps:>8} {booted:>9} {:>9}", clean.messages[place], clean.snapshots[place]);
+        println!(
+            "{name:>8} {:>8} {traps:>8} {booted:>9} {:>9}",
+            clean.messages[place], clean.snapshots[place]
+        );
     }
 }
 
 /// One run, in detail.
-fn one(exploration: &Exploration, plan: &Plan) -> Result<ExitCode> {
+fn one(exploration: &Exploration, plan: &Plan, trace: Option<&Path>) -> Result<ExitCode> {
     let (outcome, difference) = exploration.check(plan);
+    if let Some(path) = trace {
+        std::fs::write(path, &outcome.trace).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     print!("{}", outcome.log);
-    println!("{:?}, crashes that came about: {:?}, deaths {:?}", outcome.end, outcome.crashes, outcome.deaths);
+    println!(
+        "{:?}, crashes that came about: {:?}, deaths {:?}",
+        outcome.end, outcome.crashes, outcome.deaths
+    );
     match difference {
         None => {
             println!("equal");
@@ -136,12 +151,13 @@ fn one(exploration: &Exploration, plan: &Plan) -> Result<ExitCode> {
 fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -> bool {
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
     let lively = std::io::stderr().is_terminal();
-    let tally = exploration.try_all(plans, jobs.unwrap_or(1), Duration::from_secs(args.limit), |done, all| {
-        if lively {
-            eprint!("\r{what}: {done} of {all}");
-            let _ = std::io::stderr().flush();
-        }
-    });
+    let tally =
+        exploration.try_all(plans, jobs.unwrap_or(1), Duration::from_secs(args.limit), |done, all| {
+            if lively {
+                eprint!("\r{what}: {done} of {all}");
+                let _ = std::io::stderr().flush();
+            }
+        });
     if lively {
         eprint!("\r\x1b[K");
     }
@@ -165,4 +181,3 @@ fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -
 fn indent(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
 }
-

@@ -22,12 +22,14 @@ pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<Strin
     }
     let names = clean.notes.keys().chain(run.notes.keys().filter(|name| !clean.notes.contains_key(name)));
     for name in names {
-        let [before, now] = [clean, run].map(|outcome| outcome.notes.get(name).map_or(&[][..], Vec::as_slice));
+        let [before, now] =
+            [clean, run].map(|outcome| outcome.notes.get(name).map_or(&[][..], Vec::as_slice));
         if before == now {
             continue;
         }
         let at = before.iter().zip(now).take_while(|(before, now)| before == now).count();
-        let show = |notes: &[u64]| notes.get(at).map_or("nothing".to_owned(), |note| (*note as i64).to_string());
+        let show =
+            |notes: &[u64]| notes.get(at).map_or("nothing".to_owned(), |note| (*note as i64).to_string());
         let _ = writeln!(text, "process {name} saw {} instead of {} at {at}", show(now), show(before));
     }
     if lines(&clean.output) != lines(&run.output) {

@@ -52,12 +52,14 @@ pub struct Plan {
     pub seed: u64,
     /// Who dies when.
     pub crashes: Vec<Crash>,
+    /// Whether every trap is written down.
+    pub trace: bool,
 }
 
 impl Plan {
     /// No crash at all.
     pub fn quiet(seed: u64) -> Plan {
-        Plan { seed, crashes: Vec::new() }
+        Plan { seed, ..Plan::default() }
     }
 
     /// So many crashes, at distances that follow from a number, over a run of about so many traps.
@@ -72,7 +74,7 @@ impl Plan {
             let cause = if fault { Cause::Fault } else { Cause::Kill };
             Crash { place: Place::Later(1 + random.below(1 << bits)), cause }
         });
-        Plan { seed, crashes: crashes.collect() }
+        Plan { seed, crashes: crashes.collect(), trace: false }
     }
 
     /// Reads the crashes of a plan.
@@ -94,7 +96,7 @@ impl Plan {
         let crashes = text.split([',', ' ']).filter(|word| !word.is_empty()).map(|word| {
             crash(word).ok_or_else(|| anyhow::anyhow!("`{word}` is no crash such as vfs@123, +5 or +5!"))
         });
-        Ok(Plan { seed, crashes: crashes.collect::<anyhow::Result<_>>()? })
+        Ok(Plan { seed, crashes: crashes.collect::<anyhow::Result<_>>()?, trace: false })
     }
 
     /// The crashes in words.

@@ -13,6 +13,7 @@ use libipc::abi::delivery::BUFFER_PAGES;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
 use libipc::abi::{Frame, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
+use libipc::manifest::Manifest;
 use libipc::server::Boot;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
 use libipc::sys::BUFFER_BYTES;
@@ -28,9 +29,11 @@ use zerocopy::FromBytes;
 
 use crate::cpu::{self, Notes, translate};
 use crate::devices::{self, Plugged};
+use crate::image;
 use crate::incarnation::{Buffer, Incarnation, Reply, Request, Start, trapped};
 use crate::plan::{Cause, Plan, Progress};
 use crate::random::Random;
+use crate::trace::Trace;
 
 /// Frames of the machine: 32 MiB.
 const FRAMES: u32 = 8192;
@@ -58,9 +61,25 @@ pub struct Setup {
     pub archive: Arc<[u8]>,
     /// The disk.
     pub volume: Arc<[u8]>,
+    /// What somebody at the terminal waits to see, and types then.
+    pub dialogue: Vec<(&'static str, &'static str)>,
 }
 
 impl Setup {
+    /// A system of these servers whose first program is at this path of the disk.
+    ///
+    /// # Errors
+    /// No boot archive can be made of it.
+    pub fn new(
+        manifest: &Manifest,
+        program: &str,
+        volume: Arc<[u8]>,
+        dialogue: Vec<(&'static str, &'static str)>,
+    ) -> Result<Setup> {
+        let names = manifest.servers.iter().map(|server| server.name.clone()).collect();
+        Ok(Setup { names, archive: image::archive(manifest, program)?.into(), volume, dialogue })
+    }
+
     /// A server's name.
     pub fn name(&self, number: u32) -> &str {
         self.names.get(number as usize - 1).map_or("nobody", String::as_str)
@@ -114,6 +133,8 @@ pub struct Outcome {
     pub booted: Vec<u64>,
     /// Nanoseconds of simulated time.
     pub time_ns: u64,
+    /// Every trap of every server, a line each, if the plan asks for it.
+    pub trace: String,
 }
 
 impl Outcome {
@@ -133,6 +154,7 @@ impl Outcome {
             crashes: [0; 2],
             booted: vec![0; servers],
             time_ns: 0,
+            trace: String::new(),
         }
     }
 }
@@ -179,6 +201,7 @@ struct World<'a> {
     booted: Option<Vec<u64>>,
     all_traps: u64,
     said: String,
+    trace: Option<Trace>,
 }
 
 /// Runs a machine from power-on to its end.
@@ -190,7 +213,10 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
     kernel.seed = plan.seed;
     kernel.epoch_s = 1_000_000_000;
     kernel.machine.devices = Some(Box::new(Plugged));
-    devices::with(|bus| bus.power_on(&setup.volume, DISK_NS, plan.seed));
+    devices::with(|bus| {
+        bus.power_on(&setup.volume, DISK_NS, plan.seed);
+        bus.sit_down(&setup.dialogue);
+    });
     let mut world = World {
         setup,
         plan: Progress::new(plan),
@@ -202,6 +228,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         booted: None,
         all_traps: 0,
         said: String::new(),
+        trace: plan.trace.then(Trace::default),
     };
     let end = match world.load(free) {
         Ok(()) => world.run(),
@@ -304,6 +331,9 @@ impl World<'_> {
         let mut buffer = host.buffer.take().unwrap_or_else(|| Box::new([0; BUFFER_BYTES]));
         let memory = self.kernel.machine.bytes(host.memory, 0, BUFFER_BYTES as u64);
         buffer.copy_from_slice(memory);
+        if let Some(trace) = &mut self.trace {
+            trace.brought(number, &registers);
+        }
         INSIDE.set(true);
         let made = host.incarnation.resume(Reply { trapped: trapped(&registers), buffer });
         INSIDE.set(false);
@@ -357,6 +387,11 @@ impl World<'_> {
         if crash == Some(Cause::Kill) {
             self.kernel.doom(number, 1);
         }
+        if let Some(trace) = &mut self.trace {
+            let fate = self.kernel.fate(number).unwrap_or_default();
+            let who = (self.setup.name(number), fate.incarnation, fate.replays);
+            trace.made(self.kernel.machine.time_ns, number, who, *count, call, &arguments);
+        }
         let top = self.kernel.threads.get(thread).map_or(Frame(0), |state| state.top);
         if call & !THEN_RECEIVE == Syscall::LeaseWrite as u64 {
             arguments[2] = HEAP_ADDRESS;
@@ -387,7 +422,7 @@ impl World<'_> {
     }
 
     fn finish(self, end: End) -> Outcome {
-        let World { kernel, hosts, notes, traps, booted, plan, said, .. } = self;
+        let World { kernel, hosts, notes, traps, booted, plan, said, trace, .. } = self;
         INSIDE.set(true);
         drop(hosts);
         INSIDE.set(false);
@@ -407,6 +442,7 @@ impl World<'_> {
             snapshots: fates.iter().map(|fate| fate.snapshots).collect(),
             crashes: plan.done,
             time_ns: kernel.machine.time_ns,
+            trace: trace.map(Trace::finish).unwrap_or_default(),
         };
         SPARE.set(Some(kernel.into_memory()));
         outcome

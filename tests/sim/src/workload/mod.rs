@@ -8,6 +8,7 @@ mod memory;
 mod pipes;
 mod processes;
 mod signals;
+mod terminal;
 
 use anyhow::Result;
 
@@ -29,7 +30,7 @@ const DATA_BYTES: u64 = 40_000;
 type Script = (&'static str, fn(&mut Assembler, u64));
 
 /// All scripts; the number is how often each does what it does.
-const SCRIPTS: [Script; 12] = [
+const SCRIPTS: [Script; 13] = [
     ("files", files::files),
     ("names", files::names),
     ("disk", files::disk),
@@ -42,6 +43,7 @@ const SCRIPTS: [Script; 12] = [
     ("exec", processes::exec),
     ("threads", processes::threads),
     ("signals", signals::signals),
+    ("terminal", terminal::terminal),
 ];
 
 /// The names of all scripts.
@@ -59,14 +61,13 @@ pub fn setup(only: &[String], rounds: u64) -> Result<Setup> {
     }
     let wanted = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
     let scripts: Vec<Script> = SCRIPTS.into_iter().filter(|(name, _)| wanted(name)).collect();
-    let numbers = (0..DATA_BYTES).map(|byte| (crate::cpu::mix(byte / 8, 1) >> (byte % 8 * 8)) as u8).collect();
+    let numbers =
+        (0..DATA_BYTES).map(|byte| (crate::cpu::mix(byte / 8, 1) >> (byte % 8 * 8)) as u8).collect();
     let files = [(INIT, init(&scripts, rounds)), (COMMAND, processes::command()), (DATA, numbers)];
     let manifest = image::manifest()?;
-    Ok(Setup {
-        names: manifest.servers.iter().map(|server| server.name.clone()).collect(),
-        archive: image::archive(&manifest, &format!("/{INIT}"))?.into(),
-        volume: image::volume(&files)?,
-    })
+    let volume = image::volume(&files)?;
+    let dialogue = if wanted("terminal") { terminal::DIALOGUE.to_vec() } else { Vec::new() };
+    Setup::new(&manifest, &format!("/{INIT}"), volume, dialogue)
 }
 
 /// The first program: a process for each script, and it waits for them.
