@@ -48,6 +48,14 @@ impl<M: Machine> Kernel<M> {
 
     /// Makes a thread call for a fault of its own. A thread that cannot even do that tries again.
     fn raise(&mut self, thread: ThreadId, task: TaskId, server: TaskId, kind: FaultKind, words: [u64; 4]) {
+        let gone = self.server(server).is_none_or(|server| server.state == ServerState::Gone);
+        if gone && self.roles[Role::Proc as usize] == Some(server) {
+            // Nobody is left who could end it: it stands still rather than fault for ever.
+            if let Some(state) = self.threads.get_mut(thread) {
+                state.stopped = true;
+            }
+            return;
+        }
         let mut call = self.blank_call(CallKind::Fault, task, server);
         call.thread = Some(thread);
         call.label = kind as u32;

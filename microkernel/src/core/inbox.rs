@@ -108,6 +108,9 @@ impl<M: Machine> Kernel<M> {
         let task = call.server;
         let Some(index) = self.tasks.get(task).and_then(|task| task.server) else { return };
         let Some(server) = self.servers.get_mut(index) else { return };
+        if server.state == ServerState::Gone {
+            return self.fail_call(id);
+        }
         if !server.waiting || !server.has_no_events() {
             server.calls.push_back(&mut self.calls, id);
             return self.wake_server(task);
