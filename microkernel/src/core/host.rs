@@ -6,7 +6,7 @@ use libipc::abi::foreign::LINUX_CALLS;
 use super::Kernel;
 use super::boot::Memory;
 use super::machine::Machine;
-use super::object::{FrameRange, Object};
+use super::object::{FrameRange, Object, Phase};
 
 /// Objects in use, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -41,6 +41,19 @@ pub struct Fate {
     pub replays: bool,
     /// Its message buffer.
     pub buffer: FrameRange,
+}
+
+/// A call that somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wait {
+    /// The server that has it.
+    pub server: u32,
+    /// The server has received it.
+    pub held: bool,
+    /// Who called: the number of a server (0 for a program), process and thread.
+    pub caller: (u32, u32, u32),
+    /// Label of the message, or number of the program's call.
+    pub what: u32,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -95,6 +108,24 @@ impl<M: Machine> Kernel<M> {
             (0..bound).map(move |slot| (table, slot))
         });
         slots.filter(|(table, slot)| self.slot(*table, *slot).object != Object::None).count() as u32
+    }
+
+    /// Who waits for whom.
+    pub fn outstanding_calls(&self) -> impl Iterator<Item = Wait> {
+        let calls = (0..self.calls.bound()).filter_map(|index| self.calls.get(self.calls.at(index)?));
+        calls.map(|call| {
+            let number = |server| self.servers.get(server).map_or(0, |server| server.number);
+            let task = self.tasks.get(call.task);
+            let pid = task.map_or(0, |task| task.words[0]);
+            let tid = call.thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.tid);
+            let own = task.and_then(|task| task.server).map_or(0, number);
+            Wait {
+                server: self.server(call.server).map_or(0, |server| server.number),
+                held: call.phase == Phase::Held,
+                caller: (own, pid, tid),
+                what: call.label,
+            }
+        })
     }
 
     /// Takes the kernel apart: its memory, empty, for the next one.

@@ -16,6 +16,9 @@ const PAGE: u64 = 4096;
 /// By how much a child's name is larger than its parent's.
 const NAMES_PER_PROCESS: u64 = 61;
 
+/// The status of a process that could not fork.
+const REFUSED: u64 = 99;
+
 /// An argument of a system call.
 #[derive(Clone, Copy, Debug)]
 pub enum Arg {
@@ -210,6 +213,7 @@ impl Assembler {
         let (begin, parent) = (self.label(), self.label());
         self.set(Reg::R14, number);
         self.call(nr::FORK, &[]);
+        self.end_if_refused();
         self.jump(Code::JumpZero, Reg::Rax, Reg::Rax, begin);
         self.jump(Code::Jump, Reg::Rax, Reg::Rax, parent);
         self.place(begin);
@@ -217,6 +221,16 @@ impl Assembler {
         child(self);
         self.exit(Arg::N(0));
         self.place(parent);
+    }
+
+    /// Ends the process if the last call failed: what it was to do with its child or thread cannot be done.
+    pub fn end_if_refused(&mut self) {
+        let (refused, on) = (self.label(), self.label());
+        self.jump(Code::JumpNegative, Reg::Rax, Reg::Rax, refused);
+        self.jump(Code::Jump, Reg::Rax, Reg::Rax, on);
+        self.place(refused);
+        self.exit(Arg::N(REFUSED));
+        self.place(on);
     }
 
     /// Waits for a child, whose id is in a register, and tells its status.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::oracle::difference;
+use crate::oracle::{difference, uncontained};
 use crate::plan::{Cause, Crash, Place, Plan};
 use crate::world::{self, End, Outcome, Setup};
 
@@ -86,6 +86,16 @@ impl<'s> Exploration<'s> {
         plans
     }
 
+    /// These servers being given up, each at every one of its traps.
+    pub fn poisons(&self, servers: &[u32]) -> Vec<Plan> {
+        let plans = self.singles(servers, false, Cause::Fault).into_iter();
+        let poison = |plan: Plan| match plan.crashes.first()?.place {
+            Place::Trap { server, trap } => Some(Plan::poison(self.seed, server, trap)),
+            Place::Later(_) => None,
+        };
+        plans.filter_map(poison).collect()
+    }
+
     /// A second crash after each of these plans, at every one of the next traps that servers make.
     pub fn pairs(&self, singles: &[Plan], window: u64) -> Vec<Plan> {
         let pair = |single: &Plan, traps| {
@@ -96,10 +106,13 @@ impl<'s> Exploration<'s> {
         singles.iter().flat_map(|single| (1..=window).map(move |traps| pair(single, traps))).collect()
     }
 
-    /// What is different in a run of this plan.
+    /// What is different in a run of this plan, or, where it makes root give a server up, not contained.
     pub fn check(&self, plan: &Plan) -> (Outcome, Option<String>) {
         let outcome = run(self.setup, plan);
-        let difference = difference(self.setup, &self.clean, &outcome);
+        let difference = match plan.given_up() {
+            Some(server) => uncontained(self.setup, &outcome, server),
+            None => difference(self.setup, &self.clean, &outcome),
+        };
         (outcome, difference)
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use sim::explore::{Exploration, Failure, Tally};
 use sim::plan::{Cause, Plan};
-use sim::workload;
+use sim::{workload, world};
 
 /// Crashes servers of a simulated Naiad at every place, and compares what programs saw with a run without crashes
 #[derive(Parser, Debug)]
@@ -33,9 +33,12 @@ struct Args {
     /// With --exhaustive: the second crash is at one of so many next traps of servers; 0 for no second
     #[arg(long, value_name = "TRAPS", default_value_t = 10)]
     window: u64,
-    /// With --exhaustive: only every Nth crash, and every Nth pair
+    /// With --exhaustive and --poison: only every Nth of them
     #[arg(long, value_name = "N", default_value_t = 1)]
     stride: usize,
+    /// Instead of crashes: each server is given up, which must not take others down
+    #[arg(long)]
+    poison: bool,
     /// Crash while the system starts, too
     #[arg(long)]
     start: bool,
@@ -92,12 +95,17 @@ fn chaos(args: &Args) -> Result<ExitCode> {
 
 /// The plans to be tried, in groups with names.
 fn plans(args: &Args, exploration: &Exploration, servers: &[u32]) -> Vec<(&'static str, Vec<Plan>)> {
+    let every = |plans: Vec<Plan>| plans.into_iter().step_by(args.stride.max(1)).collect::<Vec<_>>();
+    if args.poison {
+        // Without root nobody would be given up.
+        let others: Vec<u32> = servers.iter().copied().filter(|server| *server != world::ROOT).collect();
+        return vec![("servers given up", every(exploration.poisons(&others)))];
+    }
     if !args.exhaustive {
         let traps = exploration.traps();
         let random = |number| Plan::random(args.seed, number, args.kills, traps);
         return vec![("random", (0..args.runs).map(random).collect())];
     }
-    let every = |plans: Vec<Plan>| plans.into_iter().step_by(args.stride.max(1)).collect::<Vec<_>>();
     let kills = exploration.singles(servers, args.start, Cause::Kill);
     let faults = exploration.singles(servers, args.start, Cause::Fault);
     let pairs = exploration.pairs(&kills, args.window);

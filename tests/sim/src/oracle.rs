@@ -2,10 +2,29 @@
 
 use std::fmt::Write;
 
-use crate::world::{Outcome, Setup};
+use crate::world::{End, Outcome, Setup};
 
 /// What the log of a run says only when recovery has failed.
 const BAD_WORDS: [&str; 4] = ["disagree", "given up", "cannot be seen to", "no snapshot"];
+
+/// What is wrong with a run in which one server was given up: its clients may see errors, but the others must live on,
+/// and nobody may wait for ever. The process server is an exception, since without it no program can end.
+pub fn uncontained(setup: &Setup, run: &Outcome, given_up: u32) -> Option<String> {
+    let mut text = String::new();
+    let ended = matches!(run.end, End::Off(_));
+    if !ended && setup.name(given_up) != "proc" {
+        let _ = writeln!(text, "it ended with {:?}", run.end);
+    }
+    for (number, [_, own]) in
+        (1..).zip(&run.deaths).filter(|(number, [_, own])| *number != given_up && *own > 0)
+    {
+        let _ = writeln!(text, "{} died by itself {own} times", setup.name(number));
+    }
+    if let End::Panic(words) = &run.end {
+        let _ = writeln!(text, "the kernel panicked: {words}");
+    }
+    (!text.is_empty()).then_some(text)
+}
 
 fn lines(output: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();

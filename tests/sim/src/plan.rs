@@ -13,6 +13,9 @@ use crate::world::Setup;
 /// one that dies of the same event again and again.
 const FAULTS_MAX: u32 = 2;
 
+/// After so many faults without progress root gives a server up.
+const GIVEN_UP_AFTER: u64 = 3;
+
 /// Why a server dies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Cause {
@@ -75,6 +78,23 @@ impl Plan {
             Crash { place: Place::Later(1 + random.below(1 << bits)), cause }
         });
         Plan { seed, crashes: crashes.collect(), trace: false }
+    }
+
+    /// A server that faults at a trap, and again in each incarnation, until it is given up.
+    pub fn poison(seed: u64, server: u32, trap: u64) -> Plan {
+        let fault = |again| Crash { place: Place::Trap { server, trap: trap + again }, cause: Cause::Fault };
+        Plan { seed, crashes: (0..GIVEN_UP_AFTER).map(fault).collect(), trace: false }
+    }
+
+    /// The server that this plan makes root give up, if it is such a plan.
+    pub fn given_up(&self) -> Option<u32> {
+        let [first, .., last] = &self.crashes[..] else { return None };
+        match (first.place, last.place) {
+            (Place::Trap { server, trap }, Place::Trap { .. }) => {
+                (*self == Plan::poison(self.seed, server, trap)).then_some(server)
+            }
+            _ => None,
+        }
     }
 
     /// Reads the crashes of a plan.

@@ -19,7 +19,7 @@ use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
 use libipc::sys::BUFFER_BYTES;
 use microkernel::arch::emulated::{self, Emulated};
 use microkernel::core::boot::Memory;
-use microkernel::core::host::Used;
+use microkernel::core::host::{Used, Wait};
 use microkernel::core::jitter::Jitter;
 use microkernel::core::load::{Layout, load_root};
 use microkernel::core::machine::Machine;
@@ -82,7 +82,8 @@ impl Setup {
 
     /// A server's name.
     pub fn name(&self, number: u32) -> &str {
-        self.names.get(number as usize - 1).map_or("nobody", String::as_str)
+        let place = number.checked_sub(1).map(|place| place as usize);
+        place.and_then(|place| self.names.get(place)).map_or("nobody", String::as_str)
     }
 
     /// A server's number.
@@ -422,12 +423,19 @@ impl World<'_> {
     }
 
     fn finish(self, end: End) -> Outcome {
-        let World { kernel, hosts, notes, traps, booted, plan, said, trace, .. } = self;
+        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, .. } = self;
         INSIDE.set(true);
         drop(hosts);
         INSIDE.set(false);
         let fates: Vec<_> =
             (1..=traps.len() as u32).map(|number| kernel.fate(number).unwrap_or_default()).collect();
+        let mut said = said;
+        for wait in kernel.outstanding_calls().filter(|_| end == End::Hang) {
+            let Wait { server, held, caller: (own, pid, tid), what } = wait;
+            let (by, has) = (setup.name(own), if held { "has" } else { "is to get" });
+            let to = setup.name(server);
+            said += &format!("hang: {to} {has} call {what:#x} of {by}, process {pid}, thread {tid}\n");
+        }
         let log = String::from_utf8_lossy(&kernel.machine.log).into_owned() + &said;
         let outcome = Outcome {
             end,

@@ -82,6 +82,7 @@ pub fn threads(a: &mut Assembler, rounds: u64) {
         a.set(Reg::R8, N(0));
         a.keep(Reg::R8, word);
         a.call(nr::CLONE, &[N(FLAGS), N(stack), N(0), N(tid), N(0)]);
+        a.end_if_refused();
         a.jump(Code::JumpZero, Reg::Rax, Reg::Rax, thread);
         a.jump(Code::Jump, Reg::Rax, Reg::Rax, after);
         a.place(thread);
