@@ -8,7 +8,7 @@ use super::boot::Memory;
 use super::machine::Machine;
 use super::object::{FrameRange, Object, Phase};
 
-/// Objects in use, by kind.
+/// Objects and frames in use, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 #[allow(missing_docs)]
 pub struct Used {
@@ -22,6 +22,8 @@ pub struct Used {
     pub calls: u32,
     pub watchers: u32,
     pub buffers: u32,
+    pub mapped_frames: u32,
+    pub table_frames: u32,
 }
 
 /// What is known of a server from outside.
@@ -86,6 +88,7 @@ impl<M: Machine> Kernel<M> {
 
     /// How many objects of each kind there are.
     pub fn used(&self) -> Used {
+        let (mapped_frames, table_frames) = self.frames.used();
         Used {
             tasks: self.tasks.used(),
             threads: self.threads.used(),
@@ -97,6 +100,8 @@ impl<M: Machine> Kernel<M> {
             calls: self.calls.used(),
             watchers: self.watchers.used(),
             buffers: self.buffers.free.len() as u32 - self.buffers.count,
+            mapped_frames,
+            table_frames,
         }
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use sim::explore::{Exploration, Failure, Tally};
 use sim::plan::{Cause, Plan};
+use sim::random::Random;
 use sim::{workload, world};
 
 /// Crashes servers of a simulated Naiad at every place, and compares what programs saw with a run without crashes
@@ -24,7 +25,7 @@ struct Args {
     /// Crashes in each random run
     #[arg(long, value_name = "N", default_value_t = 8)]
     kills: u64,
-    /// Random runs
+    /// Random runs, each with the next seed
     #[arg(long, value_name = "N", default_value_t = 200)]
     runs: u64,
     /// Every single crash, and pairs of crashes soon after each other
@@ -95,15 +96,22 @@ fn chaos(args: &Args) -> Result<ExitCode> {
 
 /// The plans to be tried, in groups with names.
 fn plans(args: &Args, exploration: &Exploration, servers: &[u32]) -> Vec<(&'static str, Vec<Plan>)> {
-    let every = |plans: Vec<Plan>| plans.into_iter().step_by(args.stride.max(1)).collect::<Vec<_>>();
+    let every = |plans: Vec<Plan>| {
+        let mut plans = plans.into_iter().step_by(args.stride.max(1)).collect::<Vec<_>>();
+        // So that what is tried before time is up is of all kinds.
+        Random::new(args.seed).shuffle(&mut plans);
+        plans
+    };
     if args.poison {
         // Without root nobody would be given up.
         let others: Vec<u32> = servers.iter().copied().filter(|server| *server != world::ROOT).collect();
         return vec![("servers given up", every(exploration.poisons(&others)))];
     }
     if !args.exhaustive {
-        let traps = exploration.traps();
-        let random = |number| Plan::random(args.seed, number, args.kills, traps);
+        let start = if args.start { 0 } else { exploration.clean.booted.iter().sum() };
+        // Whatever the seed, programs see the same, so one run without crashes is enough to compare with.
+        let random =
+            |number| Plan::random(args.seed.wrapping_add(number), args.kills, start..exploration.traps());
         return vec![("random", (0..args.runs).map(random).collect())];
     }
     let kills = exploration.singles(servers, args.start, Cause::Kill);

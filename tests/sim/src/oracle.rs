@@ -7,12 +7,15 @@ use crate::world::{End, Outcome, Setup};
 /// What the log of a run says only when recovery has failed.
 const BAD_WORDS: [&str; 4] = ["disagree", "given up", "cannot be seen to", "no snapshot"];
 
+/// Servers without which no process can end, or none be woken: proc has the processes, vm knows whose futex is whose.
+const FOUNDATIONS: [&str; 2] = ["proc", "vm"];
+
 /// What is wrong with a run in which one server was given up: its clients may see errors, but the others must live on,
-/// and nobody may wait for ever. The process server is an exception, since without it no program can end.
+/// and nobody may wait for ever, unless it is a server that every process stands on.
 pub fn uncontained(setup: &Setup, run: &Outcome, given_up: u32) -> Option<String> {
     let mut text = String::new();
     let ended = matches!(run.end, End::Off(_));
-    if !ended && setup.name(given_up) != "proc" {
+    if !ended && !FOUNDATIONS.contains(&setup.name(given_up)) {
         let _ = writeln!(text, "it ended with {:?}", run.end);
     }
     for (number, [_, own]) in

@@ -5,6 +5,7 @@
 //! instead, right before the trap.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::random::Random;
 use crate::world::Setup;
@@ -65,17 +66,20 @@ impl Plan {
         Plan { seed, ..Plan::default() }
     }
 
-    /// So many crashes, at distances that follow from a number, over a run of about so many traps.
-    pub fn random(seed: u64, number: u64, kills: u64, traps: u64) -> Plan {
-        let mut random = Random::new(seed ^ number.rotate_left(32));
+    /// So many crashes, at distances that follow from the seed: the first at or after a trap of the run, the others over
+    /// about the rest of it.
+    pub fn random(seed: u64, kills: u64, traps: Range<u64>) -> Plan {
+        let mut random = Random::new(seed);
         let mut faults = 0;
-        let crashes = (0..kills).map(|_| {
+        let length = traps.end.saturating_sub(traps.start).max(2);
+        let crashes = (0..kills).map(|number| {
             // Crashes soon after another are as frequent as ones a long time after.
-            let bits = random.below(u64::from(traps.max(2).ilog2()) + 1);
+            let bits = random.below(u64::from(length.ilog2()) + 1);
+            let from = if number == 0 { traps.start } else { 0 };
             let fault = random.below(4) == 0 && faults < FAULTS_MAX;
             faults += u32::from(fault);
             let cause = if fault { Cause::Fault } else { Cause::Kill };
-            Crash { place: Place::Later(1 + random.below(1 << bits)), cause }
+            Crash { place: Place::Later(from + 1 + random.below(1 << bits)), cause }
         });
         Plan { seed, crashes: crashes.collect(), trace: false }
     }

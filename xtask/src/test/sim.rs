@@ -6,12 +6,16 @@ use super::report::Report;
 use crate::chaos;
 
 /// Samples: what each proves, and the simulator's arguments.
-const SAMPLES: [(&str, &[&str]); 2] = [
+const SAMPLES: [(&str, &[&str]); 3] = [
     (
         "sim: no program notices a crash, nor a second one soon after it",
         &["--exhaustive", "--start", "--stride", "23", "--window", "4", "--rounds", "2", "--limit", "30"],
     ),
-    ("sim: no program notices crashes at random", &["--runs", "300", "--kills", "12", "--limit", "30"]),
+    ("sim: no program notices crashes at random", &["--runs", "2000", "--kills", "12", "--limit", "30"]),
+    (
+        "sim: a server that is given up takes no other with it",
+        &["--poison", "--stride", "7", "--limit", "20"],
+    ),
 ];
 
 /// Runs the samples whose names contain `filter`.
