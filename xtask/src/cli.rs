@@ -23,6 +23,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run servers again on this machine, over journals copied from /proc/naiad/servers/NAME/journal
     Replay(ReplayArgs),
+    /// Crash servers in the simulator, and compare what programs saw with a run without crashes
+    Chaos(ChaosArgs),
     /// Install the Debian packages that the other commands need
     Setup,
 }
@@ -107,6 +109,18 @@ pub struct ReplayArgs {
     pub until: Option<u64>,
 }
 
+/// The arguments of `chaos`.
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+pub struct ChaosArgs {
+    /// In the simulator, which is the only place there is yet
+    #[arg(long)]
+    pub sim: bool,
+    /// Arguments for the simulator: --help shows them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "arguments")]
+    pub arguments: Vec<String>,
+}
+
 /// The arguments of `test`.
 #[derive(Args, Debug)]
 pub struct TestArgs {
@@ -137,6 +151,8 @@ pub struct BenchArgs {
 pub enum TestKind {
     /// Formatting, lints, and the crates' own tests on the host
     Unit,
+    /// Crashes of servers in the simulator: a sample
+    Sim,
     /// Linux programs that must behave in Naiad as they do on the host
     Linux,
     /// What takes whole machines: scenarios (tests/qemu/*.sh), replays
@@ -178,6 +194,16 @@ mod tests {
         assert_eq!(args.disk, [PathBuf::from("1"), PathBuf::from("2")]);
         assert_eq!((args.mem, args.timeout, args.seed, args.gdb), (64, Some(9), Some(u64::MAX), true));
         assert_eq!(args.qemu, ["-d", "int"]);
+    }
+
+    #[test]
+    fn what_follows_chaos_is_the_simulators() {
+        let line = "xtask chaos --sim --seed 3 --exhaustive --help";
+        let Command::Chaos(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("`chaos` was read as something else")
+        };
+        assert!(args.sim);
+        assert_eq!(args.arguments, ["--seed", "3", "--exhaustive", "--help"]);
     }
 
     #[test]

@@ -95,6 +95,12 @@ impl<T> Arena<T> {
         Arena { slots, free: NONE, fresh: 0, used: 0 }
     }
 
+    /// Takes the arena apart: its places, empty and never used.
+    pub fn into_slots(self) -> &'static mut [Slot<T>] {
+        self.slots[..self.fresh as usize].fill_with(|| Slot::EMPTY);
+        self.slots
+    }
+
     /// How many objects it holds.
     pub fn used(&self) -> u32 {
         self.used

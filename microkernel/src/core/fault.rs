@@ -11,6 +11,10 @@ use super::Kernel;
 use super::machine::Machine;
 use super::object::*;
 
+/// In the number of a call for a fault: what kind of fault it is, and above it what was tried.
+const FAULT_KIND: u32 = 0xff;
+const FAULT_ACCESS_SHIFT: u32 = 8;
+
 impl<M: Machine> Kernel<M> {
     pub(crate) fn page_fault(&mut self, address: u64, access: u8) {
         let Some((thread, task)) = self.current_program_or_die("page fault", address) else { return };
@@ -48,10 +52,21 @@ impl<M: Machine> Kernel<M> {
 
     /// Makes a thread call for a fault of its own. A thread that cannot even do that tries again.
     fn raise(&mut self, thread: ThreadId, task: TaskId, server: ServerId, kind: FaultKind, words: [u64; 4]) {
+        let gone = self.servers.get(server).is_none_or(|server| server.state == ServerState::Gone);
+        if gone && self.roles[Role::Proc as usize] == Some(server) {
+            // Nobody is left who could end it: it stands still rather than fault for ever.
+            if let Some(state) = self.threads.get_mut(thread) {
+                state.stopped = true;
+            }
+            return;
+        }
         let call = self.new_call(CallKind::Fault, task, server, |call| {
             call.thread = Some(thread);
             call.label = kind as u32;
             call.words = words;
+            // A pager that forwards it puts its own message in its place: what it is must not be lost.
+            call.number = kind as u32 | (words[1] as u32) << FAULT_ACCESS_SHIFT;
+            call.tag = words[0];
         });
         let Ok(id) = call else { return };
         if let Some(state) = self.threads.get_mut(thread) {
@@ -105,21 +120,24 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn fault_answered(&mut self, id: CallRef, resolved: bool) {
         let Some(call) = self.calls.get(id) else { return };
         let (thread, task, parent) = (call.thread, call.task, call.parent);
-        let (kind, words) = (call.label, call.words);
+        let (kind, access) = (call.number & FAULT_KIND, call.number >> FAULT_ACCESS_SHIFT);
+        let address = call.tag;
         self.end_call(id);
         match (parent, thread) {
             (Some(parent), _) => self.parent_fault_answered(parent, resolved),
             (None, Some(thread)) if resolved || kind != FaultKind::Page as u32 => {
                 self.release_thread(thread, id);
             }
-            (None, Some(thread)) => self.page_refused(id, thread, task, words),
+            (None, Some(thread)) => self.page_refused(id, thread, task, address, access),
             (None, None) => {}
         }
     }
 
     /// A pager, or the file server it asked, cannot bring a page: the thread would fault there for ever, so the
     /// process server decides.
-    fn page_refused(&mut self, fault: CallRef, thread: ThreadId, task: TaskId, words: [u64; 4]) {
+    fn page_refused(&mut self, fault: CallRef, thread: ThreadId, task: TaskId, address: u64, access: u32) {
+        let ip = self.threads.get(thread).map_or(0, |thread| thread.registers.rip);
+        let words = [address, u64::from(access), ip, 0];
         if let Some(server) = self.roles[Role::Proc as usize] {
             self.raise(thread, task, server, FaultKind::Page, words);
         }

@@ -36,6 +36,19 @@ impl Frames {
         Frames { info, first: first.0 }
     }
 
+    /// Takes the list apart: its places, not handed out.
+    pub fn into_info(self) -> &'static mut [FrameInfo] {
+        self.info.fill(FrameInfo::UNUSED);
+        self.info
+    }
+
+    /// How many are mapped, and how many are page tables.
+    pub fn used(&self) -> (u32, u32) {
+        let count =
+            |what: fn(&FrameInfo) -> bool| self.info.iter().filter(|frame| what(frame)).count() as u32;
+        (count(|frame| frame.mapped > 0), count(|frame| frame.table))
+    }
+
     /// Forgets the frames past a count: memory that turned out to be needed for something else.
     pub fn shrink(&mut self, count: u32) {
         let info = core::mem::take(&mut self.info);

@@ -83,11 +83,7 @@ impl<M: Machine> Kernel<M> {
             }
             _ => return Err(KernelError::WrongKind),
         };
-        match self.servers.get(server).map(|server| server.state) {
-            None => Err(KernelError::BadHandle),
-            Some(ServerState::Gone) => Err(KernelError::PeerDead),
-            Some(_) => Ok((server, session)),
-        }
+        self.servers.get(server).map(|_| (server, session)).ok_or(KernelError::BadHandle)
     }
 
     /// The handles a sender lists, checked.

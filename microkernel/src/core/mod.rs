@@ -13,6 +13,8 @@ mod foreign;
 pub mod frames;
 mod handles;
 mod history;
+#[cfg(not(target_os = "none"))]
+pub mod host;
 mod inbox;
 mod ipc;
 pub mod jitter;

@@ -453,7 +453,7 @@ pub struct Call {
     pub handle_count: u8,
     /// The protocol's number, the foreign call's, the fault's.
     pub label: u32,
-    /// The number of the program's own call, whatever message has taken its place.
+    /// The number of the program's own call, or its fault (see `raise`), whatever message has taken its place.
     pub number: u32,
     /// The calling task.
     pub task: TaskId,
@@ -465,7 +465,7 @@ pub struct Call {
     pub server: ServerId,
     /// The session it came through.
     pub session: Option<SessionId>,
-    /// The sender's tag.
+    /// The sender's tag; for a fault the address.
     pub tag: u64,
     /// Its words, when they are not in the thread's registers.
     pub words: [u64; 4],

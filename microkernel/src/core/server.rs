@@ -398,7 +398,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Ends a call that nobody will answer.
-    fn fail_call(&mut self, id: CallRef) {
+    pub(crate) fn fail_call(&mut self, id: CallRef) {
         let Some(call) = self.calls.get(id) else { return };
         let thread = call.thread;
         match call.kind {
@@ -414,6 +414,9 @@ impl<M: Machine> Kernel<M> {
             }
             CallKind::Sent => {
                 self.unlink(id);
+                let Some(call) = self.calls.get_mut(id) else { return };
+                let (handles, count) = (call.handles, core::mem::take(&mut call.handle_count));
+                handles.into_iter().take(usize::from(count)).for_each(|object| self.let_go(object));
                 let Some(call) = self.calls.get_mut(id) else { return };
                 call.phase = Phase::Answered;
                 call.label = u32::MAX;

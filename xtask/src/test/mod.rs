@@ -5,6 +5,7 @@ mod replay;
 mod report;
 mod roots;
 mod scenario;
+mod sim;
 mod unit;
 
 use std::env;
@@ -30,6 +31,9 @@ pub fn test(args: &TestArgs) -> Result<u8> {
     let mut report = Report::default();
     if wanted(TestKind::Unit) {
         unit::run(filter, &mut report);
+    }
+    if wanted(TestKind::Sim) && machine::interrupted().is_none() {
+        sim::run(filter, &mut report);
     }
     if (wanted(TestKind::Linux) || wanted(TestKind::Qemu)) && machine::interrupted().is_none() {
         match Built::new() {

@@ -1,5 +1,5 @@
 //! An emulated machine for the host: memory is a vector, time stands still unless it is told to go on, devices are
-//! silent. The core runs over it under unit tests and in the simulator.
+//! silent unless some are plugged in. The core runs over it under unit tests and in the simulator.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +18,18 @@ const TABLE: u64 = 2;
 const PROTECTION_SHIFT: u32 = 2;
 const DIRTY: u64 = 1 << 8;
 
+/// Devices behind I/O ports and interrupt lines.
+pub trait Devices: std::fmt::Debug {
+    /// A port is read.
+    fn port_in(&mut self, port: u16, width: u8) -> u32;
+
+    /// A port is written.
+    fn port_out(&mut self, port: u16, width: u8, value: u32);
+
+    /// An interrupt line is opened or closed.
+    fn enable_interrupt(&mut self, line: u8, enabled: bool);
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Emulated {
@@ -32,6 +44,8 @@ pub struct Emulated {
     pub log: Vec<u8>,
     /// What ports were written, in order.
     pub port_writes: Vec<(u16, u32)>,
+    /// What is plugged in.
+    pub devices: Option<Box<dyn Devices>>,
     fpu: BTreeMap<u32, [u8; 512]>,
 }
 
@@ -138,15 +152,22 @@ impl Machine for Emulated {
         self.fpu.insert(thread.index(), *image);
     }
 
-    fn port_in(&mut self, _: u16, _: u8) -> u32 {
-        u32::MAX
+    fn port_in(&mut self, port: u16, width: u8) -> u32 {
+        self.devices.as_mut().map_or(u32::MAX, |devices| devices.port_in(port, width))
     }
 
-    fn port_out(&mut self, port: u16, _: u8, value: u32) {
-        self.port_writes.push((port, value));
+    fn port_out(&mut self, port: u16, width: u8, value: u32) {
+        match &mut self.devices {
+            Some(devices) => devices.port_out(port, width, value),
+            None => self.port_writes.push((port, value)),
+        }
     }
 
-    fn enable_interrupt(&mut self, _: u8, _: bool) {}
+    fn enable_interrupt(&mut self, line: u8, enabled: bool) {
+        if let Some(devices) = &mut self.devices {
+            devices.enable_interrupt(line, enabled);
+        }
+    }
 
     fn log(&mut self, bytes: &[u8]) {
         self.log.extend_from_slice(bytes);
@@ -157,13 +178,14 @@ fn leak<T>(count: u32, value: impl Fn() -> T) -> &'static mut [T] {
     Box::leak((0..count).map(|_| value()).collect::<Vec<T>>().into_boxed_slice())
 }
 
-/// A kernel over so many frames of emulated memory, and the frames that are free. Its arenas are leaked: a test's
-/// process is short.
-pub fn kernel(frames: u32) -> (Kernel<Emulated>, FrameRange) {
-    const FIRST: u32 = 0x1000;
+/// The first frame of the emulated memory.
+const FIRST: u32 = 0x1000;
+
+/// Memory for the objects of a kernel over so many frames. It is leaked; what runs many kernels gets it back from
+/// [`Kernel::into_memory`] for the next one.
+pub fn memory(frames: u32) -> Memory {
     let sizes = Sizes { buffers: 16, ..Sizes::for_frames(frames) };
-    let kept_frames = sizes.buffers * 2;
-    let memory = Memory {
+    Memory {
         tasks: leak(sizes.tasks, || Slot::EMPTY),
         threads: leak(sizes.threads, || Slot::EMPTY),
         spaces: leak(sizes.spaces, || Slot::EMPTY),
@@ -177,19 +199,31 @@ pub fn kernel(frames: u32) -> (Kernel<Emulated>, FrameRange) {
         servers: leak(sizes.servers, || Slot::EMPTY),
         buffers: leak(sizes.buffers, || 0),
         enosys: Box::leak(Box::new([0; libipc::abi::foreign::LINUX_CALLS as usize])),
-        frames: leak(frames - kept_frames, || FrameInfo::UNUSED),
-    };
+        frames: leak(frames - sizes.buffers * 2, || FrameInfo::UNUSED),
+    }
+}
+
+/// A kernel over memory from [`memory`], and the frames that are free.
+pub fn kernel_over(memory: Memory) -> (Kernel<Emulated>, FrameRange) {
+    let kept_frames = memory.buffers.len() as u32 * 2;
+    let free = memory.frames.len() as u32;
     let machine = Emulated {
-        memory: vec![0; frames as usize * PAGE as usize],
+        memory: vec![0; (kept_frames + free) as usize * PAGE as usize],
         base: u64::from(FIRST) * PAGE,
         time_ns: 0,
         timer_ns: u64::MAX,
         log: Vec::new(),
         port_writes: Vec::new(),
+        devices: None,
         fpu: BTreeMap::new(),
     };
     let kept = FrameRange { first: Frame(FIRST), count: kept_frames };
     let first = Frame(FIRST + kept_frames);
-    let kernel = Kernel::new(machine, memory, first, kept);
-    (kernel, FrameRange { first, count: frames - kept_frames })
+    (Kernel::new(machine, memory, first, kept), FrameRange { first, count: free })
+}
+
+/// A kernel over so many frames of emulated memory, and the frames that are free. Its arenas are leaked: a test's
+/// process is short.
+pub fn kernel(frames: u32) -> (Kernel<Emulated>, FrameRange) {
+    kernel_over(memory(frames))
 }

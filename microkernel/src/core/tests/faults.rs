@@ -1,9 +1,9 @@
 //! Faults, interruption and death of programs.
 
-use libipc::abi::Protection;
 use libipc::abi::delivery::Kind;
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, Syscall, reply_flags};
+use libipc::abi::{Protection, Rights};
 use libipc::linux::errno;
 
 use super::descriptors::{Linux, linux};
@@ -120,6 +120,29 @@ fn a_page_that_cannot_be_brought_is_the_process_servers_to_decide_about() {
     assert_ne!(world.kernel.threads.get(thread).unwrap().state, ThreadState::Runnable);
     world.ok(proc, Syscall::Reply, &[told.token, 0]);
     assert_eq!(world.kernel.threads.get(thread).unwrap().state, ThreadState::Runnable);
+}
+
+#[test]
+fn a_fault_that_was_handed_on_and_refused_is_the_process_servers_with_all_that_it_was() {
+    let mut linux = linux();
+    let Linux { world, program, vm, .. } = &mut linux;
+    let proc = world.role(Role::Proc);
+    let files = world.server(40, false);
+    world.start(40);
+    world.kernel.put(*vm, 900, world.inbox(files), Rights::CALL).unwrap();
+    let thread = world.thread_of(program.task);
+    world.run_trap(thread, Trap::PageFault { address: 0x1234, access: Protection::WRITE.bits() });
+    world.ok(*vm, Syscall::Receive, &[]);
+    let fault = world.delivery(*vm);
+    world.ok(*vm, Syscall::Forward, &[fault.token, 900, super::info(0x101, 0, 0), 7, 8, 9]);
+    world.ok(files, Syscall::Receive, &[]);
+    let asked = world.delivery(files);
+    assert_eq!((asked.label, asked.words[0]), (0x101, 7));
+    world.ok(files, Syscall::Reply, &[asked.token, super::info(5, 0, 0)]);
+    world.ok(proc, Syscall::Receive, &[]);
+    let told = world.delivery(proc);
+    assert_eq!((told.kind, told.label, told.words[..2].to_vec()), (Kind::Fault as u32, 1, vec![0x1234, 2]));
+    assert_ne!(world.kernel.threads.get(thread).unwrap().state, ThreadState::Runnable);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Servers that die and come back.
 
-use libipc::abi::delivery::Kind;
+use libipc::abi::KernelError;
+use libipc::abi::delivery::{Kind, MessageBuffer};
 use libipc::abi::syscall::Syscall;
 
 use super::{World, info};
@@ -178,4 +179,54 @@ fn a_server_whose_journal_is_full_when_something_comes_dies_and_does_not_run() {
     let waits_for_a_turn = world.kernel.threads.get(thread).unwrap().link.is_listed();
     let chosen = world.kernel.chosen.map(|(chosen, _)| chosen);
     assert!(!waits_for_a_turn && chosen != Some(thread) && world.kernel.current() != Some(thread));
+}
+
+fn give_up(world: &mut World, task: TaskId, number: u64) {
+    kill(world, task);
+    world.ok(world.root, Syscall::ServerAbandon, &[number + 100]);
+}
+
+#[test]
+fn a_message_to_a_server_that_is_given_up_is_answered_at_once() {
+    let (mut world, client, server) = two(true);
+    world.set_header(client, MessageBuffer { tag: 5, ..MessageBuffer::default() });
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0)]);
+    give_up(&mut world, server, 3);
+    world.set_header(client, MessageBuffer { tag: 6, ..MessageBuffer::default() });
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0)]);
+    for tag in [5, 6] {
+        world.ok(client, Syscall::Receive, &[]);
+        let delivery = world.delivery(client);
+        assert_eq!((delivery.kind, delivery.token, delivery.label), (Kind::Answer as u32, tag, u32::MAX));
+    }
+    assert_eq!(world.trap(client, Syscall::Call, &[0, info(1, 0, 0)]), Some(Err(KernelError::PeerDead)));
+    assert_eq!(world.kernel.calls.used(), 0);
+}
+
+#[test]
+fn handles_in_a_message_to_a_server_that_is_given_up_are_let_go() {
+    let (mut world, client, server) = two(true);
+    world.ok(client, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
+    give_up(&mut world, server, 3);
+    world.set_header(client, MessageBuffer { send: [50, 0, 0, 0], tag: 5, ..MessageBuffer::default() });
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 1)]);
+    world.ok(client, Syscall::Receive, &[]);
+    assert_eq!((world.delivery(client).kind, world.delivery(client).handle_count), (Kind::Answer as u32, 0));
+    world.ok(client, Syscall::Receive, &[]);
+    assert_eq!(world.delivery(client).kind, Kind::LastClose as u32);
+}
+
+#[test]
+fn a_caller_that_is_forwarded_to_a_server_that_is_given_up_gets_an_error() {
+    let mut world = World::new();
+    let [client, middle, gone] = [2, 3, 4].map(|number| world.server(number, false));
+    world.grant(2, 0, 3);
+    world.grant(3, 0, 4);
+    [4, 3, 2].into_iter().for_each(|number| world.start(number));
+    give_up(&mut world, gone, 4);
+    assert_eq!(world.trap(client, Syscall::Call, &[0, info(1, 0, 0)]), None);
+    world.ok(middle, Syscall::Receive, &[]);
+    let token = world.delivery(middle).token;
+    world.ok(middle, Syscall::Forward, &[token, 0, info(2, 0, 0)]);
+    assert_eq!(world.result(client), Some(Err(KernelError::PeerDead)));
 }

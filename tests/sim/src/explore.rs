@@ -1,0 +1,192 @@
+//! Many runs of one workload, each with other crashes, and what became of them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::oracle::{difference, uncontained};
+use crate::plan::{Cause, Crash, Place, Plan};
+use crate::world::{self, End, Outcome, Setup};
+
+/// Different runs that are kept to be shown; after so many an exploration stops.
+const FAILURES_MAX: usize = 20;
+/// Most runs spent on making a failure's schedule shorter.
+const SHRINKING_MAX: usize = 200;
+
+/// A workload and what its run without crashes came to.
+pub struct Exploration<'s> {
+    /// The machine and its programs.
+    pub setup: &'s Setup,
+    /// The seed of all runs.
+    pub seed: u64,
+    /// The run without crashes.
+    pub clean: Outcome,
+}
+
+/// A run that came to something else.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// Its plan, as short as it could be made.
+    pub plan: Plan,
+    /// What is different.
+    pub what: String,
+}
+
+/// What became of many runs.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Runs.
+    pub runs: usize,
+    /// Runs that came to the same as the one without crashes.
+    pub equal: usize,
+    /// Crashes that came about.
+    pub crashes: u64,
+    /// Deaths, by server.
+    pub deaths: Vec<u64>,
+    /// Those that did not.
+    pub failures: Vec<Failure>,
+    /// The time they took.
+    pub time: Duration,
+    /// Plans that were not tried, since time was up or too much was different.
+    pub left: usize,
+}
+
+/// Runs a plan; a panic of the kernel itself is an end like any other.
+pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| world::run(setup, plan))).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+        Outcome::ended(setup, End::Panic(words.unwrap_or_default()))
+    })
+}
+
+impl<'s> Exploration<'s> {
+    /// Runs the workload without crashes.
+    pub fn new(setup: &'s Setup, seed: u64) -> Exploration<'s> {
+        Exploration { setup, seed, clean: run(setup, &Plan::quiet(seed)) }
+    }
+
+    /// Traps of all servers in the run without crashes.
+    pub fn traps(&self) -> u64 {
+        self.clean.traps.iter().sum()
+    }
+
+    /// Every single crash of these servers: at every trap of the run without crashes, or only after the start.
+    pub fn singles(&self, servers: &[u32], start: bool, cause: Cause) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        for server in servers {
+            let place = *server as usize - 1;
+            let first = if start { 0 } else { self.clean.booted[place] };
+            for trap in first + 1..=self.clean.traps[place] {
+                let crash = Crash { place: Place::Trap { server: *server, trap }, cause };
+                plans.push(Plan { seed: self.seed, crashes: vec![crash], trace: false });
+            }
+        }
+        plans
+    }
+
+    /// These servers being given up, each at every one of its traps.
+    pub fn poisons(&self, servers: &[u32]) -> Vec<Plan> {
+        let plans = self.singles(servers, false, Cause::Fault).into_iter();
+        let poison = |plan: Plan| match plan.crashes.first()?.place {
+            Place::Trap { server, trap } => Some(Plan::poison(self.seed, server, trap)),
+            Place::Later(_) => None,
+        };
+        plans.filter_map(poison).collect()
+    }
+
+    /// A second crash after each of these plans, at every one of the next traps that servers make.
+    pub fn pairs(&self, singles: &[Plan], window: u64) -> Vec<Plan> {
+        let pair = |single: &Plan, traps| {
+            let mut plan = single.clone();
+            plan.crashes.push(Crash { place: Place::Later(traps), cause: Cause::Kill });
+            plan
+        };
+        singles.iter().flat_map(|single| (1..=window).map(move |traps| pair(single, traps))).collect()
+    }
+
+    /// What is different in a run of this plan, or, where it makes root give a server up, not contained.
+    pub fn check(&self, plan: &Plan) -> (Outcome, Option<String>) {
+        let outcome = run(self.setup, plan);
+        let difference = match plan.given_up() {
+            Some(server) => uncontained(self.setup, &outcome, server),
+            None => difference(self.setup, &self.clean, &outcome),
+        };
+        (outcome, difference)
+    }
+
+    /// Runs all these plans on so many host threads, until the time is up.
+    pub fn try_all(
+        &self,
+        plans: &[Plan],
+        jobs: usize,
+        limit: Duration,
+        tell: impl Fn(usize, usize) + Sync,
+    ) -> Tally {
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let begin = Instant::now();
+        let deaths = vec![0; self.setup.names.len()];
+        let tally = Mutex::new(Tally { deaths, ..Tally::default() });
+        std::thread::scope(|scope| {
+            for _ in 0..jobs.max(1) {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                        let (outcome, difference) = self.check(plan);
+                        let Ok(mut tally) = tally.lock() else { return };
+                        tally.count(&outcome, plan, difference);
+                        let enough = tally.failures.len() >= FAILURES_MAX || begin.elapsed() >= limit;
+                        stop.fetch_or(enough, Ordering::Relaxed);
+                        tell(tally.runs, plans.len());
+                    }
+                });
+            }
+        });
+        let mut tally = tally.into_inner().unwrap_or_default();
+        tally.time = begin.elapsed();
+        tally.left = plans.len() - tally.runs;
+        tally
+    }
+
+    /// The shortest schedule that can be found which still makes a difference.
+    pub fn shrink(&self, failure: &Failure) -> Failure {
+        let mut best = failure.clone();
+        let mut left = SHRINKING_MAX;
+        'again: loop {
+            for without in 0..best.plan.crashes.len() {
+                let mut plan = best.plan.clone();
+                let gone = plan.crashes.remove(without);
+                // The next one stays where it was, as nearly as can be.
+                if let (Place::Later(before), Some(Crash { place: Place::Later(traps), .. })) =
+                    (gone.place, plan.crashes.get_mut(without))
+                {
+                    *traps += before;
+                }
+                if left == 0 || plan.crashes.is_empty() {
+                    return best;
+                }
+                left -= 1;
+                if let (_, Some(what)) = self.check(&plan) {
+                    best = Failure { plan, what };
+                    continue 'again;
+                }
+            }
+            return best;
+        }
+    }
+}
+
+impl Tally {
+    fn count(&mut self, outcome: &Outcome, plan: &Plan, difference: Option<String>) {
+        self.runs += 1;
+        self.crashes += u64::from(outcome.crashes[0] + outcome.crashes[1]);
+        for (sum, [outside, own]) in self.deaths.iter_mut().zip(&outcome.deaths) {
+            *sum += u64::from(outside + own);
+        }
+        match difference {
+            None => self.equal += 1,
+            Some(what) => self.failures.push(Failure { plan: plan.clone(), what }),
+        }
+    }
+}

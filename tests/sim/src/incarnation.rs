@@ -1,0 +1,154 @@
+//! Incarnations of servers: the real server crates in their real shell, each on a stack of its own, from which they
+//! trap into the emulated kernel and come back when it resumes their thread.
+//!
+//! One runs at a time, until its next trap. One that the kernel has ended is dropped where it stands, which unwinds
+//! it; nothing of it but its effects in the kernel is left, as on the machine.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use libipc::abi::KernelError;
+use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
+use libipc::server::boot::RootBoot;
+use libipc::server::shell::Shell;
+use libipc::server::{Boot, Server};
+use libipc::sys::{BUFFER_BYTES, Trapped, Traps};
+
+use crate::devices::SimDisk;
+
+/// Bytes of stack of an incarnation.
+const STACK_BYTES: usize = 1 << 20;
+
+/// A message buffer on its way between a server and its emulated memory.
+pub type Buffer = Box<[u8; BUFFER_BYTES]>;
+
+/// A trap that a server makes.
+pub struct Request {
+    /// The call's number, with [`THEN_RECEIVE`] or without.
+    pub number: u64,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+    /// What its message buffer holds.
+    pub buffer: Buffer,
+    /// The bytes of its own memory that the call copies from.
+    pub source: Vec<u8>,
+}
+
+/// What a trap brings.
+pub struct Reply {
+    /// Its values or error.
+    pub trapped: Trapped,
+    /// The message buffer after it.
+    pub buffer: Buffer,
+}
+
+type Thread = Coroutine<Reply, Request, Infallible>;
+type Gate = Yielder<Reply, Request>;
+
+/// The way from a server into the emulated kernel.
+struct Trap<'g> {
+    gate: &'g Gate,
+    buffer: Option<Buffer>,
+}
+
+impl Trap<'_> {
+    fn enter(&mut self, number: u64, arguments: [u64; 6]) -> Trapped {
+        let mut source = Vec::new();
+        if number & !THEN_RECEIVE == Syscall::LeaseWrite as u64 {
+            // SAFETY: the shell passes a slice that it borrows over the trap, as address and length.
+            source = unsafe {
+                std::slice::from_raw_parts(arguments[2] as *const u8, arguments[3] as usize).to_vec()
+            };
+        }
+        let buffer = self.buffer.take().expect("the buffer is here between traps");
+        let reply = self.gate.suspend(Request { number, arguments, buffer, source });
+        self.buffer = Some(reply.buffer);
+        reply.trapped
+    }
+}
+
+impl Traps for Trap<'_> {
+    fn trap(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        self.enter(call as u64, arguments)
+    }
+
+    fn trap_then_receive(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        self.enter(call as u64 | THEN_RECEIVE, arguments)
+    }
+
+    fn buffer(&mut self) -> &mut [u8; BUFFER_BYTES] {
+        self.buffer.as_mut().expect("the buffer is here between traps")
+    }
+}
+
+/// What an incarnation starts from.
+pub enum Start {
+    /// Root: the words the kernel left, and the archive.
+    Root(RootBoot, Arc<[u8]>),
+    /// Another server: its boot block.
+    Server(Boot),
+}
+
+/// A server between two of its traps.
+pub struct Incarnation {
+    thread: Thread,
+}
+
+/// An incarnation ended by itself: it panicked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Panicked;
+
+fn serve<S: Server>(boot: &Boot, trap: Trap<'_>) -> Infallible {
+    Shell::<S, _>::start(boot, trap).run()
+}
+
+fn serve_by_name(boot: &Boot, trap: Trap<'_>) -> Infallible {
+    match boot.name.as_str() {
+        "vm" => serve::<vm::Vm>(boot, trap),
+        "blk" => serve::<blk::Driver<SimDisk>>(boot, trap),
+        "tty" => serve::<tty::Tty>(boot, trap),
+        "tmpfs" => serve::<tmpfs::Tmpfs>(boot, trap),
+        "ufs" => serve::<ufs::Ufs>(boot, trap),
+        "proc" => serve::<proc::Proc>(boot, trap),
+        "procfs" => serve::<procfs::Procfs>(boot, trap),
+        "vfs" => serve::<vfs::Vfs>(boot, trap),
+        name => panic!("a server `{name}` is not known here"),
+    }
+}
+
+impl Incarnation {
+    /// A new one, which has not run yet. Its first resumption brings the message buffer alone.
+    pub fn new(start: Start) -> Incarnation {
+        let stack = DefaultStack::new(STACK_BYTES).expect("there is memory for a stack");
+        let thread = Thread::with_stack(stack, move |gate: &Gate, first: Reply| {
+            let trap = Trap { gate, buffer: Some(first.buffer) };
+            match start {
+                Start::Root(words, archive) => root::run(trap, &words, &archive),
+                Start::Server(boot) => serve_by_name(&boot, trap),
+            }
+        });
+        Incarnation { thread }
+    }
+
+    /// Runs it to its next trap.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn resume(&mut self, reply: Reply) -> Result<Request, Panicked> {
+        let resumed = catch_unwind(AssertUnwindSafe(|| self.thread.resume(reply)));
+        match resumed {
+            Ok(CoroutineResult::Yield(request)) => Ok(request),
+            Ok(CoroutineResult::Return(never)) => match never {},
+            Err(_) => Err(Panicked),
+        }
+    }
+}
+
+/// What a trap brought, from the registers it left.
+pub fn trapped(registers: &libipc::abi::UserRegisters) -> Trapped {
+    let r = registers;
+    KernelError::from_number(r.rax).map_or(Ok([r.rdi, r.rsi, r.rdx, r.r10, r.r8]), Err)
+}

@@ -1,0 +1,199 @@
+//! The simulator as a program: `cargo xtask chaos --sim` runs it.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use sim::explore::{Exploration, Failure, Tally};
+use sim::plan::{Cause, Plan};
+use sim::random::Random;
+use sim::{workload, world};
+
+/// Crashes servers of a simulated Naiad at every place, and compares what programs saw with a run without crashes
+#[derive(Parser, Debug)]
+#[command(name = "chaos", max_term_width = 110)]
+struct Args {
+    /// What decides scheduling, delays and random crashes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Only these servers crash (all, if none is named)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    servers: Vec<String>,
+    /// Crashes in each random run
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    kills: u64,
+    /// Random runs, each with the next seed
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    runs: u64,
+    /// Every single crash, and pairs of crashes soon after each other
+    #[arg(long)]
+    exhaustive: bool,
+    /// With --exhaustive: the second crash is at one of so many next traps of servers; 0 for no second
+    #[arg(long, value_name = "TRAPS", default_value_t = 10)]
+    window: u64,
+    /// With --exhaustive and --poison: only every Nth of them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    stride: usize,
+    /// Instead of crashes: each server is given up, which must not take others down
+    #[arg(long)]
+    poison: bool,
+    /// Crash while the system starts, too
+    #[arg(long)]
+    start: bool,
+    /// One run with these crashes, such as vfs@123,+5
+    #[arg(long, value_name = "CRASHES")]
+    plan: Option<String>,
+    /// With --plan: write every trap of every server into a file
+    #[arg(long, value_name = "FILE", requires = "plan")]
+    trace: Option<PathBuf>,
+    /// Only these scripts of the workload
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    scripts: Vec<String>,
+    /// How often each script does what it does
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    rounds: u64,
+    /// Runs at a time
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Stop after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    limit: u64,
+}
+
+fn main() -> ExitCode {
+    let outcome = chaos(&Args::parse());
+    outcome.unwrap_or_else(|error| {
+        eprintln!("chaos: {error:#}");
+        ExitCode::from(125)
+    })
+}
+
+fn chaos(args: &Args) -> Result<ExitCode> {
+    let setup = workload::setup(&args.scripts, args.rounds)?;
+    let exploration = Exploration::new(&setup, args.seed);
+    describe(&exploration);
+    if let Some(plan) = &args.plan {
+        let trace = args.trace.is_some();
+        let plan = Plan { trace, ..Plan::parse(args.seed, plan, &setup)? };
+        return one(&exploration, &plan, args.trace.as_deref());
+    }
+    let mut servers = Vec::new();
+    for name in &args.servers {
+        servers.push(setup.number(name).with_context(|| format!("no server is called `{name}`"))?);
+    }
+    if servers.is_empty() {
+        servers = (1..=setup.names.len() as u32).collect();
+    }
+    let mut sound = true;
+    for (what, plans) in plans(args, &exploration, &servers) {
+        sound &= try_all(args, &exploration, what, &plans);
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The plans to be tried, in groups with names.
+fn plans(args: &Args, exploration: &Exploration, servers: &[u32]) -> Vec<(&'static str, Vec<Plan>)> {
+    let every = |plans: Vec<Plan>| {
+        let mut plans = plans.into_iter().step_by(args.stride.max(1)).collect::<Vec<_>>();
+        // So that what is tried before time is up is of all kinds.
+        Random::new(args.seed).shuffle(&mut plans);
+        plans
+    };
+    if args.poison {
+        // Without root nobody would be given up.
+        let others: Vec<u32> = servers.iter().copied().filter(|server| *server != world::ROOT).collect();
+        return vec![("servers given up", every(exploration.poisons(&others)))];
+    }
+    if !args.exhaustive {
+        let start = if args.start { 0 } else { exploration.clean.booted.iter().sum() };
+        // Whatever the seed, programs see the same, so one run without crashes is enough to compare with.
+        let random =
+            |number| Plan::random(args.seed.wrapping_add(number), args.kills, start..exploration.traps());
+        return vec![("random", (0..args.runs).map(random).collect())];
+    }
+    let kills = exploration.singles(servers, args.start, Cause::Kill);
+    let faults = exploration.singles(servers, args.start, Cause::Fault);
+    let pairs = exploration.pairs(&kills, args.window);
+    vec![("single kills", every(kills)), ("single faults", every(faults)), ("pairs of kills", every(pairs))]
+}
+
+/// Says what the run without crashes was.
+fn describe(exploration: &Exploration) {
+    let clean = &exploration.clean;
+    println!(
+        "seed {}: without crashes {:?} after {} ms of simulated time, {} messages, {} traps",
+        exploration.seed,
+        clean.end,
+        clean.time_ns / 1_000_000,
+        clean.messages.iter().sum::<u64>(),
+        exploration.traps(),
+    );
+    println!("{:>8} {:>8} {:>8} {:>9} {:>9}", "server", "messages", "traps", "of start", "snapshots");
+    for (place, name) in exploration.setup.names.iter().enumerate() {
+        let (traps, booted) = (clean.traps[place], clean.booted[place]);
+        println!(
+            "{name:>8} {:>8} {traps:>8} {booted:>9} {:>9}",
+            clean.messages[place], clean.snapshots[place]
+        );
+    }
+}
+
+/// One run, in detail.
+fn one(exploration: &Exploration, plan: &Plan, trace: Option<&Path>) -> Result<ExitCode> {
+    let (outcome, difference) = exploration.check(plan);
+    if let Some(path) = trace {
+        std::fs::write(path, &outcome.trace).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    print!("{}", outcome.log);
+    println!(
+        "{:?}, crashes that came about: {:?}, deaths {:?}",
+        outcome.end, outcome.crashes, outcome.deaths
+    );
+    match difference {
+        None => {
+            println!("equal");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(what) => {
+            println!("different: {what}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -> bool {
+    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+    let lively = std::io::stderr().is_terminal();
+    let tally =
+        exploration.try_all(plans, jobs.unwrap_or(1), Duration::from_secs(args.limit), |done, all| {
+            if lively {
+                eprint!("\r{what}: {done} of {all}");
+                let _ = std::io::stderr().flush();
+            }
+        });
+    if lively {
+        eprint!("\r\x1b[K");
+    }
+    let Tally { runs, equal, crashes, left, time, deaths, failures } = &tally;
+    println!(
+        "{what}: {runs} runs with {crashes} crashes in {:.1} s: {equal} equal, {} different{}",
+        time.as_secs_f64(),
+        failures.len(),
+        if *left > 0 { format!(", {left} not tried") } else { String::new() },
+    );
+    let deaths = exploration.setup.names.iter().zip(deaths).map(|(name, deaths)| format!("{name} {deaths}"));
+    println!("  deaths: {}", deaths.collect::<Vec<_>>().join(", "));
+    for failure in failures {
+        let Failure { plan, what } = exploration.shrink(failure);
+        let crashes = plan.describe(exploration.setup);
+        println!("  different: --seed {} --plan {crashes}\n{}", plan.seed, indent(&what));
+    }
+    failures.is_empty()
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}

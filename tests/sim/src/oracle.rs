@@ -1,0 +1,75 @@
+//! The oracle: whether a run with crashes came to what the run without came to.
+
+use std::fmt::Write;
+
+use crate::world::{End, Outcome, Setup};
+
+/// What the log of a run says only when recovery has failed.
+const BAD_WORDS: [&str; 4] = ["disagree", "given up", "cannot be seen to", "no snapshot"];
+
+/// Servers without which no process can end, or none be woken: proc has the processes, vm knows whose futex is whose.
+const FOUNDATIONS: [&str; 2] = ["proc", "vm"];
+
+/// What is wrong with a run in which one server was given up: its clients may see errors, but the others must live on,
+/// and nobody may wait for ever, unless it is a server that every process stands on.
+pub fn uncontained(setup: &Setup, run: &Outcome, given_up: u32) -> Option<String> {
+    let mut text = String::new();
+    let ended = matches!(run.end, End::Off(_));
+    if !ended && !FOUNDATIONS.contains(&setup.name(given_up)) {
+        let _ = writeln!(text, "it ended with {:?}", run.end);
+    }
+    for (number, [_, own]) in
+        (1..).zip(&run.deaths).filter(|(number, [_, own])| *number != given_up && *own > 0)
+    {
+        let _ = writeln!(text, "{} died by itself {own} times", setup.name(number));
+    }
+    if let End::Panic(words) = &run.end {
+        let _ = writeln!(text, "the kernel panicked: {words}");
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+fn lines(output: &[u8]) -> Vec<&[u8]> {
+    let mut lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
+    // Lines of several processes may change places.
+    lines.sort_unstable();
+    lines
+}
+
+/// What is different, in words; nothing if all is equal.
+pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<String> {
+    let mut text = String::new();
+    if clean.end != run.end {
+        let _ = writeln!(text, "it ended with {:?} instead of {:?}", run.end, clean.end);
+    }
+    let names = clean.notes.keys().chain(run.notes.keys().filter(|name| !clean.notes.contains_key(name)));
+    for name in names {
+        let [before, now] =
+            [clean, run].map(|outcome| outcome.notes.get(name).map_or(&[][..], Vec::as_slice));
+        if before == now {
+            continue;
+        }
+        let at = before.iter().zip(now).take_while(|(before, now)| before == now).count();
+        let show =
+            |notes: &[u64]| notes.get(at).map_or("nothing".to_owned(), |note| (*note as i64).to_string());
+        let _ = writeln!(text, "process {name} saw {} instead of {} at {at}", show(now), show(before));
+    }
+    if lines(&clean.output) != lines(&run.output) {
+        let _ = writeln!(text, "the terminal shows\n{}", String::from_utf8_lossy(&run.output));
+    }
+    if clean.used != run.used {
+        let _ = writeln!(text, "objects in use are {:?} instead of {:?}", run.used, clean.used);
+    }
+    let own: Vec<String> = (1..)
+        .zip(&run.deaths)
+        .filter(|(_, [_, own])| *own > 0)
+        .map(|(number, [_, own])| format!("{} {own}", setup.name(number)))
+        .collect();
+    if run.deaths.iter().map(|[_, own]| own).sum::<u32>() != run.crashes[1] {
+        let _ = writeln!(text, "servers died by themselves: {}", own.join(", "));
+    }
+    if BAD_WORDS.iter().any(|word| run.log.contains(word) && !clean.log.contains(word)) {
+        let _ = writeln!(text, "the log has bad words");
+    }
+    (!text.is_empty()).then_some(text)
+}

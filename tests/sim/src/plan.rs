@@ -1,0 +1,173 @@
+//! Who dies when: everything about a run that is not the same in all of them.
+//!
+//! A plan is written as it is read: `vfs@123` kills vfs right after its 123rd trap, `+5` then kills whichever server
+//! makes the fifth trap after that (one that recovers, most often), and a `!` behind either makes the server fault
+//! instead, right before the trap.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::random::Random;
+use crate::world::Setup;
+
+/// Most faults in a random plan: a server that faults once more before it has received anything new is given up, as
+/// one that dies of the same event again and again.
+const FAULTS_MAX: u32 = 2;
+
+/// After so many faults without progress root gives a server up.
+const GIVEN_UP_AFTER: u64 = 3;
+
+/// Why a server dies.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Cause {
+    /// It is killed right after a trap of its has been carried out: between this effect and the next.
+    Kill,
+    /// It faults where it would have made the trap.
+    Fault,
+}
+
+/// Where a crash is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// At a server's trap, counted from 1 over all its incarnations.
+    Trap {
+        /// The server's number.
+        server: u32,
+        /// Which trap.
+        trap: u64,
+    },
+    /// At so many traps of all servers together after the crash before, or after the start.
+    Later(u64),
+}
+
+/// One crash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Crash {
+    /// Where.
+    pub place: Place,
+    /// How.
+    pub cause: Cause,
+}
+
+/// A run's seed and its crashes, which come about one after the other.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Plan {
+    /// What decides slices, delays and costs.
+    pub seed: u64,
+    /// Who dies when.
+    pub crashes: Vec<Crash>,
+    /// Whether every trap is written down.
+    pub trace: bool,
+}
+
+impl Plan {
+    /// No crash at all.
+    pub fn quiet(seed: u64) -> Plan {
+        Plan { seed, ..Plan::default() }
+    }
+
+    /// So many crashes, at distances that follow from the seed: the first at or after a trap of the run, the others over
+    /// about the rest of it.
+    pub fn random(seed: u64, kills: u64, traps: Range<u64>) -> Plan {
+        let mut random = Random::new(seed);
+        let mut faults = 0;
+        let length = traps.end.saturating_sub(traps.start).max(2);
+        let crashes = (0..kills).map(|number| {
+            // Crashes soon after another are as frequent as ones a long time after.
+            let bits = random.below(u64::from(length.ilog2()) + 1);
+            let from = if number == 0 { traps.start } else { 0 };
+            let fault = random.below(4) == 0 && faults < FAULTS_MAX;
+            faults += u32::from(fault);
+            let cause = if fault { Cause::Fault } else { Cause::Kill };
+            Crash { place: Place::Later(from + 1 + random.below(1 << bits)), cause }
+        });
+        Plan { seed, crashes: crashes.collect(), trace: false }
+    }
+
+    /// A server that faults at a trap, and again in each incarnation, until it is given up.
+    pub fn poison(seed: u64, server: u32, trap: u64) -> Plan {
+        let fault = |again| Crash { place: Place::Trap { server, trap: trap + again }, cause: Cause::Fault };
+        Plan { seed, crashes: (0..GIVEN_UP_AFTER).map(fault).collect(), trace: false }
+    }
+
+    /// The server that this plan makes root give up, if it is such a plan.
+    pub fn given_up(&self) -> Option<u32> {
+        let [first, .., last] = &self.crashes[..] else { return None };
+        match (first.place, last.place) {
+            (Place::Trap { server, trap }, Place::Trap { .. }) => {
+                (*self == Plan::poison(self.seed, server, trap)).then_some(server)
+            }
+            _ => None,
+        }
+    }
+
+    /// Reads the crashes of a plan.
+    ///
+    /// # Errors
+    /// A word is no crash, or the server is not known.
+    pub fn parse(seed: u64, text: &str, setup: &Setup) -> anyhow::Result<Plan> {
+        let crash = |word: &str| {
+            let (place, cause) = match word.strip_suffix('!') {
+                Some(place) => (place, Cause::Fault),
+                None => (word, Cause::Kill),
+            };
+            let place = match place.split_once('@') {
+                Some((name, trap)) => Place::Trap { server: setup.number(name)?, trap: trap.parse().ok()? },
+                None => Place::Later(place.strip_prefix('+')?.parse().ok()?),
+            };
+            Some(Crash { place, cause })
+        };
+        let crashes = text.split([',', ' ']).filter(|word| !word.is_empty()).map(|word| {
+            crash(word).ok_or_else(|| anyhow::anyhow!("`{word}` is no crash such as vfs@123, +5 or +5!"))
+        });
+        Ok(Plan { seed, crashes: crashes.collect::<anyhow::Result<_>>()?, trace: false })
+    }
+
+    /// The crashes in words.
+    pub fn describe<'a>(&'a self, setup: &'a Setup) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| {
+            for (number, crash) in self.crashes.iter().enumerate() {
+                let mark = if crash.cause == Cause::Fault { "!" } else { "" };
+                let comma = if number > 0 { "," } else { "" };
+                match crash.place {
+                    Place::Trap { server, trap } => write!(f, "{comma}{}@{trap}{mark}", setup.name(server))?,
+                    Place::Later(traps) => write!(f, "{comma}+{traps}{mark}")?,
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A plan being followed.
+#[derive(Clone, Debug)]
+pub struct Progress<'p> {
+    left: &'p [Crash],
+    /// Traps of all servers since the last crash.
+    since: u64,
+    /// Crashes that came about, by cause.
+    pub done: [u32; 2],
+}
+
+impl<'p> Progress<'p> {
+    /// The plan's beginning.
+    pub fn new(plan: &'p Plan) -> Progress<'p> {
+        Progress { left: &plan.crashes, since: 0, done: [0; 2] }
+    }
+
+    /// A server makes a trap, so many it has made with it. Whether it dies of it, and how.
+    pub fn trap(&mut self, server: u32, trap: u64) -> Option<Cause> {
+        self.since += 1;
+        let (next, rest) = self.left.split_first()?;
+        let here = match next.place {
+            Place::Trap { .. } => next.place == Place::Trap { server, trap },
+            Place::Later(traps) => self.since == traps,
+        };
+        if !here {
+            return None;
+        }
+        (self.left, self.since) = (rest, 0);
+        self.done[next.cause as usize] += 1;
+        Some(next.cause)
+    }
+}

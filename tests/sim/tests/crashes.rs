@@ -1,0 +1,84 @@
+//! What the simulator itself must be able to do: repeat a run exactly, see nothing where nothing is wrong, and see what
+//! is wrong.
+
+use libipc::manifest::Class;
+use sim::explore::Exploration;
+use sim::image;
+use sim::plan::{Cause, Crash, Place, Plan};
+use sim::workload;
+use sim::world::{self, End, Setup};
+
+fn kill(setup: &Setup, server: &str, trap: u64) -> Plan {
+    let server = setup.number(server).expect("the server is known");
+    let crash = Crash { place: Place::Trap { server, trap }, cause: Cause::Kill };
+    Plan { crashes: vec![crash], ..Plan::quiet(1) }
+}
+
+#[test]
+fn every_server_has_something_to_do_and_every_program_ends_well() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let outcome = world::run(&setup, &Plan::quiet(1));
+    assert_eq!(outcome.end, End::Off(0), "{}", outcome.log);
+    let idle =
+        (1..).zip(&outcome.messages).find(|(number, messages)| *number != world::ROOT && **messages < 20);
+    assert_eq!(idle, None);
+    assert_eq!(outcome.log, "");
+}
+
+#[test]
+fn a_plan_is_one_run_and_another_seed_another() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let traced = |plan: Plan| world::run(&setup, &Plan { trace: true, ..plan }).trace;
+    let random = |seed| Plan::random(seed, 5, 1000..2000);
+    assert_eq!(traced(random(1)), traced(random(1)));
+    assert_ne!(traced(Plan::quiet(1)), traced(Plan::quiet(2)));
+}
+
+#[test]
+fn programs_see_the_same_whatever_the_seed() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    for seed in 2..6 {
+        assert_eq!(exploration.check(&Plan::quiet(seed)).1, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn no_program_notices_a_crash_of_any_server() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    for (number, traps) in (1..).zip(&exploration.clean.traps) {
+        let plan = kill(&setup, setup.name(number), traps / 2);
+        let (outcome, difference) = exploration.check(&plan);
+        assert_eq!((outcome.crashes, difference), ([1, 0], None), "{}", plan.describe(&setup));
+    }
+}
+
+#[test]
+fn a_server_that_forgets_is_found_out() {
+    let only = ["pipes".to_owned()];
+    let sound = workload::setup(&only, 1).unwrap();
+    let mut manifest = image::manifest().unwrap();
+    let tmpfs = manifest.servers.iter_mut().find(|server| server.name == "tmpfs").unwrap();
+    (tmpfs.class, tmpfs.journal_kib, tmpfs.snapshot_kib) = (Class::Reissued, 0, 0);
+    let forgetful = Setup::new(&manifest, "/init", sound.volume.clone(), Vec::new()).unwrap();
+    let exploration = Exploration::new(&forgetful, 1);
+    assert_eq!(exploration.clean.end, End::Off(0));
+    let traps = exploration.clean.traps[forgetful.number("tmpfs").unwrap() as usize - 1];
+    let (outcome, difference) = exploration.check(&kill(&forgetful, "tmpfs", traps / 2));
+    assert_eq!(outcome.crashes, [1, 0]);
+    assert_ne!(difference, None);
+}
+
+#[test]
+fn a_schedule_is_made_as_short_as_it_can_be() {
+    let setup = workload::setup(&["pipes".to_owned()], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    let text = "+900,tty@40,vfs@20!,vfs@21!,vfs@22!,+30";
+    let plan = Plan::parse(1, text, &setup).unwrap();
+    assert_eq!(plan.describe(&setup).to_string(), text);
+    let (_, what) = exploration.check(&plan);
+    let failure = sim::explore::Failure { plan, what: what.expect("vfs is given up") };
+    let short = exploration.shrink(&failure);
+    assert!(short.plan.crashes.len() <= 3, "{}", short.plan.describe(&setup));
+}

@@ -1,0 +1,32 @@
+//! `cargo xtask chaos`: servers crash in the simulator (`tests/sim`), which is built apart, with unwinding, since it
+//! outlives the servers that panic in it.
+
+use std::{
+    env,
+    ffi::OsString,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{cli::ChaosArgs, house};
+
+/// Runs the simulator; its status is the status to end with.
+pub fn run(args: &ChaosArgs) -> Result<u8> {
+    let status = simulator(&args.arguments).status().context("cannot run cargo")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(crate::FAILED))
+}
+
+/// Runs the simulator and gives what it printed, and whether nothing was different.
+pub fn sample(arguments: &[&str]) -> Result<(String, bool)> {
+    let mut command = simulator(arguments);
+    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success()))
+}
+
+fn simulator(arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.args(["run", "--quiet", "--profile", "sim", "--package", "sim", "--"]).args(arguments);
+    command.current_dir(house::root());
+    command
+}
