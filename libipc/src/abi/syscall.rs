@@ -62,7 +62,8 @@ syscalls! {
     8 Notify "notify" (handle, bits) [BadHandle, WrongKind, NoRight] "Posts notification bits to a server.";
     9 TimerSet "timer_set" (deadline_ns) []
         "Sets this task's one timer: notification bit 63 at that time since boot; u64::MAX stops it.";
-    10 Close "close" (handle) [BadHandle] "Gives a handle back.";
+    10 Close "close" (handle, more, more, more, more, more) [BadHandle, BadArgument]
+        "Gives a handle back. The high half of the first argument says how many others it gives back too: two in each of the others.";
     11 Duplicate "duplicate" (handle, into, rights) [BadHandle, NoRight, SlotInUse, BadArgument]
         "A second handle of the same object, with the same rights or fewer.";
     12 SessionCreate "session_create" (into, badge, object, state, position)
@@ -105,7 +106,9 @@ syscalls! {
     29 FrameZero "frame_zero" (frame, count)
         [NoRight, FrameInUse, TooBig]
         "Zeroes frames one owns: one, or as many as count says.";
-    30 FrameCopy "frame_copy" (from, to) [NoRight, FrameInUse] "Copies a whole frame.";
+    30 FrameCopy "frame_copy" (frames, more, more, more, more, more)
+        [NoRight, FrameInUse]
+        "Copies up to six whole frames: each argument names one in its low half and where it goes in its high half; 0 ends the list.";
     31 FrameRead "frame_read" (frame, offset, length)
         [NoRight, TooBig]
         "Copies bytes of a frame into the payload.";
@@ -126,9 +129,9 @@ syscalls! {
     38 TaskInfo "task_info" (task, what)
         [BadHandle, WrongKind, NoRight, BadArgument]
         "Reads a figure about a task.";
-    39 ThreadCreate "thread_create" (into, task, tid, source)
-        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
-        "Makes a thread, with the registers and FPU state of another one or fresh ones. It does not run yet.";
+    39 ThreadCreate "thread_create" (into, task, tid, source, stack, tls)
+        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted, BadAddress]
+        "Makes a thread that does not run yet: a fresh one, or a copy of another, registers and FPU state. To a copy the call that the other waits in returns 0; stack and tls, unless u64::MAX, are its stack pointer and fs base.";
     40 ThreadRegisters "thread_registers" (thread) [BadHandle, WrongKind, NoRight]
         "Reads registers, then the 512 bytes of FXSAVE state, into the payload. Value 0: restart kind of an interrupted call.";
     41 ThreadSetRegisters "thread_set_registers" (thread, what)
@@ -209,10 +212,16 @@ syscalls! {
         "Asks a journaled server, by notification bit 62, to tell the digest of its state.";
     77 Digest "digest" (digest) []
         "Tells the digest of one's state. A replay that comes to another digest has diverged.";
+    78 TaskFork "task_fork" (into, from, numbers, flags, stack, tls)
+        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted, BadAddress]
+        "Makes a task like another, and in it a copy of one of its threads, as task_create and thread_create do. Low and high half: the new task and thread (into), the new task's space and the thread to copy (from), the new task's number, which is its thread's too, and its parent's (numbers).";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.
 pub const THEN_RECEIVE: u64 = 1 << 31;
+
+/// The tag of a message sent whose answer is not delivered.
+pub const NO_ANSWER: super::Tag = super::Tag(u64::MAX);
 
 /// Slots of `descriptor_set` that are no descriptors.
 pub mod descriptor_slot {

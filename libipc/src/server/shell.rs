@@ -6,14 +6,14 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 use serde::{Deserialize, Serialize};
 
-use super::effect::{Effect, Effects, ForeignReply};
+use super::effect::{Effect, Effects, ForeignReply, Operation};
 use super::event::Event;
 use super::handles::HandleSlots;
 use super::{Boot, DIGEST_BIT, Server, carry, live::Live, receive, snapshot};
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::journal;
 use crate::abi::syscall::Syscall;
-use crate::abi::{CallId, Handle, KernelError};
+use crate::abi::{CallId, Frame, Handle, KernelError};
 use crate::linux::errno;
 use crate::sys::Traps;
 
@@ -154,19 +154,56 @@ impl<S: Server, T: Traps> Shell<S, T> {
     /// Carries effects out in order; the outcomes of those that were attempted are stepped after the last.
     fn carry_out(&mut self, list: Vec<Effect>, now: u64, join: bool) {
         let mut outcomes = Vec::new();
-        let count = list.len();
-        for (number, effect) in (1..).zip(list) {
-            match effect {
-                Effect::Try { tag, operation } => {
-                    let result = carry::operate(&mut self.traps, &mut self.kept.slots, operation);
+        let mut left = list.into_iter();
+        loop {
+            let together = self.carry_alike(left.as_slice());
+            if together > 0 {
+                left.by_ref().take(together).for_each(drop);
+                continue;
+            }
+            match left.next() {
+                None => break,
+                Some(Effect::Try { tag, operation }) => {
+                    let result = carry::operate(&mut self.traps, &mut self.kept.slots, &operation);
                     outcomes.push(Event::Done { tag, result });
                 }
-                effect => self.carry_one(effect, join && number == count && outcomes.is_empty()),
+                Some(effect) => {
+                    let last = left.as_slice().is_empty() && outcomes.is_empty();
+                    self.carry_one(effect, join && last);
+                }
             }
         }
-        for outcome in outcomes {
-            self.step(&outcome, now, None, false);
+        let count = outcomes.len();
+        for (number, outcome) in (1..).zip(outcomes) {
+            self.step(&outcome, now, None, join && number == count);
         }
+    }
+
+    /// Effects that stand together and are alike in a way that lets one trap serve them. How many it has served.
+    fn carry_alike(&mut self, effects: &[Effect]) -> usize {
+        let mut handles = [Handle::NONE; carry::CLOSES_MAX];
+        let mut copies = [(Frame(0), Frame(0)); carry::COPIES_MAX];
+        let (mut closed, mut copied) = (0, 0);
+        for effect in effects {
+            match effect {
+                Effect::Do(Operation::Close { handle }) if copied == 0 && closed < handles.len() => {
+                    handles[closed] = *handle;
+                    closed += 1;
+                }
+                Effect::Do(Operation::FrameCopy { from, to }) if closed == 0 && copied < copies.len() => {
+                    copies[copied] = (*from, *to);
+                    copied += 1;
+                }
+                _ => break,
+            }
+        }
+        let result = match (closed, copied) {
+            (2.., _) => carry::close(&mut self.traps, &mut self.kept.slots, &handles[..closed]),
+            (_, 2..) => carry::copy_frames(&mut self.traps, &copies[..copied]).map(|_| ()),
+            _ => return 0,
+        };
+        result.unwrap_or_else(|error| panic!("{error}: {:?}", &effects[..closed + copied]));
+        closed + copied
     }
 
     /// One effect's trap, with the next receive joined to it if that is wanted and can be.

@@ -6,6 +6,7 @@ mod fuzz;
 mod history;
 mod lists;
 mod messages;
+mod processes;
 mod recovery;
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};
