@@ -95,9 +95,9 @@ syscalls! {
         "Makes an empty address space whose top table is the frame; its faults come to the caller with the badge.";
     25 SpaceDestroy "space_destroy" (handle) [BadHandle, WrongKind, NoRight]
         "Unmaps all of a space. Its table frames are the caller's again when its last task has gone.";
-    26 Map "map" (space, tables, pages)
+    26 Map "map" (space, tables, pages, fill, more, more)
         [BadHandle, WrongKind, NoRight, FrameInUse, NeedTable, BadArgument, BadAddress]
-        "Maps pages. Payload: table frames (u32 each, padded to 8 bytes), then pages (address u64, frame u32, protection u32).";
+        "Maps pages, after filling up to three frames: each argument from fill on names in its low half the frame to copy and in its high half where it goes, the same twice to zero it; 0 ends the list. Payload: table frames (u32 each, padded to 8 bytes), then pages (address u64, frame u32, protection u32).";
     27 Unmap "unmap" (space, address, pages) [BadHandle, WrongKind, NoRight, BadArgument, BadAddress]
         "Unmaps pages; holes are fine.";
     28 Protect "protect" (space, address, pages, protection)
@@ -132,8 +132,8 @@ syscalls! {
     39 ThreadCreate "thread_create" (into, task, tid, source, stack, tls)
         [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted, BadAddress]
         "Makes a thread that does not run yet: a fresh one, or a copy of another, registers and FPU state. To a copy the call that the other waits in returns 0; stack and tls, unless u64::MAX, are its stack pointer and fs base.";
-    40 ThreadRegisters "thread_registers" (thread) [BadHandle, WrongKind, NoRight]
-        "Reads registers, then the 512 bytes of FXSAVE state, into the payload. Value 0: restart kind of an interrupted call.";
+    40 ThreadRegisters "thread_registers" (thread, what) [BadHandle, WrongKind, NoRight]
+        "Reads registers, and unless what is 1 the 512 bytes of FXSAVE state behind them, into the payload. Value 0: restart kind of an interrupted call.";
     41 ThreadSetRegisters "thread_set_registers" (thread, what)
         [BadHandle, WrongKind, NoRight, BadAddress, WrongState]
         "Sets registers (what bit 0) and FXSAVE state (bit 1) from the payload.";
@@ -153,10 +153,10 @@ syscalls! {
     49 IrqAck "irq_ack" (irq) [NoRight, BadArgument] "Lets the interrupt come again.";
     50 Log "log" (length) [TooBig] "Prints the payload on the console log.";
     51 PowerOff "power_off" (status, how) [NoRight] "Ends the machine: how 0 off, 1 reboot.";
-    52 SnapshotWrite "snapshot_write" (length) [TooBig, Exhausted, WrongState]
-        "Appends the payload to the snapshot being made.";
-    53 SnapshotCommit "snapshot_commit" (digest) [WrongState]
-        "Makes the snapshot just written the one to restart from, and lets go of the journal before it.";
+    52 SnapshotWrite "snapshot_write" (length, behind) [TooBig, Exhausted, WrongState]
+        "Appends the payload to the snapshot being made: a new one (0), or an addition behind the last (1).";
+    53 SnapshotCommit "snapshot_commit" (digest, behind) [WrongState]
+        "Makes the snapshot just written the one to restart from, or the addition a part of it, and lets go of the journal before it.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
         "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read; value 1: bytes in all.";
     55 Crash "crash" (task, traps) [BadHandle, WrongKind, NoRight]

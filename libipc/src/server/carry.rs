@@ -21,6 +21,8 @@ const PAGES_MAX: usize = 256;
 pub(super) const CLOSES_MAX: usize = 11;
 /// Most frames that one trap copies.
 pub(super) const COPIES_MAX: usize = 6;
+/// Most frames that a map trap fills.
+pub(super) const FILLS_MAX: usize = 3;
 /// Most bytes in one copy.
 const WINDOW_MAX: usize = 1 << 16;
 
@@ -217,6 +219,18 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
 
 /// Maps pages, any number of them, with the frames of tables that may be missing.
 pub fn map<T: Traps>(traps: &mut T, space: Handle, tables: &[Frame], pages: &[PageMap]) -> Trapped {
+    fill_and_map(traps, &[], space, tables, pages)
+}
+
+/// Fills up to [`FILLS_MAX`] frames, by copies of others or with zeroes where both are the same, and maps pages.
+pub(super) fn fill_and_map<T: Traps>(
+    traps: &mut T,
+    fills: &[(Frame, Frame)],
+    space: Handle,
+    tables: &[Frame],
+    pages: &[PageMap],
+) -> Trapped {
+    let mut fill = pairs(fills);
     let mut tables = tables;
     let mut last = Ok([0; 5]);
     for part in pages.chunks(PAGES_MAX) {
@@ -234,7 +248,8 @@ pub fn map<T: Traps>(traps: &mut T, space: Handle, tables: &[Frame], pages: &[Pa
             place[..8].copy_from_slice(&page.address.to_le_bytes());
             place[8..].copy_from_slice(&frame_and_rights.to_le_bytes());
         }
-        let arguments = [u64::from(space.0), tables.len() as u64, part.len() as u64, 0, 0, 0];
+        let [first, second, third] = core::mem::take(&mut fill);
+        let arguments = [u64::from(space.0), tables.len() as u64, part.len() as u64, first, second, third];
         let used = traps.trap(Syscall::Map, arguments)?[0] as usize;
         tables = tables.get(used..).unwrap_or_default();
         last = Ok([0; 5]);
@@ -299,13 +314,17 @@ pub(super) fn close<T: Traps>(
 /// Copies frames: as many as fit go with one trap.
 pub(super) fn copy_frames<T: Traps>(traps: &mut T, copies: &[(Frame, Frame)]) -> Trapped {
     for together in copies.chunks(COPIES_MAX) {
-        let mut arguments = [0; COPIES_MAX];
-        for (argument, (from, to)) in arguments.iter_mut().zip(together) {
-            *argument = u64::from(from.0) | u64::from(to.0) << 32;
-        }
-        traps.trap(Syscall::FrameCopy, arguments)?;
+        traps.trap(Syscall::FrameCopy, pairs(together))?;
     }
     Ok([0; 5])
+}
+
+fn pairs<const COUNT: usize>(frames: &[(Frame, Frame)]) -> [u64; COUNT] {
+    let mut words = [0; COUNT];
+    for (word, (from, to)) in words.iter_mut().zip(frames) {
+        *word = u64::from(from.0) | u64::from(to.0) << 32;
+    }
+    words
 }
 
 fn start_words(start: &CopyStart) -> [u64; 2] {

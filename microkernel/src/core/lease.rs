@@ -241,7 +241,20 @@ impl<M: Machine> Kernel<M> {
     }
 
     pub(crate) fn frame_copy(&mut self, task: TaskId, pairs: [u64; 6]) -> Outcome {
-        let mut copies = [None; 6];
+        let copies = self.frame_pairs(task, pairs)?;
+        for (from, to) in copies.into_iter().flatten().filter(|(from, to)| from != to) {
+            self.machine.copy(physical(from), physical(to), PAGE_SIZE);
+        }
+        Ok([0; 5])
+    }
+
+    /// Checks a list of frames and of where they are to be copied.
+    pub(crate) fn frame_pairs<const COUNT: usize>(
+        &mut self,
+        task: TaskId,
+        pairs: [u64; COUNT],
+    ) -> Result<[Option<(Frame, Frame)>; COUNT], KernelError> {
+        let mut copies = [None; COUNT];
         for (copy, pair) in copies.iter_mut().zip(pairs).take_while(|(_, pair)| *pair != 0) {
             let (from, to) = (pair & 0xffff_ffff, pair >> 32);
             let to = self.frame_argument(task, to)?;
@@ -249,10 +262,18 @@ impl<M: Machine> Kernel<M> {
             let from = lent.map_or_else(|| self.frame_argument(task, from), Ok)?;
             *copy = Some((from, to));
         }
-        for (from, to) in copies.into_iter().flatten().filter(|(from, to)| from != to) {
-            self.machine.copy(physical(from), physical(to), PAGE_SIZE);
+        Ok(copies)
+    }
+
+    /// Copies frames, and zeroes those that are named twice.
+    pub(crate) fn fill_frames(&mut self, pairs: impl Iterator<Item = (Frame, Frame)>) {
+        for (from, to) in pairs {
+            if from == to {
+                self.machine.bytes(FrameRange::one(to), 0, PAGE_SIZE).fill(0);
+            } else {
+                self.machine.copy(physical(from), physical(to), PAGE_SIZE);
+            }
         }
-        Ok([0; 5])
     }
 
     /// Between a frame and the payload.

@@ -121,7 +121,7 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    pub(crate) fn map(&mut self, task: TaskId, [handle, tables, pages, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn map(&mut self, task: TaskId, [handle, tables, pages, fills @ ..]: [u64; 6]) -> Outcome {
         let space = self.space_of(task, handle)?;
         if tables > 64 || pages > MAP_PAGES_MAX {
             return Err(KernelError::BadArgument);
@@ -136,6 +136,8 @@ impl<M: Machine> Kernel<M> {
         for number in 0..pages {
             self.check_page(task, buffer, pages_at + number * 16)?;
         }
+        let fills = self.frame_pairs(task, fills)?;
+        self.fill_frames(fills.into_iter().flatten());
         let (mut next_table, mut more) = (0, 0);
         // The lowest table of the page before, which most often is that of the next.
         let mut lowest = (u64::MAX, root);

@@ -403,7 +403,7 @@ impl<M: Machine> Kernel<M> {
         Ok(thread)
     }
 
-    pub(crate) fn thread_registers(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn thread_registers(&mut self, task: TaskId, [handle, what, ..]: [u64; 6]) -> Outcome {
         let thread = self.thread_named(task, handle)?;
         let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
         let state = self.threads.get(thread).ok_or(KernelError::BadHandle)?;
@@ -411,6 +411,9 @@ impl<M: Machine> Kernel<M> {
         let bytes = self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET), REGISTER_BYTES);
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(registers_to_words(&registers)) {
             chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        if what == 1 {
+            return Ok([REGISTER_BYTES, restart, 0, 0, 0]);
         }
         let mut image = [0; FPU_BYTES as usize];
         self.machine.read_fpu(thread, &mut image);

@@ -125,3 +125,27 @@ fn a_table_that_was_one_before_is_empty_whatever_was_done_to_its_frame_meanwhile
     }
     assert_eq!(program.badge, 11);
 }
+
+#[test]
+fn a_map_fills_frames_first_and_nothing_happens_when_one_of_them_is_not_the_callers() {
+    let Linux { mut world, program, vm, .. } = linux();
+    let source = world.map(vm, &program, 0x40_0000, 1, Protection::READ).first;
+    world.kernel.machine.bytes(FrameRange::one(source), 0, 3).copy_from_slice(b"abc");
+    let fresh = world.frames(2);
+    world.kernel.frames.give(fresh, vm.index() as u16);
+    world.kernel.machine.bytes(fresh, 0, 2 * PAGE_SIZE).fill(0xff);
+    let (copy, zeroes) = (u64::from(fresh.first.0), u64::from(fresh.first.0) + 1);
+    let mut payload = Vec::new();
+    for (address, frame) in [(0x40_1000_u64, copy), (0x40_2000, zeroes)] {
+        payload.extend_from_slice(&address.to_le_bytes());
+        payload.extend_from_slice(&(frame | u64::from(Protection::READ.bits()) << 32).to_le_bytes());
+    }
+    world.set_payload(vm, &payload);
+    let fill = u64::from(source.0) | copy << 32;
+    let stranger = [program.badge, 0, 2, fill, 1 | 1 << 32, 0];
+    assert_eq!(world.trap(vm, Syscall::Map, &stranger), Some(Err(KernelError::NoRight)));
+    assert_eq!(world.kernel.machine.bytes(fresh, 0, 3), [0xff; 3]);
+    world.ok(vm, Syscall::Map, &[program.badge, 0, 2, fill, zeroes | zeroes << 32, 0]);
+    assert_eq!(world.kernel.machine.bytes(fresh, 0, 4), b"abc\0");
+    assert!(world.kernel.machine.bytes(fresh, PAGE_SIZE, PAGE_SIZE).iter().all(|byte| *byte == 0));
+}

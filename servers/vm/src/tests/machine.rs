@@ -388,7 +388,7 @@ impl Machine {
     pub fn check(&self) {
         let mut holders: BTreeMap<Frame, u32> = BTreeMap::new();
         let mut handles = BTreeSet::new();
-        for (badge, space) in &self.vm.spaces {
+        for (badge, space) in self.vm.spaces.iter() {
             let kernel = &self.spaces[&space.handle];
             assert_eq!(kernel.badge, *badge);
             handles.insert(space.handle);
