@@ -62,7 +62,8 @@ syscalls! {
     8 Notify "notify" (handle, bits) [BadHandle, WrongKind, NoRight] "Posts notification bits to a server.";
     9 TimerSet "timer_set" (deadline_ns) []
         "Sets this task's one timer: notification bit 63 at that time since boot; u64::MAX stops it.";
-    10 Close "close" (handle) [BadHandle] "Gives a handle back.";
+    10 Close "close" (handle, more, more, more, more, more) [BadHandle, BadArgument]
+        "Gives a handle back. The high half of the first argument says how many others it gives back too: two in each of the others.";
     11 Duplicate "duplicate" (handle, into, rights) [BadHandle, NoRight, SlotInUse, BadArgument]
         "A second handle of the same object, with the same rights or fewer.";
     12 SessionCreate "session_create" (into, badge, object, state, position)
@@ -94,9 +95,9 @@ syscalls! {
         "Makes an empty address space whose top table is the frame; its faults come to the caller with the badge.";
     25 SpaceDestroy "space_destroy" (handle) [BadHandle, WrongKind, NoRight]
         "Unmaps all of a space. Its table frames are the caller's again when its last task has gone.";
-    26 Map "map" (space, tables, pages)
+    26 Map "map" (space, tables, pages, fill, more, more)
         [BadHandle, WrongKind, NoRight, FrameInUse, NeedTable, BadArgument, BadAddress]
-        "Maps pages. Payload: table frames (u32 each, padded to 8 bytes), then pages (address u64, frame u32, protection u32).";
+        "Maps pages, after filling up to three frames: each argument from fill on names in its low half the frame to copy and in its high half where it goes, the same twice to zero it; 0 ends the list. Payload: table frames (u32 each, padded to 8 bytes), then pages (address u64, frame u32, protection u32).";
     27 Unmap "unmap" (space, address, pages) [BadHandle, WrongKind, NoRight, BadArgument, BadAddress]
         "Unmaps pages; holes are fine.";
     28 Protect "protect" (space, address, pages, protection)
@@ -105,7 +106,9 @@ syscalls! {
     29 FrameZero "frame_zero" (frame, count)
         [NoRight, FrameInUse, TooBig]
         "Zeroes frames one owns: one, or as many as count says.";
-    30 FrameCopy "frame_copy" (from, to) [NoRight, FrameInUse] "Copies a whole frame.";
+    30 FrameCopy "frame_copy" (frames, more, more, more, more, more)
+        [NoRight, FrameInUse]
+        "Copies up to six whole frames: each argument names one in its low half and where it goes in its high half; 0 ends the list.";
     31 FrameRead "frame_read" (frame, offset, length)
         [NoRight, TooBig]
         "Copies bytes of a frame into the payload.";
@@ -126,11 +129,11 @@ syscalls! {
     38 TaskInfo "task_info" (task, what)
         [BadHandle, WrongKind, NoRight, BadArgument]
         "Reads a figure about a task.";
-    39 ThreadCreate "thread_create" (into, task, tid, source)
-        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]
-        "Makes a thread, with the registers and FPU state of another one or fresh ones. It does not run yet.";
-    40 ThreadRegisters "thread_registers" (thread) [BadHandle, WrongKind, NoRight]
-        "Reads registers, then the 512 bytes of FXSAVE state, into the payload. Value 0: restart kind of an interrupted call.";
+    39 ThreadCreate "thread_create" (into, task, tid, source, stack, tls)
+        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted, BadAddress]
+        "Makes a thread that does not run yet: a fresh one, or a copy of another, registers and FPU state. To a copy the call that the other waits in returns 0; stack and tls, unless u64::MAX, are its stack pointer and fs base.";
+    40 ThreadRegisters "thread_registers" (thread, what) [BadHandle, WrongKind, NoRight]
+        "Reads registers, and unless what is 1 the 512 bytes of FXSAVE state behind them, into the payload. Value 0: restart kind of an interrupted call.";
     41 ThreadSetRegisters "thread_set_registers" (thread, what)
         [BadHandle, WrongKind, NoRight, BadAddress, WrongState]
         "Sets registers (what bit 0) and FXSAVE state (bit 1) from the payload.";
@@ -150,10 +153,10 @@ syscalls! {
     49 IrqAck "irq_ack" (irq) [NoRight, BadArgument] "Lets the interrupt come again.";
     50 Log "log" (length) [TooBig] "Prints the payload on the console log.";
     51 PowerOff "power_off" (status, how) [NoRight] "Ends the machine: how 0 off, 1 reboot.";
-    52 SnapshotWrite "snapshot_write" (length) [TooBig, Exhausted, WrongState]
-        "Appends the payload to the snapshot being made.";
-    53 SnapshotCommit "snapshot_commit" (digest) [WrongState]
-        "Makes the snapshot just written the one to restart from, and lets go of the journal before it.";
+    52 SnapshotWrite "snapshot_write" (length, behind) [TooBig, Exhausted, WrongState]
+        "Appends the payload to the snapshot being made: a new one (0), or an addition behind the last (1).";
+    53 SnapshotCommit "snapshot_commit" (digest, behind) [WrongState]
+        "Makes the snapshot just written the one to restart from, or the addition a part of it, and lets go of the journal before it.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
         "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read; value 1: bytes in all.";
     55 Crash "crash" (task, traps) [BadHandle, WrongKind, NoRight]
@@ -209,10 +212,16 @@ syscalls! {
         "Asks a journaled server, by notification bit 62, to tell the digest of its state.";
     77 Digest "digest" (digest) []
         "Tells the digest of one's state. A replay that comes to another digest has diverged.";
+    78 TaskFork "task_fork" (into, from, numbers, flags, stack, tls)
+        [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted, BadAddress]
+        "Makes a task like another, and in it a copy of one of its threads, as task_create and thread_create do. Low and high half: the new task and thread (into), the new task's space and the thread to copy (from), the new task's number, which is its thread's too, and its parent's (numbers).";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.
 pub const THEN_RECEIVE: u64 = 1 << 31;
+
+/// The tag of a message sent whose answer is not delivered.
+pub const NO_ANSWER: super::Tag = super::Tag(u64::MAX);
 
 /// Slots of `descriptor_set` that are no descriptors.
 pub mod descriptor_slot {

@@ -1,9 +1,8 @@
 //! From effects to traps.
 
-use alloc::vec::Vec;
 use zerocopy::IntoBytes;
 
-use super::effect::{Effect, ForeignReply, Inherit, Operation, PageMap};
+use super::effect::{CopyStart, Effect, ForeignReply, Inherit, Operation, PageMap};
 use super::handles::HandleSlots;
 use super::message::Message;
 use super::receive;
@@ -18,6 +17,12 @@ const OUTPUT_MAX: usize = 512;
 const OUTPUTS_MAX: usize = 4;
 /// Most pages in one map trap.
 const PAGES_MAX: usize = 256;
+/// Most handles that one trap gives back.
+pub(super) const CLOSES_MAX: usize = 11;
+/// Most frames that one trap copies.
+pub(super) const COPIES_MAX: usize = 6;
+/// Most frames that a map trap fills.
+pub(super) const FILLS_MAX: usize = 3;
 /// Most bytes in one copy.
 const WINDOW_MAX: usize = 1 << 16;
 
@@ -38,10 +43,14 @@ pub(super) fn call_of(effect: &Effect) -> Option<CallId> {
 }
 
 fn put_payload<T: Traps>(traps: &mut T, bytes: &[u8]) -> Result<(), KernelError> {
-    if bytes.len() > PAYLOAD_MAX as usize {
+    put_at(traps, 0, bytes)
+}
+
+fn put_at<T: Traps>(traps: &mut T, at: usize, bytes: &[u8]) -> Result<(), KernelError> {
+    if at + bytes.len() > PAYLOAD_MAX as usize {
         return Err(KernelError::TooBig);
     }
-    let from = PAYLOAD_OFFSET as usize;
+    let from = PAYLOAD_OFFSET as usize + at;
     traps.buffer()[from..from + bytes.len()].copy_from_slice(bytes);
     Ok(())
 }
@@ -210,19 +219,37 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
 
 /// Maps pages, any number of them, with the frames of tables that may be missing.
 pub fn map<T: Traps>(traps: &mut T, space: Handle, tables: &[Frame], pages: &[PageMap]) -> Trapped {
+    fill_and_map(traps, &[], space, tables, pages)
+}
+
+/// Fills up to [`FILLS_MAX`] frames, by copies of others or with zeroes where both are the same, and maps pages.
+pub(super) fn fill_and_map<T: Traps>(
+    traps: &mut T,
+    fills: &[(Frame, Frame)],
+    space: Handle,
+    tables: &[Frame],
+    pages: &[PageMap],
+) -> Trapped {
+    let mut fill = pairs(fills);
     let mut tables = tables;
     let mut last = Ok([0; 5]);
     for part in pages.chunks(PAGES_MAX) {
-        let mut payload = Vec::with_capacity(tables.len() * 4 + 4 + part.len() * 16);
-        tables.iter().for_each(|frame| payload.extend_from_slice(&frame.0.to_le_bytes()));
-        payload.resize(payload.len().next_multiple_of(8), 0);
-        for page in part {
-            payload.extend_from_slice(&page.address.to_le_bytes());
-            payload.extend_from_slice(&page.frame.0.to_le_bytes());
-            payload.extend_from_slice(&u32::from(page.protection.bits()).to_le_bytes());
+        let pages_at = (tables.len() * 4).next_multiple_of(8);
+        if pages_at + part.len() * 16 > PAYLOAD_MAX as usize {
+            return Err(KernelError::TooBig);
         }
-        put_payload(traps, &payload)?;
-        let arguments = [u64::from(space.0), tables.len() as u64, part.len() as u64, 0, 0, 0];
+        let payload = &mut traps.buffer()[PAYLOAD_OFFSET as usize..];
+        let (front, back) = payload.split_at_mut(pages_at);
+        for (place, frame) in front.chunks_exact_mut(4).zip(tables) {
+            place.copy_from_slice(&frame.0.to_le_bytes());
+        }
+        for (place, page) in back.chunks_exact_mut(16).zip(part) {
+            let frame_and_rights = u64::from(page.frame.0) | u64::from(page.protection.bits()) << 32;
+            place[..8].copy_from_slice(&page.address.to_le_bytes());
+            place[8..].copy_from_slice(&frame_and_rights.to_le_bytes());
+        }
+        let [first, second, third] = core::mem::take(&mut fill);
+        let arguments = [u64::from(space.0), tables.len() as u64, part.len() as u64, first, second, third];
         let used = traps.trap(Syscall::Map, arguments)?[0] as usize;
         tables = tables.get(used..).unwrap_or_default();
         last = Ok([0; 5]);
@@ -243,77 +270,113 @@ pub(super) fn operate<T: Traps>(
     operation: &Operation,
 ) -> Result<u64, KernelError> {
     if let Operation::Close { handle } = operation {
-        done(traps.trap(Syscall::Close, [u64::from(handle.0), 0, 0, 0, 0, 0]))?;
-        slots.give_back(*handle);
+        close(traps, slots, &[*handle])?;
         return Ok(0);
     }
-    let made = made_handle(operation);
     let result = trap_of(traps, operation);
-    if let (Err(_), Some(handle)) = (&result, made) {
-        slots.give_back(handle);
+    if result.is_err() {
+        made_handles(operation).into_iter().flatten().for_each(|handle| slots.give_back(handle));
     }
     result.map(|values| values[0])
 }
 
-/// The handle that an operation makes, which is free again when it is refused.
-fn made_handle(operation: &Operation) -> Option<Handle> {
+/// The handles that an operation makes, which are free again when it is refused.
+fn made_handles(operation: &Operation) -> [Option<Handle>; 2] {
     match operation {
         Operation::SessionCreate { owner: into, .. }
         | Operation::Duplicate { into, .. }
         | Operation::SpaceCreate { into, .. }
         | Operation::TaskCreate { into, .. }
-        | Operation::ThreadCreate { into, .. } => Some(*into),
-        _ => None,
+        | Operation::ThreadCreate { into, .. } => [Some(*into), None],
+        Operation::TaskFork { task, thread, .. } => [Some(*task), Some(*thread)],
+        _ => [None; 2],
     }
 }
 
+/// Gives handles back: as many as fit go with one trap.
+pub(super) fn close<T: Traps>(
+    traps: &mut T,
+    slots: &mut HandleSlots,
+    handles: &[Handle],
+) -> Result<(), KernelError> {
+    for together in handles.chunks(CLOSES_MAX) {
+        let more = (together.len() as u64 - 1) << 32;
+        let mut arguments = [u64::from(together[0].0) | more, 0, 0, 0, 0, 0];
+        for (index, handle) in together.iter().enumerate().skip(1) {
+            arguments[index.div_ceil(2)] |= u64::from(handle.0) << (32 * ((index + 1) % 2));
+        }
+        done(traps.trap(Syscall::Close, arguments))?;
+        together.iter().for_each(|handle| slots.give_back(*handle));
+    }
+    Ok(())
+}
+
+/// Copies frames: as many as fit go with one trap.
+pub(super) fn copy_frames<T: Traps>(traps: &mut T, copies: &[(Frame, Frame)]) -> Trapped {
+    for together in copies.chunks(COPIES_MAX) {
+        traps.trap(Syscall::FrameCopy, pairs(together))?;
+    }
+    Ok([0; 5])
+}
+
+fn pairs<const COUNT: usize>(frames: &[(Frame, Frame)]) -> [u64; COUNT] {
+    let mut words = [0; COUNT];
+    for (word, (from, to)) in words.iter_mut().zip(frames) {
+        *word = u64::from(from.0) | u64::from(to.0) << 32;
+    }
+    words
+}
+
+fn start_words(start: &CopyStart) -> [u64; 2] {
+    [start.stack, start.tls].map(|word| word.unwrap_or(u64::MAX))
+}
+
 fn trap_of<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
-    let h = |handle: Handle| u64::from(handle.0);
-    let (call, arguments): (Syscall, [u64; 5]) = match *operation {
+    let h = |handle: &Handle| u64::from(handle.0);
+    let (call, arguments): (Syscall, [u64; 5]) = match operation {
         Operation::SessionCreate { owner, badge, object, status, readiness, position } => {
-            let state = u64::from(status) | u64::from(readiness.bits()) << 32;
-            (Syscall::SessionCreate, [h(owner), badge.0, object, state, position])
+            let state = u64::from(*status) | u64::from(readiness.bits()) << 32;
+            (Syscall::SessionCreate, [h(owner), badge.0, *object, state, *position])
         }
         Operation::SessionReady { session, readiness } => {
             (Syscall::SessionReady, [h(session), u64::from(readiness.bits()), 0, 0, 0])
         }
         Operation::SessionStatus { session, status } => {
-            (Syscall::SessionStatus, [h(session), u64::from(status), 0, 0, 0])
+            (Syscall::SessionStatus, [h(session), u64::from(*status), 0, 0, 0])
         }
-        Operation::Close { handle } => (Syscall::Close, [h(handle), 0, 0, 0, 0]),
         Operation::Duplicate { handle, into, rights } => {
             (Syscall::Duplicate, [h(handle), h(into), u64::from(rights.bits()), 0, 0])
         }
-        Operation::Notify { handle, bits } => (Syscall::Notify, [h(handle), bits, 0, 0, 0]),
-        Operation::TimerSet { deadline_ns } => (Syscall::TimerSet, [deadline_ns, 0, 0, 0, 0]),
+        Operation::Notify { handle, bits } => (Syscall::Notify, [h(handle), *bits, 0, 0, 0]),
+        Operation::TimerSet { deadline_ns } => (Syscall::TimerSet, [*deadline_ns, 0, 0, 0, 0]),
         Operation::SessionMove { session, position } => {
-            (Syscall::SessionMove, [h(session), position, 0, 0, 0])
+            (Syscall::SessionMove, [h(session), *position, 0, 0, 0])
         }
-        Operation::WatchEnd { watch } => (Syscall::WatchEnd, [watch, 0, 0, 0, 0]),
-        Operation::ArenaZero { offset, length } => (Syscall::ArenaZero, [offset, length, 0, 0, 0]),
-        Operation::ArenaCopy { from, to, length } => (Syscall::ArenaCopy, [from, to, length, 0, 0]),
-        Operation::ArenaWrite { offset, ref bytes } => {
+        Operation::WatchEnd { watch } => (Syscall::WatchEnd, [*watch, 0, 0, 0, 0]),
+        Operation::ArenaZero { offset, length } => (Syscall::ArenaZero, [*offset, *length, 0, 0, 0]),
+        Operation::ArenaCopy { from, to, length } => (Syscall::ArenaCopy, [*from, *to, *length, 0, 0]),
+        Operation::ArenaWrite { offset, bytes } => {
             put_payload(traps, bytes)?;
-            (Syscall::ArenaWrite, [offset, bytes.len() as u64, 0, 0, 0])
+            (Syscall::ArenaWrite, [*offset, bytes.len() as u64, 0, 0, 0])
         }
         Operation::SpaceCreate { into, badge, frame } => {
             (Syscall::SpaceCreate, [h(into), badge.0, u64::from(frame.0), 0, 0])
         }
         Operation::SpaceDestroy { space } => (Syscall::SpaceDestroy, [h(space), 0, 0, 0, 0]),
-        Operation::Map { space, ref tables, ref pages } => return map(traps, space, tables, pages),
-        Operation::Unmap { space, address, pages } => (Syscall::Unmap, [h(space), address, pages, 0, 0]),
+        Operation::Map { space, tables, pages } => return map(traps, *space, tables, pages),
+        Operation::Unmap { space, address, pages } => (Syscall::Unmap, [h(space), *address, *pages, 0, 0]),
         Operation::Protect { space, address, pages, protection } => {
-            (Syscall::Protect, [h(space), address, pages, u64::from(protection.bits()), 0])
+            (Syscall::Protect, [h(space), *address, *pages, u64::from(protection.bits()), 0])
         }
         Operation::FrameZero { frame } => (Syscall::FrameZero, [u64::from(frame.0), 0, 0, 0, 0]),
         Operation::FrameCopy { from, to } => {
-            (Syscall::FrameCopy, [u64::from(from.0), u64::from(to.0), 0, 0, 0])
+            return copy_frames(traps, &[(*from, *to)]);
         }
-        Operation::FrameWrite { frame, offset, ref bytes } => {
+        Operation::FrameWrite { frame, offset, bytes } => {
             put_payload(traps, bytes)?;
-            (Syscall::FrameWrite, [u64::from(frame.0), u64::from(offset), bytes.len() as u64, 0, 0])
+            (Syscall::FrameWrite, [u64::from(frame.0), u64::from(*offset), bytes.len() as u64, 0, 0])
         }
-        _ => return trap_of_process(traps, operation),
+        operation => return trap_of_process(traps, operation),
     };
     let [a0, a1, a2, a3, a4] = arguments;
     traps.trap(call, [a0, a1, a2, a3, a4, 0])
@@ -321,25 +384,36 @@ fn trap_of<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
 
 /// Operations on programs' tasks and threads, and on devices.
 fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
-    let h = |handle: Handle| u64::from(handle.0);
-    let (call, arguments): (Syscall, [u64; 4]) = match *operation {
+    let h = |handle: &Handle| u64::from(handle.0);
+    let (call, arguments): (Syscall, [u64; 4]) = match operation {
         Operation::TaskCreate { into, space, parent, inherit } => {
-            (Syscall::TaskCreate, [h(into), h(space), h(parent), task_flags(inherit)])
+            (Syscall::TaskCreate, [h(into), h(space), h(parent), task_flags(*inherit)])
         }
-        Operation::TaskWord { task, word, value } => (Syscall::TaskWord, [h(task), word as u64, value, 0]),
+        Operation::TaskWord { task, word, value } => (Syscall::TaskWord, [h(task), *word as u64, *value, 0]),
         Operation::TaskExec { task, space } => (Syscall::TaskExec, [h(task), h(space), 0, 0]),
         Operation::TaskKill { task } => (Syscall::TaskKill, [h(task), 0, 0, 0]),
         Operation::DescriptorSet { task, slot, handle, close_on_exec } => {
-            (Syscall::DescriptorSet, [h(task), u64::from(slot), h(handle), u64::from(close_on_exec)])
+            (Syscall::DescriptorSet, [h(task), u64::from(*slot), h(handle), u64::from(*close_on_exec)])
         }
-        Operation::ThreadCreate { into, task, tid, source } => {
-            (Syscall::ThreadCreate, [h(into), h(task), u64::from(tid), h(source)])
+        Operation::ThreadCreate { into, task, tid, source, start } => {
+            let [stack, tls] = start_words(start);
+            let arguments = [h(into), h(task), u64::from(*tid), h(source), stack, tls];
+            return traps.trap(Syscall::ThreadCreate, arguments);
         }
-        Operation::ThreadSetRegisters { thread, ref registers, ref fpu } => {
-            let mut payload = registers.as_bytes().to_vec();
+        Operation::TaskFork { task, thread, space, source, inherit, number, parent, start } => {
+            let [stack, tls] = start_words(start);
+            let (into, from) = (h(task) | h(thread) << 32, h(space) | h(source) << 32);
+            let numbers = u64::from(*number) | u64::from(*parent) << 32;
+            let arguments = [into, from, numbers, task_flags(*inherit), stack, tls];
+            return traps.trap(Syscall::TaskFork, arguments);
+        }
+        Operation::ThreadSetRegisters { thread, registers, fpu } => {
+            let registers = registers.as_bytes();
+            put_payload(traps, registers)?;
+            if let Some(fpu) = fpu {
+                put_at(traps, registers.len(), fpu)?;
+            }
             let what = 1 | u64::from(fpu.is_some()) << 1;
-            payload.extend_from_slice(fpu.as_deref().unwrap_or_default());
-            put_payload(traps, &payload)?;
             (Syscall::ThreadSetRegisters, [h(thread), what, 0, 0])
         }
         Operation::ThreadStart { thread } => (Syscall::ThreadStart, [h(thread), 0, 0, 0]),
@@ -347,19 +421,19 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
         Operation::ThreadInterrupt { thread } => (Syscall::ThreadInterrupt, [h(thread), 0, 0, 0]),
         Operation::ThreadEnd { thread } => (Syscall::ThreadEnd, [h(thread), 0, 0, 0]),
         Operation::PortOut { port, width, value } => {
-            (Syscall::PortOut, [u64::from(port), u64::from(width), u64::from(value), 0])
+            (Syscall::PortOut, [u64::from(*port), u64::from(*width), u64::from(*value), 0])
         }
-        Operation::IrqBind { irq, bit } => (Syscall::IrqBind, [u64::from(irq), u64::from(bit), 0, 0]),
-        Operation::IrqAck { irq } => (Syscall::IrqAck, [u64::from(irq), 0, 0, 0]),
-        Operation::Log { ref text } => {
+        Operation::IrqBind { irq, bit } => (Syscall::IrqBind, [u64::from(*irq), u64::from(*bit), 0, 0]),
+        Operation::IrqAck { irq } => (Syscall::IrqAck, [u64::from(*irq), 0, 0, 0]),
+        Operation::Log { text } => {
             let text = text.get(..PAYLOAD_MAX as usize).unwrap_or(text);
             put_payload(traps, text)?;
             (Syscall::Log, [text.len() as u64, 0, 0, 0])
         }
         Operation::PowerOff { status, reboot } => {
-            (Syscall::PowerOff, [u64::from(status), u64::from(reboot), 0, 0])
+            (Syscall::PowerOff, [u64::from(*status), u64::from(*reboot), 0, 0])
         }
-        Operation::Crash { task, traps } => (Syscall::Crash, [h(task), traps, 0, 0]),
+        Operation::Crash { task, traps } => (Syscall::Crash, [h(task), *traps, 0, 0]),
         Operation::DigestAsk { task } => (Syscall::DigestAsk, [h(task), 0, 0, 0]),
         _ => return Err(KernelError::BadCall),
     };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::Message;
 use crate::abi::journal::Section;
-use crate::abi::syscall::Restart;
+use crate::abi::syscall::{NO_ANSWER, Restart};
 use crate::abi::{Badge, CallId, Frame, Handle, Protection, Readiness, Rights, Tag, TaskWord, UserRegisters};
 
 /// Bytes to be written to the caller's memory with the reply.
@@ -55,6 +55,15 @@ pub struct Inherit {
     pub share_descriptors: bool,
     /// Share the directories (CLONE_FS); else copy them.
     pub share_directories: bool,
+}
+
+/// How a copy of a thread differs from it, besides that the call it is in returns 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CopyStart {
+    /// Its own stack pointer.
+    pub stack: Option<u64>,
+    /// Its own fs base.
+    pub tls: Option<u64>,
 }
 
 /// An operation on a kernel object. Handles to be made are named by the server itself ([`super::Env::new_handle`]).
@@ -173,6 +182,19 @@ pub enum Operation {
         task: Handle,
         tid: u32,
         source: Handle,
+        start: CopyStart,
+    },
+    /// A task with one thread, copies of a thread and its task but for what is said here.
+    TaskFork {
+        task: Handle,
+        thread: Handle,
+        space: Handle,
+        source: Handle,
+        inherit: Inherit,
+        /// Number of the process and of its thread.
+        number: u32,
+        parent: u32,
+        start: CopyStart,
     },
     ThreadSetRegisters {
         thread: Handle,
@@ -321,6 +343,11 @@ impl Effects {
     /// Adds an operation whose outcome is wanted.
     pub fn attempt(&mut self, tag: Tag, operation: Operation) -> &mut Effects {
         self.push(Effect::Try { tag, operation })
+    }
+
+    /// Adds a message to another server whose answer says nothing new.
+    pub fn tell(&mut self, to: Handle, message: Message) -> &mut Effects {
+        self.send(to, NO_ANSWER, message)
     }
 
     /// Adds a call to another server.

@@ -75,8 +75,13 @@ pub trait Env {
     /// Bytes of a frame this server owns.
     fn read_frame(&mut self, frame: crate::abi::Frame, offset: u32, length: u32) -> Vec<u8>;
 
-    /// The registers of a thread.
+    /// The registers of a thread, and its FPU and SSE state.
     fn thread(&mut self, thread: Handle) -> Result<ThreadState, KernelError>;
+
+    /// The registers of a thread, without its FPU and SSE state.
+    fn registers(&mut self, thread: Handle) -> Result<UserRegisters, KernelError> {
+        self.thread(thread).map(|state| state.registers)
+    }
 
     /// A figure about a task: see [`crate::abi::syscall::Syscall::TaskInfo`].
     fn task_info(&mut self, task: Handle, what: TaskFigure) -> Result<[u64; 4], KernelError>;

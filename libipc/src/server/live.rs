@@ -31,6 +31,13 @@ impl<T: Traps> Live<'_, T> {
         self.traps.buffer()[from..from + length.min(u64::from(PAYLOAD_MAX)) as usize].to_vec()
     }
 
+    fn registers_in_payload(&mut self) -> Result<UserRegisters, KernelError> {
+        let payload = &self.traps.buffer()[PAYLOAD_OFFSET as usize..];
+        UserRegisters::read_from_prefix(payload)
+            .map(|(registers, _)| registers)
+            .map_err(|_| KernelError::WrongState)
+    }
+
     fn four(trapped: Trapped) -> Result<[u64; 4], KernelError> {
         trapped.map(|[value0, value1, value2, value3, _]| [value0, value1, value2, value3])
     }
@@ -107,10 +114,15 @@ impl<T: Traps> Env for Live<'_, T> {
 
     fn thread(&mut self, thread: Handle) -> Result<ThreadState, KernelError> {
         let values = self.traps.trap(Syscall::ThreadRegisters, [u64::from(thread.0), 0, 0, 0, 0, 0])?;
-        let bytes = self.payload(values[0]);
-        let (registers, fpu) = bytes.split_at(size_of::<UserRegisters>().min(bytes.len()));
-        let registers = UserRegisters::read_from_bytes(registers).map_err(|_| KernelError::WrongState)?;
+        let registers = self.registers_in_payload()?;
+        let from = PAYLOAD_OFFSET as usize;
+        let fpu = &self.traps.buffer()[from + size_of::<UserRegisters>()..from + values[0] as usize];
         Ok(ThreadState { registers, fpu: fpu.to_vec() })
+    }
+
+    fn registers(&mut self, thread: Handle) -> Result<UserRegisters, KernelError> {
+        self.traps.trap(Syscall::ThreadRegisters, [u64::from(thread.0), 1, 0, 0, 0, 0])?;
+        self.registers_in_payload()
     }
 
     fn task_info(&mut self, task: Handle, what: TaskFigure) -> Result<[u64; 4], KernelError> {

@@ -17,6 +17,7 @@ mod live;
 pub mod message;
 pub mod receive;
 pub mod replay;
+pub mod rows;
 pub mod shell;
 mod snapshot;
 pub mod testing;
@@ -28,7 +29,10 @@ pub use effect::{Effect, Effects, ForeignReply, Operation, Output};
 pub use env::{Env, LeaseError, ThreadState};
 pub use event::{Call, Caller, Event, Foreign, Request};
 pub use message::{Message, ProtocolError};
+pub use rows::{Rows, Table};
 pub use vectors::Refusal;
+
+use alloc::vec::Vec;
 
 use crate::abi::{Badge, CallId};
 
@@ -40,6 +44,12 @@ pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
 
     /// Takes one event. When the effects are [`Effects::again`], nothing may have changed.
     fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects;
+
+    /// The tables of the state that grow with what there is, always in the same order. A snapshot saves their rows
+    /// one by one, and everything else each time.
+    fn tables(&mut self) -> Vec<&mut dyn Table> {
+        Vec::new()
+    }
 }
 
 /// The bit of a notification that the task's own timer posts.

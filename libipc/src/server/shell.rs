@@ -7,14 +7,14 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::slice;
 use serde::{Deserialize, Serialize};
 
-use super::effect::{Effect, Effects, ForeignReply};
+use super::effect::{Effect, Effects, ForeignReply, Operation};
 use super::event::Event;
 use super::handles::HandleSlots;
 use super::{Boot, DIGEST_BIT, Server, carry, live::Live, receive, snapshot};
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::journal;
 use crate::abi::syscall::Syscall;
-use crate::abi::{CallId, Handle, KernelError};
+use crate::abi::{CallId, Frame, Handle, KernelError};
 use crate::linux::errno;
 use crate::sys::Traps;
 
@@ -53,6 +53,8 @@ pub struct Shell<S, T> {
     pub traps: T,
     /// The next event is in the message buffer already: the last trap received it.
     received: bool,
+    /// The checksum of the last snapshot, if there is one.
+    saved: Option<u64>,
 }
 
 impl<S: Server, T: Traps> Shell<S, T> {
@@ -63,14 +65,15 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let mut slots = HandleSlots::new(boot.first_free);
             let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
             let kept = Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() };
-            let mut shell = Shell { server: S::new(boot), kept, traps, received: false };
+            let mut shell = Shell { server: S::new(boot), kept, traps, received: false, saved: None };
             shell.offer();
             let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
             shell.step(&Event::Start, now, None, false);
             shell
         } else {
-            let (kept, server) = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
-            let mut shell = Shell { server, kept, traps, received: false };
+            let (kept, server) = snapshot::restore(&snapshot).expect("a sound snapshot decodes");
+            let saved = Some(digest(&snapshot));
+            let mut shell = Shell { server, kept, traps, received: false, saved };
             shell.offer();
             shell
         }
@@ -155,19 +158,72 @@ impl<S: Server, T: Traps> Shell<S, T> {
     /// Carries effects out in order; the outcomes of those that were attempted are stepped after the last.
     fn carry_out(&mut self, list: &[Effect], now: u64, join: bool) {
         let mut outcomes = Vec::new();
-        let count = list.len();
-        for (number, effect) in (1..).zip(list) {
+        let mut left = list;
+        while let Some((effect, rest)) = left.split_first() {
+            let together = self.carry_together(left);
+            if together > 0 {
+                left = &left[together..];
+                continue;
+            }
+            left = rest;
             match effect {
                 Effect::Try { tag, operation } => {
                     let result = carry::operate(&mut self.traps, &mut self.kept.slots, operation);
                     outcomes.push(Event::Done { tag: *tag, result });
                 }
-                effect => self.carry_one(effect, join && number == count && outcomes.is_empty()),
+                effect => self.carry_one(effect, join && left.is_empty() && outcomes.is_empty()),
             }
         }
-        for outcome in outcomes {
-            self.step(&outcome, now, None, false);
+        let count = outcomes.len();
+        for (number, outcome) in (1..).zip(outcomes) {
+            self.step(&outcome, now, None, join && number == count);
         }
+    }
+
+    /// Effects that stand together and that one trap can serve: handles that are given back, frames that are filled and
+    /// the pages mapped with them. How many it has served.
+    fn carry_together(&mut self, effects: &[Effect]) -> usize {
+        if !matches!(effects, [Effect::Do(_), Effect::Do(_), ..]) {
+            return 0;
+        }
+        let mut handles = [Handle::NONE; carry::CLOSES_MAX];
+        let mut fills = [(Frame(0), Frame(0)); carry::COPIES_MAX];
+        let (mut closed, mut filled, mut zeroed, mut mapped) = (0, 0, false, 0);
+        let mut result = Ok(());
+        for effect in effects {
+            let Effect::Do(operation) = effect else { break };
+            match operation {
+                Operation::Close { handle } if filled == 0 && closed < handles.len() => {
+                    handles[closed] = *handle;
+                    closed += 1;
+                }
+                Operation::FrameCopy { from, to } if closed == 0 && filled < fills.len() => {
+                    fills[filled] = (*from, *to);
+                    filled += 1;
+                }
+                Operation::FrameZero { frame } if closed == 0 && filled < fills.len() => {
+                    fills[filled] = (*frame, *frame);
+                    (filled, zeroed) = (filled + 1, true);
+                }
+                Operation::Map { space, tables, pages } if (1..=carry::FILLS_MAX).contains(&filled) => {
+                    let fills = &fills[..filled];
+                    result = carry::fill_and_map(&mut self.traps, fills, *space, tables, pages).map(|_| ());
+                    mapped = 1;
+                    break;
+                }
+                _ => break,
+            }
+        }
+        if closed > 1 {
+            result = carry::close(&mut self.traps, &mut self.kept.slots, &handles[..closed]);
+        } else if filled > 1 && !zeroed && mapped == 0 {
+            result = carry::copy_frames(&mut self.traps, &fills[..filled]).map(|_| ());
+        } else if mapped == 0 {
+            return 0;
+        }
+        let together = closed + filled + mapped;
+        result.unwrap_or_else(|error| panic!("{error}: {:?}", &effects[..together]));
+        together
     }
 
     /// One effect's trap, with the next receive joined to it if that is wanted and can be.
@@ -259,10 +315,11 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// Gives the kernel the state to restart from. When it does not fit, the journal simply grows on.
     fn snapshot(&mut self) {
-        let state = (&self.kept, &self.server);
-        let writer = snapshot::Writer::new(&mut self.traps);
-        if let Ok(digest) = postcard::serialize_with_flavor(&state, writer) {
-            let _ = self.traps.trap(Syscall::SnapshotCommit, [digest, 0, 0, 0, 0, 0]);
+        let by_rows = !self.server.tables().is_empty();
+        let mut save = |last| snapshot::save(&self.kept, &mut self.server, &mut self.traps, last).ok();
+        let behind = self.saved.filter(|_| by_rows).and_then(|last| save(Some(last)));
+        if let Some(sum) = behind.or_else(|| save(None)) {
+            self.saved = Some(sum);
         }
     }
 }

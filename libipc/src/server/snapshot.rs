@@ -1,9 +1,16 @@
 //! A server's state on its way out, piece by piece: into the kernel's snapshot memory or into a checksum. It is never
 //! in the heap as a whole, so a server that has filled half its heap can still be saved.
+//!
+//! A snapshot is a whole state, and behind it any number of later ones that have of each table only the rows that were
+//! changed ([`super::rows`]). Such a one is added where the last ends; when there is no more room, a whole one is begun
+//! in the other half of the memory.
 
 use postcard::ser_flavors::Flavor;
 use postcard::{Error, Result};
 
+use super::Server;
+use super::rows::{Table, take_from};
+use super::shell::Kept;
 use crate::abi::PAYLOAD_MAX;
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::journal::{SUM_START, sum};
@@ -42,11 +49,14 @@ pub(super) struct Writer<'a, T> {
     /// Bytes in the payload.
     filled: usize,
     sum: u64,
+    /// What is written goes behind the last snapshot.
+    behind: bool,
 }
 
 impl<'a, T: Traps> Writer<'a, T> {
-    pub fn new(traps: &'a mut T) -> Writer<'a, T> {
-        Writer { traps, filled: 0, sum: SUM_START }
+    /// Begins a snapshot, or goes on behind one that has this checksum.
+    pub fn new(traps: &'a mut T, last: Option<u64>) -> Writer<'a, T> {
+        Writer { traps, filled: 0, sum: last.unwrap_or(SUM_START), behind: last.is_some() }
     }
 
     fn payload(&mut self) -> &mut [u8] {
@@ -61,7 +71,8 @@ impl<'a, T: Traps> Writer<'a, T> {
             return Ok(());
         }
         self.sum = sum(self.sum, &self.payload()[..filled]);
-        let written = self.traps.trap(Syscall::SnapshotWrite, [filled as u64, 0, 0, 0, 0, 0]);
+        let written =
+            self.traps.trap(Syscall::SnapshotWrite, [filled as u64, self.behind.into(), 0, 0, 0, 0]);
         written.map(|_| ()).map_err(|_| Error::SerializeBufferFull)
     }
 }
@@ -95,6 +106,48 @@ impl<T: Traps> Flavor for Writer<'_, T> {
         self.flush()?;
         Ok(self.sum)
     }
+}
+
+/// Saves a state: whole, or behind a snapshot with the checksum `last`. The checksum of all there is then.
+pub(super) fn save<S: Server, T: Traps>(
+    kept: &Kept,
+    server: &mut S,
+    traps: &mut T,
+    last: Option<u64>,
+) -> Result<u64> {
+    set_aside(server, last.is_some());
+    let saved = postcard::serialize_with_flavor(&(kept, &*server), Writer::new(traps, last));
+    set_aside(server, false);
+    let mut sum = saved?;
+    if last.is_some() {
+        let mut writer = Writer::new(traps, Some(sum));
+        for table in server.tables() {
+            table.save(&mut |bytes| writer.try_extend(bytes))?;
+        }
+        sum = writer.finalize()?;
+    }
+    let committed = traps.trap(Syscall::SnapshotCommit, [sum, last.is_some().into(), 0, 0, 0, 0]);
+    committed.map_err(|_| Error::SerializeBufferFull)?;
+    server.tables().into_iter().for_each(Table::saved);
+    Ok(sum)
+}
+
+fn set_aside<S: Server>(server: &mut S, aside: bool) {
+    server.tables().into_iter().for_each(|table| table.set_aside(aside));
+}
+
+/// The state that a snapshot holds.
+pub(super) fn restore<S: Server>(mut bytes: &[u8]) -> Result<(Kept, S)> {
+    let (mut kept, mut server): (Kept, S) = take_from(&mut bytes)?;
+    while !bytes.is_empty() {
+        let (later, mut next): (Kept, S) = take_from(&mut bytes)?;
+        for (table, old) in next.tables().into_iter().zip(server.tables()) {
+            table.adopt(old);
+            table.load(&mut bytes)?;
+        }
+        (kept, server) = (later, next);
+    }
+    Ok((kept, server))
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ pub struct FrameInfo {
     pub mapped: u32,
     /// It is a page table.
     pub table: bool,
+    /// It is known to contain nothing but zeroes: it was a page table, and nobody has been let near it since.
+    pub zero: bool,
+    /// Of a page table: among which entries those are that were ever set.
+    pub used: (u16, u16),
 }
 
 /// Not for any task.
@@ -21,7 +25,8 @@ pub const NOBODY: u16 = u16::MAX;
 
 impl FrameInfo {
     /// Not handed out yet.
-    pub const UNUSED: FrameInfo = FrameInfo { owner: NOBODY, mapped: 0, table: false };
+    pub const UNUSED: FrameInfo =
+        FrameInfo { owner: NOBODY, mapped: 0, table: false, zero: false, used: (0, 0) };
 }
 
 /// The frames that are not the kernel's own objects: one range of physical memory, with holes that nobody owns.
@@ -74,8 +79,15 @@ impl Frames {
         self.info.get_mut(frame.0.wrapping_sub(self.first) as usize)
     }
 
-    /// Whether the task may use the frame.
+    /// Whether the task may use the frame. It counts as written from now on.
     pub fn owned(&mut self, frame: Frame, task: TaskId) -> Result<&mut FrameInfo, KernelError> {
+        let info = self.owned_as_is(frame, task)?;
+        info.zero = false;
+        Ok(info)
+    }
+
+    /// The same, for those who do not write it.
+    pub fn owned_as_is(&mut self, frame: Frame, task: TaskId) -> Result<&mut FrameInfo, KernelError> {
         match self.get(frame) {
             Some(info) if u32::from(info.owner) == task.index() => Ok(info),
             _ => Err(KernelError::NoRight),
@@ -84,7 +96,13 @@ impl Frames {
 
     /// Whether the task may use the frame for something new: it is neither mapped nor a table.
     pub fn idle(&mut self, frame: Frame, task: TaskId) -> Result<&mut FrameInfo, KernelError> {
-        let info = self.owned(frame, task)?;
+        self.idle_as_is(frame, task)?;
+        self.owned(frame, task)
+    }
+
+    /// The same, for those who do not write it.
+    pub fn idle_as_is(&mut self, frame: Frame, task: TaskId) -> Result<&mut FrameInfo, KernelError> {
+        let info = self.owned_as_is(frame, task)?;
         if info.table || info.mapped != 0 { Err(KernelError::FrameInUse) } else { Ok(info) }
     }
 
@@ -113,7 +131,29 @@ impl Frames {
     /// Makes a frame a table, or an ordinary frame again.
     pub fn mark_table(&mut self, frame: Frame, table: bool) {
         if let Some(info) = self.get(frame) {
-            info.table = table;
+            (info.table, info.zero, info.used) = (table, false, (0, 0));
         }
+    }
+
+    /// A page table whose entries are all empty is an ordinary frame again.
+    pub fn unmark_empty_table(&mut self, frame: Frame) {
+        self.mark_table(frame, false);
+        if let Some(info) = self.get(frame) {
+            info.zero = true;
+        }
+    }
+
+    /// Remembers that an entry of a page table is set.
+    pub fn note_entry(&mut self, table: Frame, entry: u32) {
+        if let Some(FrameInfo { used, .. }) = self.get(table) {
+            let entry = entry as u16;
+            *used = if used.1 == 0 { (entry, entry + 1) } else { (used.0.min(entry), used.1.max(entry + 1)) };
+        }
+    }
+
+    /// Among which entries of a page table those are that may be set.
+    pub fn entries(&mut self, table: Frame) -> core::ops::Range<u32> {
+        let (first, end) = self.get(table).map_or((0, 0), |info| info.used);
+        u32::from(first)..u32::from(end)
     }
 }

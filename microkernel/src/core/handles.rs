@@ -239,7 +239,7 @@ impl<M: Machine> Kernel<M> {
 
     // What follows is the capability space of servers.
 
-    fn table_of(&self, task: TaskId) -> Result<TableId, KernelError> {
+    pub(crate) fn table_of(&self, task: TaskId) -> Result<TableId, KernelError> {
         self.tasks.get(task).map(|task| task.table).ok_or(KernelError::BadHandle)
     }
 
@@ -280,9 +280,22 @@ impl<M: Machine> Kernel<M> {
         Ok(())
     }
 
-    pub(crate) fn close_handle(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
-        let slot = u32::try_from(handle).map_err(|_| KernelError::BadHandle)?;
-        self.empty(self.table_of(task)?, slot).map(|_| [0; 5]).ok_or(KernelError::BadHandle)
+    pub(crate) fn close_handles(&mut self, task: TaskId, [first, rest @ ..]: [u64; 6]) -> Outcome {
+        let (first, more) = (first as u32, (first >> 32) as usize);
+        if more > 2 * rest.len() {
+            return Err(KernelError::BadArgument);
+        }
+        let rest = rest.into_iter().flat_map(|pair| [pair as u32, (pair >> 32) as u32]);
+        let slots = core::iter::once(first).chain(rest.take(more));
+        let table = self.table_of(task)?;
+        if slots.clone().any(|slot| self.slot(table, slot).object == Object::None) {
+            return Err(KernelError::BadHandle);
+        }
+        // One that was named twice is gone the second time.
+        for slot in slots {
+            let _ = self.empty(table, slot);
+        }
+        Ok([0; 5])
     }
 
     pub(crate) fn duplicate_handle(&mut self, task: TaskId, [handle, into, rights, ..]: [u64; 6]) -> Outcome {

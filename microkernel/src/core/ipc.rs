@@ -1,7 +1,7 @@
 //! Messages between servers: call, send, reply, notify, and the payload the kernel keeps for calls under way.
 
 use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
-use libipc::abi::syscall::Info;
+use libipc::abi::syscall::{Info, NO_ANSWER};
 use libipc::abi::{Handle, KernelError, Rights};
 
 use super::arena::Full;
@@ -248,6 +248,10 @@ impl<M: Machine> Kernel<M> {
     fn reply_sent(&mut self, task: TaskId, id: CallRef, message: Outgoing) -> Result<(), KernelError> {
         let handles = self.outgoing_handles(task, message.info.handles)?;
         let from = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        if self.calls.get(id).is_some_and(|call| call.tag == NO_ANSWER.0) {
+            self.end_call(id);
+            return Ok(());
+        }
         let reuse = self.calls.get(id).and_then(|call| call.buffer);
         let kept = self.keep(from, message.info.payload_len, reuse)?;
         self.hold(&handles);

@@ -220,30 +220,38 @@ impl<M: Machine> Kernel<M> {
         self.server_mut(task).and_then(|server| server.journal.as_mut()).ok_or(KernelError::WrongState)
     }
 
-    pub(crate) fn snapshot_write(&mut self, task: TaskId, [length, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn snapshot_write(&mut self, task: TaskId, [length, behind, ..]: [u64; 6]) -> Outcome {
         let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
         let journal = self.own_journal(task)?;
         if length > u64::from(PAYLOAD_MAX) {
             return Err(KernelError::TooBig);
         }
-        if journal.writing_bytes + length > journal.half_bytes() {
+        let behind = behind != 0;
+        let from = if behind { journal.sound_bytes } else { 0 } + journal.writing_bytes;
+        if from + length > journal.half_bytes() {
             journal.writing_bytes = 0;
             return Err(KernelError::Exhausted);
         }
-        let to = journal.snapshots.physical() + journal.half_offset(false) + journal.writing_bytes;
+        let to = journal.snapshots.physical() + journal.half_offset(behind) + from;
         journal.writing_bytes += length;
         self.machine.copy(buffer.physical() + u64::from(PAYLOAD_OFFSET), to, length);
         Ok([0; 5])
     }
 
-    /// The snapshot just written is the one to start from: the journal before it is not needed any more.
-    pub(crate) fn snapshot_commit(&mut self, task: TaskId, [digest, ..]: [u64; 6]) -> Outcome {
+    /// The snapshot just written is the one to start from, or what was written behind the last is part of it: the
+    /// journal before it is not needed any more.
+    pub(crate) fn snapshot_commit(&mut self, task: TaskId, [digest, behind, ..]: [u64; 6]) -> Outcome {
         let journal = self.own_journal(task)?;
         if journal.writing_bytes == 0 {
             return Err(KernelError::WrongState);
         }
-        journal.active = 1 - journal.active;
-        journal.sound_bytes = core::mem::take(&mut journal.writing_bytes);
+        let written = core::mem::take(&mut journal.writing_bytes);
+        if behind != 0 {
+            journal.sound_bytes += written;
+        } else {
+            journal.active = 1 - journal.active;
+            journal.sound_bytes = written;
+        }
         journal.digest = digest;
         journal.snapshots_made += 1;
         journal.end = 0;

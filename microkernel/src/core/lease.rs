@@ -225,22 +225,55 @@ impl<M: Machine> Kernel<M> {
         if count > FRAMES_ZEROED_MAX {
             return Err(KernelError::TooBig);
         }
-        for number in 0..count {
-            self.frame_argument(task, first.saturating_add(number))?;
+        let end = first.checked_add(count).and_then(|end| u32::try_from(end).ok());
+        let numbers = first as u32..end.ok_or(KernelError::NoRight)?;
+        for number in numbers.clone() {
+            if self.frames.owned_as_is(Frame(number), task)?.table {
+                return Err(KernelError::FrameInUse);
+            }
         }
-        let range = FrameRange { first: Frame(first as u32), count: count as u32 };
-        self.machine.bytes(range, 0, range.bytes()).fill(0);
+        for frame in numbers.map(Frame) {
+            if !self.frames.owned_as_is(frame, task)?.zero {
+                self.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE).fill(0);
+            }
+        }
         Ok([0; 5])
     }
 
-    pub(crate) fn frame_copy(&mut self, task: TaskId, [from, to, ..]: [u64; 6]) -> Outcome {
-        let to = self.frame_argument(task, to)?;
-        let lent = u32::try_from(from).ok().map(Frame).filter(|from| self.is_lent(*from, task));
-        let from = lent.map_or_else(|| self.frame_argument(task, from), Ok)?;
-        if from != to {
+    pub(crate) fn frame_copy(&mut self, task: TaskId, pairs: [u64; 6]) -> Outcome {
+        let copies = self.frame_pairs(task, pairs)?;
+        for (from, to) in copies.into_iter().flatten().filter(|(from, to)| from != to) {
             self.machine.copy(physical(from), physical(to), PAGE_SIZE);
         }
         Ok([0; 5])
+    }
+
+    /// Checks a list of frames and of where they are to be copied.
+    pub(crate) fn frame_pairs<const COUNT: usize>(
+        &mut self,
+        task: TaskId,
+        pairs: [u64; COUNT],
+    ) -> Result<[Option<(Frame, Frame)>; COUNT], KernelError> {
+        let mut copies = [None; COUNT];
+        for (copy, pair) in copies.iter_mut().zip(pairs).take_while(|(_, pair)| *pair != 0) {
+            let (from, to) = (pair & 0xffff_ffff, pair >> 32);
+            let to = self.frame_argument(task, to)?;
+            let lent = u32::try_from(from).ok().map(Frame).filter(|from| self.is_lent(*from, task));
+            let from = lent.map_or_else(|| self.frame_argument(task, from), Ok)?;
+            *copy = Some((from, to));
+        }
+        Ok(copies)
+    }
+
+    /// Copies frames, and zeroes those that are named twice.
+    pub(crate) fn fill_frames(&mut self, pairs: impl Iterator<Item = (Frame, Frame)>) {
+        for (from, to) in pairs {
+            if from == to {
+                self.machine.bytes(FrameRange::one(to), 0, PAGE_SIZE).fill(0);
+            } else {
+                self.machine.copy(physical(from), physical(to), PAGE_SIZE);
+            }
+        }
     }
 
     /// Between a frame and the payload.

@@ -34,9 +34,6 @@ pub trait Machine {
     /// One entry of a page table.
     fn entry(&mut self, table: Frame, index: u32) -> Mapping;
 
-    /// The first entry of a page table from an index on that has something in it.
-    fn next_entry(&mut self, table: Frame, from: u32) -> Option<(u32, Mapping)>;
-
     /// Sets one entry of a page table.
     fn set_entry(&mut self, table: Frame, index: u32, mapping: Mapping);
 

@@ -164,7 +164,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::Forward => self.forward(task, a),
             Syscall::Notify => self.notify(task, a),
             Syscall::TimerSet => self.timer_set(task, a),
-            Syscall::Close => self.close_handle(task, a),
+            Syscall::Close => self.close_handles(task, a),
             Syscall::Duplicate => self.duplicate_handle(task, a),
             Syscall::SessionCreate => self.session_create(task, a),
             Syscall::SessionReady => self.session_ready(task, a),
@@ -196,6 +196,7 @@ impl<M: Machine> Kernel<M> {
     fn carry_out_control(&mut self, call: Syscall, task: TaskId, a: [u64; 6]) -> Outcome {
         match call {
             Syscall::TaskCreate => self.task_create(task, a),
+            Syscall::TaskFork => self.task_fork(task, a),
             Syscall::TaskWord => self.task_word(task, a),
             Syscall::TaskExec => self.task_exec(task, a),
             Syscall::TaskKill => self.task_kill(task, a),

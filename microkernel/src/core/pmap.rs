@@ -102,23 +102,19 @@ impl<M: Machine> Kernel<M> {
     /// Unmaps everything and gives the tables below the top one back.
     fn clear_tables(&mut self, space: SpaceId) {
         let Some(root) = self.spaces.get(space).map(|space| space.root) else { return };
-        let user_entries = index::<M>(M::USER_END - 1, M::LEVELS - 1) + 1;
-        self.clear_table(root, M::LEVELS - 1, user_entries);
+        self.clear_table(root, M::LEVELS - 1);
         self.machine.flush(root, u64::MAX);
     }
 
-    fn clear_table(&mut self, table: Frame, level: u32, entries: u32) {
-        let mut from = 0;
-        while let Some((entry, mapping)) =
-            self.machine.next_entry(table, from).filter(|found| found.0 < entries)
-        {
-            from = entry + 1;
+    fn clear_table(&mut self, table: Frame, level: u32) {
+        for entry in self.frames.entries(table) {
+            let mapping = self.machine.entry(table, entry);
             match mapping {
-                Mapping::Absent => {}
+                Mapping::Absent => continue,
                 Mapping::Page(frame, _) => self.frames.count_mapping(frame, false),
                 Mapping::Table(lower) if level > 0 => {
-                    self.clear_table(lower, level - 1, 1 << M::LEVEL_BITS);
-                    self.frames.mark_table(lower, false);
+                    self.clear_table(lower, level - 1);
+                    self.frames.unmark_empty_table(lower);
                 }
                 Mapping::Table(_) => {}
             }
@@ -126,7 +122,7 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    pub(crate) fn map(&mut self, task: TaskId, [handle, tables, pages, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn map(&mut self, task: TaskId, [handle, tables, pages, fills @ ..]: [u64; 6]) -> Outcome {
         let space = self.space_of(task, handle)?;
         if tables > 64 || pages > MAP_PAGES_MAX {
             return Err(KernelError::BadArgument);
@@ -136,11 +132,13 @@ impl<M: Machine> Kernel<M> {
         let pages_at = (tables * 4).next_multiple_of(8);
         for number in 0..tables {
             let frame = Frame(self.payload_u32(buffer, number * 4));
-            self.frames.idle(frame, task)?;
+            self.frames.idle_as_is(frame, task)?;
         }
         for number in 0..pages {
             self.check_page(task, buffer, pages_at + number * 16)?;
         }
+        let fills = self.frame_pairs(task, fills)?;
+        self.fill_frames(fills.into_iter().flatten());
         let (mut next_table, mut more) = (0, 0);
         // The lowest table of the page before, which most often is that of the next.
         let mut lowest = (u64::MAX, root);
@@ -159,10 +157,12 @@ impl<M: Machine> Kernel<M> {
                     _ if next_table < tables => {
                         let lower = Frame(self.payload_u32(buffer, next_table * 4));
                         next_table += 1;
-                        self.frames.idle(lower, task)?;
-                        self.machine.bytes(FrameRange::one(lower), 0, PAGE_SIZE).fill(0);
+                        if !self.frames.idle_as_is(lower, task)?.zero {
+                            self.machine.bytes(FrameRange::one(lower), 0, PAGE_SIZE).fill(0);
+                        }
                         self.frames.mark_table(lower, true);
                         self.machine.set_entry(table, entry, Mapping::Table(lower));
+                        self.frames.note_entry(table, entry);
                         lower
                     }
                     _ => {
@@ -235,6 +235,7 @@ impl<M: Machine> Kernel<M> {
             more -= 1;
         }
         self.machine.set_entry(table, entry, mapping);
+        self.frames.note_entry(table, entry);
         self.machine.flush(root, address);
         more
     }

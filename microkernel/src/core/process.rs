@@ -26,6 +26,8 @@ const PROGRAM_PRIORITY: u8 = 4;
 const USER_FLAGS: u64 = 0x24_0dd5;
 /// Interrupts on, and the bit that is always set.
 const FIXED_FLAGS: u64 = 0x202;
+/// Of a copy of a thread: its stack pointer or fs base is its source's.
+const AS_SOURCE: u64 = u64::MAX;
 const REGISTER_BYTES: u64 = size_of::<UserRegisters>() as u64;
 const FPU_BYTES: u64 = 512;
 
@@ -110,12 +112,82 @@ impl<M: Machine> Kernel<M> {
         [into, space, parent, flags, ..]: [u64; 6],
     ) -> Outcome {
         self.check_free(task, into)?;
+        let parent =
+            if parent == u64::from(u32::MAX) { None } else { Some(self.program_named(task, parent)?) };
+        let program = self.new_program(task, space, parent, flags)?;
+        self.put(task, into, Object::Task(program), Rights::all())?;
+        Ok([0; 5])
+    }
+
+    /// A task and its first thread, copies of a thread and its task: what a fork publishes.
+    pub(crate) fn task_fork(
+        &mut self,
+        task: TaskId,
+        [into, from, numbers, flags, stack, tls]: [u64; 6],
+    ) -> Outcome {
+        let halves = |word: u64| (word & 0xffff_ffff, word >> 32);
+        let ((into, into_thread), (space, source)) = (halves(into), halves(from));
+        self.check_free(task, into)?;
+        self.check_free(task, into_thread)?;
+        if into == into_thread {
+            return Err(KernelError::SlotInUse);
+        }
+        let source = self.thread_named(task, source)?;
+        let parent = self.threads.get(source).map(|source| source.task).ok_or(KernelError::BadHandle)?;
+        let start = self.start_of_copy(source, stack, tls)?;
+        let program = self.new_program(task, space, Some(parent), flags)?;
+        let (number, parent) = halves(numbers);
+        self.set_word(program, TaskWord::Pid, number as u32);
+        self.set_word(program, TaskWord::ParentPid, parent as u32);
+        let made = self.new_thread(program, number as u32, PROGRAM_PRIORITY).and_then(|thread| {
+            self.fill_copy(source, thread, start);
+            self.put(task, into, Object::Task(program), Rights::all())?;
+            self.put(task, into_thread, Object::Thread(thread), Rights::all())
+        });
+        if made.is_err() {
+            if let Ok(table) = self.table_of(task) {
+                self.empty(table, into as u32);
+            }
+            self.end_program(program);
+        }
+        made.map(|()| [0; 5])
+    }
+
+    /// The registers with which a copy of a thread begins: to it, the call returns 0.
+    fn start_of_copy(&self, source: ThreadId, stack: u64, tls: u64) -> Result<UserRegisters, KernelError> {
+        let source = self.threads.get(source).ok_or(KernelError::BadHandle)?;
+        let mut registers = UserRegisters { rax: 0, ..source.registers };
+        if stack != AS_SOURCE {
+            registers.rsp = stack;
+        }
+        if tls != AS_SOURCE {
+            registers.fs_base = tls;
+        }
+        if registers.fs_base >= M::USER_END {
+            return Err(KernelError::BadAddress);
+        }
+        Ok(registers)
+    }
+
+    fn fill_copy(&mut self, source: ThreadId, thread: ThreadId, registers: UserRegisters) {
+        self.machine.copy_fpu(Some(source), thread);
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.registers = registers;
+        }
+    }
+
+    /// A task that no handle names yet.
+    fn new_program(
+        &mut self,
+        task: TaskId,
+        space: u64,
+        parent: Option<TaskId>,
+        flags: u64,
+    ) -> Result<TaskId, KernelError> {
         let Object::Space(space) = self.named(task, space, Rights::CONTROL)? else {
             return Err(KernelError::WrongKind);
         };
         self.spaces.get(space).ok_or(KernelError::BadHandle)?;
-        let parent =
-            if parent == u64::from(u32::MAX) { None } else { Some(self.program_named(task, parent)?) };
         let table = self.inherit_table(parent, flags)?;
         let directories = match self.inherit_directories(parent, flags) {
             Ok(directories) => directories,
@@ -149,8 +221,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(space) = self.spaces.get_mut(space) {
             space.users += 1;
         }
-        self.put(task, into, Object::Task(program), Rights::all())?;
-        Ok([0; 5])
+        Ok(program)
     }
 
     fn inherit_table(&mut self, parent: Option<TaskId>, flags: u64) -> Result<TableId, KernelError> {
@@ -255,34 +326,40 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn task_kill(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
         let program = self.program_named(task, handle)?;
+        self.end_program(program);
+        Ok([0; 5])
+    }
+
+    fn end_program(&mut self, program: TaskId) {
         while let Some(thread) = self.tasks.get(program).and_then(|task| task.first_thread) {
             self.end_thread(thread);
         }
-        let Some(state) = self.tasks.remove(program) else { return Err(KernelError::BadHandle) };
+        let Some(state) = self.tasks.remove(program) else { return };
         self.drop_table(state.table);
         if let Some(directories) = state.directories {
             self.drop_directories(directories);
         }
         self.leave_space(state.space);
-        Ok([0; 5])
     }
 
     pub(crate) fn thread_create(
         &mut self,
         task: TaskId,
-        [into, handle, tid, source, ..]: [u64; 6],
+        [into, handle, tid, source, stack, tls]: [u64; 6],
     ) -> Outcome {
         self.check_free(task, into)?;
         let program = self.program_named(task, handle)?;
-        let source = match source {
+        let copied = match source {
             none if none == u64::from(u32::MAX) => None,
-            source => Some(self.thread_named(task, source)?),
+            source => {
+                let source = self.thread_named(task, source)?;
+                Some((source, self.start_of_copy(source, stack, tls)?))
+            }
         };
-        let registers = source.and_then(|source| self.threads.get(source)).map(|source| source.registers);
         let thread = self.new_thread(program, tid as u32, PROGRAM_PRIORITY)?;
-        self.machine.copy_fpu(source, thread);
-        if let (Some(registers), Some(state)) = (registers, self.threads.get_mut(thread)) {
-            state.registers = registers;
+        match copied {
+            Some((source, registers)) => self.fill_copy(source, thread, registers),
+            None => self.machine.copy_fpu(None, thread),
         }
         self.put(task, into, Object::Thread(thread), Rights::all())?;
         Ok([0; 5])
@@ -326,7 +403,7 @@ impl<M: Machine> Kernel<M> {
         Ok(thread)
     }
 
-    pub(crate) fn thread_registers(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn thread_registers(&mut self, task: TaskId, [handle, what, ..]: [u64; 6]) -> Outcome {
         let thread = self.thread_named(task, handle)?;
         let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
         let state = self.threads.get(thread).ok_or(KernelError::BadHandle)?;
@@ -334,6 +411,9 @@ impl<M: Machine> Kernel<M> {
         let bytes = self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET), REGISTER_BYTES);
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(registers_to_words(&registers)) {
             chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        if what == 1 {
+            return Ok([REGISTER_BYTES, restart, 0, 0, 0]);
         }
         let mut image = [0; FPU_BYTES as usize];
         self.machine.read_fpu(thread, &mut image);

@@ -12,7 +12,7 @@ use libipc::linux::errno::{EAGAIN, EINVAL, ENOEXEC, ESRCH};
 use libipc::linux::signal::SIGCHLD;
 use libipc::proto::process::Exec;
 use libipc::proto::space::{self, Build};
-use libipc::server::effect::Operation;
+use libipc::server::effect::{CopyStart, Operation};
 use libipc::server::{Call, Message};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ use crate::memory::UserMemory;
 use crate::signal::AlternateStack;
 use crate::signal::frame::fresh_fpu;
 use crate::thread::{On, Thread};
-use crate::turn::{NOBODY, Refusal, Turn};
+use crate::turn::{Refusal, Turn};
 
 /// Most bytes of a thread's name.
 pub const NAME_MAX: usize = 15;
@@ -176,7 +176,7 @@ impl Proc {
             Err(refusal) => {
                 let forget =
                     space::Request::Strings { key: job.key, arguments: Vec::new(), environment: Vec::new() };
-                turn.out.send(self.vm, NOBODY, Message::typed(space::REQUEST, &forget));
+                turn.out.tell(self.vm, Message::typed(space::REQUEST, &forget));
                 job.job.files.iter().for_each(|handle| turn.close(*handle));
                 let errno = if let Refusal::Errno(errno) = refusal { errno } else { EAGAIN };
                 self.refuse_exec(&job.job, errno, turn);
@@ -212,7 +212,10 @@ impl Proc {
         let into = turn.env.new_handle();
         let tid = job.pid.0;
         let tag = self.start(Job::ExecThread(ExecJob { thread: into, ..job }));
-        turn.out.attempt(tag, Operation::ThreadCreate { into, task, tid, source: Handle::NONE });
+        turn.out.attempt(
+            tag,
+            Operation::ThreadCreate { into, task, tid, source: Handle::NONE, start: CopyStart::default() },
+        );
     }
 
     /// The kernel has made a first thread, or could not.

@@ -22,7 +22,7 @@ use crate::signal::{Aim, SigInfo};
 use crate::status::Status;
 use crate::thread::On;
 use crate::time::Timer;
-use crate::turn::{Asked, NOBODY, Outcome, Reply, Turn};
+use crate::turn::{Asked, Outcome, Reply, Turn};
 
 /// The call through which a thread or process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -196,7 +196,7 @@ impl Proc {
     /// Has vm destroy a space that no task uses.
     pub(crate) fn destroy_space(&mut self, space: u64, handle: Handle, turn: &mut Turn) {
         let message = Message::typed(space::REQUEST, &space::Request::Destroy { space });
-        turn.out.send(self.vm, NOBODY, message);
+        turn.out.tell(self.vm, message);
         turn.close(handle);
     }
 

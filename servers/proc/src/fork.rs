@@ -4,7 +4,6 @@
 //! reaches it; nobody can name it or wait for it before the step that starts its thread. A refusal on the way undoes
 //! it all.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::abi::syscall::descriptor_slot;
@@ -12,7 +11,7 @@ use libipc::abi::{CallId, Handle, TaskWord};
 use libipc::linux::errno::{E2BIG, EAGAIN, EINVAL, EMFILE, EPERM};
 use libipc::linux::signal::{NSIG, SIGCHLD};
 use libipc::proto::space;
-use libipc::server::effect::{Inherit, Operation, Output};
+use libipc::server::effect::{CopyStart, Inherit, Operation, Output};
 use libipc::server::{ForeignReply, Message};
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +72,14 @@ impl CloneArgs {
     /// Whether the maker waits until the child executes a program or ends.
     fn suspends(&self) -> bool {
         self.has(CLONE_VFORK) && !self.has(CLONE_THREAD)
+    }
+
+    /// How the child's thread begins.
+    fn start(&self) -> CopyStart {
+        CopyStart {
+            stack: (self.stack != 0).then_some(self.stack),
+            tls: self.has(CLONE_SETTLS).then_some(self.tls),
+        }
     }
 
     /// Refuses what Linux refuses.
@@ -253,40 +260,48 @@ impl Proc {
     }
 
     fn make_task(&mut self, job: ForkJob, turn: &mut Turn) {
-        let parent = job.task;
         let job = ForkJob { task: Handle::NONE, ..job };
         let handle = self.spaces.get(job.space).copied();
-        let (Some(space), true) = (handle, self.maker_waits(&job)) else {
+        let (Some(space), Some(source), true) = (handle, self.source_of(&job), self.maker_waits(&job)) else {
             return self.undo(job, EAGAIN, turn);
         };
-        let into = turn.env.new_handle();
+        let Some(parent) = self.family_of(&job).map(|(parent, _)| parent) else {
+            return self.undo(job, EAGAIN, turn);
+        };
+        let (task, thread) = (turn.env.new_handle(), turn.env.new_handle());
         let inherit = Inherit {
             share_descriptors: job.args.has(CLONE_FILES),
             share_directories: job.args.has(CLONE_FS),
         };
-        let tag = self.start(Job::ForkTask(ForkJob { task: into, ..job }));
-        turn.out.attempt(tag, Operation::TaskCreate { into, space, parent, inherit });
-    }
-
-    /// The kernel has made the task, or could not.
-    pub(crate) fn fork_task(&mut self, job: ForkJob, made: Result<(), i32>, turn: &mut Turn) {
-        match made {
-            Ok(()) => self.make_thread(job, turn),
-            Err(errno) => self.undo(ForkJob { task: Handle::NONE, ..job }, errno, turn),
-        }
+        let (number, parent, start) = (job.number, parent.0, job.args.start());
+        let tag = self.start(Job::ForkThread(ForkJob { task, thread, ..job }));
+        let fork = Operation::TaskFork { task, thread, space, source, inherit, number, parent, start };
+        turn.out.attempt(tag, fork);
     }
 
     fn make_thread(&mut self, job: ForkJob, turn: &mut Turn) {
-        let Some(source) = self.threads.get(&job.parent).map(|thread| thread.handle) else {
+        let Some(source) = self.source_of(&job) else {
             return self.undo(job, EAGAIN, turn);
         };
         let into = turn.env.new_handle();
-        let (task, tid) = (job.task, job.number);
+        let (task, tid, start) = (job.task, job.number, job.args.start());
         let tag = self.start(Job::ForkThread(ForkJob { thread: into, ..job }));
-        turn.out.attempt(tag, Operation::ThreadCreate { into, task, tid, source });
+        turn.out.attempt(tag, Operation::ThreadCreate { into, task, tid, source, start });
     }
 
-    /// The kernel has made the thread, or could not.
+    /// The maker's thread.
+    fn source_of(&self, job: &ForkJob) -> Option<Handle> {
+        self.threads.get(&job.parent).map(|thread| thread.handle)
+    }
+
+    /// The child's parent, and the thread it belongs to there. With CLONE_PARENT they are its maker's, which may have
+    /// been orphaned since it asked.
+    fn family_of(&self, job: &ForkJob) -> Option<(Pid, Tid)> {
+        let maker = self.processes.get(&self.threads.get(&job.parent)?.pid)?;
+        Some(if job.args.has(CLONE_PARENT) { (maker.parent, maker.creator) } else { (maker.pid, job.parent) })
+    }
+
+    /// The kernel has made the thread, and a process's task with it, or could not.
     pub(crate) fn fork_thread(&mut self, job: ForkJob, made: Result<(), i32>, turn: &mut Turn) {
         match made {
             Ok(()) if job.args.has(CLONE_PIDFD) => {
@@ -295,7 +310,9 @@ impl Proc {
                 turn.out.attempt(tag, create);
             }
             Ok(()) => self.publish(job, turn),
-            Err(errno) => self.undo(ForkJob { thread: Handle::NONE, ..job }, errno, turn),
+            Err(errno) => {
+                self.undo(ForkJob { task: Handle::NONE, thread: Handle::NONE, ..job }, errno, turn);
+            }
         }
     }
 
@@ -341,12 +358,11 @@ impl Proc {
 
     /// The child is complete: from this step on it runs and everybody can see it.
     fn publish(&mut self, job: ForkJob, turn: &mut Turn) {
-        let maker = self.threads.get(&job.parent).filter(|_| self.maker_waits(&job)).cloned();
-        let state = maker.as_ref().and_then(|maker| turn.env.thread(maker.handle).ok());
-        let (Some(maker), Some(state)) = (maker, state) else { return self.undo(job, EAGAIN, turn) };
+        let maker = self.threads.get(&job.parent).filter(|_| self.maker_waits(&job));
+        let Some(maker) = maker else { return self.undo(job, EAGAIN, turn) };
         let args = job.args;
-        let tid = Tid(job.number);
-        let pid = if args.has(CLONE_THREAD) { maker.pid } else { Pid(job.number) };
+        let (tid, owner) = (Tid(job.number), maker.pid);
+        let pid = if args.has(CLONE_THREAD) { owner } else { Pid(job.number) };
         let new_stack = args.has(CLONE_VM) && !args.has(CLONE_VFORK);
         let thread = Thread {
             name: maker.name.clone(),
@@ -361,21 +377,8 @@ impl Proc {
             process.threads.insert(tid);
         }
         if !args.has(CLONE_THREAD) {
-            self.give_birth(&job, maker.pid, pid, turn);
+            self.give_birth(&job, owner, pid, turn);
         }
-        let mut registers = state.registers;
-        registers.rax = 0;
-        if args.stack != 0 {
-            registers.rsp = args.stack;
-        }
-        if args.has(CLONE_SETTLS) {
-            registers.fs_base = args.tls;
-        }
-        turn.act(Operation::ThreadSetRegisters {
-            thread: job.thread,
-            registers: Box::new(registers),
-            fpu: None,
-        });
         self.set_going(tid, turn);
         if !args.has(CLONE_THREAD) {
             self.plan_cpu_check(pid, turn);
@@ -394,19 +397,17 @@ impl Proc {
         turn.act(Operation::ThreadStart { thread: handle });
     }
 
-    /// The embryo becomes a process: a child of its parent, with what its maker is now. The kernel has copied the
-    /// words of the maker's task, of which only two are not the child's.
+    /// The embryo becomes a process: a child of its parent, with what its maker is now.
     fn give_birth(&mut self, job: &ForkJob, maker: Pid, pid: Pid, turn: &mut Turn) {
         let Some(maker) = self.processes.get(&maker) else { return };
         let (pgid, sid) = (maker.pgid, maker.sid);
         let (credentials, limits) = (maker.credentials.clone(), maker.limits.clone());
-        let family = (maker.parent, maker.creator);
         if self.processes.get(&pid).is_some_and(|child| child.pgid != pgid) {
             self.move_to_group(pid, pgid, sid, turn);
         }
+        let family = self.family_of(job);
         let Some(child) = self.processes.get_mut(&pid) else { return };
-        if job.args.has(CLONE_PARENT) {
-            // The maker may have been orphaned meanwhile, and its parent's thread may have ended.
+        if let Some(family) = family {
             (child.parent, child.creator) = family;
         }
         child.life = Life::Running;
@@ -418,9 +419,6 @@ impl Proc {
         let (parent, member) = (child.parent, child.member());
         if let Some(parent) = self.processes.get_mut(&parent) {
             parent.family.admit(&member);
-        }
-        for (word, value) in [(TaskWord::Pid, pid.0), (TaskWord::ParentPid, parent.0)] {
-            turn.act(Operation::TaskWord { task: job.task, word, value: u64::from(value) });
         }
     }
 

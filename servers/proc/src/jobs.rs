@@ -22,9 +22,7 @@ use crate::turn::{Refusal, Turn};
 pub enum Job {
     /// fork: vm copies the space.
     ForkSpace(ForkJob),
-    /// fork: the kernel makes the task.
-    ForkTask(ForkJob),
-    /// fork: the kernel makes the thread.
+    /// fork: the kernel makes the thread, and a process's task.
     ForkThread(ForkJob),
     /// fork: the kernel makes the session of the child's pidfd.
     ForkPidfd(ForkJob),
@@ -88,7 +86,6 @@ impl Proc {
     pub(crate) fn done(&mut self, tag: Tag, result: Result<u64, KernelError>, turn: &mut Turn) {
         let made = result.map(|_| ()).map_err(|_| EAGAIN);
         match self.jobs.remove(&tag.0) {
-            Some(Job::ForkTask(job)) => self.fork_task(job, made, turn),
             Some(Job::ForkThread(job)) => self.fork_thread(job, made, turn),
             Some(Job::ForkPidfd(job)) => self.fork_pidfd(job, made, turn),
             Some(Job::ForkDescriptor(job)) => self.fork_descriptor(job, result.map_err(|_| EAGAIN), turn),

@@ -116,7 +116,7 @@ use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::EINVAL;
 use libipc::proto::process::{self as protocol, Request as Asking};
 use libipc::proto::space;
-use libipc::server::{Boot, Call, Effects, Env, Event, Message, Request, Server, TIMER_BIT};
+use libipc::server::{Boot, Call, Effects, Env, Event, Message, Request, Rows, Server, TIMER_BIT, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{INIT, INIT_THREAD, Pgid, Pid, Tid};
@@ -140,8 +140,8 @@ pub struct Proc {
     host: Vec<u8>,
     domain: Vec<u8>,
 
-    processes: BTreeMap<Pid, Process>,
-    threads: BTreeMap<Tid, Thread>,
+    processes: Rows<Pid, Process>,
+    threads: Rows<Tid, Thread>,
     groups: BTreeMap<Pgid, Group>,
     sessions: Sessions,
     last_pid: u32,
@@ -178,8 +178,8 @@ impl Server for Proc {
             random: Random(boot.seed),
             host: b"naiad".to_vec(),
             domain: Vec::new(),
-            processes: BTreeMap::from([(INIT, init)]),
-            threads: BTreeMap::new(),
+            processes: Rows::from_iter([(INIT, init)]),
+            threads: Rows::new(),
             groups: BTreeMap::new(),
             sessions: BTreeMap::new(),
             last_pid: INIT.0,
@@ -233,6 +233,11 @@ impl Server for Proc {
         }
         self.arm(&mut turn);
         turn.out
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Table> {
+        let (spaces, actions, programs) = (&mut self.spaces, &mut self.actions, &mut self.programs);
+        alloc::vec![&mut self.processes, &mut self.threads, spaces.table(), actions.table(), programs.table()]
     }
 }
 

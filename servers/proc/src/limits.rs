@@ -16,7 +16,7 @@ use crate::Proc;
 use crate::id::{Pid, Tid};
 use crate::memory::{word_at, words};
 use crate::signal::{Aim, SigInfo};
-use crate::turn::{Asked, NOBODY, Outcome, Refusal, Reply, Turn, errno, piece};
+use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno, piece};
 
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;
@@ -168,7 +168,7 @@ impl Proc {
             let (space, limits) = (process.space, process.limits.of_memory());
             if changed && limits_of_memory(number) && space != 0 {
                 let request = space::Request::Limits { space, limits };
-                turn.out.send(self.vm, NOBODY, Message::typed(space::REQUEST, &request));
+                turn.out.tell(self.vm, Message::typed(space::REQUEST, &request));
             }
             let task = process.task;
             if changed && number == Resource::FileSize as i32 && task != Handle::NONE {

@@ -45,7 +45,7 @@ impl UserMemory {
             let at = address.checked_add(bytes.len() as u64).ok_or(LeaseError::BadAddress)?;
             let wanted = length - bytes.len() as u64;
             let rest = self.rest_of_block(env, at)?;
-            bytes.extend(rest.iter().take(usize::try_from(wanted).unwrap_or(usize::MAX)));
+            bytes.extend_from_slice(&rest[..rest.len().min(usize::try_from(wanted).unwrap_or(usize::MAX))]);
         }
         Ok(bytes)
     }
@@ -72,10 +72,12 @@ impl UserMemory {
 
 /// The 64-bit little-endian word at an offset; missing bytes are zero.
 pub fn word_at(bytes: &[u8], offset: usize) -> u64 {
-    let mut word = [0; 8];
-    for (to, from) in word.iter_mut().zip(bytes.iter().skip(offset)) {
-        *to = *from;
+    let rest = bytes.get(offset..).unwrap_or_default();
+    if let Some(word) = rest.first_chunk() {
+        return u64::from_le_bytes(*word);
     }
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
     u64::from_le_bytes(word)
 }
 
@@ -86,5 +88,7 @@ pub fn half_at(bytes: &[u8], offset: usize) -> u32 {
 
 /// Words as they lie in memory.
 pub fn words(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    let mut bytes = Vec::with_capacity(8 * words.len());
+    words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+    bytes
 }

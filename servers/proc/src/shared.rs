@@ -1,20 +1,28 @@
 //! Rows that several processes share, and that go when the last one lets go: address spaces, tables of signal
 //! actions, the strings of a program.
 
-use alloc::collections::BTreeMap;
-
+use libipc::server::{Rows, Table};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Rows by number, each with a count of its users.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Shared<T> {
-    rows: BTreeMap<u64, (u32, T)>,
+    rows: Rows<u64, (u32, T)>,
     last: u64,
 }
 
 impl<T> Default for Shared<T> {
     fn default() -> Shared<T> {
-        Shared { rows: BTreeMap::new(), last: 0 }
+        Shared { rows: Rows::new(), last: 0 }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + 'static> Shared<T> {
+    /// The rows as a table.
+    pub fn table(&mut self) -> &mut dyn Table {
+        &mut self.rows
     }
 }
 

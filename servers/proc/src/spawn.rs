@@ -7,7 +7,7 @@ use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::{EAGAIN, EINVAL, ENOEXEC};
 use libipc::proto::process::{Answer, Exec};
 use libipc::proto::space::Build;
-use libipc::server::effect::{Inherit, Operation, Reason};
+use libipc::server::effect::{CopyStart, Inherit, Operation, Reason};
 use libipc::server::{Call, Message};
 use serde::{Deserialize, Serialize};
 
@@ -122,7 +122,10 @@ impl Proc {
         let into = turn.env.new_handle();
         let (task, tid) = (job.task, job.pid.0);
         let tag = self.start(Job::SpawnThread(SpawnJob { thread: into, ..job }));
-        turn.out.attempt(tag, Operation::ThreadCreate { into, task, tid, source: Handle::NONE });
+        turn.out.attempt(
+            tag,
+            Operation::ThreadCreate { into, task, tid, source: Handle::NONE, start: CopyStart::default() },
+        );
     }
 
     /// The kernel has made the thread, or could not.

@@ -66,7 +66,7 @@ impl Proc {
         } else {
             // The call has become a message on its way here: what it was is in its thread's register alone.
             let handle = thread.handle;
-            let number = turn.env.thread(handle).map_or(0, |state| state.registers.rax);
+            let number = turn.env.registers(handle).map_or(0, |registers| registers.rax);
             if let Some(thread) = self.threads.get_mut(&tid) {
                 thread.carried = Restart::IfAsked as u64 | number << 8;
             }

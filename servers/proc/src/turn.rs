@@ -3,7 +3,7 @@
 use alloc::{vec, vec::Vec};
 
 use libipc::abi::syscall::Restart;
-use libipc::abi::{CallId, Handle, Tag};
+use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::EFAULT;
 use libipc::server::effect::Reason;
 use libipc::server::{
@@ -11,9 +11,6 @@ use libipc::server::{
 };
 
 use crate::id::{Pid, Tid};
-
-/// The tag of calls and operations whose outcome nobody waits for.
-pub const NOBODY: Tag = Tag(0);
 
 /// A step in progress.
 pub struct Turn<'a> {

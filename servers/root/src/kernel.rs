@@ -123,7 +123,7 @@ impl<T: Traps> Kernel<T> {
     }
 
     pub fn copy(&mut self, from: Frame, to: Frame) -> Done {
-        self.act(Syscall::FrameCopy, [u64::from(from.0), u64::from(to.0), 0, 0, 0])
+        self.act(Syscall::FrameCopy, [u64::from(from.0) | u64::from(to.0) << 32, 0, 0, 0, 0])
     }
 
     pub fn write(&mut self, frame: Frame, offset: u32, bytes: &[u8]) -> Done {

@@ -17,7 +17,7 @@ use crate::fault::{self, Fault};
 use crate::gather::Gathered;
 use crate::object::SYSTEM;
 use crate::region::{Backing, Purpose, Region};
-use crate::space::{MAP_MAX, Marks, Memory, Page, STACK_MOST, Space};
+use crate::space::{Heat, MAP_MAX, Marks, Memory, Page, STACK_MOST, Space};
 use crate::stack::{self, InitialStack, Loaded, StackError};
 use crate::tables::{MACHINE, address_of, ceil, floor, page_of};
 
@@ -341,7 +341,8 @@ fn place_stack(
         }
         let frame = memory.frames.take().ok_or(BuildError::NoMemory)?;
         let address = address_of(*number);
-        space.pages.insert(*number, Page { hot: address <= lowest, ..Page::own(frame) });
+        let heat = if address <= lowest { Heat::HOT } else { Heat::default() };
+        space.pages.insert(*number, Page { heat, ..Page::own(frame) });
         let from = stack.pointer.max(address);
         let skip = (from - stack.pointer) as usize;
         let part = stack.bytes.get(skip..).unwrap_or_default();

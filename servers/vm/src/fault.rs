@@ -17,7 +17,7 @@ use libipc::server::{Effects, Operation};
 
 use crate::region::{Backing, Purpose, Region};
 use crate::runs::Runs;
-use crate::space::{Memory, Page, Space, hardware, in_place};
+use crate::space::{Heat, Memory, Page, Space, hardware, in_place};
 use crate::tables::{address_of, floor, page_of};
 
 /// Pages mapped, zeroed or asked for at a time, at most.
@@ -124,14 +124,14 @@ impl Site<'_> {
     fn present(&mut self, page: Page) -> Outcome {
         let in_place = in_place(&self.region, page.frame, &self.memory.frames);
         if self.writes() && !in_place {
-            return self.copy_on_write(page.frame);
+            return self.copy_on_write(page);
         }
         if page.mapped.is_empty() || page.mapped.contains(self.fault.access) {
             return self.map_present_around();
         }
         let hot = self.writes() && !self.region.shared;
-        if let Some(page) = self.space.pages.get_mut(&self.number) {
-            page.hot |= hot;
+        if let Some(page) = self.space.pages.get_mut(&self.number).filter(|_| hot) {
+            page.heat.rise();
         }
         self.allow_around(self.hardware(in_place));
         Outcome::Resolved
@@ -180,11 +180,13 @@ impl Site<'_> {
     }
 
     /// Gives the space a frame of its own with the contents of one that others hold too.
-    fn copy_on_write(&mut self, from: Frame) -> Outcome {
+    fn copy_on_write(&mut self, page: Page) -> Outcome {
+        let Page { frame: from, mut heat, .. } = page;
         let Some(to) = self.memory.frames.take() else { return NO_FRAMES };
         self.effects.act(Operation::FrameCopy { from, to });
         self.memory.frames.release(from);
-        self.show(Page { hot: true, ..Page::own(to) })
+        heat.rise();
+        self.show(Page { heat, ..Page::own(to) })
     }
 
     /// Puts a page of the space's own where the fault was.
@@ -199,12 +201,13 @@ impl Site<'_> {
     fn zeroes(&mut self) -> Outcome {
         let stack = self.region.purpose == Purpose::Stack;
         let count = if stack { 1 } else { self.ahead() };
+        let heat = if stack { Heat::HOT } else { Heat::default() };
         let protection = self.hardware(true);
         let mut list = Vec::with_capacity(count as usize);
         for number in self.number..self.number + count {
             let Some(frame) = self.memory.frames.take() else { break };
             self.effects.act(Operation::FrameZero { frame });
-            let page = Page { mapped: protection, hot: stack, ..Page::own(frame) };
+            let page = Page { mapped: protection, heat, ..Page::own(frame) };
             self.space.pages.insert(number, page);
             list.push(PageMap { address: address_of(number), frame, protection });
         }
@@ -272,7 +275,8 @@ impl Site<'_> {
             let bytes = vec![0; (PAGE_SIZE - u64::from(shown)) as usize];
             self.effects.act(Operation::FrameWrite { frame: to, offset: shown, bytes });
         }
-        self.show(Page { hot: self.writes(), ..Page::own(to) })
+        let heat = if self.writes() { Heat::HOT } else { Heat::default() };
+        self.show(Page { heat, ..Page::own(to) })
     }
 
     /// Maps the object's own frames, those of its pages around the fault that are in memory too.

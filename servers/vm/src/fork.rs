@@ -83,7 +83,9 @@ pub fn fork(
 pub fn learn(parent: &mut Space, number: u64, write: bool) {
     if let Some(page) = parent.pages.get_mut(&number) {
         page.wanted = true;
-        page.hot |= write && page.own;
+        if write && page.own {
+            page.heat.rise();
+        }
     }
 }
 
@@ -116,7 +118,9 @@ impl Copier<'_> {
                 }
                 continue;
             }
-            let copy_now = page.hot
+            let hot = page.heat.is_hot();
+            page.heat.fall();
+            let copy_now = hot
                 && !region.shared
                 && self.copies.len() < COPIES_MAX
                 && frames.free() > FRAMES_LEFT
@@ -135,7 +139,7 @@ impl Copier<'_> {
                 self.protect.pass(page.mapped);
             }
             let mut mapped = Protection::empty();
-            if (page.wanted || page.hot) && self.wanted.len() < MAP_MAX {
+            if (page.wanted || hot) && self.wanted.len() < MAP_MAX {
                 mapped = hardware(region, in_place, Protection::empty());
             }
             if !mapped.is_empty() {

@@ -35,7 +35,9 @@ use libipc::abi::delivery::FaultKind;
 use libipc::abi::{Handle, Protection, Tag};
 use libipc::linux::errno::EFAULT;
 use libipc::proto::{fs, space as protocol};
-use libipc::server::{Boot, Call, Effect, Effects, Env, Event, Message, Operation, Request, Server};
+use libipc::server::{
+    Boot, Call, Effect, Effects, Env, Event, Message, Operation, Request, Rows, Server, Table,
+};
 use serde::{Deserialize, Serialize};
 
 use creation::Creation;
@@ -49,7 +51,7 @@ use space::{Memory, Space};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Vm {
     memory: Memory,
-    spaces: BTreeMap<u64, Space>,
+    spaces: Rows<u64, Space>,
     last_space: u64,
     /// How many spaces the heap has room for.
     spaces_max: u64,
@@ -73,7 +75,7 @@ impl Server for Vm {
     fn new(boot: &Boot) -> Vm {
         Vm {
             memory: Memory { frames: Frames::new(&boot.frames), objects: Objects::default() },
-            spaces: BTreeMap::new(),
+            spaces: Rows::new(),
             last_space: 0,
             spaces_max: boot.heap_bytes / SPACE_BYTES,
             creations: BTreeMap::new(),
@@ -103,6 +105,10 @@ impl Server for Vm {
             | Event::Watch { .. }
             | Event::Watched { .. } => Effects::none(),
         }
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Table> {
+        alloc::vec![&mut self.spaces]
     }
 }
 

@@ -9,10 +9,9 @@
 //! grows with the number of processes; the next one goes on where the hand is. A page that very many show counts as
 //! in use.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use libipc::server::Effects;
+use libipc::server::{Effects, Rows};
 
 use crate::object::SYSTEM;
 use crate::region::{Backing, Region};
@@ -26,7 +25,7 @@ const PLACES: usize = 2048;
 const MANY: usize = 128;
 
 /// Makes sure that so many frames are free, if the page cache can give them.
-pub fn reserve(need: u32, memory: &mut Memory, spaces: &mut BTreeMap<u64, Space>, effects: &mut Effects) {
+pub fn reserve(need: u32, memory: &mut Memory, spaces: &mut Rows<u64, Space>, effects: &mut Effects) {
     if memory.frames.free() >= need {
         return;
     }
@@ -57,7 +56,7 @@ pub fn forget(
     object: u64,
     pages: core::ops::Range<u64>,
     memory: &mut Memory,
-    spaces: &mut BTreeMap<u64, Space>,
+    spaces: &mut Rows<u64, Space>,
     effects: &mut Effects,
 ) {
     let Some(found) = memory.objects.get(object) else { return };
@@ -74,7 +73,7 @@ fn unmap_everywhere(
     number: u64,
     page: u64,
     memory: &mut Memory,
-    spaces: &mut BTreeMap<u64, Space>,
+    spaces: &mut Rows<u64, Space>,
     effects: &mut Effects,
 ) {
     let Some(object) = memory.objects.get(number) else { return };

@@ -51,14 +51,57 @@ pub struct Page {
     pub own: bool,
     /// A child touched it after the last fork; the next one will too.
     pub wanted: bool,
-    /// It was written after a fork by parent or child; it will be again after the next.
-    pub hot: bool,
+    /// Whether it will be written after the next fork by parent or child.
+    pub heat: Heat,
+}
+
+/// What is known of a page's being written after forks. A page that was written once is copied at once by the next
+/// forks, which spares the fault but does not tell whether it was written again; so after some such forks one lets it
+/// be shared again. If that ends in a fault the page is trusted for twice as long, else it has gone cold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Heat {
+    /// So many forks more copy it at once.
+    left: u8,
+    /// So many did or will since it was last found to be written.
+    trust: u8,
+    /// A fork has shared it since.
+    tried: bool,
+}
+
+impl Heat {
+    const FIRST: u8 = 4;
+    const MOST: u8 = 64;
+
+    /// Of a page that is certain to be written soon.
+    pub const HOT: Heat = Heat { left: Heat::FIRST, trust: Heat::FIRST, tried: false };
+
+    /// It was found to be written after a fork.
+    pub fn rise(&mut self) {
+        if self.left == 0 {
+            self.trust = (2 * self.trust).clamp(Heat::FIRST, Heat::MOST);
+            (self.left, self.tried) = (self.trust, false);
+        }
+    }
+
+    /// Whether the next fork is to copy it at once.
+    pub fn is_hot(self) -> bool {
+        self.left > 0
+    }
+
+    /// A fork has copied it at once, or shared it.
+    pub fn fall(&mut self) {
+        match self.left {
+            0 if self.tried => self.trust = 0,
+            0 => self.tried = true,
+            _ => self.left -= 1,
+        }
+    }
 }
 
 impl Page {
     /// A page of the space's own that is not mapped yet.
     pub fn own(frame: Frame) -> Page {
-        Page { frame, mapped: Protection::empty(), own: true, wanted: false, hot: false }
+        Page { frame, mapped: Protection::empty(), own: true, wanted: false, heat: Heat::default() }
     }
 
     /// A page of an object that is not mapped yet.

@@ -2,29 +2,43 @@
 
 use alloc::{boxed::Box, vec, vec::Vec};
 
+use super::super::handles::HandleSlots;
+use super::super::{Boot, Effects, Env, Event, Rows};
 use super::*;
-use crate::abi::KernelError;
+use crate::abi::{Handle, KernelError};
 use crate::sys::{BUFFER_BYTES, Trapped};
 
 /// Snapshot memory of so many bytes.
 struct Memory {
     room: usize,
     written: Vec<u8>,
+    sound: Vec<u8>,
     buffer: Box<[u8; BUFFER_BYTES]>,
 }
 
 impl Memory {
     fn new(room: usize) -> Memory {
-        Memory { room, written: Vec::new(), buffer: Box::new([0; BUFFER_BYTES]) }
+        Memory { room, written: Vec::new(), sound: Vec::new(), buffer: Box::new([0; BUFFER_BYTES]) }
     }
 }
 
 impl Traps for Memory {
     fn trap(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
+        let behind = arguments[1] != 0;
+        if call == Syscall::SnapshotCommit {
+            let written = core::mem::take(&mut self.written);
+            self.sound.truncate(if behind { self.sound.len() } else { 0 });
+            self.sound.extend(written);
+            return Ok([0; 5]);
+        }
         assert_eq!(call, Syscall::SnapshotWrite);
         let from = PAYLOAD_OFFSET as usize;
         self.written.extend_from_slice(&self.buffer[from..from + arguments[0] as usize]);
-        if self.written.len() > self.room { Err(KernelError::Exhausted) } else { Ok([0; 5]) }
+        if self.written.len() + if behind { self.sound.len() } else { 0 } > self.room {
+            self.written.clear();
+            return Err(KernelError::Exhausted);
+        }
+        Ok([0; 5])
     }
 
     fn buffer(&mut self) -> &mut [u8; BUFFER_BYTES] {
@@ -40,7 +54,7 @@ fn the_pieces_are_the_whole_and_the_checksum_is_the_same_either_way() {
         let state: (Vec<u32>, Vec<u8>) = ((0..length as u32).collect(), vec![7; length]);
         let whole = postcard::to_allocvec(&state).unwrap();
         let mut memory = Memory::new(usize::MAX);
-        let digest = postcard::serialize_with_flavor(&state, Writer::new(&mut memory)).unwrap();
+        let digest = postcard::serialize_with_flavor(&state, Writer::new(&mut memory, None)).unwrap();
         assert_eq!(memory.written, whole);
         assert_eq!(digest, sum(SUM_START, &whole));
         assert_eq!(postcard::serialize_with_flavor(&state, Sum::new()).unwrap(), digest);
@@ -51,5 +65,61 @@ fn the_pieces_are_the_whole_and_the_checksum_is_the_same_either_way() {
 fn a_state_that_does_not_fit_is_refused() {
     let mut memory = Memory::new(20_000);
     let state = vec![0_u64; 30_000];
-    assert!(postcard::serialize_with_flavor(&state, Writer::new(&mut memory)).is_err());
+    assert!(postcard::serialize_with_flavor(&state, Writer::new(&mut memory, None)).is_err());
+}
+
+/// A server with a table.
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+struct Books {
+    rows: Rows<u32, Vec<u8>>,
+    last: u32,
+}
+
+impl Server for Books {
+    fn new(_: &Boot) -> Books {
+        Books { rows: (0..1000).map(|key| (key, vec![1; 10])).collect(), last: 0 }
+    }
+
+    fn step(&mut self, _: &Event, _: &mut dyn Env) -> Effects {
+        Effects::none()
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Table> {
+        vec![&mut self.rows]
+    }
+}
+
+fn kept() -> Kept {
+    let slots = HandleSlots::new(9);
+    Kept { slots, offered: [Handle(1); 4], deferred: Default::default(), again: Default::default() }
+}
+
+#[test]
+fn an_addition_has_the_rows_that_were_changed_and_the_whole_comes_back() {
+    let (mut books, mut memory) = (Books::new(&Boot::default()), Memory::new(20_000));
+    let mut last = save(&kept(), &mut books, &mut memory, None).unwrap();
+    let whole = memory.sound.len();
+    for round in 0..20 {
+        books.last += 1;
+        books.rows.get_mut(&(round * 7)).unwrap().push(2);
+        books.rows.remove(&(round * 5 + 1));
+        books.rows.insert(2000 + round, vec![3]);
+        last = save(&kept(), &mut books, &mut memory, Some(last)).unwrap();
+        assert!(memory.sound.len() < whole + 60 * (round as usize + 1));
+        assert_eq!(last, sum(SUM_START, &memory.sound));
+        assert_eq!(restore::<Books>(&memory.sound).unwrap(), (kept(), books.clone()));
+    }
+}
+
+#[test]
+fn an_addition_that_does_not_fit_leaves_what_was_there_and_a_whole_state_takes_its_place() {
+    let (mut books, mut memory) = (Books::new(&Boot::default()), Memory::new(15_000));
+    let last = save(&kept(), &mut books, &mut memory, None).unwrap();
+    let before = memory.sound.clone();
+    *books.rows.get_mut(&3).unwrap() = vec![4; 2000];
+    (500..1000).for_each(|key| drop(books.rows.remove(&key)));
+    assert!(save(&kept(), &mut books, &mut memory, Some(last)).is_err());
+    assert_eq!(memory.sound, before);
+    save(&kept(), &mut books, &mut memory, None).unwrap();
+    assert_eq!(restore::<Books>(&memory.sound).unwrap(), (kept(), books));
 }

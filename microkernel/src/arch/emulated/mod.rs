@@ -103,11 +103,6 @@ impl Machine for Emulated {
         }
     }
 
-    fn next_entry(&mut self, table: Frame, from: u32) -> Option<(u32, Mapping)> {
-        let mut entries = (from..1 << Self::LEVEL_BITS).map(|index| (index, self.entry(table, index)));
-        entries.find(|(_, mapping)| *mapping != Mapping::Absent)
-    }
-
     fn set_entry(&mut self, table: Frame, index: u32, mapping: Mapping) {
         let word = match mapping {
             Mapping::Absent => 0,

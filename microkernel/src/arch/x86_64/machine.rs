@@ -140,24 +140,6 @@ impl Machine for Pc {
         self.table(table).map_or(Mapping::Absent, |table| decode(table[index as usize & 511]))
     }
 
-    fn next_entry(&mut self, table: Frame, from: u32) -> Option<(u32, Mapping)> {
-        let entries = self.table(table)?;
-        let mut index = from as usize;
-        while let Some(entry) = entries.get(index) {
-            let eight = entries.get(index..index + 8).filter(|_| index.is_multiple_of(8));
-            // Most tables are almost empty.
-            if eight.is_some_and(|eight| eight.iter().fold(0, |all, entry| all | entry) == 0) {
-                index += 8;
-                continue;
-            }
-            if *entry & paging::PRESENT != 0 {
-                return Some((index as u32, decode(*entry)));
-            }
-            index += 1;
-        }
-        None
-    }
-
     fn set_entry(&mut self, table: Frame, index: u32, mapping: Mapping) {
         let entry = encode(mapping, &self.memory);
         if let Some(table) = self.table(table) {
@@ -209,17 +191,18 @@ impl Machine for Pc {
         if self.fpu_owner == Some(to) {
             self.fpu_owner = None;
         }
-        let image = match from {
-            Some(from) => {
+        let place = to.index() as usize;
+        if place >= self.fpu.len() {
+            return;
+        }
+        match from.map(|from| (from, from.index() as usize)) {
+            Some((from, source)) if source < self.fpu.len() => {
                 if self.fpu_owner == Some(from) {
                     self.store_fpu();
                 }
-                self.fpu.get(from.index() as usize).copied()
+                self.fpu.copy_within(source..source + 1, place);
             }
-            None => Some(FpuImage::FRESH),
-        };
-        if let (Some(image), Some(place)) = (image, self.fpu.get_mut(to.index() as usize)) {
-            *place = image;
+            _ => self.fpu[place] = FpuImage::FRESH,
         }
     }
 

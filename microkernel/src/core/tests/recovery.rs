@@ -118,6 +118,37 @@ fn a_snapshot_lets_go_of_the_journal_before_it() {
 }
 
 #[test]
+fn an_addition_to_a_snapshot_counts_when_it_is_complete() {
+    let (mut world, _, server) = two(true);
+    let write = |world: &mut World, bytes: &[u8], behind| {
+        world.set_payload(server, bytes);
+        world.ok(server, Syscall::SnapshotWrite, &[bytes.len() as u64, behind]);
+    };
+    write(&mut world, b"state", 0);
+    world.ok(server, Syscall::SnapshotCommit, &[99, 0]);
+    write(&mut world, b" and", 1);
+    world.ok(server, Syscall::SnapshotCommit, &[98, 1]);
+    // The server dies before these are complete.
+    write(&mut world, b" half", 1);
+    kill(&mut world, server);
+    restart(&mut world, 3);
+    assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[..2], [9, 9]);
+    assert_eq!(world.payload(server, 9), b"state and");
+    write(&mut world, b" more", 1);
+    world.ok(server, Syscall::SnapshotCommit, &[97, 1]);
+    world.ok(server, Syscall::SnapshotRead, &[0]);
+    assert_eq!(world.payload(server, 14), b"state and more");
+    // What does not fit leaves all as it was; a new snapshot takes its place.
+    world.set_payload(server, &[7; 4096]);
+    let mut writes = (0..).map(|_| world.trap(server, Syscall::SnapshotWrite, &[4096, 1]).unwrap());
+    assert_eq!(writes.find_map(Result::err), Some(KernelError::Exhausted));
+    assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[1], 14);
+    write(&mut world, b"new", 0);
+    world.ok(server, Syscall::SnapshotCommit, &[96, 0]);
+    assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[1], 3);
+}
+
+#[test]
 fn a_server_killed_while_it_waits_for_an_event_waits_again() {
     let (mut world, client, server) = two(true);
     assert_eq!(world.trap(server, Syscall::Receive, &[]), None);

@@ -109,8 +109,8 @@ impl Proc {
     pub(crate) fn sigaltstack(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
         let thread = self.caller(asked)?;
         let old = thread.alternate;
-        let state = turn.env.thread(thread.handle).map_err(|_| Refusal::Errno(EFAULT))?;
-        let stack_pointer = state.registers.rsp;
+        let registers = turn.env.registers(thread.handle).map_err(|_| Refusal::Errno(EFAULT))?;
+        let stack_pointer = registers.rsp;
         if let Some(bytes) = asked.input(0) {
             if old.size > 0 && old.holds(stack_pointer) {
                 return errno(EPERM);
@@ -149,11 +149,11 @@ impl Proc {
     fn read_frame(&self, asked: &Asked, turn: &mut Turn) -> Result<(frame::Restored, Vec<u8>), Refusal> {
         let bad = Refusal::Errno(EFAULT);
         let thread = self.caller(asked)?;
-        let state = turn.env.thread(thread.handle).map_err(|_| bad)?;
+        let registers = turn.env.registers(thread.handle).map_err(|_| bad)?;
         // The handler's return has taken the restorer's address off the stack.
-        let address = state.registers.rsp.checked_sub(8).ok_or(bad)?;
+        let address = registers.rsp.checked_sub(8).ok_or(bad)?;
         let bytes = turn.env.read_user(asked.id, address, FRAME_BYTES as u32)?;
-        let restored = frame::parse(&bytes, &state.registers).ok_or(bad)?;
+        let restored = frame::parse(&bytes, &registers).ok_or(bad)?;
         let fpu = match restored.fpu_at {
             0 => frame::fresh_fpu(),
             at => frame::sanitised(turn.env.read_user(asked.id, at, frame::FPU_BYTES as u32)?),

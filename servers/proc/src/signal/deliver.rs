@@ -247,8 +247,8 @@ impl Proc {
         }
         if let Some(restart) = Again::decide(entry.restart, None) {
             let number = if thread.resume.is_some() { RESTART_SYSCALL } else { restart.number };
-            if let Ok(state) = turn.env.thread(thread.handle) {
-                let registers = rewound(state.registers, number);
+            if let Ok(registers) = turn.env.registers(thread.handle) {
+                let registers = rewound(registers, number);
                 turn.act(Operation::ThreadSetRegisters {
                     thread: thread.handle,
                     registers: Box::new(registers),

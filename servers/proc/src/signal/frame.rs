@@ -75,13 +75,14 @@ pub fn build(
     if overflows || top > USER_END {
         return None;
     }
-    let mut bytes = words(&[action.restorer, UCONTEXT_FLAGS, 0]);
+    let mut bytes = Vec::with_capacity((fpu_at - address + FPU_BYTES) as usize);
+    bytes.extend(words(&[action.restorer, UCONTEXT_FLAGS, 0]));
     bytes.extend(stack.to_bytes(old.rsp));
     bytes.extend(context(old, info, mask, fpu_at));
     bytes.extend(mask.0.to_le_bytes());
     bytes.extend(info.to_bytes());
     bytes.resize((fpu_at - address) as usize, 0);
-    bytes.extend(thread.fpu.iter().take(FPU_BYTES as usize));
+    bytes.extend_from_slice(&thread.fpu[..thread.fpu.len().min(FPU_BYTES as usize)]);
     bytes.resize((fpu_at - address + FPU_BYTES) as usize, 0);
     let registers = UserRegisters {
         rdi: u64::from(info.signal),

@@ -162,7 +162,7 @@ impl SigInfo {
 
     /// `siginfo_t` as Linux lays it out.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(SIGINFO_BYTES);
         for word in [i32::from(self.signal), self.errno, self.code, 0] {
             bytes.extend(word.to_le_bytes());
         }

@@ -480,12 +480,30 @@ impl World {
                 let words = self.tasks.get(&parent).map(|parent| parent.words.clone()).unwrap_or_default();
                 self.tasks.insert(into, Task { words, alive: true });
             }
-            Operation::ThreadCreate { into, task, tid, source } => {
+            Operation::TaskFork { task, thread, space, source, number, parent, start, inherit } => {
+                if self.refuse.contains("thread") {
+                    return Err(Quota);
+                }
+                let old = self.threads[&source].task;
+                self.operate(Operation::TaskCreate { into: task, space, parent: old, inherit })?;
+                let words = &mut self.tasks.get_mut(&task).unwrap().words;
+                words.insert(TaskWord::Pid, u64::from(number));
+                words.insert(TaskWord::ParentPid, u64::from(parent));
+                let copy = Operation::ThreadCreate { into: thread, task, tid: number, source, start };
+                self.operate(copy)?;
+            }
+            Operation::ThreadCreate { into, task, tid, source, start } => {
                 if self.refuse.contains("thread") {
                     return Err(Quota);
                 }
                 assert!(self.tasks[&task].alive);
-                let registers = self.script.threads.get(&source).copied().unwrap_or_default();
+                let mut registers = self.script.threads.get(&source).copied().unwrap_or_default();
+                if source != Handle::NONE {
+                    registers.rax = 0;
+                    registers.rsp = start.stack.unwrap_or(registers.rsp);
+                    registers.fs_base = start.tls.unwrap_or(registers.fs_base);
+                    assert!(registers.fs_base < USER_END);
+                }
                 self.script.threads.insert(into, registers);
                 let fresh = Thread {
                     task,

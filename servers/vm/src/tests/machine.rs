@@ -61,6 +61,8 @@ pub struct Machine {
     pub status: u32,
     /// Operations carried out, by what they were.
     pub operations: BTreeMap<&'static str, u64>,
+    /// The most effects that one step had.
+    pub longest: usize,
 }
 
 /// The byte of a test file at an offset; never 0.
@@ -87,6 +89,7 @@ impl Machine {
             space_quota: u32::MAX,
             status: S_MAPPABLE,
             operations: BTreeMap::new(),
+            longest: 0,
         };
         machine.run(&Event::Start);
         machine
@@ -119,6 +122,7 @@ impl Machine {
     fn run(&mut self, event: &Event) {
         let effects: Effects = step(&mut self.vm, event, &mut self.script);
         assert!(!effects.again, "vm reads no memory of callers");
+        self.longest = self.longest.max(effects.list.len());
         let mut done = Vec::new();
         for effect in effects.list {
             match effect {
@@ -384,7 +388,7 @@ impl Machine {
     pub fn check(&self) {
         let mut holders: BTreeMap<Frame, u32> = BTreeMap::new();
         let mut handles = BTreeSet::new();
-        for (badge, space) in &self.vm.spaces {
+        for (badge, space) in self.vm.spaces.iter() {
             let kernel = &self.spaces[&space.handle];
             assert_eq!(kernel.badge, *badge);
             handles.insert(space.handle);

@@ -143,6 +143,37 @@ fn pages_written_after_one_fork_are_copied_at_once_by_the_next() {
 }
 
 #[test]
+fn a_page_that_is_no_longer_written_after_forks_is_no_longer_copied_at_once() {
+    let (mut machine, space) = machine(800);
+    let address = map(&mut machine, space, 0, 2, RW, PRIVATE);
+    machine.write(space, address, 1).unwrap();
+    machine.write(space, address + PAGE, 1).unwrap();
+    let mut round = |always: bool| {
+        let before = machine.count("copy");
+        let child = machine.fork(space).unwrap();
+        let at_once = machine.count("copy") - before;
+        if always {
+            machine.write(child, address, 2).unwrap();
+        }
+        machine.destroy(child);
+        (at_once, machine.count("copy") - before - at_once)
+    };
+    // The stack, which nobody writes here, goes cold.
+    for _ in 0..8 {
+        round(true);
+    }
+    // The one page is written by every child.
+    let rounds: Vec<(u64, u64)> = (0..100).map(|_| round(true)).collect();
+    let faults = rounds.iter().filter(|(_, later)| *later > 0).count();
+    assert!(rounds.iter().all(|(at_once, later)| at_once + later == 1));
+    assert!((1..8).contains(&faults), "{faults}");
+    // No child writes it any more.
+    let copies: u64 = (0..100).map(|_| round(false).0).sum();
+    assert!(copies <= 64, "{copies}");
+    assert_eq!(round(false), (0, 0));
+}
+
+#[test]
 fn a_parent_whose_child_has_gone_gets_its_pages_back_without_copying_and_many_at_a_time() {
     let (mut machine, space) = machine(800);
     let address = map(&mut machine, space, 0, 16, RW, PRIVATE);
@@ -269,6 +300,30 @@ fn a_file_larger_than_memory_can_be_read_over_and_over() {
     let memory = machine.ask(&Ask::Memory, 0, &[]).0;
     let free = u64::from(machine.free());
     assert_eq!(memory, Answer::Memory { total: 120, free, cached: machine.vm.memory.objects.cached() });
+}
+
+#[test]
+fn frames_that_very_many_programs_show_come_back_in_steps_of_bounded_length() {
+    let (mut machine, space) = machine(1400);
+    machine.files.insert(2, 100 * PAGE);
+    let address = map_file(&mut machine, space, 0, 100, 1);
+    let mut spaces = vec![space];
+    spaces.extend((0..60).map(|_| machine.fork(space).unwrap()));
+    for space in spaces {
+        for page in 0..100 {
+            machine.read(space, address + page * PAGE).unwrap();
+        }
+    }
+    let greedy = map(&mut machine, space, 1000, 1200, RW, PRIVATE);
+    let free = u64::from(machine.free());
+    machine.longest = 0;
+    // All the frames that are free, and then most of the file's.
+    for page in 0..free + 60 {
+        machine.write(space, greedy + page * PAGE, 1).unwrap();
+    }
+    assert!((2048..2048 + 256).contains(&machine.longest), "{}", machine.longest);
+    assert!(machine.vm.memory.objects.cached() < 100);
+    machine.check();
 }
 
 #[test]

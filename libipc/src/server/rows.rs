@@ -1,0 +1,327 @@
+//! Tables that a snapshot saves row by row.
+//!
+//! A server keeps in [`Rows`] what there is one of per process, space or file, and names these tables in
+//! [`super::Server::tables`]. A snapshot then writes only the rows that were changed since the last one, behind it, so
+//! that it costs what happened and not what there is. A table notices changes by itself: whoever gets a row to change it
+//! has changed it. What the last snapshot has is not part of the state: it makes no difference to any step or digest.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt;
+use core::mem::{replace, take};
+use core::ops::{Index, RangeBounds};
+
+use postcard::ser_flavors::Flavor;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Rows by key, in order.
+#[derive(Clone)]
+pub struct Rows<K, V> {
+    rows: BTreeMap<K, Row<V>>,
+    /// The keys of all rows that the last snapshot does not have as they are, or still has. Some may be named twice.
+    changed: Vec<K>,
+    /// The rest of the state is being saved without it.
+    aside: bool,
+}
+
+#[derive(Clone)]
+struct Row<V> {
+    value: V,
+    changed: bool,
+}
+
+impl<K: Ord + Clone, V> Rows<K, V> {
+    /// An empty table.
+    pub fn new() -> Rows<K, V> {
+        Rows { rows: BTreeMap::new(), changed: Vec::new(), aside: false }
+    }
+
+    /// A row.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.rows.get(key).map(|row| &row.value)
+    }
+
+    /// A row, to be changed.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let row = self.rows.get_mut(key)?;
+        if !replace(&mut row.changed, true) {
+            self.changed.push(key.clone());
+        }
+        Some(&mut row.value)
+    }
+
+    /// Puts a row in, and takes out the one that had its key.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let old = self.rows.insert(key.clone(), Row { value, changed: true });
+        if old.as_ref().is_none_or(|old| !old.changed) {
+            self.changed.push(key);
+        }
+        old.map(|old| old.value)
+    }
+
+    /// Takes a row out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let old = self.rows.remove(key)?;
+        if !old.changed {
+            self.changed.push(key.clone());
+        }
+        Some(old.value)
+    }
+
+    /// Whether there is a row.
+    pub fn contains_key(&self, key: &K) -> bool {
+        self.rows.contains_key(key)
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// All rows, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&K, &V)> {
+        self.rows.iter().map(|(key, row)| (key, &row.value))
+    }
+
+    /// The rows of a range of keys, in order.
+    pub fn range(&self, range: impl RangeBounds<K>) -> impl DoubleEndedIterator<Item = (&K, &V)> {
+        self.rows.range(range).map(|(key, row)| (key, &row.value))
+    }
+
+    /// All keys, in order.
+    pub fn keys(&self) -> impl ExactSizeIterator<Item = &K> {
+        self.rows.keys()
+    }
+
+    /// The rows without their keys.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = &V> {
+        self.rows.values().map(|row| &row.value)
+    }
+}
+
+impl<K: Ord + Clone, V> Index<&K> for Rows<K, V> {
+    type Output = V;
+
+    /// A row that is known to be there.
+    fn index(&self, key: &K) -> &V {
+        &self.rows[key].value
+    }
+}
+
+impl<K: Ord + Clone, V> Default for Rows<K, V> {
+    fn default() -> Rows<K, V> {
+        Rows::new()
+    }
+}
+
+impl<K: Ord + Clone, V> FromIterator<(K, V)> for Rows<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(rows: I) -> Rows<K, V> {
+        let mut table = Rows::new();
+        for (key, value) in rows {
+            table.insert(key, value);
+        }
+        table
+    }
+}
+
+impl<K: Ord + Clone, V: PartialEq> PartialEq for Rows<K, V> {
+    fn eq(&self, other: &Rows<K, V>) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<K: Ord + Clone, V: Eq> Eq for Rows<K, V> {}
+
+impl<K: Ord + Clone + fmt::Debug, V: fmt::Debug> fmt::Debug for Rows<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<K: Ord + Clone + Serialize, V: Serialize> Serialize for Rows<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let count = if self.aside { 0 } else { self.len() };
+        serializer.collect_map(self.iter().take(count))
+    }
+}
+
+impl<'de, K: Ord + Clone + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Rows<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rows<K, V>, D::Error> {
+        let rows = BTreeMap::<K, V>::deserialize(deserializer)?;
+        let rows = rows.into_iter().map(|(key, value)| (key, Row { value, changed: false })).collect();
+        Ok(Rows { rows, changed: Vec::new(), aside: false })
+    }
+}
+
+/// Takes bytes, piece by piece.
+pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> postcard::Result<()>;
+
+/// A table as the shell sees it.
+pub trait Table: Any {
+    /// Keeps the rows out of what is saved of the state, or lets them in again.
+    fn set_aside(&mut self, aside: bool);
+
+    /// Gives out the rows that were changed, and the keys of those that are gone.
+    fn save(&mut self, sink: Sink<'_>) -> postcard::Result<()>;
+
+    /// A snapshot has everything that was changed.
+    fn saved(&mut self);
+
+    /// Takes the rows over from the same table of an older state.
+    fn adopt(&mut self, old: &mut dyn Table);
+
+    /// Brings the rows up to date with what [`Table::save`] gave out, and takes it off the bytes.
+    fn load(&mut self, bytes: &mut &[u8]) -> postcard::Result<()>;
+}
+
+impl<K, V> Table for Rows<K, V>
+where
+    K: Ord + Clone + Serialize + DeserializeOwned + 'static,
+    V: Serialize + DeserializeOwned + 'static,
+{
+    fn set_aside(&mut self, aside: bool) {
+        self.aside = aside;
+    }
+
+    fn save(&mut self, sink: Sink<'_>) -> postcard::Result<()> {
+        self.changed.sort_unstable();
+        self.changed.dedup();
+        postcard::serialize_with_flavor(&(self.changed.len() as u64), Through(sink))?;
+        for key in &self.changed {
+            let row = self.rows.get(key).map(|row| &row.value);
+            postcard::serialize_with_flavor(&(key, row), Through(sink))?;
+        }
+        Ok(())
+    }
+
+    fn saved(&mut self) {
+        for key in take(&mut self.changed) {
+            if let Some(row) = self.rows.get_mut(&key) {
+                row.changed = false;
+            }
+        }
+    }
+
+    fn adopt(&mut self, old: &mut dyn Table) {
+        let old: &mut dyn Any = old;
+        if let Some(old) = old.downcast_mut::<Rows<K, V>>() {
+            self.rows = take(&mut old.rows);
+        }
+    }
+
+    fn load(&mut self, bytes: &mut &[u8]) -> postcard::Result<()> {
+        let count: u64 = take_from(bytes)?;
+        for _ in 0..count {
+            match take_from::<(K, Option<V>)>(bytes)? {
+                (key, Some(value)) => {
+                    self.rows.insert(key, Row { value, changed: false });
+                }
+                (key, None) => {
+                    self.rows.remove(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a value off bytes.
+pub fn take_from<T: DeserializeOwned>(bytes: &mut &[u8]) -> postcard::Result<T> {
+    let (value, rest) = postcard::take_from_bytes(bytes)?;
+    *bytes = rest;
+    Ok(value)
+}
+
+/// Serialises into a sink.
+struct Through<'a, 'b>(&'a mut (dyn FnMut(&[u8]) -> postcard::Result<()> + 'b));
+
+impl Flavor for Through<'_, '_> {
+    type Output = ();
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        (self.0)(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        (self.0)(bytes)
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn restored(base: &[u8], changes: &[Vec<u8>]) -> Rows<u8, u32> {
+        let mut table: Rows<u8, u32> = postcard::from_bytes(base).unwrap();
+        for mut bytes in changes.iter().map(Vec::as_slice) {
+            let mut next: Rows<u8, u32> = take_from(&mut bytes).unwrap();
+            next.adopt(&mut table);
+            next.load(&mut bytes).unwrap();
+            assert!(bytes.is_empty());
+            table = next;
+        }
+        table
+    }
+
+    proptest! {
+        #[test]
+        fn a_table_comes_back_from_a_snapshot_and_the_changes_behind_it(
+            script in prop::collection::vec((0u8..6, 0u8..12, any::<u32>()), 1..80),
+        ) {
+            let (mut table, mut model) = (Rows::<u8, u32>::new(), BTreeMap::new());
+            let (base, mut changes) = (postcard::to_allocvec(&table).unwrap(), Vec::new());
+            for (action, key, value) in script {
+                match action {
+                    0 | 1 => prop_assert_eq!(table.insert(key, value), model.insert(key, value)),
+                    2 => prop_assert_eq!(table.remove(&key), model.remove(&key)),
+                    3 => {
+                        if let Some(row) = table.get_mut(&key) {
+                            *row = value;
+                        }
+                        model.entry(key).and_modify(|row| *row = value);
+                    }
+                    _ => {
+                        table.set_aside(true);
+                        let mut bytes = postcard::to_allocvec(&table).unwrap();
+                        table.set_aside(false);
+                        let mut sink = |piece: &[u8]| { bytes.extend_from_slice(piece); Ok(()) };
+                        table.save(&mut sink).unwrap();
+                        table.saved();
+                        changes.push(bytes);
+                        prop_assert_eq!(&restored(&base, &changes), &table);
+                    }
+                }
+                prop_assert!(table.iter().eq(model.iter()));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_nobody_touched_are_not_saved_again() {
+        let mut table: Rows<u32, [u64; 4]> = (0..1000).map(|key| (key, [9; 4])).collect();
+        table.saved();
+        table.get_mut(&7);
+        table.remove(&8);
+        let mut bytes = 0;
+        table
+            .save(&mut |piece| {
+                bytes += piece.len();
+                Ok(())
+            })
+            .unwrap();
+        assert!(bytes < 20, "{bytes}");
+    }
+}
