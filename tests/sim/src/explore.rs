@@ -80,7 +80,7 @@ impl<'s> Exploration<'s> {
             let first = if start { 0 } else { self.clean.booted[place] };
             for trap in first + 1..=self.clean.traps[place] {
                 let crash = Crash { place: Place::Trap { server: *server, trap }, cause };
-                plans.push(Plan { seed: self.seed, crashes: vec![crash], trace: false });
+                plans.push(Plan { seed: self.seed, crashes: vec![crash], ..Plan::default() });
             }
         }
         plans
@@ -109,7 +109,7 @@ impl<'s> Exploration<'s> {
     /// What is different in a run of this plan, or, where it makes root give a server up, not contained.
     pub fn check(&self, plan: &Plan) -> (Outcome, Option<String>) {
         let outcome = run(self.setup, plan);
-        let difference = match plan.given_up() {
+        let difference = match plan.gives_up {
             Some(server) => uncontained(self.setup, &outcome, server),
             None => difference(self.setup, &self.clean, &outcome),
         };

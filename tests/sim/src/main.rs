@@ -77,7 +77,8 @@ fn chaos(args: &Args) -> Result<ExitCode> {
     describe(&exploration);
     if let Some(plan) = &args.plan {
         let trace = args.trace.is_some();
-        let plan = Plan { trace, ..Plan::parse(args.seed, plan, &setup)? };
+        let mut plan = Plan { trace, ..Plan::parse(args.seed, plan, &setup)? };
+        plan.gives_up = plan.first_server().filter(|_| args.poison);
         return one(&exploration, &plan, args.trace.as_deref());
     }
     let mut servers = Vec::new();
@@ -189,7 +190,8 @@ fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -
     for failure in failures {
         let Failure { plan, what } = exploration.shrink(failure);
         let crashes = plan.describe(exploration.setup);
-        println!("  different: --seed {} --plan {crashes}\n{}", plan.seed, indent(&what));
+        let poison = if plan.gives_up.is_some() { " --poison" } else { "" };
+        println!("  different: --seed {}{poison} --plan {crashes}\n{}", plan.seed, indent(&what));
     }
     failures.is_empty()
 }

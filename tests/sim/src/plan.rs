@@ -56,6 +56,8 @@ pub struct Plan {
     pub seed: u64,
     /// Who dies when.
     pub crashes: Vec<Crash>,
+    /// The server that is to be given up: the run is not to come to the same, only to do no harm to others.
+    pub gives_up: Option<u32>,
     /// Whether every trap is written down.
     pub trace: bool,
 }
@@ -66,8 +68,8 @@ impl Plan {
         Plan { seed, ..Plan::default() }
     }
 
-    /// So many crashes, at distances that follow from the seed: the first at or after a trap of the run, the others over
-    /// about the rest of it.
+    /// So many crashes, at distances that follow from the seed: the first after the beginning of a range of traps, the
+    /// others over about the rest of it.
     pub fn random(seed: u64, kills: u64, traps: Range<u64>) -> Plan {
         let mut random = Random::new(seed);
         let mut faults = 0;
@@ -81,23 +83,20 @@ impl Plan {
             let cause = if fault { Cause::Fault } else { Cause::Kill };
             Crash { place: Place::Later(from + 1 + random.below(1 << bits)), cause }
         });
-        Plan { seed, crashes: crashes.collect(), trace: false }
+        Plan { seed, crashes: crashes.collect(), ..Plan::default() }
     }
 
     /// A server that faults at a trap, and again in each incarnation, until it is given up.
     pub fn poison(seed: u64, server: u32, trap: u64) -> Plan {
         let fault = |again| Crash { place: Place::Trap { server, trap: trap + again }, cause: Cause::Fault };
-        Plan { seed, crashes: (0..GIVEN_UP_AFTER).map(fault).collect(), trace: false }
+        Plan { seed, crashes: (0..GIVEN_UP_AFTER).map(fault).collect(), gives_up: Some(server), trace: false }
     }
 
-    /// The server that this plan makes root give up, if it is such a plan.
-    pub fn given_up(&self) -> Option<u32> {
-        let [first, .., last] = &self.crashes[..] else { return None };
-        match (first.place, last.place) {
-            (Place::Trap { server, trap }, Place::Trap { .. }) => {
-                (*self == Plan::poison(self.seed, server, trap)).then_some(server)
-            }
-            _ => None,
+    /// The server that dies first, if it is named.
+    pub fn first_server(&self) -> Option<u32> {
+        match self.crashes.first()?.place {
+            Place::Trap { server, .. } => Some(server),
+            Place::Later(_) => None,
         }
     }
 
@@ -120,7 +119,7 @@ impl Plan {
         let crashes = text.split([',', ' ']).filter(|word| !word.is_empty()).map(|word| {
             crash(word).ok_or_else(|| anyhow::anyhow!("`{word}` is no crash such as vfs@123, +5 or +5!"))
         });
-        Ok(Plan { seed, crashes: crashes.collect::<anyhow::Result<_>>()?, trace: false })
+        Ok(Plan { seed, crashes: crashes.collect::<anyhow::Result<_>>()?, ..Plan::default() })
     }
 
     /// The crashes in words.

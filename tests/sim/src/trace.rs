@@ -1,5 +1,5 @@
-//! Every trap that servers make in a run, a line each: when, who, the how manieth of its traps, in which incarnation, and
-//! whether it was answered from the journal.
+//! Every trap that servers make in a run, a line each: when, who, the how manieth of its traps, in which incarnation,
+//! and whether it was answered from the journal.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -380,7 +380,8 @@ impl World<'_> {
         let Request { number: call, mut arguments, buffer, source } = request;
         let count = &mut self.traps[number as usize - 1];
         *count += 1;
-        let crash = self.plan.trap(number, *count);
+        let count = *count;
+        let crash = self.plan.trap(number, count);
         if crash == Some(Cause::Fault) {
             self.hosts.remove(&number);
             return Trap::Exception { vector: 13, code: 0 };
@@ -388,15 +389,15 @@ impl World<'_> {
         if crash == Some(Cause::Kill) {
             self.kernel.doom(number, 1);
         }
-        if let Some(trace) = &mut self.trace {
-            let fate = self.kernel.fate(number).unwrap_or_default();
-            let who = (self.setup.name(number), fate.incarnation, fate.replays);
-            trace.made(self.kernel.machine.time_ns, number, who, *count, call, &arguments);
-        }
         let top = self.kernel.threads.get(thread).map_or(Frame(0), |state| state.top);
         if call & !THEN_RECEIVE == Syscall::LeaseWrite as u64 {
             arguments[2] = HEAP_ADDRESS;
             self.stage(top, &source);
+        }
+        if let Some(trace) = &mut self.trace {
+            let fate = self.kernel.fate(number).unwrap_or_default();
+            let who = (self.setup.name(number), fate.incarnation, fate.replays);
+            trace.made(self.kernel.machine.time_ns, number, who, count, call, &arguments);
         }
         if let Some(host) = self.hosts.get_mut(&number) {
             self.kernel.machine.bytes(host.memory, 0, BUFFER_BYTES as u64).copy_from_slice(&buffer[..]);
