@@ -80,6 +80,9 @@ pub enum Route {
 pub enum Input {
     /// Nothing.
     None,
+    /// The bytes at the first argument, as many as the second says, if they are no more than [`SMALL_MAX`] and are all
+    /// there. What the call needs and does not find here its server reads itself.
+    Small(u8, u8),
     /// The NUL-terminated string at this argument, without the NUL, at most PATH_MAX.
     Text(u8),
     /// So many bytes at this argument; a null pointer is passed on as such.
@@ -89,6 +92,9 @@ pub enum Input {
     /// The same, of no more elements than the caller may have descriptors: EINVAL.
     PerDescriptor(u8, u8, u16),
 }
+
+/// Most bytes of [`Input::Small`]: as many as pipes keep in their state.
+pub const SMALL_MAX: u64 = 512;
 
 /// Memory of the caller that the answer will fill: checked and faulted in before delivery, so that a bad pointer is
 /// EFAULT before anything has happened.
@@ -174,7 +180,7 @@ impl Row {
 /// One more than the highest number in the table.
 pub const LINUX_CALLS: u32 = 462;
 
-use Input::{Array, Bytes, PerDescriptor, Text};
+use Input::{Array, Bytes, PerDescriptor, Small, Text};
 use Output::Buffer;
 use Route::{Kernel, Object, Server, Word};
 
@@ -197,7 +203,7 @@ macro_rules! table {
 
 table! {
     0 => row("read", Object(0)).fills(Buffer(1, 2)),
-    1 => row("write", Object(0)),
+    1 => row("write", Object(0)).takes(Small(1, 2)),
     2 => row("open", VFS).takes(Text(0)).reserves(1),
     3 => row("close", Kernel(KernelCall::Close)),
     4 => row("stat", VFS).takes(Text(0)).fills(Output::Bytes(1, 144)),

@@ -53,9 +53,9 @@ syscalls! {
     5 JournalSum "journal_sum" (task, section, offset, length, start)
         [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
         "Value 0: the checksum of a part of a server's history, continued from another (start). Sections: 0 boot block, 1 snapshot, 2 journal.";
-    6 ReplyForeign "reply_foreign" (token, flags, result, position, install)
+    6 ReplyForeign "reply_foreign" (token, flags, result, position, install, session)
         [NoSuchCall, TooBig, BadHandle, BadArgument]
-        "Answers a foreign call: result register, new position, descriptors to install, bytes for the caller's memory.";
+        "Answers a foreign call: result register, new position, descriptors to install, bytes for the caller's memory; and, before it, sets the readiness of one's own session, or the status of the caller's.";
     7 Forward "forward" (token, handle, info, word0, word1, word2)
         [NoSuchCall, BadHandle, WrongKind, NoRight, TooBig]
         "Hands a caller on to another server, whose reply goes straight to the caller.";
@@ -215,6 +215,11 @@ syscalls! {
     78 TaskFork "task_fork" (into, from, numbers, flags, stack, tls)
         [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted, BadAddress]
         "Makes a task like another, and in it a copy of one of its threads, as task_create and thread_create do. Low and high half: the new task and thread (into), the new task's space and the thread to copy (from), the new task's number, which is its thread's too, and its parent's (numbers).";
+    79 ReplyOpen "reply_open" (token, flags, badge, object, state, position)
+        [NoSuchCall, WrongState, SlotInUse, Quota, Exhausted, BadArgument]
+        "Answers a foreign call with a new session of the calling server, as the descriptor reserved for it, which is the result. Flags: bit 3 close-on-exec, bit 6 tell the last close although there is no handle, the server's own handle in the high half (all ones for none). state: status flags, readiness in the high half.";
+    80 LeaseProbe "lease_probe" (token, address, length) [NoSuchCall, NotResident, BadAddress, TooBig]
+        "Value 0: how many bytes of the caller's memory can be read from there on, without a gap; never none.";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.
@@ -287,6 +292,12 @@ pub mod reply_flags {
     pub const SET_CWD: u64 = 16;
     /// The installed handle becomes the caller's root directory.
     pub const SET_ROOT: u64 = 32;
+    /// `session` is a handle of one's own, and in its high half the readiness of that session.
+    pub const READY: u64 = 64;
+    /// `session` is the status flags of the caller's session.
+    pub const STATUS: u64 = 128;
+    /// Of `reply_open`: the last close is told although the server has no handle of the session.
+    pub const TELL_CLOSE: u64 = 64;
     /// Interrupted: two bits of [`super::Restart`].
     pub const RESTART_SHIFT: u32 = 16;
     /// Where the count of outputs begins.

@@ -7,4 +7,4 @@ pub mod signal;
 mod stat;
 pub mod uts;
 
-pub use stat::{Stat, StatFs, mode};
+pub use stat::{Stat, StatFs, major, minor, mode};

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What the mask of `struct statx` says is there: what stat(2) tells.
+const STATX_BASIC_STATS: u32 = 0x7ff;
+
 /// File type and permission bits of `st_mode`.
 #[allow(missing_docs)]
 pub mod mode {
@@ -78,10 +81,52 @@ impl Stat {
         bytes
     }
 
+    /// The 256 bytes of `struct statx`.
+    pub fn to_statx_bytes(&self) -> [u8; 256] {
+        let mut bytes = [0u8; 256];
+        let mut put = |at: usize, value: &[u8]| {
+            if let Some(field) = bytes.get_mut(at..at + value.len()) {
+                field.copy_from_slice(value);
+            }
+        };
+        let words = [
+            (0, STATX_BASIC_STATS),
+            (4, self.blksize as u32),
+            (16, u32::try_from(self.nlink).unwrap_or(u32::MAX)),
+            (20, self.uid),
+            (24, self.gid),
+            // A 16-bit field, and two bytes of padding.
+            (28, self.mode & 0xffff),
+            (128, major(self.rdev)),
+            (132, minor(self.rdev)),
+            (136, major(self.dev)),
+            (140, minor(self.dev)),
+        ];
+        words.iter().for_each(|(at, word)| put(*at, &word.to_le_bytes()));
+        for (at, long) in [(32, self.ino), (40, self.size), (48, self.blocks)] {
+            put(at, &long.to_le_bytes());
+        }
+        for (at, ns) in [(64, self.atime_ns), (96, self.ctime_ns), (112, self.mtime_ns)] {
+            put(at, &ns.div_euclid(1_000_000_000).to_le_bytes());
+            put(at + 8, &(ns.rem_euclid(1_000_000_000) as u32).to_le_bytes());
+        }
+        bytes
+    }
+
     /// Whether it is a file of this type (`mode::S_IF…`).
     pub fn is(&self, kind: u32) -> bool {
         self.mode & mode::S_IFMT == kind
     }
+}
+
+/// Major part of a device number, as glibc's `major`.
+pub fn major(device: u64) -> u32 {
+    (device >> 8 & 0xfff | device >> 32 & 0xffff_f000) as u32
+}
+
+/// Minor part of a device number, as glibc's `minor`.
+pub fn minor(device: u64) -> u32 {
+    (device & 0xff | device >> 12 & 0xffff_ff00) as u32
 }
 
 fn split(ns: i64) -> (u64, u64) {
@@ -149,5 +194,41 @@ mod tests {
         assert_eq!(bytes[48..56], 99u64.to_le_bytes());
         assert_eq!(bytes[88..96], (-1i64).to_le_bytes());
         assert_eq!(bytes[96..104], 999_999_999u64.to_le_bytes());
+    }
+
+    #[test]
+    fn device_numbers_split_as_glibc_splits_them() {
+        assert_eq!((major(0x0103), minor(0x0103)), (1, 3));
+        let device = 0xabcd_e123_4567_8901;
+        assert_eq!(major(device), 0xabcd_e789);
+        assert_eq!(minor(device), 0x1234_5601);
+    }
+
+    #[test]
+    fn statx_fields_lie_where_linux_has_them() {
+        let stat = Stat {
+            dev: 1 << 20 | 2,
+            ino: 3,
+            nlink: 4,
+            mode: 0o100_644,
+            uid: 5,
+            gid: 6,
+            rdev: 7 << 8 | 8,
+            size: 9,
+            blksize: 4096,
+            blocks: 10,
+            atime_ns: 1_000_000_011,
+            mtime_ns: -1,
+            ctime_ns: 13,
+        };
+        let bytes = stat.to_statx_bytes();
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+        let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        assert_eq!([word(0), word(4), word(16), word(20), word(24)], [0x7ff, 4096, 4, 5, 6]);
+        assert_eq!((word(28), long(32), long(40), long(48)), (0o100_644, 3, 9, 10));
+        assert_eq!((long(64), word(72)), (1, 11), "atime");
+        assert_eq!((long(96), word(104)), (0, 13), "ctime");
+        assert_eq!((long(112) as i64, word(120)), (-1, 999_999_999), "mtime");
+        assert_eq!([word(128), word(132), word(136), word(140)], [7, 8, 0, 1 << 8 | 2]);
     }
 }

@@ -13,10 +13,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi::Badge;
 use crate::linux::Stat;
+use crate::linux::errno::EIO;
+use crate::linux::open::O_CLOEXEC;
+use crate::server::{ForeignReply, Output};
 
-/// Label of a typed [`Request`]. Words: process and thread id of the program on whose behalf it is (0 for vfs
+mod wire;
+
+pub use wire::Asking;
+
+/// Label of a [`Request`]. Words: process and thread id of the program on whose behalf it is (0 for vfs
 /// itself). A server of devices (tty) gets it too, for what is behind its open sessions: from [`From::Session`], with
-/// an empty path.
+/// an empty path. With a [`Program`] in it, it is that program's own call, forwarded: the file server answers the
+/// program, or hands it back ([`HANDED_BACK`]).
 pub const REQUEST: u32 = 0x100;
 /// A page fault that vm forwards: words: vm's object number, page index, pages wanted at most. The file server reads
 /// the data, sends it to vm ([`super::space::Request::Supply`]), and then answers the fault with label 0, or nonzero
@@ -48,7 +56,7 @@ pub struct Credentials {
 }
 
 /// One request: walk, then do.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
     /// Where to begin.
     pub from: From,
@@ -66,6 +74,59 @@ pub struct Request {
     pub credentials: Credentials,
     /// What to do with what the path names.
     pub operation: Operation,
+    /// The program whose call this is; none when vfs itself is to be answered.
+    pub program: Option<Program>,
+}
+
+/// Words of a program's [`Program::ticket`].
+pub const TICKET_WORDS: usize = 5;
+
+/// A program that waits for the answer itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Program {
+    /// What it wants.
+    pub wants: Wants,
+    /// What vfs has to know of the walk should it come back: so it keeps nothing meanwhile.
+    pub ticket: [u64; TICKET_WORDS],
+}
+
+impl Program {
+    /// The reply to the program; none when its walk has to go on elsewhere.
+    pub fn answer(&self, answer: &Answer) -> Option<ForeignReply> {
+        let (result, output) = match (answer, self.wants) {
+            (Answer::Stopped(_) | Answer::Found(Found::Device { .. }), _) => return None,
+            (Answer::Failed(errno), _) => (-i64::from(*errno), None),
+            (Answer::Found(_), Wants::Nothing) => (0, None),
+            (Answer::Found(Found::Stat(stat)), Wants::Stat(address)) => {
+                (0, Some(Output { address, bytes: stat.to_bytes().to_vec() }))
+            }
+            (Answer::Found(Found::Stat(stat)), Wants::StatX(address)) => {
+                (0, Some(Output { address, bytes: stat.to_statx_bytes().to_vec() }))
+            }
+            (Answer::Found(_), _) => (-i64::from(EIO), None),
+        };
+        Some(ForeignReply { result, outputs: output.into_iter().collect(), ..ForeignReply::default() })
+    }
+}
+
+impl Request {
+    /// Whether the descriptor of an open(2) is closed by exec.
+    pub fn closes_on_exec(&self) -> bool {
+        matches!(self.operation, Operation::Open { flags, .. } if flags & O_CLOEXEC != 0)
+    }
+}
+
+/// What a program wants of what was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wants {
+    /// Result 0, whatever it is.
+    Nothing,
+    /// `struct stat` at this address.
+    Stat(u64),
+    /// `struct statx` at this address.
+    StatX(u64),
+    /// It opened: as this descriptor, which is reserved.
+    Descriptor(u32),
 }
 
 /// What to do with what a path names. The ones that make or remove a name act on the last component in its directory
@@ -161,12 +222,13 @@ pub enum Found {
         stat: Stat,
     },
     /// A symbolic link's text, or a path.
-    Text(Vec<u8>),
+    Text(#[serde(with = "crate::bytes")] Vec<u8>),
     /// Directory node and last component.
     Parent {
         /// The directory.
         directory: u64,
         /// The name in it.
+        #[serde(with = "crate::bytes")]
         name: Vec<u8>,
     },
     /// statfs(2).
@@ -181,8 +243,10 @@ pub enum Stop {
         /// The directory in which it stands.
         directory: u64,
         /// Its text.
+        #[serde(with = "crate::bytes")]
         target: Vec<u8>,
         /// What follows it.
+        #[serde(with = "crate::bytes")]
         rest: Vec<u8>,
     },
     /// A covered directory.
@@ -190,6 +254,7 @@ pub enum Stop {
         /// The directory.
         node: u64,
         /// What follows it.
+        #[serde(with = "crate::bytes")]
         rest: Vec<u8>,
     },
     /// At a name for what is behind an open session of some server (`/proc/PID/fd/N`): go on there.
@@ -199,6 +264,7 @@ pub enum Stop {
         /// The session.
         badge: Badge,
         /// What follows the name.
+        #[serde(with = "crate::bytes")]
         rest: Vec<u8>,
     },
     /// Above the root of a volume: what follows the `..`.
@@ -206,6 +272,7 @@ pub enum Stop {
         /// The volume.
         volume: u32,
         /// What follows the `..`.
+        #[serde(with = "crate::bytes")]
         rest: Vec<u8>,
     },
 }
@@ -266,3 +333,6 @@ pub const EDGES: u32 = 0x109;
 /// offsets; payload: the bytes; needs an open session. The answer's words: how many were written, and the
 /// offset behind them; a nonzero label is an errno: EAGAIN when there is no room, EPIPE when nobody reads.
 pub const WRITE_AT: u32 = 0x10a;
+/// A program's walk comes back to vfs: the [`Request`], and an [`Answer`] that says why. A file server hands its caller
+/// on so where its own part ends: at a [`Stop`], or at a [`Found::Device`].
+pub const HANDED_BACK: u32 = 0x10b;

@@ -2,7 +2,7 @@
 
 use zerocopy::IntoBytes;
 
-use super::effect::{CopyStart, Effect, ForeignReply, Inherit, Operation, PageMap};
+use super::effect::{Change, CopyStart, Effect, ForeignReply, Inherit, NewSession, Operation, PageMap};
 use super::handles::HandleSlots;
 use super::message::Message;
 use super::receive;
@@ -31,6 +31,7 @@ pub(super) fn call_of(effect: &Effect) -> Option<CallId> {
     match effect {
         Effect::Reply { call, .. }
         | Effect::ReplyForeign { call, .. }
+        | Effect::ReplyOpen { call, .. }
         | Effect::Forward { call, .. }
         | Effect::ForwardForeign { call, .. }
         | Effect::CopyOut { call, .. }
@@ -71,6 +72,7 @@ fn put_message<T: Traps>(traps: &mut T, message: &Message, tag: u64) -> Result<u
 pub(super) fn is_joinable(effect: &Effect) -> bool {
     match effect {
         Effect::Reply { .. }
+        | Effect::ReplyOpen { .. }
         | Effect::Forward { .. }
         | Effect::ForwardForeign { .. }
         | Effect::Send { .. } => true,
@@ -78,6 +80,7 @@ pub(super) fn is_joinable(effect: &Effect) -> bool {
         Effect::Do(operation) => matches!(
             operation,
             Operation::SessionReady { .. }
+                | Operation::Close { .. }
                 | Operation::Notify { .. }
                 | Operation::TimerSet { .. }
                 | Operation::TaskWord { .. }
@@ -126,6 +129,7 @@ pub(super) fn carry<T: Traps>(
             done(traps.trap(Syscall::Reply, [call.0, info, word0, word1, word2, word3]))
         }
         Effect::ReplyForeign { call, reply } => reply_foreign(traps, *call, reply),
+        Effect::ReplyOpen { call, session } => reply_open(traps, *call, session),
         Effect::Forward { call, to, message } => {
             let info = put_message(traps, message, 0)?;
             let [word0, word1, word2, _] = message.words;
@@ -213,8 +217,28 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
         flags |= flag::CLOSE_ON_EXEC;
     }
     flags |= (reply.restart as u64) << flag::RESTART_SHIFT;
+    let session = match reply.change {
+        Change::None => 0,
+        Change::Ready(session, readiness) => {
+            flags |= flag::READY;
+            u64::from(session.0) | u64::from(readiness.bits()) << 32
+        }
+        Change::Status(status) => {
+            flags |= flag::STATUS;
+            u64::from(status)
+        }
+    };
     let position = reply.position.unwrap_or(0);
-    done(traps.trap(Syscall::ReplyForeign, [call.0, flags, reply.result as u64, position, install, 0]))
+    done(traps.trap(Syscall::ReplyForeign, [call.0, flags, reply.result as u64, position, install, session]))
+}
+
+fn reply_open<T: Traps>(traps: &mut T, call: CallId, session: &NewSession) -> Result<(), KernelError> {
+    let NewSession { owner, tells_close, badge, object, status, readiness, close_on_exec } = *session;
+    let mut flags = u64::from(owner.0) << 32;
+    flags |= if close_on_exec { flag::CLOSE_ON_EXEC } else { 0 };
+    flags |= if tells_close { flag::TELL_CLOSE } else { 0 };
+    let state = u64::from(status) | u64::from(readiness.bits()) << 32;
+    done(traps.trap(Syscall::ReplyOpen, [call.0, flags, badge.0, object, state, 0]))
 }
 
 /// Maps pages, any number of them, with the frames of tables that may be missing.

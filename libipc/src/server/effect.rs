@@ -35,6 +35,39 @@ pub struct ForeignReply {
     pub directory: u8,
     /// How the call restarts, when it was interrupted.
     pub restart: Restart,
+    /// What else changes with it.
+    pub change: Change,
+}
+
+/// What an answer changes of a session beside the caller's position.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Change {
+    /// Nothing.
+    #[default]
+    None,
+    /// What one of this server's sessions is ready for.
+    Ready(Handle, Readiness),
+    /// The status flags of the caller's session.
+    Status(u32),
+}
+
+/// A session that answers a program's call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NewSession {
+    /// The server's own handle of it, or [`Handle::NONE`].
+    pub owner: Handle,
+    /// The last close is told also when there is no such handle.
+    pub tells_close: bool,
+    /// The server's name for the open file.
+    pub badge: Badge,
+    /// What it is of.
+    pub object: u64,
+    /// Status flags, as Linux numbers them.
+    pub status: u32,
+    /// What it is ready for.
+    pub readiness: Readiness,
+    /// The descriptor is close-on-exec.
+    pub close_on_exec: bool,
 }
 
 /// One page to be mapped.
@@ -259,6 +292,9 @@ pub enum Effect {
     Reply { call: CallId, message: Message },
     /// Answers a Linux call.
     ReplyForeign { call: CallId, reply: ForeignReply },
+    /// Answers a Linux call with a new session, as the first descriptor reserved for it. When the kernel has none to
+    /// spare the answer is ENFILE, and [`super::Event::LastClose`] follows at once, without an owner.
+    ReplyOpen { call: CallId, session: NewSession },
     /// Hands a caller on to another server, with a new message.
     Forward { call: CallId, to: Handle, message: Message },
     /// Hands a Linux call on to another server as it is.
@@ -368,6 +404,23 @@ impl Effects {
     /// Adds a full answer to a Linux call.
     pub fn foreign(&mut self, call: CallId, reply: ForeignReply) -> &mut Effects {
         self.push(Effect::ReplyForeign { call, reply })
+    }
+
+    /// Adds a change of what a session is ready for: to the answer before it, if there is one with nothing else to
+    /// change.
+    pub fn ready(&mut self, session: Handle, readiness: Readiness) -> &mut Effects {
+        if let Some(Effect::ReplyForeign { reply, .. }) = self.list.last_mut()
+            && reply.change == Change::None
+        {
+            reply.change = Change::Ready(session, readiness);
+            return self;
+        }
+        self.act(Operation::SessionReady { session, readiness })
+    }
+
+    /// Adds an answer to a Linux call that is a new descriptor.
+    pub fn reply_open(&mut self, call: CallId, session: NewSession) -> &mut Effects {
+        self.push(Effect::ReplyOpen { call, session })
     }
 
     /// Keeps a call for later.

@@ -6,7 +6,7 @@ use core::{fmt, ops::Range};
 use super::message::Message;
 use crate::abi::delivery::Named;
 use crate::abi::journal::Section;
-use crate::abi::{CallId, Handle, KernelError, Readiness, UserRegisters};
+use crate::abi::{CallId, Handle, KernelError, PAGE_SIZE, Readiness, UserRegisters};
 
 /// Why bytes of a caller's memory could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +65,13 @@ pub trait Env {
 
     /// Bytes of the memory of the caller of a call being served; at most [`crate::abi::PAYLOAD_MAX`].
     fn read_user(&mut self, call: CallId, address: u64, length: u32) -> Result<Vec<u8>, LeaseError>;
+
+    /// How many bytes of the memory of the caller of a call being served can be read from an address on, up to
+    /// `length` (64 KiB at most) and the first page that is missing. It is never 0.
+    fn probe_user(&mut self, call: CallId, address: u64, length: u32) -> Result<u64, LeaseError> {
+        self.read_user(call, address, 1)?;
+        Ok((PAGE_SIZE - address % PAGE_SIZE).min(u64::from(length)))
+    }
 
     /// A question without effect to a lower server that never waits.
     fn ask(&mut self, server: Handle, message: &Message) -> Result<Message, KernelError>;

@@ -38,6 +38,20 @@ impl<T: Traps> Live<'_, T> {
             .map_err(|_| KernelError::WrongState)
     }
 
+    /// Looks at a caller's memory: value 0 of the trap.
+    fn lease(&mut self, what: Syscall, call: CallId, address: u64, length: u32) -> Result<u64, LeaseError> {
+        match self.traps.trap(what, [call.0, address, u64::from(length), 0, 0, 0]) {
+            Ok(values) => Ok(values[0]),
+            Err(KernelError::NotResident) if self.failed == Some(call) => Err(LeaseError::BadAddress),
+            Err(KernelError::NotResident) => {
+                self.missing = Some(call);
+                Err(LeaseError::NotResident)
+            }
+            Err(KernelError::BadAddress) => Err(LeaseError::BadAddress),
+            Err(_) => Err(LeaseError::Gone),
+        }
+    }
+
     fn four(trapped: Trapped) -> Result<[u64; 4], KernelError> {
         trapped.map(|[value0, value1, value2, value3, _]| [value0, value1, value2, value3])
     }
@@ -53,16 +67,12 @@ impl<T: Traps> Env for Live<'_, T> {
     }
 
     fn read_user(&mut self, call: CallId, address: u64, length: u32) -> Result<Vec<u8>, LeaseError> {
-        match self.traps.trap(Syscall::LeaseRead, [call.0, address, u64::from(length), 0, 0, 0]) {
-            Ok(values) => Ok(self.payload(values[0])),
-            Err(KernelError::NotResident) if self.failed == Some(call) => Err(LeaseError::BadAddress),
-            Err(KernelError::NotResident) => {
-                self.missing = Some(call);
-                Err(LeaseError::NotResident)
-            }
-            Err(KernelError::BadAddress) => Err(LeaseError::BadAddress),
-            Err(_) => Err(LeaseError::Gone),
-        }
+        let length = self.lease(Syscall::LeaseRead, call, address, length)?;
+        Ok(self.payload(length))
+    }
+
+    fn probe_user(&mut self, call: CallId, address: u64, length: u32) -> Result<u64, LeaseError> {
+        self.lease(Syscall::LeaseProbe, call, address, length)
     }
 
     fn ask(&mut self, server: Handle, message: &Message) -> Result<Message, KernelError> {

@@ -25,7 +25,7 @@ pub mod vectors;
 
 pub use boot::Boot;
 pub use carry::map as map_pages;
-pub use effect::{Effect, Effects, ForeignReply, Operation, Output};
+pub use effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation, Output};
 pub use env::{Env, LeaseError, ThreadState};
 pub use event::{Call, Caller, Event, Foreign, Request};
 pub use message::{Message, ProtocolError};

@@ -7,7 +7,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::slice;
 use serde::{Deserialize, Serialize};
 
-use super::effect::{Effect, Effects, ForeignReply, Operation};
+use super::effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation};
 use super::event::Event;
 use super::handles::HandleSlots;
 use super::{Boot, DIGEST_BIT, Server, carry, live::Live, receive, snapshot};
@@ -171,6 +171,10 @@ impl<S: Server, T: Traps> Shell<S, T> {
                     let result = carry::operate(&mut self.traps, &mut self.kept.slots, operation);
                     outcomes.push(Event::Done { tag: *tag, result });
                 }
+                Effect::ReplyOpen { call, session } => {
+                    let join = join && left.is_empty() && outcomes.is_empty();
+                    outcomes.extend(self.open(*call, *session, join));
+                }
                 effect => self.carry_one(effect, join && left.is_empty() && outcomes.is_empty()),
             }
         }
@@ -236,14 +240,31 @@ impl<S: Server, T: Traps> Shell<S, T> {
         carry::carry(&mut self.traps, &mut self.kept.slots, effect)
     }
 
+    /// Answers a call with a session; when that cannot be made the open file's end is what happens next.
+    fn open(&mut self, call: CallId, session: NewSession, join: bool) -> Option<Event> {
+        match self.carry(&Effect::ReplyOpen { call, session }, join) {
+            Ok(()) => return None,
+            Err(KernelError::Exhausted | KernelError::Quota) => {
+                let reply = ForeignReply { result: -i64::from(errno::ENFILE), ..ForeignReply::default() };
+                self.carry_one(&Effect::ReplyForeign { call, reply }, false);
+            }
+            Err(KernelError::NoSuchCall) => {}
+            Err(error) => panic!("{error}: {session:?}"),
+        }
+        if session.owner != Handle::NONE {
+            self.kept.slots.give_back(session.owner);
+        }
+        Some(Event::LastClose { badge: session.badge, owner: Handle::NONE })
+    }
+
     fn carry_one(&mut self, effect: &Effect, join: bool) {
         let Some(call) = carry::call_of(effect) else {
             let result = self.carry(effect, join);
             return result.unwrap_or_else(|error| panic!("{error}: {effect:?}"));
         };
         let rest;
-        let effect = match self.kept.deferred.get_mut(&call) {
-            Some(Deferred::Waiting(waiting)) => return waiting.push(effect.clone()),
+        let effect = match self.kept.deferred.get(&call) {
+            Some(Deferred::Waiting(_)) => return self.defer(call, effect.clone()),
             Some(Deferred::Bad) => match self.after_bad_address(call, effect) {
                 Some(effect) => {
                     rest = effect;
@@ -257,10 +278,24 @@ impl<S: Server, T: Traps> Shell<S, T> {
             // The caller is gone: what was to be done for it goes nowhere.
             Ok(()) | Err(KernelError::NoSuchCall) => {}
             Err(KernelError::NotResident) => {
-                self.kept.deferred.insert(call, Deferred::Waiting([effect.clone()].into()));
+                self.kept.deferred.insert(call, Deferred::Waiting(Vec::new()));
+                self.defer(call, effect.clone());
             }
             Err(KernelError::BadAddress) => self.bad_address(call, slice::from_ref(effect)),
             Err(error) => panic!("{error}: {effect:?}"),
+        }
+    }
+
+    /// Puts an effect behind those that wait for a page. What it changes beside its call does not wait.
+    fn defer(&mut self, call: CallId, mut effect: Effect) {
+        if let Effect::ReplyForeign { reply, .. } = &mut effect
+            && let Change::Ready(session, readiness) = reply.change
+        {
+            reply.change = Change::None;
+            self.carry_one(&Effect::Do(Operation::SessionReady { session, readiness }), false);
+        }
+        if let Some(Deferred::Waiting(waiting)) = self.kept.deferred.get_mut(&call) {
+            waiting.push(effect);
         }
     }
 
@@ -289,12 +324,16 @@ impl<S: Server, T: Traps> Shell<S, T> {
     /// What remains of an effect of a call whose address was bad.
     fn after_bad_address(&mut self, call: CallId, effect: &Effect) -> Option<Effect> {
         match effect {
-            Effect::ReplyForeign { .. } => {
+            Effect::ReplyForeign { reply: ForeignReply { change, .. }, .. } => {
                 self.kept.deferred.remove(&call);
-                let reply = ForeignReply { result: -i64::from(errno::EFAULT), ..ForeignReply::default() };
+                let result = -i64::from(errno::EFAULT);
+                let reply = ForeignReply { result, change: *change, ..ForeignReply::default() };
                 Some(Effect::ReplyForeign { call, reply })
             }
-            Effect::Reply { .. } | Effect::Forward { .. } | Effect::ForwardForeign { .. } => {
+            Effect::Reply { .. }
+            | Effect::ReplyOpen { .. }
+            | Effect::Forward { .. }
+            | Effect::ForwardForeign { .. } => {
                 self.kept.deferred.remove(&call);
                 Some(effect.clone())
             }
@@ -329,6 +368,7 @@ fn settles(effects: &Effects, call: CallId) -> bool {
     effects.list.iter().any(|effect| match effect {
         Effect::Reply { call: id, .. }
         | Effect::ReplyForeign { call: id, .. }
+        | Effect::ReplyOpen { call: id, .. }
         | Effect::Forward { call: id, .. }
         | Effect::ForwardForeign { call: id, .. }
         | Effect::Park { call: id, .. } => *id == call,

@@ -377,6 +377,11 @@ impl<M: Machine> Kernel<M> {
         for (input, length) in row.inputs.iter().zip(&mut lengths) {
             let (address, wanted) = match *input {
                 Input::None => continue,
+                Input::Small(at, count) => {
+                    let there = self.gather_small(id, argument(at), argument(count), buffer);
+                    (*length, total) = there.map_or((INPUT_NULL, total), |bytes| (bytes, bytes));
+                    continue;
+                }
                 Input::Text(at) => (argument(at), None),
                 Input::Bytes(at, length) => (argument(at), Some(u64::from(length))),
                 Input::PerDescriptor(_, count, _) if argument(count) as u32 > limit => {

@@ -3,6 +3,7 @@
 //! and the server is told when it is there. Nothing is held meanwhile, and no copy runs twice.
 
 use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
+use libipc::abi::foreign::SMALL_MAX;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection};
 use libipc::linux::errno;
 use libipc::linux::open::PATH_MAX;
@@ -114,6 +115,21 @@ impl<M: Machine> Kernel<M> {
         let other = to.physical() + u64::from(PAYLOAD_OFFSET);
         self.transfer(root, address, other, length, Direction::FromCaller);
         Ok([length, 0, 0, 0, 0])
+    }
+
+    /// How much of a window can be read, without a gap.
+    pub(crate) fn lease_probe(&mut self, task: TaskId, [token, address, length, ..]: [u64; 6]) -> Outcome {
+        let id = self.held_call(task, token)?;
+        let root = self.lessor(id)?;
+        let end = address.checked_add(length).filter(|end| *end <= M::USER_END);
+        let there = match end.and_then(|_| self.first_missing(root, address, length, Protection::READ)) {
+            Some(missing) => missing - address,
+            None => length,
+        };
+        if length > WINDOW_MAX || there == 0 || end.is_none() {
+            self.window(id, address, length.max(1), Protection::READ)?;
+        }
+        Ok([there, 0, 0, 0, 0])
     }
 
     pub(crate) fn lease_write(
@@ -346,6 +362,26 @@ impl<M: Machine> Kernel<M> {
         let other = buffer.physical() + u64::from(PAYLOAD_OFFSET + at);
         self.transfer(root, address, other, length, Direction::FromCaller);
         Ok(Some(length as u32))
+    }
+
+    /// Few bytes at the payload's beginning; none when there are more, or one of them is not there now.
+    pub(crate) fn gather_small(
+        &mut self,
+        id: CallRef,
+        address: u64,
+        length: u64,
+        buffer: FrameRange,
+    ) -> Option<u32> {
+        if length == 0 || length > SMALL_MAX || address.checked_add(length)? > M::USER_END {
+            return None;
+        }
+        let root = self.lessor(id).ok()?;
+        if self.first_missing(root, address, length, Protection::READ).is_some() {
+            return None;
+        }
+        let other = buffer.physical() + u64::from(PAYLOAD_OFFSET);
+        self.transfer(root, address, other, length, Direction::FromCaller);
+        Some(length as u32)
     }
 
     /// A string up to its NUL, which is left off.

@@ -348,6 +348,8 @@ pub struct Session {
     pub holders: u32,
     /// The server still has its own handle.
     pub owned: Option<Handle>,
+    /// Its last close is told although the server has no handle.
+    pub tells_close: bool,
     /// Status flags as Linux numbers them.
     pub status: u32,
     /// What it is ready for.

@@ -15,8 +15,12 @@ const OUTPUTS_MAX: u64 = 4;
 
 impl<M: Machine> Kernel<M> {
     pub(crate) fn reply_foreign(&mut self, by: Caller, arguments: [u64; 6]) -> Outcome {
-        let [token, flags, result, position, install, _] = arguments;
+        let [token, flags, result, position, install, changed] = arguments;
         let task = by.task;
+        if flags & flag::READY != 0 {
+            // It holds whatever becomes of the answer.
+            self.session_ready(task, [changed & 0xffff_ffff, changed >> 32, 0, 0, 0, 0])?;
+        }
         let id = self.call_held_by(by.server, token)?;
         let Some(call) = self.calls.get(id) else { return Err(KernelError::NoSuchCall) };
         if call.kind != CallKind::Foreign {
@@ -39,10 +43,15 @@ impl<M: Machine> Kernel<M> {
         if outputs > 0 {
             self.write_outputs(task, id, outputs)?;
         }
-        if flags & flag::POSITION != 0
+        if flags & (flag::POSITION | flag::STATUS) != 0
             && let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
         {
-            session.position = position;
+            if flags & flag::POSITION != 0 {
+                session.position = position;
+            }
+            if flags & flag::STATUS != 0 {
+                session.status = changed as u32;
+            }
         }
         self.install(caller, id, flags, installed);
         self.end_call(id);
@@ -104,7 +113,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Puts the new descriptors into the slots reserved for them.
-    fn install(&mut self, caller: TaskId, id: CallRef, flags: u64, objects: [Object; 2]) {
+    pub(crate) fn install(&mut self, caller: TaskId, id: CallRef, flags: u64, objects: [Object; 2]) {
         if flags & (flag::SET_CWD | flag::SET_ROOT) != 0 {
             let which = usize::from(flags & flag::SET_ROOT != 0);
             self.set_directory(caller, which, objects[0]);

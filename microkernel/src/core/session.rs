@@ -2,19 +2,31 @@
 //! what poll waits on.
 
 use libipc::abi::delivery::Kind;
+use libipc::abi::syscall::reply_flags;
 use libipc::abi::{Badge, Handle, KernelError, Readiness, Rights};
 
 use super::arena::Link;
 use super::inbox::{Delivered, Inbox};
+use super::ipc::Caller;
 use super::machine::Machine;
 use super::object::*;
 use super::{Kernel, Outcome};
 
 impl<M: Machine> Kernel<M> {
     pub(crate) fn session_create(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {
-        let [into, badge, object, state, position, _] = arguments;
-        let readiness = Readiness::from_bits_truncate((state >> 32) as u32);
-        self.check_free(task, into)?;
+        let [into, rest @ .., _] = arguments;
+        let into = u32::try_from(into).map_err(|_| KernelError::BadArgument)?;
+        self.make_session(task, Some(Handle(into)), rest)?;
+        Ok([0; 5])
+    }
+
+    /// Makes a session from its badge, object, state and position, with the server's own handle of it if it wants one.
+    fn make_session(
+        &mut self,
+        task: TaskId,
+        owned: Option<Handle>,
+        [badge, object, state, position]: [u64; 4],
+    ) -> Result<SessionId, KernelError> {
         let server = self.server_of(task).ok_or(KernelError::WrongState)?;
         let session = Session {
             server_number: self.servers.get(server).map_or(0, |server| server.number),
@@ -22,17 +34,52 @@ impl<M: Machine> Kernel<M> {
             badge: Badge(badge),
             object,
             holders: 0,
-            owned: Some(Handle(into as u32)),
+            owned,
+            tells_close: false,
             status: state as u32,
-            readiness,
+            readiness: Readiness::from_bits_truncate((state >> 32) as u32),
             position,
             watchers: None,
             link: Link::NONE,
         };
         let session = self.sessions.insert(session).map_err(|_| KernelError::Exhausted)?;
-        if let Err(error) = self.put(task, into, Object::OwnSession(session), Rights::all()) {
+        if let Some(into) = owned
+            && let Err(error) = self.put(task, u64::from(into.0), Object::OwnSession(session), Rights::all())
+        {
             self.sessions.remove(session);
             return Err(error);
+        }
+        Ok(session)
+    }
+
+    /// Answers a program's call with a new session, as the descriptor reserved for it.
+    pub(crate) fn reply_open(&mut self, by: Caller, arguments: [u64; 6]) -> Outcome {
+        let [token, flags, session @ ..] = arguments;
+        let task = by.task;
+        let id = self.call_held_by(by.server, token)?;
+        let call = self.calls.get(id).filter(|call| call.kind == CallKind::Foreign);
+        let Some((caller, thread, slot)) = call.map(|call| (call.task, call.thread, call.reserved[0])) else {
+            return Err(KernelError::WrongState);
+        };
+        let slot = slot.ok_or(KernelError::WrongState)?;
+        let owned = Handle((flags >> 32) as u32);
+        let session = self.make_session(task, Some(owned).filter(|owned| *owned != Handle::NONE), session)?;
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.tells_close = flags & reply_flags::TELL_CLOSE != 0;
+        }
+        match thread {
+            Some(thread) => {
+                self.install(caller, id, flags, [Object::Session(session), Object::None]);
+                self.end_call(id);
+                self.set_result(thread, i64::from(slot));
+                self.release_thread(thread, id);
+            }
+            // The caller is gone: the session was its own for no time.
+            None => {
+                self.end_call(id);
+                self.hold(&[Object::Session(session), Object::None, Object::None, Object::None]);
+                self.session_released(session);
+            }
         }
         Ok([0; 5])
     }
@@ -90,15 +137,20 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
-    /// A holder has gone. The last one tells the server.
+    /// A holder has gone. The last one tells the server, unless the session is one that the server wants to hear no
+    /// more of.
     pub(crate) fn session_released(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.holders -= 1;
         if session.holders > 0 {
             return;
         }
-        let server = session.server;
+        let (server, silent) = (session.server, session.owned.is_none() && !session.tells_close);
         self.wake_watchers(id);
+        if silent {
+            self.sessions.remove(id);
+            return;
+        }
         if let Some(server) = self.servers.get_mut(server) {
             server.closes.push_back(&mut self.sessions, id);
         }

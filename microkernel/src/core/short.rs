@@ -6,11 +6,11 @@
 //! else goes the general way, and nothing has changed by then. What the short way does is what the general way would
 //! do, to the last byte of the journals: the tests run both.
 
-use libipc::abi::Rights;
 use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
+use libipc::abi::{Readiness, Rights};
 
 use super::Kernel;
 use super::ipc::Caller;
@@ -22,19 +22,20 @@ use super::sched::SLICE_NS;
 const CALL: u64 = Syscall::Call as u64;
 const REPLY: u64 = Syscall::Reply as u64 | THEN_RECEIVE;
 const REPLY_FOREIGN: u64 = Syscall::ReplyForeign as u64 | THEN_RECEIVE;
-/// What an answer to a program may do: outputs, few of them, and a new position.
+/// What an answer to a program may do: outputs, few of them, a new position, and a session's readiness.
 const SIMPLE_FLAGS: u64 = reply_flags::POSITION
+    | reply_flags::READY
     | OUTPUTS_MAX << reply_flags::OUTPUTS_SHIFT
     | (u32::MAX as u64) << reply_flags::PAYLOAD_SHIFT;
 const OUTPUTS_MAX: u64 = 3;
 /// The bits of an info word that say nothing of a payload and nothing of handles.
 const LABEL_ONLY: u64 = u32::MAX as u64;
 /// More than any record that is made here.
-const ROOM: u64 = FIXED_MAX + DELIVERY_MAX;
+const ROOM: u64 = FIXED_MAX + DELIVERY_MAX + foreign::SMALL_MAX;
 
-/// Whether a program's call is told by its registers alone, but for a buffer that its answer fills.
+/// Whether a program's call is told by its registers, but for a small input and a buffer that its answer fills.
 const fn is_plain(row: &Row) -> bool {
-    matches!(row.inputs, [Input::None, Input::None])
+    matches!(row.inputs, [Input::None | Input::Small(..), Input::None])
         && matches!(row.named, [foreign::NO_ARGUMENT, foreign::NO_ARGUMENT])
         && row.reserves == 0
         && row.passes == foreign::NO_ARGUMENT
@@ -172,6 +173,14 @@ impl<M: Machine> Kernel<M> {
         (call.label, call.number) = (number, number);
         call.phase = Phase::Held;
         (call.since, call.sequence) = (self.since, self.sequence);
+        let input = match row.inputs[0] {
+            Input::Small(at, count) => {
+                let [address, length] =
+                    [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
+                self.gather_small(id, address, length, self.servers.get(to)?.buffer)
+            }
+            _ => None,
+        };
         let now = self.machine.now();
         let server = self.servers.get_mut(to)?;
         let delivery = Self::delivery(&mut self.machine, server.buffer)?;
@@ -187,10 +196,11 @@ impl<M: Machine> Kernel<M> {
         let directories = caller.directories.and_then(|id| self.directories.get(id));
         let umask = directories.map_or(0, |directories| directories.umask);
         super::deliver::introduce(delivery, caller, tid, umask, badge);
-        delivery.inputs = [INPUT_NULL; 2];
+        delivery.inputs = [input.unwrap_or(INPUT_NULL), INPUT_NULL];
+        delivery.payload_len = input.unwrap_or(0);
         delivery.slots = [u32::MAX; 2];
         server.waiting = false;
-        server.note_delivery(&mut self.machine, Extent::Foreign as u32, 0);
+        server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
@@ -236,10 +246,14 @@ impl<M: Machine> Kernel<M> {
     fn short_reply_foreign(&mut self, by: Caller) -> Option<ThreadId> {
         let Caller { thread: from, task, server: own } = by;
         let arguments = self.threads.get(from)?.arguments();
-        let [token, flags, result, position, ..] = arguments;
+        let [token, flags, result, position, _, changed] = arguments;
         if flags & !SIMPLE_FLAGS != 0 {
             return None;
         }
+        let ready = match flags & reply_flags::READY {
+            0 => None,
+            _ => Some(self.unwatched(task, changed & 0xffff_ffff)?),
+        };
         let id = self.call_held_by(own, token).ok()?;
         let call = self.calls.get(id)?;
         if call.kind != CallKind::Foreign || !call.holds_nothing() {
@@ -252,6 +266,9 @@ impl<M: Machine> Kernel<M> {
             // When a page is missing, it is asked for now, and the general way finds that it has been.
             self.write_outputs(task, id, outputs).ok()?;
         }
+        if let Some(session) = ready.and_then(|session| self.sessions.get_mut(session)) {
+            session.readiness = Readiness::from_bits_truncate((changed >> 32) as u32);
+        }
         self.calls.discard(id);
         if flags & reply_flags::POSITION != 0
             && let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
@@ -260,15 +277,22 @@ impl<M: Machine> Kernel<M> {
         }
         let server = self.servers.get_mut(own)?;
         server.waiting = true;
-        let [_, _, _, _, install, _] = arguments;
-        let noted = [token, flags, result, position, install];
-        server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), noted);
+        server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), arguments);
         let now = self.machine.now();
         let answer = |next: &mut Thread| {
             next.registers.rax = result;
             next.restart = 0;
         };
         self.give_way(from, wait, next, answer, now)
+    }
+
+    /// A session of a server's own that nobody watches.
+    #[inline(always)]
+    fn unwatched(&self, task: TaskId, handle: u64) -> Option<SessionId> {
+        match self.named(task, handle, Rights::CONTROL) {
+            Ok(Object::OwnSession(id)) if self.sessions.get(id)?.watchers.is_none() => Some(id),
+            _ => None,
+        }
     }
 
     /// What is in a slot of a table's first chunk.

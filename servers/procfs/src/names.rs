@@ -44,7 +44,7 @@ impl Procfs {
     /// Serves a request of vfs.
     pub(crate) fn request(&mut self, call: CallId, message: &Message, env: &mut dyn Env) -> Effects {
         let mut effects = Effects::none();
-        let Ok(request) = message.decode::<Request>() else {
+        let Ok(request) = Request::from_message(message) else {
             effects.reply(call, Message::label(EINVAL as u32));
             return effects;
         };

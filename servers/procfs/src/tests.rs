@@ -72,7 +72,7 @@ impl Bench {
     }
 
     fn ask(&mut self, request: Req) -> Answer {
-        let mut message = Message::typed(fs::REQUEST, &request);
+        let mut message = request.message();
         message.words = [7, 9, 0, 0];
         let event = Event::Call(self.script.native(message));
         let effects = step(&mut self.procfs, &event, &mut self.script);
@@ -105,6 +105,7 @@ impl Bench {
             follow,
             credentials,
             operation,
+            program: None,
         })
     }
 
@@ -118,8 +119,9 @@ impl Bench {
             follow: true,
             credentials: Credentials { uid: 0, gid: 0, umask: 0, groups: Vec::new() },
             operation: Ask::Open { flags: 0, mode: 0 },
+            program: None,
         };
-        Event::Call(self.script.native(Message::typed(fs::REQUEST, &request)))
+        Event::Call(self.script.native(request.message()))
     }
 
     pub fn open(&mut self, path: &str, flags: u32) -> Result<Badge, i32> {
@@ -266,6 +268,7 @@ fn a_walk_stops_above_the_root_at_covers_and_at_the_barrier() {
         follow: true,
         credentials: Credentials::default(),
         operation: Ask::Stat,
+        program: None,
     };
     assert_eq!(bench.ask(request.clone()), Answer::Failed(ENOENT));
     request.barrier = None;
@@ -396,8 +399,9 @@ fn a_used_up_quota_is_an_error_to_the_opener() {
         follow: true,
         credentials: Credentials::default(),
         operation: Ask::Open { flags: 0, mode: 0 },
+        program: None,
     };
-    let event = Event::Call(bench.script.native(Message::typed(fs::REQUEST, &request)));
+    let event = Event::Call(bench.script.native(request.message()));
     let effects = step(&mut bench.procfs, &event, &mut bench.script);
     let Some(Effect::Try { tag, .. }) = effects.list.last() else { panic!() };
     let done = Event::Done { tag: *tag, result: Err(KernelError::Quota) };

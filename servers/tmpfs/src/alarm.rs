@@ -86,7 +86,7 @@ impl Tmpfs {
         let ino = self.tree.insert(Node::new(NOWHERE, 0o600, owner, self.wall_ns(env), Body::Special))?;
         self.alarms.insert(ino, Alarm { wall, badge: self.next_badge, ..Alarm::default() });
         let new = New { kind: Kind::Alarm(ino), status: O_RDWR | flags & O_NONBLOCK };
-        Ok(self.open_one(call, new, flags & O_CLOEXEC != 0, env))
+        Ok(self.answer_opened(call.id, new, flags & O_CLOEXEC != 0, env))
     }
 
     /// timerfd_settime(2).

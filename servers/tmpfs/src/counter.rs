@@ -7,7 +7,7 @@ use alloc::{
 use serde::{Deserialize, Serialize};
 
 use crate::node::{Body, Ino, NOWHERE, Node};
-use crate::open::{Kind, New, Then};
+use crate::open::{Kind, New};
 use crate::pipe::interrupted;
 use crate::transfer::{Outcome, Range, Ranges, Refusal};
 use crate::{Tmpfs, Wait};
@@ -87,7 +87,7 @@ impl Tmpfs {
         let (value, semaphore) = (value & u64::from(u32::MAX), flags & EFD_SEMAPHORE != 0);
         self.counters.insert(ino, Counter { value, semaphore, badge: self.next_badge, ..Counter::default() });
         let new = New { kind: Kind::Counter(ino), status: O_RDWR | (flags & nonblock) as u32 };
-        Ok(self.open_one(call, new, flags & close_on_exec != 0, env))
+        Ok(self.answer_opened(call.id, new, flags & close_on_exec != 0, env))
     }
 
     /// What a counter is ready for.
@@ -181,21 +181,5 @@ impl Tmpfs {
             self.parked.remove(&call);
             effects.result(call, -i64::from(EBADF));
         }
-    }
-
-    /// Opens one session that becomes the call's descriptor.
-    pub(crate) fn open_one(
-        &mut self,
-        call: &Call,
-        new: New,
-        close_on_exec: bool,
-        env: &mut dyn Env,
-    ) -> Effects {
-        let slot = match &call.request {
-            libipc::server::Request::Foreign(foreign) => foreign.slots[0],
-            _ => 0,
-        };
-        let then = Then::Install { result: u64::from(slot), outputs: vec![], close_on_exec };
-        self.open_now(call.id, &[new], then, env)
     }
 }

@@ -13,7 +13,7 @@ use libipc::linux::open::*;
 use libipc::proto::fs::Credentials;
 use libipc::server::files::{self, DirentLayout};
 use libipc::server::vectors::COUNT_MAX;
-use libipc::server::{Call, Effects, Env, Foreign, Operation};
+use libipc::server::{Call, Change, Effects, Env, Foreign, ForeignReply};
 
 const FIONREAD: u64 = 0x541b;
 /// Bytes sent that nobody has received (SIOCOUTQ of sockets).
@@ -240,8 +240,8 @@ impl Tmpfs {
                 let nonblock = if wanted.iter().any(|byte| *byte != 0) { O_NONBLOCK } else { 0 };
                 let status = call.status & !O_NONBLOCK | nonblock;
                 let mut effects = Effects::none();
-                effects.act(Operation::SessionStatus { session: open.owner, status });
-                effects.result(call.id, 0);
+                let change = Change::Status(status);
+                effects.foreign(call.id, ForeignReply { change, ..ForeignReply::default() });
                 Ok(effects)
             }
             request => match open.kind {
@@ -287,7 +287,7 @@ impl Tmpfs {
         let node = Node::new(NOWHERE, mode::S_IFREG | permissions, owner, self.wall_ns(env), body);
         let ino = self.tree.insert(node)?;
         let new = New { kind: Kind::Node(ino), status: O_RDWR | O_LARGEFILE };
-        Ok(self.open_one(call, new, flags & MFD_CLOEXEC != 0, env))
+        Ok(self.answer_opened(call.id, new, flags & MFD_CLOEXEC != 0, env))
     }
 }
 

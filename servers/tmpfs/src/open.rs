@@ -14,7 +14,7 @@ use libipc::linux::errno::*;
 use libipc::linux::open::S_MAPPABLE;
 use libipc::proto::fs::{Answer, Found};
 use libipc::server::effect::Reason;
-use libipc::server::{Effects, Env, ForeignReply, Message, Operation, Output};
+use libipc::server::{Effects, Env, ForeignReply, Message, NewSession, Operation, Output};
 
 /// What the object numbers of devices have beside the device number.
 const DEVICE_OBJECT: u64 = 1 << 63;
@@ -51,7 +51,7 @@ impl Kind {
 /// An open file.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct OpenFile {
-    /// This server's own handle of the session.
+    /// This server's own handle of the session; none of a file that a program has opened by name.
     pub owner: Handle,
     /// What it stands for.
     pub kind: Kind,
@@ -129,26 +129,59 @@ impl Tmpfs {
     ) {
         let tag = self.new_tag();
         let mut badges = Vec::new();
-        for New { kind, status } in sessions.iter().copied() {
-            let badge = self.next_badge;
-            self.next_badge += 1;
+        for new in sessions {
             let owner = env.new_handle();
-            let readiness = self.readiness(kind, status);
-            let object = self.object_of_locks(kind);
-            self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness, edges: false });
-            if let Some(node) = kind.node().and_then(|ino| self.tree.get_mut(ino)) {
-                node.opened(status);
-            }
-            if let Kind::Socket(ino) = kind {
-                self.socket_opened(ino, badge);
-            }
-            badges.push(badge);
-            let badge = Badge(badge);
-            let status = if self.is_mappable(kind) { status | S_MAPPABLE } else { status };
+            let NewSession { badge, object, status, readiness, .. } = self.register(*new, owner);
+            badges.push(badge.0);
             let create = Operation::SessionCreate { owner, badge, object, status, readiness, position: 0 };
             effects.attempt(tag, create);
         }
         self.opening.insert(tag, Opening { call, badges, made: Vec::new(), then });
+    }
+
+    /// Answers a program's call with a session as its descriptor. If the kernel refuses, its last close comes next.
+    pub(crate) fn answer_opened(
+        &mut self,
+        call: CallId,
+        new: New,
+        close_on_exec: bool,
+        env: &mut dyn Env,
+    ) -> Effects {
+        let mut effects = Effects::none();
+        // Of a file there is never anything to tell the kernel.
+        let owner = if matches!(new.kind, Kind::Node(_)) { Handle::NONE } else { env.new_handle() };
+        let session = NewSession { close_on_exec, ..self.register(new, owner) };
+        effects.reply_open(call, session);
+        self.begin(session.badge.0, &mut effects);
+        effects
+    }
+
+    /// An open file that is about to have a session.
+    fn register(&mut self, New { kind, status }: New, owner: Handle) -> NewSession {
+        let badge = self.next_badge;
+        self.next_badge += 1;
+        let readiness = self.readiness(kind, status);
+        let object = self.object_of_locks(kind);
+        self.opens.insert(badge, OpenFile { owner, kind, object, status, told: readiness, edges: false });
+        let mut mappable = matches!(kind, Kind::Device(Device::Zero));
+        if let Some(node) = kind.node().and_then(|ino| self.tree.get_mut(ino)) {
+            node.opened(status);
+            mappable = matches!(kind, Kind::Node(_)) && node.file().is_some();
+        }
+        if let Kind::Socket(ino) = kind {
+            self.socket_opened(ino, badge);
+        }
+        let status = if mappable { status | S_MAPPABLE } else { status };
+        let badge = Badge(badge);
+        NewSession { owner, tells_close: true, badge, object, status, readiness, close_on_exec: false }
+    }
+
+    /// A session exists from now on.
+    fn begin(&mut self, badge: u64, effects: &mut Effects) {
+        for ino in self.pipes_of(badge).into_iter().flatten() {
+            self.add_end(ino, badge);
+        }
+        self.refresh(badge, effects);
     }
 
     /// The outcome of making one session; after the last one the call is answered.
@@ -183,10 +216,7 @@ impl Tmpfs {
             }
         }
         for badge in opening.badges {
-            for ino in self.pipes_of(badge).into_iter().flatten() {
-                self.add_end(ino, badge);
-            }
-            self.refresh(badge, &mut effects);
+            self.begin(badge, &mut effects);
         }
         effects
     }
@@ -212,7 +242,7 @@ impl Tmpfs {
     /// The last holder of a session is gone.
     pub(crate) fn last_close(&mut self, badge: Badge, owner: Handle) -> Effects {
         let mut effects = Effects::none();
-        if self.forget(badge.0, &mut effects).is_some() {
+        if self.forget(badge.0, &mut effects).is_some() && owner != Handle::NONE {
             effects.act(Operation::Close { handle: owner });
         }
         effects
@@ -253,10 +283,10 @@ impl Tmpfs {
     pub(crate) fn refresh(&mut self, badge: u64, effects: &mut Effects) {
         let Some(open) = self.opens.get(&badge) else { return };
         let readiness = self.readiness(open.kind, open.status);
-        if readiness == open.told && !open.edges {
+        if readiness == open.told && !open.edges || open.owner == Handle::NONE {
             return;
         }
-        effects.act(Operation::SessionReady { session: open.owner, readiness });
+        effects.ready(open.owner, readiness);
         if let Some(open) = self.opens.get_mut(&badge) {
             open.told = readiness;
         }
@@ -281,15 +311,6 @@ impl Tmpfs {
             Kind::Alarm(ino) => self.alarm_readiness(ino),
             Kind::Device(Device::Random | Device::Urandom) => Readiness::IN | Readiness::OUT,
             Kind::Node(_) | Kind::Device(_) => Readiness::IN | Readiness::OUT | Readiness::ALWAYS,
-        }
-    }
-
-    /// Whether its pages can be mapped.
-    fn is_mappable(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Node(ino) => self.tree.get(ino).is_some_and(|node| node.file().is_some()),
-            Kind::Device(device) => device == Device::Zero,
-            _ => false,
         }
     }
 

@@ -4,7 +4,7 @@
 //! in the order in which they came; a write of up to [`PIPE_BUF`] bytes is never mixed with another one.
 
 pub mod buffer;
-mod calls;
+pub mod calls;
 mod fifo;
 mod reader;
 
@@ -43,8 +43,8 @@ pub struct Pipe {
     had_writer: bool,
     reading: VecDeque<Reader>,
     writing: VecDeque<Writer>,
-    /// Sessions of its ends, by badge.
-    ends: Vec<u64>,
+    /// Sessions of its ends: their badges, and how they were opened.
+    ends: Vec<(u64, u32)>,
     opening: Vec<fifo::Opening>,
     told: (Readiness, Readiness),
     /// Some end is told of every event: how many bytes had come when it was last. None otherwise.
@@ -173,14 +173,15 @@ impl Pipe {
         self.edges = Some(self.taken + self.buffer.length());
     }
 
-    /// Whether its ends are to be told what they are ready for: when that has changed, or bytes have come and somebody
-    /// wants to know each time.
-    fn has_news(&mut self) -> bool {
+    /// Whether its reading ends and its writing ends are to be told what they are ready for: when that has changed, or
+    /// bytes have come and somebody wants to know each time.
+    fn news(&mut self) -> (bool, bool) {
         let come = self.taken + self.buffer.length();
         let edge = self.edges.is_some_and(|told| told != come);
         self.edges = self.edges.map(|_| come);
         let readiness = self.readiness();
-        core::mem::replace(&mut self.told, readiness) != readiness || edge
+        let told = core::mem::replace(&mut self.told, readiness);
+        (told.0 != readiness.0 || edge, told.1 != readiness.1 || edge)
     }
 
     /// A pipe that is open at both ends.
@@ -279,7 +280,7 @@ impl Pipe {
         desk: &mut Desk,
         env: &mut dyn Env,
     ) -> Result<(), Refusal> {
-        let Manner { nonblock, quiet, parcel } = manner;
+        let Manner { nonblock, quiet, given, parcel } = manner;
         let total = ranges.total();
         if total == 0 {
             desk.answer(call, 0);
@@ -305,7 +306,10 @@ impl Pipe {
         let mut data = None;
         if part > 0 {
             let mut pages = desk.arena.available(Use::Pipe);
-            data = Some(fetch(call, &ranges, 0, part, &mut pages, env)?);
+            data = Some(match given.filter(|bytes| bytes.len() as u64 == part) {
+                Some(bytes) => Fetched::Inline(bytes),
+                None => fetch(call, &ranges, 0, part, &mut pages, env)?,
+            });
         }
         // Nothing is missing any more: from here on things happen.
         let mut cargo = match parcel.pack(call, &mut desk.effects, env) {

@@ -2,22 +2,23 @@
 
 use alloc::{format, vec::Vec};
 
-use crate::Tmpfs;
 use crate::arena::{PAGE, Span, Use};
 use crate::contents::SIZE_MAX;
+use crate::devices::Device;
 use crate::names::{Author, Source};
 use crate::node::{Body, Ino, NOWHERE, set_id_bits};
 use crate::open::{Kind, New, Then};
 use crate::transfer::clear;
 use crate::tree::{Target, Walk, permits};
+use crate::{Tmpfs, answered};
 use libipc::abi::CallId;
 use libipc::linux::errno::*;
 use libipc::linux::mode;
 use libipc::linux::open::*;
 use libipc::linux::{Stat, StatFs};
-use libipc::proto::fs::{Answer, Credentials, Found, From, Operation, Request};
+use libipc::proto::fs::{Answer, Credentials, Found, From, Operation, Program, Request, Wants};
 use libipc::server::files::{self, R_OK, W_OK, X_OK};
-use libipc::server::{Effects, Env, Message};
+use libipc::server::{Effect, Effects, Env, Message};
 
 /// Type of a tmpfs in statfs(2).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -28,8 +29,8 @@ const TMPFILE_BIT: u32 = O_TMPFILE & !O_DIRECTORY;
 enum Progress {
     /// The answer.
     Answered(Answer),
-    /// Sessions are being made, or the call waits: the effects do the rest.
-    Pending(Effects),
+    /// Open, with a session to be made.
+    Opened(New, Found),
 }
 
 impl Progress {
@@ -42,26 +43,68 @@ impl Tmpfs {
     /// Serves a request of vfs.
     pub(crate) fn request(&mut self, call: CallId, message: &Message, env: &mut dyn Env) -> Effects {
         let mut effects = Effects::none();
-        let Ok(request) = message.decode::<Request>() else {
+        let Ok(request) = Request::from_message(message) else {
             effects.reply(call, Message::label(EINVAL as u32));
             return effects;
         };
-        let progress = self.carry_out(call, &request, &mut effects, env);
-        let answer = match progress {
-            Ok(Progress::Pending(pending)) => {
-                effects.append(pending);
+        let progress = self.carry_out(&request, &mut effects, env);
+        let answer = match (progress, &request.program) {
+            (Ok(Progress::Opened(new, _)), Some(_)) => {
+                effects.append(self.answer_opened(call, new, request.closes_on_exec(), env));
                 return effects;
             }
-            Ok(Progress::Answered(answer)) => answer,
-            Err(errno) => Answer::Failed(errno),
+            (Ok(Progress::Opened(new, found)), None) => {
+                effects.append(self.open_now(call, &[new], Then::Found(found), env));
+                return effects;
+            }
+            (Ok(Progress::Answered(answer)), _) => answer,
+            (Err(errno), _) => Answer::Failed(errno),
         };
-        effects.reply(call, Message::typed(0, &answer));
+        match &request.program {
+            Some(program) => self.answer_program(call, &request, program, &answer, &mut effects, env),
+            None => {
+                effects.reply(call, Message::typed(0, &answer));
+            }
+        }
         effects
+    }
+
+    /// Answers a program itself. Its walk goes on at vfs, and the opening of a device too, unless that is ours.
+    fn answer_program(
+        &mut self,
+        call: CallId,
+        request: &Request,
+        program: &Program,
+        answer: &Answer,
+        effects: &mut Effects,
+        env: &mut dyn Env,
+    ) {
+        if let Some(reply) = program.answer(answer) {
+            effects.foreign(call, reply);
+            return;
+        }
+        if let (
+            Answer::Found(Found::Device { stat }),
+            Operation::Open { flags, .. },
+            Wants::Descriptor(slot),
+        ) = (answer, &request.operation, program.wants)
+        {
+            if stat.is(mode::S_IFIFO) {
+                let words = [stat.ino, u64::from(*flags), u64::from(slot), 0];
+                effects.append(answered(call, self.open_fifo(call, words, env)));
+                return;
+            }
+            if let Some(device) = Device::from_number(stat.rdev).filter(|_| stat.is(mode::S_IFCHR)) {
+                let new = New { kind: Kind::Device(device), status: files::status_of_open(*flags) };
+                effects.append(self.answer_opened(call, new, request.closes_on_exec(), env));
+                return;
+            }
+        }
+        effects.push(Effect::Forward { call, to: self.vfs, message: request.handed_back(answer) });
     }
 
     fn carry_out(
         &mut self,
-        call: CallId,
         request: &Request,
         effects: &mut Effects,
         env: &mut dyn Env,
@@ -82,7 +125,7 @@ impl Tmpfs {
             return Err(errno);
         }
         if let Operation::Open { flags, mode } = request.operation {
-            return self.open_named(call, request, &target, (flags, mode), effects, env);
+            return self.open_named(request, &target, (flags, mode), effects, env);
         }
         let author = Author { who: &request.credentials, now_ns, covers: &request.covers };
         if let Some(found) = self.change_names(&request.operation, &target, author)? {
@@ -206,7 +249,6 @@ impl Tmpfs {
 
     fn open_named(
         &mut self,
-        call: CallId,
         request: &Request,
         target: &Target,
         (flags, permissions): (u32, u32),
@@ -254,7 +296,7 @@ impl Tmpfs {
         }
         let found = Found::Opened { stat: self.stat(ino)?, created };
         let new = New { kind: Kind::Node(ino), status: files::status_of_open(flags) };
-        Ok(Progress::Pending(self.open_now(call, &[new], Then::Found(found), env)))
+        Ok(Progress::Opened(new, found))
     }
 
     /// The node behind a session.

@@ -7,7 +7,7 @@ use alloc::{vec, vec::Vec};
 use core::slice;
 use serde::{Deserialize, Serialize};
 
-use crate::arena::{PAGE, Span, WINDOW};
+use crate::arena::{Span, WINDOW};
 use libipc::abi::{CallId, PAYLOAD_MAX};
 use libipc::linux::errno::*;
 pub use libipc::server::Refusal;
@@ -98,14 +98,15 @@ impl Ranges {
             let end = range.address + range.length;
             let mut at = range.address;
             while at < end {
-                let next = (at / PAGE + 1).saturating_mul(PAGE).min(end);
-                match env.read_user(call, at, 1) {
-                    Ok(_) => good += next - at,
+                match env.probe_user(call, at, (end - at).min(WINDOW) as u32) {
+                    Ok(there) => {
+                        good += there;
+                        at += there;
+                    }
                     Err(LeaseError::NotResident) => return Err(Refusal::Again),
                     Err(_) if good > 0 => return Ok(good),
                     Err(error) => return Err(error.into()),
                 }
-                at = next;
             }
         }
         Ok(good)

@@ -15,7 +15,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 
-use libipc::abi::{CallId, Handle, KernelError, Readiness, Tag};
+use libipc::abi::{CallId, Handle, KernelError, Tag};
 use libipc::linux::errno::*;
 use libipc::proto::fs::{self, Answer, Found};
 use libipc::proto::space;
@@ -49,7 +49,7 @@ use node::Node;
 use paging::{PageIn, ReadAt};
 use questions::{Asked, Questions};
 use request::Task;
-use work::{NewSession, Step, Work};
+use work::{Desk, Opened, Step, Work};
 
 /// The part of the heap that fetched blocks may take up is one in so many.
 const CACHE_SHARE: u64 = 2;
@@ -61,13 +61,15 @@ struct Setup {
     number: u32,
     blk: Handle,
     vm: Handle,
+    /// Where programs go whose walk ends elsewhere.
+    vfs: Handle,
     cache_bytes: u64,
 }
 
 /// A session that is being made.
 #[derive(Clone, Copy, Debug)]
 struct Opening {
-    session: NewSession,
+    session: Opened,
     owner: Handle,
 }
 
@@ -95,6 +97,7 @@ impl Server for Ufs {
             number: boot.number,
             blk: boot.server("blk"),
             vm: boot.server("vm"),
+            vfs: boot.server("vfs"),
             cache_bytes: (boot.heap_bytes / CACHE_SHARE).max(Cache::MIN_BYTES),
         })
     }
@@ -189,7 +192,7 @@ impl Ufs {
 
     fn native(&mut self, call: &Call, message: &Message, env: &mut dyn Env) -> Effects {
         let mut effects = match (message.label, message.words) {
-            (fs::REQUEST, _) => match message.decode::<fs::Request>() {
+            (fs::REQUEST, _) => match fs::Request::from_message(message) {
                 Ok(request) => self.take(call.id, Work::Request(Box::new(Task::new(request))), env),
                 Err(_) => label(call.id, EINVAL),
             },
@@ -230,7 +233,8 @@ impl Ufs {
     /// Goes on with a call, and keeps it if it is not done. Whether it is answered.
     fn advance(&mut self, call: CallId, mut work: Work, effects: &mut Effects, env: &mut dyn Env) -> bool {
         let allowed = self.under_way.contains(&call) || (self.under_way.len() as u64) < self.under_way_max();
-        match work.advance(call, self.setup.number, &mut self.disks, effects) {
+        let desk = Desk { call, server: self.setup.number, vfs: self.setup.vfs };
+        match work.advance(desk, &mut self.disks, effects) {
             Ok(Step::Answered) => self.leave(call),
             Ok(Step::Open(session)) => {
                 self.leave(call);
@@ -343,7 +347,7 @@ impl Ufs {
     }
 
     /// Begins to make a session, which the kernel may refuse.
-    fn open(&mut self, call: CallId, session: NewSession, effects: &mut Effects, env: &mut dyn Env) {
+    fn open(&mut self, call: CallId, session: Opened, effects: &mut Effects, env: &mut dyn Env) {
         let owner = env.new_handle();
         let tag = self.questions.ask(Asked::Session(call));
         self.openings.insert(call, Opening { session, owner });
@@ -352,7 +356,7 @@ impl Ufs {
             badge: libipc::abi::Badge(session.node.number()),
             object: session.object,
             status: session.status,
-            readiness: Readiness::IN | Readiness::OUT | Readiness::ALWAYS,
+            readiness: request::READY,
             position: 0,
         };
         effects.attempt(tag, create);

@@ -6,7 +6,7 @@ use libipc::abi::{Handle, KernelError, PAYLOAD_MAX, Tag};
 use libipc::linux::Stat;
 use libipc::linux::errno::*;
 use libipc::proto::fs::{self, Answer, Found, Request};
-use libipc::server::{Effects, Message};
+use libipc::server::{Effect, Effects, Message};
 
 use crate::row::{Expects, Outcome, Purpose, Row};
 use crate::who::RootNode;
@@ -29,14 +29,20 @@ impl Vfs {
                 return self.fail(row, ENXIO);
             }
         }
-        let request = if row.walk.needs_barrier(&row.who) {
+        if row.walk.needs_barrier(&row.who) {
             row.expects = Expects::RootNode;
-            self.root_question(&row)
-        } else {
-            row.expects = Expects::Found;
-            row.walk.request(&row.who, &self.mounts)
-        };
-        let mut message = Message::typed(fs::REQUEST, &request);
+            let message = self.root_question(&row).message();
+            return self.send(row, handle, message);
+        }
+        row.expects = Expects::Found;
+        let program = self.program_of(&row);
+        let mut message = row.walk.message(&row.who, &self.mounts, program.as_ref());
+        if let (Some(_), Some(call)) = (program, row.call) {
+            if message.payload.len() as u64 > u64::from(PAYLOAD_MAX) {
+                return self.fail(row, ENAMETOOLONG);
+            }
+            return Effects::one(Effect::Forward { call, to: handle, message });
+        }
         message.words = [u64::from(row.who.caller.pid), u64::from(row.who.caller.tid), 0, 0];
         self.send(row, handle, message)
     }
@@ -47,7 +53,7 @@ impl Vfs {
             return self.fail(row, EIO);
         };
         row.expects = Expects::RootNode;
-        let message = Message::typed(fs::REQUEST, &self.root_question(&row));
+        let message = self.root_question(&row).message();
         self.send(row, handle, message)
     }
 
@@ -60,6 +66,7 @@ impl Vfs {
             follow: false,
             credentials: row.who.credentials(),
             operation: fs::Operation::Stat,
+            program: None,
         }
     }
 
@@ -111,7 +118,8 @@ impl Vfs {
         effects
     }
 
-    fn stopped(&mut self, mut row: Row, stop: &fs::Stop) -> Effects {
+    /// Goes on with a row whose walk has left a file server.
+    pub(crate) fn stopped(&mut self, mut row: Row, stop: &fs::Stop) -> Effects {
         if row.expects == Expects::RootNode {
             return self.fail(row, EIO);
         }

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Handle, KernelError, Tag};
 use libipc::proto::config::VfsConfig;
+use libipc::proto::fs::HANDED_BACK;
 use libipc::server::{
     Boot, Call, Effect, Effects, Env, Event, Message, Operation, Request, Server, TIMER_BIT,
 };
@@ -28,6 +29,8 @@ pub mod ask;
 pub mod calls;
 pub mod epoll;
 pub mod exec;
+pub mod hand_on;
+pub mod how;
 pub mod image;
 pub mod locate;
 pub mod mounting;
@@ -37,7 +40,6 @@ pub mod row;
 pub mod sendfile;
 pub mod settle;
 pub mod startup;
-pub mod statx;
 pub mod times;
 pub mod walk;
 pub mod who;
@@ -48,6 +50,8 @@ use poll::Wait;
 use row::Row;
 use sendfile::Copying;
 
+/// The file servers to which programs are handed on; procfs asks in steps of its own, and answers vfs.
+const ANSWERING: [&str; 2] = ["ufs", "tmpfs"];
 /// The type of a file system, and the server that has such.
 const KINDS: [(&str, &str); 3] = [("ufs", "ufs"), ("tmpfs", "tmpfs"), ("proc", "procfs")];
 
@@ -61,6 +65,8 @@ pub struct Vfs {
     numbers: BTreeMap<alloc::string::String, u32>,
     /// Those of them that have paths.
     file_servers: BTreeSet<u32>,
+    /// Those of these that answer programs themselves.
+    answering: BTreeSet<u32>,
     /// Seconds of the Epoch at boot.
     epoch_s: u64,
     mounts: MountTable,
@@ -92,6 +98,7 @@ impl Server for Vfs {
             config: libipc::manifest::decode(&boot.config).ok(),
             servers: servers.collect(),
             file_servers: file_servers.collect(),
+            answering: ANSWERING.iter().filter_map(|name| numbers.get(*name).copied()).collect(),
             numbers,
             epoch_s: boot.epoch_s,
             mounts: MountTable::default(),
@@ -130,12 +137,9 @@ impl Server for Vfs {
 impl Vfs {
     fn call(&mut self, call: &Call, env: &mut dyn Env) -> Effects {
         match &call.request {
-            Request::Foreign(foreign) => {
-                let mut effects = self.linux(call, foreign, env);
-                if !effects.again && !effects.list.iter().any(|effect| disposes_of(effect, call.id)) {
-                    effects.park(call.id, libipc::server::effect::Reason::Server);
-                }
-                effects
+            Request::Foreign(foreign) => parked(call, self.linux(call, foreign, env)),
+            Request::Native(message) if message.label == HANDED_BACK => {
+                parked(call, self.handed_back(call, message))
             }
             // Nobody below may call, and faults go to vm and proc.
             Request::Native(message) => {
@@ -172,6 +176,14 @@ impl Vfs {
         };
         self.take_answer(row, answer)
     }
+}
+
+/// A call that is neither answered nor handed on waits for a server.
+fn parked(call: &Call, mut effects: Effects) -> Effects {
+    if !effects.again && !effects.list.iter().any(|effect| disposes_of(effect, call.id)) {
+        effects.park(call.id, libipc::server::effect::Reason::Server);
+    }
+    effects
 }
 
 /// Whether an effect answers a call, hands it on, or parks it.

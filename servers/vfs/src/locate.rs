@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, format, vec::Vec};
 
 use libipc::linux::errno::*;
+use libipc::linux::major;
 use libipc::proto::fs::{Found, Operation};
 use libipc::server::Effects;
 use libipc::server::files::volume_of_device;
@@ -11,7 +12,6 @@ use crate::Vfs;
 use crate::calls::Args;
 use crate::row::{Locate, Outcome, Purpose, Row, Target, Wanted};
 use crate::settle::bytes;
-use crate::statx::major;
 use crate::walk::{Aim, join_absolute};
 use crate::who::RootNode;
 

@@ -5,13 +5,12 @@ use alloc::{boxed::Box, vec, vec::Vec};
 use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::*;
 use libipc::linux::open::*;
-use libipc::linux::{Stat, mode};
+use libipc::linux::{Stat, major, mode};
 use libipc::proto::fs::{self, Found};
 use libipc::server::files::{X_OK, permits};
 use libipc::server::{Effect, Effects, ForeignReply, Message, Operation, Output};
 
 use crate::row::{Expects, Outcome, Purpose, Row, Second};
-use crate::statx::{major, statx_bytes};
 use crate::walk::{Aim, Walk};
 use crate::{Vfs, close_all};
 
@@ -93,7 +92,7 @@ impl Vfs {
                 bytes(call, *address, stat.to_bytes().to_vec(), 0)
             }
             (Purpose::StatX(address), Outcome::Found(Found::Stat(stat))) => {
-                bytes(call, *address, statx_bytes(&stat).to_vec(), 0)
+                bytes(call, *address, stat.to_statx_bytes().to_vec(), 0)
             }
             (Purpose::StatFs(address), Outcome::Found(Found::StatFs(statfs))) => {
                 bytes(call, *address, statfs.to_bytes().to_vec(), 0)

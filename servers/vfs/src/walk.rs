@@ -8,8 +8,9 @@ use alloc::vec::Vec;
 use libipc::abi::Badge;
 use libipc::linux::errno::*;
 use libipc::linux::open::{LINKS_MAX, O_CREAT, O_EXCL, PATH_MAX};
-use libipc::proto::fs::{From, Operation, Request, Stop};
+use libipc::proto::fs::{Asking, From, Operation, Program, Stop};
 use libipc::server::files::strip_slashes;
+use libipc::server::{Caller, Message};
 use serde::{Deserialize, Serialize};
 
 use crate::mounts::MountTable;
@@ -52,8 +53,9 @@ pub struct Walk {
     pub limits: Limits,
     /// The absolute path of the place `at`, for walks that want to know it (exec).
     pub trail: Option<Vec<u8>>,
-    links: u32,
-    stops: u32,
+    /// Links followed, and mounts crossed and links followed.
+    pub(crate) links: u32,
+    pub(crate) stops: u32,
 }
 
 impl Walk {
@@ -72,11 +74,11 @@ impl Walk {
     }
 
     /// The operation to ask of the server where the walk stands.
-    pub fn operation(&self) -> Operation {
+    pub fn operation(&self) -> &Operation {
         match &self.aim {
-            Aim::Do(operation) => operation.clone(),
-            Aim::Only(server, operation) if *server == self.at.server => operation.clone(),
-            Aim::Only(..) => Operation::Parent,
+            Aim::Do(operation) => operation,
+            Aim::Only(server, operation) if *server == self.at.server => operation,
+            Aim::Only(..) => &Operation::Parent,
         }
     }
 
@@ -87,22 +89,28 @@ impl Walk {
         who.root.node == RootNode::Unknown && who.root.place.server == self.at.server && climbs()
     }
 
-    /// The request that takes the walk further.
-    pub fn request(&self, who: &Who, mounts: &MountTable) -> Request {
+    /// The request that takes the walk further: for vfs, or for the program itself.
+    pub fn message(&self, who: &Who, mounts: &MountTable, program: Option<&Program>) -> Message {
         let barrier = match who.root.node {
             RootNode::Node(node) if who.root.place.server == self.at.server => Some(node),
             _ => None,
         };
-        Request {
+        let Caller { uid, gid, umask, .. } = who.caller;
+        let asking = Asking {
             from: self.at.from,
-            path: self.path.clone(),
+            path: &self.path,
             barrier,
-            covers: mounts.covers(self.at.server),
+            covers: &mounts.covers(self.at.server),
             // A trailing slash names what the link leads to.
             follow: self.follow || self.path.ends_with(b"/"),
-            credentials: who.credentials(),
+            uid,
+            gid,
+            umask,
+            groups: &who.groups,
             operation: self.operation(),
-        }
+            program,
+        };
+        asking.message()
     }
 
     /// Goes on where the server stopped.
@@ -172,7 +180,7 @@ impl Walk {
             return Err(EXDEV);
         }
         if rest.is_empty() {
-            match self.operation() {
+            match *self.operation() {
                 Operation::MakeDirectory { .. }
                 | Operation::MakeNode { .. }
                 | Operation::MakeSymlink { .. }

@@ -3,12 +3,12 @@
 use libipc::abi::delivery::{Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, Syscall, reply_flags};
-use libipc::abi::{Protection, Rights};
+use libipc::abi::{Protection, Readiness, Rights};
 use libipc::linux::errno;
 
 use super::{Program, World, info};
 use crate::core::Machine;
-use crate::core::object::TaskId;
+use crate::core::object::{Object, TaskId};
 
 const CLOSE: u64 = 3;
 const OPEN: u64 = 2;
@@ -39,6 +39,15 @@ pub fn linux() -> Linux {
 impl Linux {
     /// Opens a file whose session has this badge: the descriptor.
     fn open(&mut self, badge: u64) -> i64 {
+        let (token, slot) = self.begin_open();
+        self.world.ok(self.vfs, Syscall::SessionCreate, &[badge, badge, 0, 0, 0]);
+        let flags = reply_flags::INSTALL_FIRST;
+        self.world.ok(self.vfs, Syscall::ReplyForeign, &[token, flags, slot, 0, badge]);
+        self.world.linux_result(&self.program).unwrap()
+    }
+
+    /// The program opens a file: the call, and the descriptor reserved for it.
+    fn begin_open(&mut self) -> (u64, u64) {
         let pages = self.world.map(self.vm, &self.program, 0x10_0000, 1, Protection::READ);
         self.world.kernel.machine.bytes(pages, 0, 5).copy_from_slice(b"file\0");
         assert_eq!(self.world.linux(&self.program, OPEN, &[0x10_0000, 0, 0]), None);
@@ -46,11 +55,7 @@ impl Linux {
         let delivery = self.world.delivery(self.vfs);
         assert_eq!((delivery.kind, delivery.label, delivery.inputs[0]), (Kind::Foreign as u32, 2, 4));
         assert_eq!(self.world.payload(self.vfs, 4), b"file");
-        self.world.ok(self.vfs, Syscall::SessionCreate, &[badge, badge, 0, 0, 0]);
-        let slot = u64::from(delivery.slots[0]);
-        let flags = reply_flags::INSTALL_FIRST;
-        self.world.ok(self.vfs, Syscall::ReplyForeign, &[delivery.token, flags, slot, 0, badge]);
-        self.world.linux_result(&self.program).unwrap()
+        (delivery.token, u64::from(delivery.slots[0]))
     }
 }
 
@@ -99,6 +104,54 @@ fn closing_the_last_descriptor_tells_the_file_server() {
     assert_eq!(world.trap(*vfs, Syscall::Receive, &[]), None);
     world.linux(program, CLOSE, &[1]);
     assert_eq!(world.delivery(*vfs).kind, Kind::LastClose as u32);
+}
+
+/// No handle of the server's own, in the flags of `reply_open`.
+const NO_OWNER: u64 = (u32::MAX as u64) << 32;
+
+#[test]
+fn an_answer_can_make_the_session_that_is_its_descriptor() {
+    let mut linux = linux();
+    let (token, slot) = linux.begin_open();
+    linux.world.ok(linux.vfs, Syscall::ReplyOpen, &[token, 70 << 32, 9, 5, 0, 0]);
+    assert_eq!(linux.world.linux_result(&linux.program), Some(slot as i64));
+    let Linux { world, program, vfs, .. } = &mut linux;
+    assert_eq!(world.linux(program, READ, &[slot, 0, 0]), None);
+    world.ok(*vfs, Syscall::Receive, &[]);
+    assert_eq!(world.delivery(*vfs).badge, 9);
+}
+
+#[test]
+fn a_session_without_a_handle_of_its_server_goes_silently_unless_the_server_wants_to_know() {
+    for tells in [false, true] {
+        let mut linux = linux();
+        let sessions = linux.world.kernel.sessions.used();
+        let (token, slot) = linux.begin_open();
+        let flags = NO_OWNER | if tells { reply_flags::TELL_CLOSE } else { 0 };
+        linux.world.ok(linux.vfs, Syscall::ReplyOpen, &[token, flags, 9, 5, 0, 0]);
+        let Linux { world, program, vfs, .. } = &mut linux;
+        assert_eq!(world.trap(*vfs, Syscall::Receive, &[]), None);
+        world.linux(program, CLOSE, &[slot]);
+        let delivery = world.delivery(*vfs);
+        let told = (delivery.kind, delivery.badge, delivery.owner) == (Kind::LastClose as u32, 9, u32::MAX);
+        assert_eq!(told, tells);
+        assert_eq!(world.kernel.sessions.used(), sessions);
+    }
+}
+
+#[test]
+fn an_answer_can_say_what_a_session_is_ready_for() {
+    let mut linux = linux();
+    assert_eq!(linux.open(70), 0);
+    let (token, slot) = linux.begin_open();
+    let session = 70 | u64::from(Readiness::IN.bits()) << 32;
+    let answer = [token, reply_flags::READY, slot, 0, 0, session];
+    linux.world.ok(linux.vfs, Syscall::ReplyForeign, &answer);
+    assert_eq!(linux.world.linux_result(&linux.program), Some(slot as i64));
+    let kernel = &linux.world.kernel;
+    let table = kernel.tasks.get(linux.program.task).unwrap().table;
+    let Object::Session(id) = kernel.slot(table, 0).object else { panic!("a session") };
+    assert_eq!(kernel.sessions.get(id).unwrap().readiness, Readiness::IN);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::core::object::{FrameRange, Object, TaskId};
 use crate::core::{Machine, Trap};
 
 const READ: u64 = 0;
+const WRITE: u64 = 1;
 const LSEEK: u64 = 8;
 const DUP: u64 = 32;
 const GETPID: u64 = 39;
@@ -81,6 +82,7 @@ impl Scene {
                 2 => (READ, [3, MAPPED, word0 % PAGE_SIZE, 0, 0, 0]),
                 3 => (READ, [3, word0, word1, 0, 0, 0]),
                 4 => (LSEEK, [word0, word1, word2, 0, 0, 0]),
+                5 => (WRITE, [3, MAPPED + word0 % PAGE_SIZE, word1 % 600, 0, 0, 0]),
                 _ => (LSEEK, [3, word0, word1, word2, word3, 0]),
             }
         } else {
@@ -106,8 +108,10 @@ impl Scene {
                     (Syscall::ReplyForeign as u64 | then, [token, flags, word2, word3, 0, 0])
                 }
                 _ => {
-                    let flags = if word0 & 1 != 0 { reply_flags::POSITION } else { 0 };
-                    (Syscall::ReplyForeign as u64 | then, [token, flags, word1, word2, 0, 0])
+                    let position = if word0 & 1 != 0 { reply_flags::POSITION } else { 0 };
+                    let ready = if word0 & 2 != 0 { reply_flags::READY } else { 0 };
+                    let changed = 20 | word3 << 32;
+                    (Syscall::ReplyForeign as u64 | then, [token, position | ready, word1, word2, 0, changed])
                 }
             }
         };
@@ -142,7 +146,8 @@ impl Scene {
             state.push(format!("{id:?} {whose:?} {what:x?} {rest:?}"));
         }
         for id in (0..kernel.sessions.bound()).filter_map(|index| kernel.sessions.at(index)) {
-            state.push(format!("{id:?} {}", kernel.sessions.get(id).unwrap().position));
+            let session = kernel.sessions.get(id).unwrap();
+            state.push(format!("{id:?} {} {:?}", session.position, session.readiness));
         }
         state.push(format!("{:x?}", kernel.machine.bytes(self.page, 0, 64)));
         for task in self.servers {
@@ -182,7 +187,7 @@ proptest! {
 fn the_short_way_is_open_to_what_is_common() {
     let mut scene = Scene::new(false, true);
     // Whoever runs first settles down to wait; then the program seeks and the file server answers, again and again.
-    for what in [1; 7].into_iter().chain([5, 14].into_iter().cycle().take(20)) {
+    for what in [1; 7].into_iter().chain([6, 14].into_iter().cycle().take(20)) {
         scene.step(Step { what, words: [0, 1, 2, 3] });
     }
     assert_eq!(scene.world.kernel.short.1, 20);

@@ -9,10 +9,11 @@ use crate::node::{Body, Ino, NOWHERE, Node};
 use crate::open::{Kind, New, Then};
 use crate::transfer::{Outcome, Ranges, Refusal, value};
 use libipc::abi::{CallId, Readiness};
+use libipc::linux::call as number;
 use libipc::linux::errno::*;
 use libipc::linux::mode;
-use libipc::linux::open::{O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY};
-use libipc::server::{Call, Effects, Env, Foreign};
+use libipc::linux::open::{O_ACCMODE, O_CLOEXEC, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY};
+use libipc::server::{Call, Effects, Env, Foreign, Request};
 
 /// Largest capacity that anyone may ask for (/proc/sys/fs/pipe-max-size).
 const CAPACITY_MAX: u64 = 1 << 20;
@@ -34,12 +35,20 @@ impl Tmpfs {
 
     fn settle(&mut self, ino: Ino, effects: &mut Effects) {
         let Some(pipe) = self.pipes.get_mut(&ino) else { return };
-        if !pipe.has_news() {
+        let (reading, writing) = pipe.news();
+        if !reading && !writing {
             return;
         }
         let ends = core::mem::take(&mut pipe.ends);
-        for badge in &ends {
-            self.refresh(*badge, effects);
+        for (badge, status) in &ends {
+            let concerned = match status & O_ACCMODE {
+                O_RDONLY => reading,
+                O_WRONLY => writing,
+                _ => true,
+            };
+            if concerned {
+                self.refresh(*badge, effects);
+            }
         }
         if let Some(pipe) = self.pipes.get_mut(&ino) {
             pipe.ends = ends;
@@ -48,22 +57,23 @@ impl Tmpfs {
 
     /// A session of a pipe exists from now on.
     pub(crate) fn add_end(&mut self, ino: Ino, badge: u64) {
+        let status = self.opens.get(&badge).map_or(O_RDWR, |open| open.status);
         if let Some(pipe) = self.pipes.get_mut(&ino) {
-            pipe.ends.push(badge);
+            pipe.ends.push((badge, status));
         }
     }
 
     /// A session is no end of a pipe any more, whatever else it was.
     pub(crate) fn drop_end(&mut self, ino: Ino, badge: u64) {
         if let Some(pipe) = self.pipes.get_mut(&ino) {
-            pipe.ends.retain(|end| *end != badge);
+            pipe.ends.retain(|(end, _)| *end != badge);
         }
     }
 
     /// A session of a pipe is closed; the pipe goes with its last one.
     pub(crate) fn remove_end(&mut self, ino: Ino, badge: u64, status: u32, effects: &mut Effects) {
         let closed = self.with_pipe(ino, |pipe, desk| {
-            pipe.ends.retain(|end| *end != badge);
+            pipe.ends.retain(|(end, _)| *end != badge);
             pipe.leave(status, desk);
             Ok(())
         });
@@ -138,7 +148,8 @@ impl Tmpfs {
 
     /// write(2) to a pipe.
     pub(crate) fn pipe_write(&mut self, call: &Call, ino: Ino, ranges: Ranges, env: &mut dyn Env) -> Outcome {
-        let manner = Manner { nonblock: call.status & O_NONBLOCK != 0, ..Manner::default() };
+        let nonblock = call.status & O_NONBLOCK != 0;
+        let manner = Manner { nonblock, given: given(call), ..Manner::default() };
         self.with_pipe(ino, |pipe, desk| pipe.write(call.id, ranges, manner, desk, env))
     }
 
@@ -164,6 +175,14 @@ impl Tmpfs {
             Ok(())
         });
         cancelled.unwrap_or_default()
+    }
+}
+
+/// The bytes that a write(2) of few brings along.
+pub fn given(call: &Call) -> Option<Vec<u8>> {
+    match &call.request {
+        Request::Foreign(foreign) if foreign.number == number::WRITE => foreign.inputs[0].clone(),
+        _ => None,
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Manner {
     pub nonblock: bool,
     /// No signal when nobody reads.
     pub quiet: bool,
+    /// The bytes, when they came with the call.
+    pub given: Option<Vec<u8>>,
     /// What goes along.
     pub parcel: Parcel,
 }

@@ -72,7 +72,7 @@ impl Tmpfs {
     pub(crate) fn make_socket(&mut self, call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Outcome {
         let Wanted { kind, status, close_on_exec } = Wanted::decode(foreign.arguments, EAFNOSUPPORT)?;
         let ino = self.new_socket(kind, Credentials::of(&call.caller), env)?;
-        Ok(self.open_one(call, New { kind: Kind::Socket(ino), status }, close_on_exec, env))
+        Ok(self.answer_opened(call.id, New { kind: Kind::Socket(ino), status }, close_on_exec, env))
     }
 
     /// socketpair(2).

@@ -6,6 +6,7 @@ use super::receipt::{Delivered, answer_receiver};
 use super::{State, Type};
 use crate::Tmpfs;
 use crate::node::Ino;
+use crate::pipe::calls::given;
 use crate::pipe::{Manner, Reader};
 use crate::transfer::{Outcome, Refusal};
 use libipc::linux::errno::*;
@@ -48,7 +49,8 @@ impl Tmpfs {
             parcel.credentials.get_or_insert(Credentials::of(&call.caller));
         }
         let nonblock = call.status & O_NONBLOCK != 0 || flags & DONT_WAIT != 0;
-        let manner = Manner { nonblock, quiet, parcel };
+        let given = given(call);
+        let manner = Manner { nonblock, quiet, given, parcel };
         self.with_pipe(peer, |pipe, desk| pipe.write(call.id, ranges, manner, desk, env))
     }
 

@@ -1,10 +1,12 @@
 //! Names: the errors of each operation, and what it leaves behind.
 
-use super::world::{World, from_root, user};
+use super::world::{BUFFER, End, World, from_root, user};
 use libipc::linux::errno::*;
 use libipc::linux::mode::*;
 use libipc::linux::open::*;
-use libipc::proto::fs::{Answer, Credentials, Found, From, Operation, Request, SYNC, UNMOUNT};
+use libipc::proto::fs::{
+    Answer, Credentials, Found, From, Operation, Program, Request, SYNC, TICKET_WORDS, UNMOUNT, Wants,
+};
 use libipc::server::Message;
 
 const MKDIR: Operation = Operation::MakeDirectory { mode: 0o755 };
@@ -266,4 +268,49 @@ fn an_unmounted_volume_is_empty_when_it_is_mounted_again_and_stays_while_it_is_o
     assert_eq!(world.native(0, unmount(1)).label, EBUSY as u32);
     assert_eq!(world.native(0, unmount(u64::from(u32::MAX))).label, EINVAL as u32);
     assert_eq!(world.native(0, Message::label(SYNC)).label, 0);
+}
+
+/// A program's own call, handed on by vfs: how it ends.
+fn as_program(world: &mut World, path: &str, operation: Operation, wants: Wants) -> End {
+    let program = Some(Program { wants, ticket: [7; TICKET_WORDS] });
+    let request = from_root(&Credentials::default(), path, operation);
+    let call = world.begin_request(&Request { program, ..request });
+    world.ends[&call].clone()
+}
+
+#[test]
+fn a_program_is_answered_itself_and_goes_back_to_vfs_where_the_walk_leaves() {
+    let mut world = World::new();
+    world.request("link", Operation::MakeSymlink { target: b"elsewhere".to_vec() }).expect("a link");
+    world.request("tty", Operation::MakeNode { mode: S_IFCHR | 0o666, device: 0x500 }).expect("a device");
+    let open = |flags| Operation::Open { flags, mode: 0o600 };
+    let slot = Wants::Descriptor(3);
+    let End::Linux(reply) = as_program(&mut world, "new", open(O_CREAT | O_RDWR), slot) else { panic!() };
+    assert_eq!((reply.result, world.server.opens.len()), (3, 1));
+    let badge = *world.sessions.keys().next_back().expect("a session");
+    world.close(badge);
+    assert_eq!(world.server.opens.len(), 0);
+    let End::Linux(reply) = as_program(&mut world, "new", Operation::Stat, Wants::Stat(BUFFER)) else {
+        panic!()
+    };
+    assert_eq!((reply.result, reply.outputs[0].address, reply.outputs[0].bytes.len()), (0, BUFFER, 144));
+    let End::Linux(reply) = as_program(&mut world, "none", Operation::Unlink, Wants::Nothing) else {
+        panic!()
+    };
+    assert_eq!(reply.result, -i64::from(ENOENT));
+    for (path, asks) in [("link/x", Operation::Stat), ("tty", open(O_RDWR))] {
+        let End::Handed(message) = as_program(&mut world, path, asks, slot) else { panic!("{path}") };
+        let (request, why) = Request::from_handed_back(&message).expect("what vfs has to know");
+        assert_eq!(request.program.expect("the program").ticket, [7; TICKET_WORDS]);
+        assert!(matches!(why, Answer::Stopped(_) | Answer::Found(Found::Device { .. })), "{why:?}");
+    }
+}
+
+#[test]
+fn a_program_whose_session_the_kernel_refuses_leaves_nothing_open() {
+    let mut world = World::new();
+    world.session_quota = 0;
+    let open = Operation::Open { flags: O_CREAT | O_RDWR, mode: 0o600 };
+    let End::Linux(reply) = as_program(&mut world, "f", open, Wants::Descriptor(3)) else { panic!() };
+    assert_eq!((reply.result, world.server.opens.len()), (-i64::from(ENFILE), 0));
 }

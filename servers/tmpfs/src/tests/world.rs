@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libipc::abi::{Badge, CallId, Handle, Readiness};
 use libipc::linux::Stat;
+use libipc::linux::errno::ENFILE;
 use libipc::linux::open::{O_CREAT, O_RDWR};
 use libipc::proto::fs::{Answer, Credentials, Found, From, Operation, Request as FsRequest};
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{
-    Call, Caller, Effect, Effects, Event, Foreign, ForeignReply, Message, Operation as Act, Request, Server,
+    Call, Caller, Change, Effect, Effects, Event, Foreign, ForeignReply, Message, NewSession,
+    Operation as Act, Request, Server,
 };
 
 use crate::Tmpfs;
@@ -121,6 +123,26 @@ impl World {
                         self.badges.get(&call).and_then(|badge| self.sessions.get_mut(badge))
                     {
                         session.position = reply.position.unwrap_or(session.position);
+                        if let Change::Status(status) = reply.change {
+                            session.status = status;
+                        }
+                    }
+                    if let Change::Ready(session, readiness) = reply.change {
+                        self.session_of(session).readiness = readiness;
+                    }
+                    self.end(call, End::Linux(reply));
+                }
+                Effect::ReplyOpen { call, session } => {
+                    let NewSession { owner, badge, object, status, readiness, .. } = session;
+                    let granted = self.session_quota > 0;
+                    let mut reply = ForeignReply { result: -i64::from(ENFILE), ..ForeignReply::default() };
+                    if granted {
+                        self.session_quota -= 1;
+                        let session = Session { owner, object, status, readiness, position: 0 };
+                        self.sessions.insert(badge.0, session);
+                        (reply.result, reply.install) = (3, vec![owner]);
+                    } else {
+                        outcomes.push(Event::LastClose { badge, owner: Handle::NONE });
                     }
                     self.end(call, End::Linux(reply));
                 }
@@ -269,7 +291,7 @@ impl World {
 
     /// Begins a request of vfs.
     pub fn begin_request(&mut self, request: &FsRequest) -> CallId {
-        let message = Message::typed(libipc::proto::fs::REQUEST, request);
+        let message = request.message();
         let call = self.script.call(Caller::default(), 0, Request::Native(message));
         self.begin_call(call)
     }
@@ -325,6 +347,7 @@ impl World {
     pub fn close(&mut self, badge: u64) {
         let owner = self.sessions[&badge].owner;
         self.event(&Event::LastClose { badge: Badge(badge), owner });
+        self.sessions.retain(|other, session| *other != badge || session.owner != Handle::NONE);
         assert!(!self.sessions.contains_key(&badge), "the owner's handle was not closed");
     }
 
@@ -393,6 +416,7 @@ pub fn from_root(who: &Credentials, path: &str, operation: Operation) -> FsReque
         follow: false,
         credentials: who.clone(),
         operation,
+        program: None,
     }
 }
 

@@ -46,6 +46,7 @@ fn request(path: &[u8], who: &Credentials) -> Request {
         follow: true,
         credentials: who.clone(),
         operation: Operation::Stat,
+        program: None,
     }
 }
 

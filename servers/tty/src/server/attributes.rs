@@ -67,7 +67,7 @@ impl Tty {
 
     /// What vfs asks about an open terminal.
     pub(super) fn request(&mut self, message: &Message) -> Message {
-        let Ok(request) = message.decode::<Request>() else { return Message::label(EINVAL as u32) };
+        let Ok(request) = Request::from_message(message) else { return Message::label(EINVAL as u32) };
         let answer = self.found(&request);
         Message::typed(0, &answer.map_or_else(Answer::Failed, Answer::Found))
     }

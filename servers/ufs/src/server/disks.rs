@@ -6,6 +6,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -99,7 +100,7 @@ enum Disk {
 /// What was found out about files, on all volumes.
 #[derive(Debug)]
 struct Memory {
-    inodes: Recent<Node, Inode>,
+    inodes: Recent<Node, Rc<Inode>>,
     /// Directory entries, and names that a directory does not have, by directory and the name's hash.
     names: Recent<(Node, u64), Name>,
 }
@@ -144,7 +145,7 @@ impl Disks {
     }
 
     /// The inode of a node, and the volume it is on.
-    pub fn find(&mut self, node: Node) -> Result<(Site<'_>, Inode), Stall> {
+    pub fn find(&mut self, node: Node) -> Result<(Site<'_>, Rc<Inode>), Stall> {
         let mut site = self.site(node.disk)?;
         let inode = site.inode(node.inode)?;
         Ok((site, inode))
@@ -251,13 +252,13 @@ impl<'a> Site<'a> {
     }
 
     /// An inode.
-    pub fn inode(&mut self, number: InodeNumber) -> Result<Inode, Stall> {
+    pub fn inode(&mut self, number: InodeNumber) -> Result<Rc<Inode>, Stall> {
         let node = self.node(number);
-        if let Some(known) = self.memory.inodes.get(node, Inode::clone) {
+        if let Some(known) = self.memory.inodes.get(node, Rc::clone) {
             return Ok(known);
         }
-        let inode = self.volume.inode(&self.view, number).map_err(|error| self.stall(error))?;
-        self.memory.inodes.insert(node, inode.clone());
+        let inode = Rc::new(self.volume.inode(&self.view, number).map_err(|error| self.stall(error))?);
+        self.memory.inodes.insert(node, Rc::clone(&inode));
         Ok(inode)
     }
 

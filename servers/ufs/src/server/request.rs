@@ -4,19 +4,20 @@
 //! nothing can be written, so does this.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
-use libipc::abi::CallId;
+use libipc::abi::{Badge, CallId, Handle, Readiness};
 use libipc::linux::errno::*;
 use libipc::linux::open::*;
-use libipc::proto::fs::{Answer, Found, From, Operation, Request, Stop};
+use libipc::proto::fs::{Answer, Found, From, Operation, Request};
 use libipc::server::files::{self, R_OK, W_OK, X_OK};
-use libipc::server::{Effects, Message};
+use libipc::server::{Effect, Effects, Message, NewSession};
 
 use super::disks::{Disks, Site, Stall};
 use super::node::{Node, mode, stat, stat_fs};
 use super::walk::{Arrival, Target, Walk};
-use super::work::{NewSession, Step};
+use super::work::{Desk, Opened, Step};
 use crate::directory::Search;
 use crate::inode::{FileType, Inode, InodeNumber};
 
@@ -24,6 +25,9 @@ use crate::inode::{FileType, Inode, InodeNumber};
 const TMPFILE_BIT: u32 = O_TMPFILE & !O_DIRECTORY;
 /// The flags that O_PATH leaves standing.
 const PATH_FLAGS: u32 = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+
+/// What every open file here is ready for, always.
+pub(super) const READY: Readiness = Readiness::IN.union(Readiness::OUT).union(Readiness::ALWAYS);
 
 /// A request and how far it has come.
 #[derive(Clone, Debug)]
@@ -39,7 +43,7 @@ pub(super) struct Task {
 /// What an operation comes to.
 enum Outcome {
     Found(Found),
-    Open(NewSession),
+    Open(Opened),
 }
 
 impl Task {
@@ -54,34 +58,59 @@ impl Task {
     }
 
     /// Goes on.
-    pub fn advance(
-        &mut self,
-        call: CallId,
-        server: u32,
-        disks: &mut Disks,
-        effects: &mut Effects,
-    ) -> Result<Step, Stall> {
+    pub fn advance(&mut self, desk: Desk, disks: &mut Disks, effects: &mut Effects) -> Result<Step, Stall> {
         if self.target.is_none() {
             match self.walk.advance(&self.request, disks)? {
                 Arrival::At(target) => self.target = Some(target),
-                Arrival::Stopped(stop) => return Ok(stopped(call, stop, effects)),
+                Arrival::Stopped(stop) => {
+                    answer(&self.request, desk, Answer::Stopped(stop), effects);
+                    return Ok(Step::Answered);
+                }
             }
         }
         let Some(target) = &self.target else { return Err(Stall::Errno(EIO)) };
         let mut site = disks.site(target.disk)?;
-        match operate(&self.request, target, &mut self.climb, server, &mut site)? {
-            Outcome::Open(session) => Ok(Step::Open(session)),
-            Outcome::Found(found) => {
-                effects.reply(call, Message::typed(0, &Answer::Found(found)));
-                Ok(Step::Answered)
+        match operate(&self.request, target, &mut self.climb, desk.server, &mut site)? {
+            Outcome::Open(Opened { node, object, status, .. }) if self.request.program.is_some() => {
+                let session = NewSession {
+                    owner: Handle::NONE,
+                    tells_close: false,
+                    badge: Badge(node.number()),
+                    object,
+                    status,
+                    readiness: READY,
+                    close_on_exec: self.request.closes_on_exec(),
+                };
+                effects.reply_open(desk.call, session);
             }
+            Outcome::Open(session) => return Ok(Step::Open(session)),
+            Outcome::Found(found) => answer(&self.request, desk, Answer::Found(found), effects),
         }
+        Ok(Step::Answered)
+    }
+
+    /// Answers with an errno.
+    pub fn fail(&self, call: CallId, errno: i32, effects: &mut Effects) {
+        match self.request.program {
+            Some(_) => effects.result(call, -i64::from(errno)),
+            None => effects.reply(call, Message::typed(0, &Answer::Failed(errno))),
+        };
     }
 }
 
-fn stopped(call: CallId, stop: Stop, effects: &mut Effects) -> Step {
-    effects.reply(call, Message::typed(0, &Answer::Stopped(stop)));
-    Step::Answered
+/// Answers whoever asked. A program is answered itself, or goes where its walk goes on.
+fn answer(request: &Request, desk: Desk, answer: Answer, effects: &mut Effects) {
+    match &request.program {
+        None => effects.reply(desk.call, Message::typed(0, &answer)),
+        Some(program) => match program.answer(&answer) {
+            Some(reply) => effects.foreign(desk.call, reply),
+            None => effects.push(Effect::Forward {
+                call: desk.call,
+                to: desk.vfs,
+                message: request.handed_back(&answer),
+            }),
+        },
+    };
 }
 
 fn operate(
@@ -117,7 +146,7 @@ fn operate(
             let flags = if flags & O_PATH != 0 { flags & PATH_FLAGS } else { *flags };
             let mappable = if inode.kind == FileType::Regular { S_MAPPABLE } else { 0 };
             let status = files::status_of_open(flags) | mappable;
-            return Ok(Outcome::Open(NewSession { node, object: node.object(inode), status, stat }));
+            return Ok(Outcome::Open(Opened { node, object: node.object(inode), status, stat }));
         }
         _ => {}
     }
@@ -171,7 +200,7 @@ fn check_access(request: &Request, inode: &Inode, wanted: u32) -> Result<(), i32
 }
 
 /// The inode to open, if it may be opened so; the checks are in Linux's order.
-fn open<'a>(request: &Request, target: &'a Target, flags: u32) -> Result<&'a Inode, i32> {
+fn open<'a>(request: &Request, target: &'a Target, flags: u32) -> Result<&'a Rc<Inode>, i32> {
     if flags & O_PATH != 0 {
         let inode = target.inode.as_ref().ok_or(ENOENT)?;
         let refused = flags & O_DIRECTORY != 0 && inode.kind != FileType::Directory;

@@ -4,6 +4,7 @@
 //! root. It remembers how far it has come, so that it goes on from there when something had to be fetched.
 
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use libipc::linux::errno::*;
@@ -26,7 +27,7 @@ pub(super) struct Target {
     /// The last component: empty for the start of the walk, or `.` or `..`.
     pub name: Vec<u8>,
     /// The file it names, if there is one and it was looked for.
-    pub inode: Option<Inode>,
+    pub inode: Option<Rc<Inode>>,
     /// A slash follows the name.
     pub slash: bool,
 }
@@ -117,7 +118,7 @@ impl Walk {
 /// What taking one component came to.
 enum Taken {
     /// The walk stands here, with so many bytes of the path left.
-    Step(Inode, usize),
+    Step(Rc<Inode>, usize),
     /// It has ended.
     Arrived(Arrival),
 }
@@ -130,7 +131,7 @@ struct Stepper<'a> {
 }
 
 impl Stepper<'_> {
-    fn take(&mut self, directory: &Inode, rest: &[u8], search: &mut Search) -> Result<Taken, Stall> {
+    fn take(&mut self, directory: &Rc<Inode>, rest: &[u8], search: &mut Search) -> Result<Taken, Stall> {
         if directory.kind != FileType::Directory {
             return Err(Stall::Errno(ENOTDIR));
         }
@@ -138,7 +139,7 @@ impl Stepper<'_> {
         if !permits(mode(directory), directory.uid, directory.gid, who, X_OK) {
             return Err(Stall::Errno(EACCES));
         }
-        let Some(component) = first_component(rest)? else { return Ok(Taken::Step(directory.clone(), 0)) };
+        let Some(component) = first_component(rest)? else { return Ok(Taken::Step(Rc::clone(directory), 0)) };
         let Component { name, rest, directory: slash } = component;
         let is_last = rest.is_empty();
         let here = directory.number;
@@ -176,7 +177,7 @@ impl Stepper<'_> {
         &self,
         directory: Option<InodeNumber>,
         name: &[u8],
-        inode: Option<Inode>,
+        inode: Option<Rc<Inode>>,
         slash: bool,
     ) -> Arrival {
         Arrival::At(Box::new(Target { disk: self.disk, directory, name: name.to_vec(), inode, slash }))

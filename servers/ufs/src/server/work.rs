@@ -4,9 +4,8 @@ use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use libipc::abi::CallId;
+use libipc::abi::{CallId, Handle};
 use libipc::linux::Stat;
-use libipc::proto::fs::Answer;
 use libipc::server::{Effects, ForeignReply, Message, Output};
 
 use super::disks::{Disks, Stall};
@@ -17,9 +16,20 @@ use super::reading::Read;
 use super::request::Task;
 use super::seeking::Seek;
 
+/// A call that is being served, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Desk {
+    /// The call.
+    pub call: CallId,
+    /// This server's number.
+    pub server: u32,
+    /// Where programs go whose walk ends elsewhere.
+    pub vfs: Handle,
+}
+
 /// A session to be made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct NewSession {
+pub(super) struct Opened {
     /// What it stands for.
     pub node: Node,
     /// What others know that by.
@@ -36,7 +46,7 @@ pub(super) enum Step {
     /// The call is answered.
     Answered,
     /// A session is to be made before it can be.
-    Open(NewSession),
+    Open(Opened),
     /// vm is to take a page before the work goes on.
     Supply {
         /// vm's number of the object.
@@ -73,15 +83,10 @@ pub(super) enum Work {
 
 impl Work {
     /// Goes on with a call, as far as what is at hand allows.
-    pub fn advance(
-        &mut self,
-        call: CallId,
-        server: u32,
-        disks: &mut Disks,
-        effects: &mut Effects,
-    ) -> Result<Step, Stall> {
+    pub fn advance(&mut self, desk: Desk, disks: &mut Disks, effects: &mut Effects) -> Result<Step, Stall> {
+        let Desk { call, server, .. } = desk;
         match self {
-            Work::Request(task) => return task.advance(call, server, disks, effects),
+            Work::Request(task) => return task.advance(desk, disks, effects),
             Work::PageIn(fault) => return fault.advance(call, disks, effects),
             Work::Read(read) => read.advance(call, disks, effects)?,
             Work::List(list) => list.advance(call, disks, effects)?,
@@ -106,9 +111,7 @@ impl Work {
     /// Answers the call with an errno, in its own manner.
     pub fn fail(&self, call: CallId, errno: i32, effects: &mut Effects) {
         match self {
-            Work::Request(_) => {
-                effects.reply(call, Message::typed(0, &Answer::Failed(errno)));
-            }
+            Work::Request(task) => task.fail(call, errno, effects),
             Work::PageIn(_) | Work::ReadAt(_) | Work::Mount { .. } => {
                 effects.reply(call, Message::label(errno as u32));
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libipc::abi::{Badge, CallId, Handle, KernelError, PAYLOAD_MAX, Tag};
 use libipc::proto::block::{self, BlockError};
-use libipc::proto::fs::{self, Answer, Credentials, Found, From, Operation as Op, Request as FsRequest};
+use libipc::proto::fs::{Answer, Credentials, Found, From, Operation as Op, Request as FsRequest};
 use libipc::proto::space;
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{
@@ -68,7 +68,7 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(disks: Vec<Vec<u8>>, heap_bytes: u64, seed: u64) -> Machine {
-        let boot = Boot { heap_bytes, number: 7, ..boot("ufs", &["blk", "vm"]) };
+        let boot = Boot { heap_bytes, number: 7, ..boot("ufs", &["blk", "vm", "vfs"]) };
         Machine {
             ufs: Ufs::new(&boot),
             boot,
@@ -308,7 +308,7 @@ impl Machine {
 
     /// A request of vfs.
     pub fn ask(&mut self, request: &FsRequest) -> (Answer, Option<Session>) {
-        let (message, sessions) = self.native(None, Message::typed(fs::REQUEST, request));
+        let (message, sessions) = self.native(None, request.message());
         assert_eq!(message.label, 0);
         (message.decode().unwrap(), sessions.first().copied())
     }
@@ -379,5 +379,6 @@ pub fn request(from: From, path: &[u8], operation: Op) -> FsRequest {
         follow: false,
         credentials: Credentials::default(),
         operation,
+        program: None,
     }
 }

@@ -32,8 +32,7 @@ impl Sample {
             call
         };
         let deep = (0..12).map(|level| format!("level-{level}")).collect::<Vec<_>>().join("/");
-        let asked =
-            |path: &[u8], operation| Message::typed(fs::REQUEST, &request(From::Root(0), path, operation));
+        let asked = |path: &[u8], operation| request(From::Root(0), path, operation).message();
         let follow = Request { follow: true, ..request(From::Root(0), b"link-of-600", Op::Stat) };
         let mut calls = vec![
             native(asked(b"one", Op::Stat), None),
@@ -41,7 +40,7 @@ impl Sample {
             native(asked(format!("{deep}/file").as_bytes(), Op::Open { flags: 0, mode: 0 }), None),
             native(asked(deep.as_bytes(), Op::PathOf), None),
             native(asked(b"link-of-1023", Op::ReadLink), None),
-            native(Message::typed(fs::REQUEST, &follow), None),
+            native(follow.message(), None),
             native(Message::words(fs::READ_AT, [0, 4096, 0, 0]), Some(&self.file)),
             native(Message::words(fs::PAGE_IN, [9, 14, 1, 0]), Some(&self.file)),
             native(Message::words(fs::MOUNT, [0, 1, 0, 0]), None),

@@ -4,8 +4,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use libipc::linux::open::*;
-use libipc::proto::fs::{self, From, Operation as Op};
-use libipc::server::{Call, Event, Message, Server};
+use libipc::proto::fs::{From, Operation as Op};
+use libipc::server::{Call, Event, Server};
 
 use crate::model::{MEMORY, Machine, request};
 use crate::small_image;
@@ -81,7 +81,7 @@ fn a_warm_walk_allocates_little() {
     let open =
         request(From::Root(0), b"level-0/level-1/level-2/level-3/file", Op::Open { flags: 0, mode: 0 });
     for asked in [stat, open] {
-        let message = Message::typed(fs::REQUEST, &asked);
+        let message = asked.message();
         let count = allocations(&mut machine, |machine| machine.script.native(message.clone()));
         assert!(count <= 16, "{count} allocations");
     }

@@ -5,8 +5,8 @@ use libipc::linux::open::*;
 use libipc::proto::fs::Operation;
 
 use super::{AT, Args, PLAIN, PathAt};
+use crate::how::open_how;
 use crate::row::{Purpose, Row, Target};
-use crate::statx::open_how;
 use crate::walk::Limits;
 
 /// Flags that O_PATH leaves standing.

@@ -230,7 +230,7 @@ fn a_copy_within_the_kernel_sends_programs_to_read_and_write() {
 #[test]
 fn a_server_that_is_gone_is_an_error_to_its_callers_alone() {
     let mut world = World::new();
-    let call = world.script.linux(world.caller, 4, [0; 6]);
+    let call = world.script.linux(world.caller, 89, [0, 0x1000, 10, 0, 0, 0]);
     let mut call = call;
     if let libipc::server::Request::Foreign(foreign) = &mut call.request {
         foreign.inputs[0] = Some(b"/usr".to_vec());

@@ -4,15 +4,17 @@ use alloc::{borrow::ToOwned, collections::BTreeMap, collections::BTreeSet, vec, 
 
 use libipc::abi::delivery::Named;
 use libipc::abi::foreign::{Input, LINUX};
-use libipc::abi::{Badge, Handle};
+use libipc::abi::{Badge, CallId, Handle};
 use libipc::linux::errno::*;
 use libipc::linux::mode;
+use libipc::linux::open::O_PATH;
 use libipc::manifest::{Mount, Session};
 use libipc::proto::config::VfsConfig;
+use libipc::proto::fs::Wants;
 use libipc::proto::{fs, proc_tree, process};
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{
-    Boot, Caller, Effect, Event, Foreign, ForeignReply, Message, Operation, Request, Server,
+    Boot, Call, Caller, Effect, Event, Foreign, ForeignReply, Message, Operation, Request, Server,
 };
 
 use super::model::{Content, Model};
@@ -174,6 +176,16 @@ impl World {
                         let answer = Ok(self.serve(to, &message));
                         events.insert(0, Event::Answer { tag, answer });
                     }
+                    Effect::Forward { call, to, message } if message.label == fs::REQUEST => {
+                        match self.serve_program(call, to, &message) {
+                            Ok(answer) => left.push(answer),
+                            Err(back) => {
+                                let call = Call { id: call, ..self.script.native(back) };
+                                let call = Call { caller: self.caller, ..call };
+                                events.insert(0, Event::Call(call));
+                            }
+                        }
+                    }
                     Effect::Do(Operation::Close { handle }) => {
                         assert!(self.held.remove(&handle), "{handle:?} is closed twice, or was never held");
                     }
@@ -231,7 +243,7 @@ impl World {
 
     fn serve_request(&mut self, to: Handle, message: &Message) -> Message {
         let model = self.models.get_mut(&to).unwrap();
-        let (answer, opened) = model.serve(&message.decode().unwrap());
+        let (answer, opened) = model.serve(&fs::Request::from_message(message).unwrap());
         let mut reply = Message::typed(0, &answer);
         if let Some(node) = opened {
             let badge = Badge(u64::from(self.next_handle));
@@ -239,6 +251,39 @@ impl World {
             reply.handles = vec![self.session(to.0 + 10, badge, node)];
         }
         reply
+    }
+
+    /// A program that was handed on: how the file server answers it, or the message with which it comes back.
+    fn serve_program(&mut self, call: CallId, to: Handle, message: &Message) -> Result<Effect, Message> {
+        let request = fs::Request::from_message(message).unwrap();
+        let program = request.program.as_ref().expect("a program waits");
+        let model = self.models.get_mut(&to).unwrap();
+        let (answer, opened) = model.serve(&request);
+        let (answer, opened) = match (&answer, &request.operation) {
+            (fs::Answer::Found(fs::Found::Opened { stat, .. }), fs::Operation::Open { flags, .. })
+                if stat.is(mode::S_IFLNK) && flags & O_PATH == 0 =>
+            {
+                (fs::Answer::Failed(ELOOP), None)
+            }
+            _ => (answer, opened),
+        };
+        if let Some(node) = opened {
+            let badge = Badge(u64::from(self.next_handle));
+            model.sessions.insert(badge, node);
+            let handle = self.session(to.0 + 10, badge, node);
+            // It is the program's, not vfs's.
+            self.held.remove(&handle);
+            let Wants::Descriptor(slot) = program.wants else { panic!("{program:?}") };
+            let close_on_exec = request.closes_on_exec();
+            let install = vec![handle];
+            let reply =
+                ForeignReply { result: slot.into(), install, close_on_exec, ..ForeignReply::default() };
+            return Ok(Effect::ReplyForeign { call, reply });
+        }
+        match program.answer(&answer) {
+            Some(reply) => Ok(Effect::ReplyForeign { call, reply }),
+            None => Err(request.handed_back(&answer)),
+        }
     }
 
     /// Makes a Linux call; `texts` are its string inputs in order, as the table says they are gathered.

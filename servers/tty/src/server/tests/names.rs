@@ -19,8 +19,9 @@ fn ask(world: &mut World, badge: u64, uid: u32, operation: Operation) -> Answer 
         follow: true,
         credentials: Credentials { uid, gid: uid, umask: 0, ..Credentials::default() },
         operation,
+        program: None,
     };
-    world.native(Message::typed(fs::REQUEST, &request)).decode().unwrap()
+    world.native(request.message()).decode().unwrap()
 }
 
 fn stat(world: &mut World, badge: u64) -> Stat {
