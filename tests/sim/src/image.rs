@@ -17,7 +17,7 @@ const HEAP_KIB: u32 = 128;
 /// The same for the server that reckons with the size of its heap before it promises anything.
 const MEMORY_HEAP_KIB: u32 = 2048;
 /// KiB of journal: few, so that there are many snapshots.
-const JOURNAL_KIB_MAX: u32 = 256;
+const JOURNAL_KIB_MAX: u32 = 128;
 /// KiB of arena at most.
 const ARENA_KIB_MAX: u32 = 2048;
 
