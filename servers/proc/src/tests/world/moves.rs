@@ -158,7 +158,7 @@ impl World {
         let mut inputs = [None, None];
         for (slot, input) in inputs.iter_mut().zip(LINUX[number as usize].inputs) {
             *slot = match input {
-                Input::None | Input::Text(_) => None,
+                Input::None | Input::Small(..) | Input::Text(_) => None,
                 Input::Bytes(at, length) => {
                     (arguments[at as usize] != 0).then(|| bytes[..length.min(128) as usize].to_vec())
                 }
