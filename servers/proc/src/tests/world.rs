@@ -290,7 +290,7 @@ impl World {
 
     fn gather(&self, input: Input, arguments: &[u64; 6]) -> Option<Vec<u8>> {
         let (address, length) = match input {
-            Input::None => return None,
+            Input::None | Input::Small(..) => return None,
             Input::Bytes(at, bytes) => (arguments[at as usize], u32::from(bytes)),
             Input::Array(at, count, size) | Input::PerDescriptor(at, count, size) => {
                 (arguments[at as usize], arguments[count as usize] as u32 * u32::from(size))

@@ -114,24 +114,7 @@ impl World {
         for effect in effects.list {
             match effect {
                 Effect::Reply { call, message } => self.end(call, End::Native(message)),
-                Effect::ReplyForeign { call, reply } => {
-                    for output in &reply.outputs {
-                        self.store(output.address, &output.bytes);
-                    }
-                    assert!(reply.outputs.iter().map(|output| output.bytes.len()).sum::<usize>() <= 512);
-                    if let Some(session) =
-                        self.badges.get(&call).and_then(|badge| self.sessions.get_mut(badge))
-                    {
-                        session.position = reply.position.unwrap_or(session.position);
-                        if let Change::Status(status) = reply.change {
-                            session.status = status;
-                        }
-                    }
-                    if let Change::Ready(session, readiness) = reply.change {
-                        self.session_of(session).readiness = readiness;
-                    }
-                    self.end(call, End::Linux(reply));
-                }
+                Effect::ReplyForeign { call, reply } => self.reply(call, reply),
                 Effect::ReplyOpen { call, session } => {
                     let NewSession { owner, badge, object, status, readiness, .. } = session;
                     let granted = self.session_quota > 0;
@@ -183,6 +166,23 @@ impl World {
             }
         }
         outcomes
+    }
+
+    fn reply(&mut self, call: CallId, reply: ForeignReply) {
+        for output in &reply.outputs {
+            self.store(output.address, &output.bytes);
+        }
+        assert!(reply.outputs.iter().map(|output| output.bytes.len()).sum::<usize>() <= 512);
+        if let Some(session) = self.badges.get(&call).and_then(|badge| self.sessions.get_mut(badge)) {
+            session.position = reply.position.unwrap_or(session.position);
+            if let Change::Status(status) = reply.change {
+                session.status = status;
+            }
+        }
+        if let Change::Ready(session, readiness) = reply.change {
+            self.session_of(session).readiness = readiness;
+        }
+        self.end(call, End::Linux(reply));
     }
 
     fn act(&mut self, operation: Act) {

@@ -1,3 +1,5 @@
+//! Requests there and back, and bytes that are none.
+
 use alloc::vec;
 use proptest::prelude::*;
 
