@@ -2,8 +2,9 @@
 //!
 //! A server keeps in [`Rows`] what there is one of per process, space or file, and names these tables in
 //! [`super::Server::tables`]. A snapshot then writes only the rows that were changed since the last one, behind it, so
-//! that it costs what happened and not what there is. A table notices changes by itself: whoever gets a row to change it
-//! has changed it. What the last snapshot has is not part of the state: it makes no difference to any step or digest.
+//! that it costs what happened and not what there is. A table notices changes by itself: whoever gets a row to change
+//! it has changed it. What the last snapshot has is not part of the state: it makes no difference to any step or
+//! digest.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

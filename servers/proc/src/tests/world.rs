@@ -14,6 +14,7 @@ use libipc::server::testing::{Script, boot, step};
 use libipc::server::{Caller, Effects, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
 
 mod lower;
+mod making;
 pub mod moves;
 
 use super::audit;
@@ -469,52 +470,8 @@ impl World {
     fn operate(&mut self, operation: Operation) -> Result<(), libipc::abi::KernelError> {
         use libipc::abi::KernelError::Quota;
         match operation {
-            Operation::TaskCreate { into, space, parent, .. } => {
-                assert!(
-                    self.spaces.values().any(|handle| *handle == space),
-                    "a task in a space that is gone"
-                );
-                if self.refuse.contains("task") {
-                    return Err(Quota);
-                }
-                let words = self.tasks.get(&parent).map(|parent| parent.words.clone()).unwrap_or_default();
-                self.tasks.insert(into, Task { words, alive: true });
-            }
-            Operation::TaskFork { task, thread, space, source, number, parent, start, inherit } => {
-                if self.refuse.contains("thread") {
-                    return Err(Quota);
-                }
-                let old = self.threads[&source].task;
-                self.operate(Operation::TaskCreate { into: task, space, parent: old, inherit })?;
-                let words = &mut self.tasks.get_mut(&task).unwrap().words;
-                words.insert(TaskWord::Pid, u64::from(number));
-                words.insert(TaskWord::ParentPid, u64::from(parent));
-                let copy = Operation::ThreadCreate { into: thread, task, tid: number, source, start };
-                self.operate(copy)?;
-            }
-            Operation::ThreadCreate { into, task, tid, source, start } => {
-                if self.refuse.contains("thread") {
-                    return Err(Quota);
-                }
-                assert!(self.tasks[&task].alive);
-                let mut registers = self.script.threads.get(&source).copied().unwrap_or_default();
-                if source != Handle::NONE {
-                    registers.rax = 0;
-                    registers.rsp = start.stack.unwrap_or(registers.rsp);
-                    registers.fs_base = start.tls.unwrap_or(registers.fs_base);
-                    assert!(registers.fs_base < USER_END);
-                }
-                self.script.threads.insert(into, registers);
-                let fresh = Thread {
-                    task,
-                    tid,
-                    started: false,
-                    ended: false,
-                    attention: false,
-                    call: None,
-                    restart: 0,
-                };
-                self.threads.insert(into, fresh);
+            Operation::TaskCreate { .. } | Operation::TaskFork { .. } | Operation::ThreadCreate { .. } => {
+                return self.make(operation);
             }
             Operation::TaskWord { task, word, value } => {
                 let task = self.tasks.get_mut(&task).filter(|task| task.alive).expect("a living task");
