@@ -54,6 +54,7 @@ pub(crate) fn set_outcome(registers: &mut UserRegisters, outcome: &Outcome) {
 }
 
 impl<M: Machine> Kernel<M> {
+    #[inline(always)]
     pub(crate) fn native_call(&mut self, by: Caller) {
         let Some(state) = self.threads.get(by.thread) else { return };
         let number = state.registers.rax;

@@ -11,6 +11,7 @@ use super::arena::Link;
 use super::machine::Machine;
 use super::object::*;
 use super::{Kernel, Outcome};
+use zerocopy::{FromBytes, IntoBytes};
 
 /// Share the parent's descriptor table.
 const SHARE_DESCRIPTORS: u64 = 1;
@@ -30,61 +31,6 @@ const FIXED_FLAGS: u64 = 0x202;
 const AS_SOURCE: u64 = u64::MAX;
 const REGISTER_BYTES: u64 = size_of::<UserRegisters>() as u64;
 const FPU_BYTES: u64 = 512;
-
-fn registers_to_words(registers: &UserRegisters) -> [u64; 20] {
-    let r = registers;
-    [
-        r.r15, r.r14, r.r13, r.r12, r.rbp, r.rbx, r.r11, r.r10, r.r9, r.r8, r.rax, r.rcx, r.rdx, r.rsi,
-        r.rdi, r.rip, r.rflags, r.rsp, r.fs_base, r.gs_base,
-    ]
-}
-
-fn registers_from_words(w: [u64; 20]) -> UserRegisters {
-    let [
-        r15,
-        r14,
-        r13,
-        r12,
-        rbp,
-        rbx,
-        r11,
-        r10,
-        r9,
-        r8,
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rip,
-        rflags,
-        rsp,
-        fs_base,
-        gs_base,
-    ] = w;
-    UserRegisters {
-        r15,
-        r14,
-        r13,
-        r12,
-        rbp,
-        rbx,
-        r11,
-        r10,
-        r9,
-        r8,
-        rax,
-        rcx,
-        rdx,
-        rsi,
-        rdi,
-        rip,
-        rflags,
-        rsp,
-        fs_base,
-        gs_base,
-    }
-}
 
 impl<M: Machine> Kernel<M> {
     /// The program that a handle names.
@@ -409,9 +355,7 @@ impl<M: Machine> Kernel<M> {
         let state = self.threads.get(thread).ok_or(KernelError::BadHandle)?;
         let (registers, restart) = (state.registers, state.restart);
         let bytes = self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET), REGISTER_BYTES);
-        for (chunk, word) in bytes.chunks_exact_mut(8).zip(registers_to_words(&registers)) {
-            chunk.copy_from_slice(&word.to_le_bytes());
-        }
+        bytes.copy_from_slice(registers.as_bytes());
         if what == 1 {
             return Ok([REGISTER_BYTES, restart, 0, 0, 0]);
         }
@@ -427,12 +371,8 @@ impl<M: Machine> Kernel<M> {
         let thread = self.thread_named(task, handle)?;
         let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
         if what & 1 != 0 {
-            let mut words = [0; 20];
             let bytes = self.machine.bytes(buffer, u64::from(PAYLOAD_OFFSET), REGISTER_BYTES);
-            for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-                *word = <[u8; 8]>::try_from(chunk).map_or(0, u64::from_le_bytes);
-            }
-            let mut registers = registers_from_words(words);
+            let mut registers = UserRegisters::read_from_bytes(bytes).map_err(|_| KernelError::WrongState)?;
             if registers.rip >= M::USER_END
                 || registers.fs_base >= M::USER_END
                 || registers.gs_base >= M::USER_END

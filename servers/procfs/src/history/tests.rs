@@ -2,7 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use libipc::abi::journal::Section;
+use libipc::abi::journal::{EXPORT_VERSION, Section};
 use libipc::abi::{Badge, Handle, KernelError};
 use libipc::linux::errno::*;
 use libipc::proto::fs;
@@ -123,7 +123,7 @@ fn damage_anywhere_is_found() {
         History::take(&mut &damaged[..])
     };
     assert_eq!(damaged(0), Err(HistoryError::Unknown));
-    assert_eq!(damaged(8), Err(HistoryError::Version(0)));
+    assert_eq!(damaged(8), Err(HistoryError::Version(EXPORT_VERSION ^ 1)));
     assert_eq!(damaged(40), Err(HistoryError::Header));
     assert_eq!(damaged(file.len() - 1), Err(HistoryError::Damaged(Section::Journal)));
     assert_eq!(History::take(&mut &b"GIF89a and so on"[..]), Err(HistoryError::Unknown));

@@ -1,103 +1,42 @@
 //! Formats as the programs that read them expect them: busybox and procps.
 
 use alloc::{vec, vec::Vec};
-use core::ops::Range;
 
-use libipc::abi::journal::Section;
-use libipc::abi::{CallId, Frame, Handle, KernelError, Protection, Readiness, UserRegisters};
+use libipc::abi::{Handle, KernelError, Protection};
 use libipc::proto::proc_tree::MountInfo;
 use libipc::proto::process::ProcessInfo;
 use libipc::proto::space::RegionInfo;
-use libipc::server::env::Descriptor;
-use libipc::server::env::{Statistic, TaskFigure, ThreadState};
-use libipc::server::testing::boot;
-use libipc::server::{Boot, LeaseError, Message, Server};
+use libipc::server::env::{Statistic, TaskFigure};
+use libipc::server::testing::{Script, boot};
+use libipc::server::{Boot, Server};
 
 use super::*;
 use crate::ask::{Load, Memory, Space};
 
 /// A kernel with figures; nothing else is asked.
-struct Figures;
-
-impl Env for Figures {
-    fn now(&self) -> u64 {
-        90_500_000_000
-    }
-    fn new_handle(&mut self) -> Handle {
-        Handle(1)
-    }
-    fn read_user(&mut self, _: CallId, _: u64, _: u32) -> Result<Vec<u8>, LeaseError> {
-        Err(LeaseError::Gone)
-    }
-    fn ask(&mut self, server: Handle, message: &Message) -> Result<Message, KernelError> {
-        crate::tests::oracle(server, message)
-    }
-    fn read_arena(&mut self, _: u64, _: u32) -> Vec<u8> {
-        vec![]
-    }
-    fn read_frame(&mut self, _: Frame, _: u32, _: u32) -> Vec<u8> {
-        vec![]
-    }
-    fn thread(&mut self, _: Handle) -> Result<ThreadState, KernelError> {
-        Ok(ThreadState { registers: UserRegisters::default(), fpu: vec![] })
-    }
-    fn task_info(&mut self, task: Handle, what: TaskFigure) -> Result<[u64; 4], KernelError> {
-        match (task, what) {
-            (Handle(70), TaskFigure::Incarnation) => Ok([3, 0, 1, 1]),
-            (Handle(70), TaskFigure::Activity) => Ok([1234, 2_500_000_000, 100, 4096]),
-            (Handle(71), TaskFigure::Incarnation) => Ok([1, 1, 0, 1]),
-            (Handle(71), _) => Ok([0; 4]),
-            _ => Err(KernelError::BadHandle),
-        }
-    }
-    fn journal_sum(&mut self, _: Handle, _: Section, _: Range<u64>, _: u64) -> Result<u64, KernelError> {
-        Err(KernelError::BadHandle)
-    }
-    fn statistic(&mut self, what: Statistic, index: u64) -> [u64; 4] {
-        match (what, index) {
-            (Statistic::Cpu, _) => [80_250_000_000, 90_500_000_000, 77, 88],
-            (Statistic::Frames, _) => [32768, 500, 0, 0],
-            (Statistic::Objects, kind) => [kind, 100, 0, 0],
-            (Statistic::Enosys, 41) => [5, 0, 0, 0],
-            (Statistic::Enosys, _) => [0; 4],
-            (Statistic::Waits, 1) => [8 | 1 << 32, 7 << 32 | 9, 0, 90_000_000_000],
-            (Statistic::Waits, 2) => [99, 0, 0x100, 90_400_000_000],
-            (Statistic::Waits, 0) => [0; 4],
-            (Statistic::Waits, _) => [u64::MAX, 0, 0, 0],
-        }
-    }
-    fn watch(&mut self, _: CallId, _: u32, _: Readiness) -> Result<Readiness, KernelError> {
-        Err(KernelError::BadHandle)
-    }
-    fn keep_watch(
-        &mut self,
-        _: CallId,
-        _: u32,
-        _: u64,
-        _: Readiness,
-    ) -> Result<(Readiness, u64), KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn change_watch(&mut self, _: u64, _: Readiness) -> Result<Readiness, KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn descriptor(&mut self, _: Handle, _: u32) -> Result<Descriptor, KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Descriptor), KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn give_descriptor(&mut self, _: CallId, _: Handle, _: bool) -> Result<u32, KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn port_in(&mut self, _: u16, _: u8) -> u32 {
-        0
-    }
+fn figures() -> Script {
+    let mut script = Script::default();
+    script.now = 90_500_000_000;
+    script.oracle = crate::tests::oracle;
+    script.figures = Some(|task, what| match (task, what) {
+        (Handle(70), TaskFigure::Incarnation) => Ok([3, 0, 1, 1]),
+        (Handle(70), TaskFigure::Activity) => Ok([1234, 2_500_000_000, 100, 4096]),
+        (Handle(71), TaskFigure::Incarnation) => Ok([1, 1, 0, 1]),
+        (Handle(71), _) => Ok([0; 4]),
+        _ => Err(KernelError::BadHandle),
+    });
+    script.statistics = |what, index| match (what, index) {
+        (Statistic::Cpu, _) => [80_250_000_000, 90_500_000_000, 77, 88],
+        (Statistic::Frames, _) => [32768, 500, 0, 0],
+        (Statistic::Objects, kind) => [kind, 100, 0, 0],
+        (Statistic::Enosys, 41) => [5, 0, 0, 0],
+        (Statistic::Enosys, _) => [0; 4],
+        (Statistic::Waits, 1) => [8 | 1 << 32, 7 << 32 | 9, 0, 90_000_000_000],
+        (Statistic::Waits, 2) => [99, 0, 0x100, 90_400_000_000],
+        (Statistic::Waits, 0) => [0; 4],
+        (Statistic::Waits, _) => [u64::MAX, 0, 0, 0],
+    };
+    script
 }
 
 fn procfs() -> Procfs {
@@ -112,7 +51,7 @@ fn procfs() -> Procfs {
 
 fn show(kind: Kind) -> String {
     let node = Node { kind, id: 8, tid: 0 };
-    String::from_utf8(procfs().text(node, &mut Figures).unwrap()).unwrap()
+    String::from_utf8(procfs().text(node, &mut figures()).unwrap()).unwrap()
 }
 
 fn process() -> ProcessInfo {
@@ -309,7 +248,7 @@ fn servers_are_shown_with_what_happened_to_them() {
         "server  killed  crashed\ntty          1        1\nvfs          0        1\n"
     );
     let gone = Node { kind: Kind::ServerStatus, id: 55, tid: 0 };
-    assert_eq!(procfs().text(gone, &mut Figures), Err(ENOENT));
+    assert_eq!(procfs().text(gone, &mut figures()), Err(ENOENT));
 }
 
 #[test]
@@ -339,7 +278,7 @@ fn every_file_of_the_system_and_of_a_process_says_something() {
     let files = crate::tree::ENTRIES.iter().filter(|entry| entry.mode & 0o170_000 == 0o100_000);
     for entry in files.filter(|entry| entry.mode & 0o400 != 0 && !silent.contains(&entry.kind)) {
         let id = if entry.parent == Kind::Server { 8 } else { 7 };
-        let text = procfs().text(Node { kind: entry.kind, id, tid: 7 }, &mut Figures);
+        let text = procfs().text(Node { kind: entry.kind, id, tid: 7 }, &mut figures());
         assert!(text.is_ok_and(|text| !text.is_empty()), "{}", entry.name);
     }
     assert_eq!(show(Kind::Version), "Linux version 6.1.0-naiad (naiad@naiad) #1 Naiad\n");
