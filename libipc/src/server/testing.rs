@@ -12,6 +12,9 @@ use crate::abi::delivery::Named;
 use crate::abi::journal::{Section, sum};
 use crate::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, UserRegisters};
 
+/// What is told of a task.
+pub type Figures = fn(Handle, TaskFigure) -> Result<[u64; 4], KernelError>;
+
 /// An answer to [`Env::ask`], computed from the question.
 pub type Oracle = fn(Handle, &Message) -> Result<Message, KernelError>;
 
@@ -44,7 +47,7 @@ pub struct Script {
     /// The digest that every server has told.
     pub digest: Option<u64>,
     /// What is told of tasks, in place of the histories.
-    pub figures: Option<fn(Handle, TaskFigure) -> Result<[u64; 4], KernelError>>,
+    pub figures: Option<Figures>,
     /// What is told of the whole system.
     pub statistics: fn(Statistic, u64) -> [u64; 4],
     /// When set, nothing is said about tasks.

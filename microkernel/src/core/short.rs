@@ -135,29 +135,16 @@ impl<M: Machine> Kernel<M> {
         if state.attention || state.restart != 0 {
             return None;
         }
-        let tid = state.tid;
-        let words = state.arguments();
+        let (tid, words) = (state.tid, state.arguments());
         let caller = self.tasks.get(task)?;
-        let (to, session) = match row.route {
-            Route::Word(word) => {
-                state.registers.rax = u64::from(caller.words[word as usize]);
-                return Some(from);
-            }
-            _ if !PLAIN[number as usize] => return None,
-            Route::Server(role) => (self.roles[role as usize]?, None),
-            Route::Object(at) => {
-                let descriptor = words.get(usize::from(at))? & 0xffff_ffff;
-                let chunk = self.tables.get(caller.table)?.first?;
-                let slot = self.chunks.get(chunk)?.slots.get(descriptor as usize)?;
-                let Object::Session(id) = slot.object else { return None };
-                (self.sessions.get(id)?.server, Some(id))
-            }
-            Route::Kernel(_) | Route::None => return None,
-        };
-        // What resolves paths is told the caller's directories, the general way.
-        if Some(to) == self.roles[Role::Vfs as usize] {
+        if let Route::Word(word) = row.route {
+            state.registers.rax = u64::from(caller.words[word as usize]);
+            return Some(from);
+        }
+        if !PLAIN[number as usize] {
             return None;
         }
+        let (to, session) = self.plain_callee(row.route, caller.table, &words)?;
         let next = self.waiting(to)?;
         let space = self.spaces.get(caller.space)?;
         let (badge, root) = (space.badge, space.root);
@@ -202,6 +189,28 @@ impl<M: Machine> Kernel<M> {
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
+    }
+
+    /// Whom a program's call goes to, unless it is one who resolves paths and so is told the caller's directories.
+    #[inline(always)]
+    fn plain_callee(
+        &self,
+        route: Route,
+        table: TableId,
+        words: &[u64; 6],
+    ) -> Option<(ServerId, Option<SessionId>)> {
+        let (to, session) = match route {
+            Route::Server(role) => (self.roles[role as usize]?, None),
+            Route::Object(at) => {
+                let descriptor = words.get(usize::from(at))? & 0xffff_ffff;
+                let chunk = self.tables.get(table)?.first?;
+                let slot = self.chunks.get(chunk)?.slots.get(descriptor as usize)?;
+                let Object::Session(id) = slot.object else { return None };
+                (self.sessions.get(id)?.server, Some(id))
+            }
+            Route::Word(_) | Route::Kernel(_) | Route::None => return None,
+        };
+        (self.roles[Role::Vfs as usize] != Some(to)).then_some((to, session))
     }
 
     /// The answer to a server's call.
