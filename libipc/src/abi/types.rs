@@ -195,3 +195,8 @@ pub struct UserRegisters {
     pub fs_base: u64,
     pub gs_base: u64,
 }
+
+impl UserRegisters {
+    /// All zero.
+    pub const ZERO: UserRegisters = zerocopy::transmute!([0u64; size_of::<UserRegisters>() / 8]);
+}

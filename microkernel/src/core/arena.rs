@@ -34,6 +34,9 @@ impl<T> fmt::Debug for Id<T> {
 }
 
 impl<T> Id<T> {
+    /// The name of nothing.
+    pub const NOTHING: Id<T> = Id::from_word(0);
+
     /// The index alone.
     pub fn index(self) -> u32 {
         self.word.get() as u32
@@ -60,20 +63,31 @@ impl<T> Id<T> {
 }
 
 const NONE: u32 = u32::MAX;
-/// In place of the next free one: this one is in use.
-const IN_USE: u32 = u32::MAX - 1;
+/// In the name of a place that is free. No index is so high, so no name of user code can be equal to it.
+const FREE: u64 = 1 << 31;
+
+/// Objects that an arena can hold: its free places hold blank ones, so that a look at a place is not a question of
+/// what kind of thing is there.
+pub trait Blank: 'static {
+    /// An object that means nothing.
+    const BLANK: Self;
+}
+
+impl<T: Copy + 'static, const N: usize> Blank for [Option<T>; N] {
+    const BLANK: Self = [None; N];
+}
 
 /// One place of an arena.
 pub struct Slot<T> {
-    /// What it is or will be called: a word of an [`Id`], or 0 before it is used.
+    /// What it is called: a word of an [`Id`]. While it is free, what it will be called, and [`FREE`].
     name: u64,
     next_free: u32,
-    value: Option<T>,
+    value: T,
 }
 
-impl<T> Slot<T> {
+impl<T: Blank> Slot<T> {
     /// A place that was never used.
-    pub const EMPTY: Slot<T> = Slot { name: 0, next_free: NONE, value: None };
+    pub const EMPTY: Slot<T> = Slot { name: FREE, next_free: NONE, value: T::BLANK };
 }
 
 /// An arena has no place left.
@@ -89,9 +103,10 @@ pub struct Arena<T: 'static> {
     used: u32,
 }
 
-impl<T> Arena<T> {
+impl<T: Blank> Arena<T> {
     /// An arena over memory that boot set aside.
     pub fn new(slots: &'static mut [Slot<T>]) -> Arena<T> {
+        debug_assert!((slots.len() as u64) < FREE);
         Arena { slots, free: NONE, fresh: 0, used: 0 }
     }
 
@@ -111,9 +126,10 @@ impl<T> Arena<T> {
         self.slots.len() as u32
     }
 
-    /// Takes a free place, unless the arena is full.
+    /// Takes a place with what was there before: something blank, or an object that was discarded. The caller writes
+    /// over what counts. So a big object is not moved.
     #[inline(always)]
-    fn claim(&mut self) -> Result<&mut Slot<T>, Full> {
+    pub fn renew(&mut self) -> Result<(Id<T>, &mut T), Full> {
         let index = if self.free != NONE {
             self.free
         } else if self.fresh < self.capacity() {
@@ -124,57 +140,39 @@ impl<T> Arena<T> {
         let slot = &mut self.slots[index as usize];
         if self.free != NONE {
             self.free = slot.next_free;
+            slot.name &= !FREE;
         } else {
             self.fresh += 1;
             slot.name = Id::<T>::new(index, 1).to_word();
         }
-        slot.next_free = IN_USE;
         self.used += 1;
-        Ok(slot)
+        Ok((Id::from_word(slot.name), &mut slot.value))
     }
 
     /// Puts a value in, unless the arena is full.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<Id<T>, Full> {
-        let slot = self.claim()?;
-        slot.value = Some(value);
-        Ok(Id::from_word(slot.name))
-    }
-
-    /// Takes a place with what was there before, or something blank: the caller writes over what counts. So a big
-    /// object is not moved.
-    #[inline(always)]
-    pub fn renew(&mut self, blank: impl FnOnce() -> T) -> Result<(Id<T>, &mut T), Full> {
-        let slot = self.claim()?;
-        Ok((Id::from_word(slot.name), slot.value.get_or_insert_with(blank)))
+        let (id, place) = self.renew()?;
+        *place = value;
+        Ok(id)
     }
 
     /// Takes an object out; its name is stale from now on.
     pub fn remove(&mut self, id: Id<T>) -> Option<T> {
-        let slot = self.slots.get_mut(id.index() as usize)?;
-        if slot.name != id.to_word() {
-            return None;
-        }
-        let value = slot.value.take()?;
-        self.freed(id.index());
+        let value = core::mem::replace(self.get_mut(id)?, T::BLANK);
+        self.discard(id);
         Some(value)
     }
 
     /// Takes an object out that nobody wants to look at any more. What was in it stays there to be written over.
     #[inline(always)]
     pub fn discard(&mut self, id: Id<T>) {
-        if self.get(id).is_some() {
-            self.freed(id.index());
-        }
-    }
-
-    #[inline(always)]
-    fn freed(&mut self, index: u32) {
-        if let Some(slot) = self.slots.get_mut(index as usize) {
+        let Some(slot) = self.slots.get_mut(id.index() as usize) else { return };
+        if slot.name == id.to_word() {
             let generation = (slot.name >> 32) as u32;
-            slot.name = Id::<T>::new(index, generation.wrapping_add(1).max(1)).to_word();
+            slot.name = Id::<T>::new(id.index(), generation.wrapping_add(1).max(1)).to_word() | FREE;
             slot.next_free = self.free;
-            self.free = index;
+            self.free = id.index();
             self.used -= 1;
         }
     }
@@ -183,19 +181,19 @@ impl<T> Arena<T> {
     #[inline]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
         let slot = self.slots.get(id.index() as usize)?;
-        if slot.name == id.to_word() { slot.value.as_ref() } else { None }
+        if slot.name == id.to_word() { Some(&slot.value) } else { None }
     }
 
     /// The object of this name, to be changed.
     #[inline]
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.index() as usize)?;
-        if slot.name == id.to_word() { slot.value.as_mut() } else { None }
+        if slot.name == id.to_word() { Some(&mut slot.value) } else { None }
     }
 
     /// The name of the object at an index, for enumerations.
     pub fn at(&self, index: u32) -> Option<Id<T>> {
-        let slot = self.slots.get(index as usize).filter(|slot| slot.next_free == IN_USE)?;
+        let slot = self.slots.get(index as usize).filter(|slot| slot.name & FREE == 0)?;
         Some(Id::from_word(slot.name))
     }
 
@@ -224,7 +222,7 @@ impl Link {
 }
 
 /// Objects that can stand in a list.
-pub trait Linked {
+pub trait Linked: Blank {
     /// The object's link.
     fn link(&mut self) -> &mut Link;
 }
@@ -305,6 +303,6 @@ impl List {
     }
 
     fn neighbour<T: Linked>(arena: &mut Arena<T>, index: u32) -> Option<&mut Link> {
-        arena.slots.get_mut(index as usize)?.value.as_mut().map(Linked::link)
+        arena.slots.get_mut(index as usize).filter(|slot| slot.name & FREE == 0).map(|slot| slot.value.link())
     }
 }

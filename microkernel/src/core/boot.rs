@@ -35,7 +35,7 @@ impl Sizes {
             threads: tasks + tasks / 2,
             spaces: tasks,
             tables: tasks,
-            chunks: tasks + tasks / 2,
+            chunks: tasks / 2,
             sessions: tasks * 4,
             calls: tasks * 2,
             watchers: tasks * 2,

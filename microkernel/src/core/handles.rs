@@ -3,7 +3,7 @@
 
 use libipc::abi::{Handle, KernelError, Rights, TaskWord};
 
-use super::arena::{Arena, Id};
+use super::arena::{Arena, Blank, Id};
 use super::machine::Machine;
 use super::object::*;
 use super::{Kernel, Outcome};
@@ -13,39 +13,54 @@ fn place(slot: u32) -> (usize, usize, usize) {
     ((chunk / 32) as usize, (chunk % 32) as usize, (slot % CHUNK_SLOTS) as usize)
 }
 
-impl Table {
-    /// No slot in use, one user.
-    pub(crate) fn new() -> Table {
-        Table { users: 1, first: None, rows: [None; 32], lowest_free: 0, bound: 0 }
-    }
-}
-
 impl<M: Machine> Kernel<M> {
-    fn chunk_of(&self, table: TableId, slot: u32) -> Option<ChunkId> {
+    /// The chunk of a slot, if there is one.
+    #[inline]
+    fn chunk(&self, table: TableId, slot: u32) -> Option<&Chunk> {
         let table = self.tables.get(table)?;
         if slot < CHUNK_SLOTS {
-            return table.first;
+            return Some(&table.first);
         }
         let (row, column, _) = place(slot);
         let row = (*table.rows.get(row)?)?;
-        self.rows.get(row)?[column]
+        self.chunks.get(self.rows.get(row)?[column]?)
+    }
+
+    #[inline]
+    fn chunk_mut(&mut self, table: TableId, slot: u32) -> Option<&mut Chunk> {
+        let table = self.tables.get_mut(table)?;
+        if slot < CHUNK_SLOTS {
+            return Some(&mut table.first);
+        }
+        let (row, column, _) = place(slot);
+        let row = (*table.rows.get(row)?)?;
+        self.chunks.get_mut(self.rows.get(row)?[column]?)
+    }
+
+    /// A table with no slot in use and one user.
+    pub(crate) fn new_table(&mut self) -> Result<TableId, KernelError> {
+        let (id, table) = self.tables.renew().map_err(|_| KernelError::Exhausted)?;
+        // Its slots are empty: whoever discarded a table has closed them all.
+        table.first.taken = 0;
+        (table.users, table.lowest_free, table.bound) = (1, 0, 0);
+        table.rows = [None; 32];
+        Ok(id)
     }
 
     /// What is in a slot; `Object::None` for a free or reserved one.
+    #[inline]
     pub(crate) fn slot(&self, table: TableId, slot: u32) -> HandleSlot {
-        let chunk = self.chunk_of(table, slot).and_then(|chunk| self.chunks.get(chunk));
-        chunk.map_or(HandleSlot::EMPTY, |chunk| chunk.slots[place(slot).2])
+        self.chunk(table, slot).map_or(HandleSlot::EMPTY, |chunk| chunk.slots[place(slot).2])
     }
 
     fn is_taken(&self, table: TableId, slot: u32) -> bool {
-        let chunk = self.chunk_of(table, slot).and_then(|chunk| self.chunks.get(chunk));
-        chunk.is_some_and(|chunk| chunk.taken & 1 << place(slot).2 != 0)
+        self.chunk(table, slot).is_some_and(|chunk| chunk.taken & 1 << place(slot).2 != 0)
     }
 
-    /// The chunk for a slot, made when it is not there.
-    fn chunk_for(&mut self, table: TableId, slot: u32) -> Result<ChunkId, KernelError> {
-        if let Some(chunk) = self.chunk_of(table, slot) {
-            return Ok(chunk);
+    /// Makes the chunk for a slot when it is not there.
+    fn make_chunk(&mut self, table: TableId, slot: u32) -> Result<(), KernelError> {
+        if self.chunk(table, slot).is_some() {
+            return Ok(());
         }
         let (row, column, _) = place(slot);
         let state = self.tables.get_mut(table).ok_or(KernelError::BadHandle)?;
@@ -58,23 +73,17 @@ impl<M: Machine> Kernel<M> {
                 row
             }
         };
-        let chunk = Chunk { slots: [HandleSlot::EMPTY; CHUNK_SLOTS as usize], taken: 0 };
-        let chunk = self.chunks.insert(chunk).map_err(|_| KernelError::Exhausted)?;
+        let chunk = self.chunks.insert(Chunk::BLANK).map_err(|_| KernelError::Exhausted)?;
         if let Some(row) = self.rows.get_mut(row) {
             row[column] = Some(chunk);
         }
-        if slot < CHUNK_SLOTS
-            && let Some(table) = self.tables.get_mut(table)
-        {
-            table.first = Some(chunk);
-        }
-        Ok(chunk)
+        Ok(())
     }
 
     /// Reserves a slot that is free, so that nothing else takes it.
     pub(crate) fn reserve(&mut self, table: TableId, slot: u32) -> Result<(), KernelError> {
-        let chunk = self.chunk_for(table, slot)?;
-        let chunk = self.chunks.get_mut(chunk).ok_or(KernelError::BadHandle)?;
+        self.make_chunk(table, slot)?;
+        let chunk = self.chunk_mut(table, slot).ok_or(KernelError::BadHandle)?;
         let bit = 1 << place(slot).2;
         if chunk.taken & bit != 0 {
             return Err(KernelError::SlotInUse);
@@ -87,11 +96,9 @@ impl<M: Machine> Kernel<M> {
 
     /// Gives a reservation back, or empties a slot whose object has been seen to.
     pub(crate) fn release(&mut self, table: TableId, slot: u32) {
-        let Some(chunk) = self.chunk_of(table, slot) else { return };
-        if let Some(chunk) = self.chunks.get_mut(chunk) {
-            chunk.taken &= !(1 << place(slot).2);
-            chunk.slots[place(slot).2] = HandleSlot::EMPTY;
-        }
+        let Some(chunk) = self.chunk_mut(table, slot) else { return };
+        chunk.taken &= !(1 << place(slot).2);
+        chunk.slots[place(slot).2] = HandleSlot::EMPTY;
         if let Some(state) = self.tables.get_mut(table) {
             state.lowest_free = state.lowest_free.min(slot);
         }
@@ -102,9 +109,7 @@ impl<M: Machine> Kernel<M> {
         let hint = self.tables.get(table)?.lowest_free;
         let mut slot = from.max(hint);
         while slot < limit {
-            let Some(chunk) = self.chunk_of(table, slot).and_then(|chunk| self.chunks.get(chunk)) else {
-                break;
-            };
+            let Some(chunk) = self.chunk(table, slot) else { break };
             let offset = slot % CHUNK_SLOTS;
             let free = !chunk.taken >> offset;
             if free != 0 {
@@ -131,16 +136,14 @@ impl<M: Machine> Kernel<M> {
         {
             session.holders += 1;
         }
-        let Some(chunk) = self.chunk_of(table, slot) else { return };
-        if let Some(chunk) = self.chunks.get_mut(chunk) {
+        if let Some(chunk) = self.chunk_mut(table, slot) {
             chunk.slots[place(slot).2] = value;
         }
     }
 
     /// Sets a slot's close-on-exec flag.
     pub(crate) fn set_close_on_exec(&mut self, table: TableId, slot: u32, close: bool) {
-        let Some(chunk) = self.chunk_of(table, slot) else { return };
-        if let Some(chunk) = self.chunks.get_mut(chunk) {
+        if let Some(chunk) = self.chunk_mut(table, slot) {
             chunk.slots[place(slot).2].close_on_exec = close;
         }
     }
@@ -172,35 +175,31 @@ impl<M: Machine> Kernel<M> {
             .get(from)
             .map(|table| (table.bound, table.lowest_free))
             .ok_or(KernelError::BadHandle)?;
-        let copy = Table { lowest_free, ..Table::new() };
-        let copy = self.tables.insert(copy).map_err(|_| KernelError::Exhausted)?;
-        let mut slot = 0;
-        while slot < bound {
-            let Some(chunk) = self.chunk_of(from, slot) else {
-                slot += CHUNK_SLOTS;
-                continue;
-            };
-            if let Err(error) = self.copy_chunk(chunk, copy, slot) {
+        let copy = self.new_table()?;
+        if let Some(copy) = self.tables.get_mut(copy) {
+            copy.lowest_free = lowest_free;
+        }
+        for first in (0..bound).step_by(CHUNK_SLOTS as usize) {
+            if let Err(error) = self.copy_chunk(from, copy, first) {
                 self.drop_table(copy);
                 return Err(error);
             }
-            slot += CHUNK_SLOTS;
         }
         Ok(copy)
     }
 
-    fn copy_chunk(&mut self, from: ChunkId, copy: TableId, first: u32) -> Result<(), KernelError> {
-        let mut taken = self.chunks.get(from).map_or(0, |chunk| chunk.taken);
+    fn copy_chunk(&mut self, from: TableId, copy: TableId, first: u32) -> Result<(), KernelError> {
+        let mut taken = self.chunk(from, first).map_or(0, |chunk| chunk.taken);
         while taken != 0 {
-            let offset = taken.trailing_zeros();
+            let slot = first + taken.trailing_zeros();
             taken &= taken - 1;
-            let value = self.chunks.get(from).map_or(HandleSlot::EMPTY, |chunk| chunk.slots[offset as usize]);
+            let value = self.slot(from, slot);
             if value.object != Object::None {
-                self.reserve(copy, first + offset)?;
-                self.fill(copy, first + offset, value);
+                self.reserve(copy, slot)?;
+                self.fill(copy, slot, value);
             } else if let Some(state) = self.tables.get_mut(copy) {
                 // Reserved by a call under way in the original: free in the copy.
-                state.lowest_free = state.lowest_free.min(first + offset);
+                state.lowest_free = state.lowest_free.min(slot);
             }
         }
         Ok(())
@@ -214,8 +213,9 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         self.close_where(table, |_| true);
-        let Some(state) = self.tables.remove(table) else { return };
-        for row in state.rows.into_iter().flatten() {
+        let rows = self.tables.get(table).map_or([None; 32], |state| state.rows);
+        self.tables.discard(table);
+        for row in rows.into_iter().flatten() {
             self.drop_row(row);
         }
     }
@@ -261,7 +261,7 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::BadArgument);
         }
         let table = self.table_of(task)?;
-        self.chunk_for(table, slot)?;
+        self.make_chunk(table, slot)?;
         if self.is_taken(table, slot) { Err(KernelError::SlotInUse) } else { Ok(()) }
     }
 
@@ -324,7 +324,7 @@ impl<M: Machine> Kernel<M> {
 }
 
 /// Counts every object of an arena that a test picks; for statistics and tests.
-pub(crate) fn count_in<T>(arena: &Arena<T>, pick: impl Fn(&T) -> bool) -> u64 {
+pub(crate) fn count_in<T: Blank>(arena: &Arena<T>, pick: impl Fn(&T) -> bool) -> u64 {
     (0..arena.bound()).filter_map(|index| arena.get(arena.at(index)?)).filter(|object| pick(object)).count()
         as u64
 }

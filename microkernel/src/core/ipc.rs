@@ -67,7 +67,7 @@ impl<M: Machine> Kernel<M> {
         server: ServerId,
         fill: impl FnOnce(&mut Call),
     ) -> Result<CallRef, Full> {
-        let (id, call) = self.calls.renew(|| Call::BLANK)?;
+        let (id, call) = self.calls.renew()?;
         call.begin(kind, task, server);
         call.since = self.since;
         fill(call);

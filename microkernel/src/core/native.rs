@@ -10,11 +10,12 @@ use super::object::*;
 use super::{Kernel, Outcome};
 
 /// The version of this binary interface.
-const ABI_VERSION: u64 = 1;
+pub(crate) const ABI_VERSION: u64 = 1;
 
-/// Calls whose result is not a function of what the server did before, so that a restarted server makes them anew.
+/// Calls that a restarted server makes anew: their results say nothing of what happened, or are not a function of what
+/// the server did before.
 fn is_unrecorded(call: Syscall) -> bool {
-    matches!(call, Syscall::SnapshotRead | Syscall::SnapshotWrite | Syscall::SnapshotCommit)
+    matches!(call, Syscall::Null | Syscall::SnapshotRead | Syscall::SnapshotWrite | Syscall::SnapshotCommit)
 }
 
 /// The arguments as they are recorded: without addresses of the server's own memory, which differ between
@@ -85,8 +86,7 @@ impl<M: Machine> Kernel<M> {
     /// Whether a server's traps are answered from its journal.
     #[inline]
     pub(crate) fn is_replayed(&self, server: ServerId) -> bool {
-        let journal = self.servers.get(server).and_then(|server| server.journal.as_ref());
-        journal.is_some_and(|journal| journal.cursor.is_some())
+        self.servers.get(server).is_some_and(Server::is_replayed)
     }
 
     /// The recorded result of a trap, or the live one, which is recorded then.

@@ -2,7 +2,7 @@
 
 use libipc::abi::{Badge, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
-use super::arena::{Id, Link, Linked, List};
+use super::arena::{Blank, Id, Link, Linked, List};
 use super::journal::Journal;
 
 /// Name of a task.
@@ -21,8 +21,6 @@ pub type CallRef = Id<Call>;
 pub type TableId = Id<Table>;
 /// Name of a pair of directories.
 pub type DirectoriesId = Id<Directories>;
-/// Name of a block of slots.
-pub type ChunkId = Id<Chunk>;
 /// Name of a watch.
 pub type WatchId = Id<Watcher>;
 
@@ -75,21 +73,29 @@ pub struct Chunk {
     pub taken: u64,
 }
 
+impl Blank for Chunk {
+    const BLANK: Chunk = Chunk { slots: [HandleSlot::EMPTY; CHUNK_SLOTS as usize], taken: 0 };
+}
+
 /// A block of a table's directory: names of chunks.
-pub type ChunkRow = [Option<ChunkId>; 32];
+pub type ChunkRow = [Option<Id<Chunk>>; 32];
 
 /// A handle table: the descriptors of a program, or a server's capability space.
 pub struct Table {
     /// Tasks that use it.
     pub users: u32,
-    /// The chunk of the lowest slots, which most tables need alone.
-    pub first: Option<ChunkId>,
-    /// Its chunks: 32 rows of 32.
-    pub rows: [Option<Id<ChunkRow>>; 32],
     /// No slot below this is free.
     pub lowest_free: u32,
     /// One past the highest slot ever used.
     pub bound: u32,
+    /// The lowest slots, which most tables need alone.
+    pub first: Chunk,
+    /// The other chunks: 32 rows of 32, of which the very first is not used.
+    pub rows: [Option<Id<ChunkRow>>; 32],
+}
+
+impl Blank for Table {
+    const BLANK: Table = Table { users: 0, lowest_free: 0, bound: 0, first: Chunk::BLANK, rows: [None; 32] };
 }
 
 /// Working directory and root directory of one or more tasks.
@@ -100,6 +106,10 @@ pub struct Directories {
     pub sessions: [Option<SessionId>; 2],
     /// File mode creation mask.
     pub umask: u32,
+}
+
+impl Blank for Directories {
+    const BLANK: Directories = Directories { users: 0, sessions: [None; 2], umask: 0 };
 }
 
 /// What a task runs.
@@ -133,6 +143,20 @@ pub struct Task {
     pub server: Option<ServerId>,
 }
 
+impl Blank for Task {
+    const BLANK: Task = Task {
+        personality: Personality::Native,
+        space: Id::NOTHING,
+        table: Id::NOTHING,
+        directories: None,
+        words: [0; TaskWord::COUNT as usize],
+        first_thread: None,
+        cpu_ns: 0,
+        peak_pages: 0,
+        server: None,
+    };
+}
+
 /// A range of frames in one piece.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FrameRange {
@@ -143,6 +167,9 @@ pub struct FrameRange {
 }
 
 impl FrameRange {
+    /// No frames.
+    pub const EMPTY: FrameRange = FrameRange { first: Frame(0), count: 0 };
+
     /// Its size in bytes.
     pub fn bytes(self) -> u64 {
         u64::from(self.count) * libipc::abi::PAGE_SIZE
@@ -160,6 +187,11 @@ pub struct Segment {
     pub pristine: FrameRange,
     /// How many bytes of `pristine` count.
     pub bytes: u32,
+}
+
+impl Segment {
+    /// No memory.
+    pub const EMPTY: Segment = Segment { address: 0, pages: 0, pristine: FrameRange::EMPTY, bytes: 0 };
 }
 
 /// Segments a server can have: data, heap, stack, and a spare.
@@ -182,6 +214,8 @@ pub enum ServerState {
 pub struct Server {
     /// Its task.
     pub task: TaskId,
+    /// Its capability space: its task's table, for as long as it lives.
+    pub table: TableId,
     /// Its number in the manifest, plus one.
     pub number: u32,
     /// Its one thread.
@@ -230,6 +264,37 @@ pub struct Server {
     pub waiting: bool,
     /// The digest of its state that it told last, and how many messages it had received then.
     pub digest: Option<(u64, u64)>,
+}
+
+impl Blank for Server {
+    const BLANK: Server = Server {
+        task: Id::NOTHING,
+        table: Id::NOTHING,
+        number: 0,
+        thread: None,
+        state: ServerState::Embryo,
+        incarnation: 0,
+        deaths: [0; 2],
+        buffer: FrameRange::EMPTY,
+        arena: FrameRange::EMPTY,
+        journal: None,
+        segments: [Segment::EMPTY; SEGMENTS as usize],
+        entry: 0,
+        stack: 0,
+        calls: List::EMPTY,
+        events: List::EMPTY,
+        closes: List::EMPTY,
+        watched: List::EMPTY,
+        bits: 0,
+        deadline: u64::MAX,
+        ports: [(0, 0); 4],
+        irqs: 0,
+        first_free: 0,
+        doom: 0,
+        received: 0,
+        waiting: false,
+        digest: None,
+    };
 }
 
 /// What a thread is doing.
@@ -290,6 +355,26 @@ pub struct Thread {
     pub sibling: (Option<ThreadId>, Option<ThreadId>),
 }
 
+impl Blank for Thread {
+    const BLANK: Thread = Thread {
+        registers: UserRegisters::ZERO,
+        entry: Entry::Interrupt,
+        task: Id::NOTHING,
+        state: ThreadState::Embryo,
+        tid: 0,
+        priority: 0,
+        server: None,
+        top: Frame(0),
+        stopped: true,
+        attention: false,
+        restart: 0,
+        link: Link::NONE,
+        cpu_ns: 0,
+        slice_ns: 0,
+        sibling: (None, None),
+    };
+}
+
 impl Thread {
     /// The arguments of the system call that it makes.
     pub fn arguments(&self) -> [u64; 6] {
@@ -327,9 +412,13 @@ pub struct Space {
     pub peak_pages: u32,
 }
 
+impl Blank for Space {
+    const BLANK: Space = Space::new(Frame(0), Id::NOTHING, Badge(0));
+}
+
 impl Space {
     /// An empty space with nobody in it.
-    pub fn new(root: Frame, pager: ServerId, badge: Badge) -> Space {
+    pub const fn new(root: Frame, pager: ServerId, badge: Badge) -> Space {
         Space { root, pager, badge, users: 0, destroyed: false, mapped_pages: 0, peak_pages: 0 }
     }
 }
@@ -362,6 +451,23 @@ pub struct Session {
     pub link: Link,
 }
 
+impl Blank for Session {
+    const BLANK: Session = Session {
+        server: Id::NOTHING,
+        server_number: 0,
+        badge: Badge(0),
+        object: 0,
+        holders: 0,
+        owned: None,
+        tells_close: false,
+        status: 0,
+        readiness: Readiness::empty(),
+        position: 0,
+        watchers: None,
+        link: Link::NONE,
+    };
+}
+
 impl Linked for Session {
     fn link(&mut self) -> &mut Link {
         &mut self.link
@@ -391,6 +497,17 @@ pub struct Watcher {
     pub next: Option<WatchId>,
     /// Place among what its server is to be told.
     pub link: Link,
+}
+
+impl Blank for Watcher {
+    const BLANK: Watcher = Watcher {
+        by: WatchedBy::Call(Id::NOTHING),
+        session: None,
+        wanted: Readiness::empty(),
+        siblings: (None, None),
+        next: None,
+        link: Link::NONE,
+    };
 }
 
 impl Linked for Watcher {
@@ -489,37 +606,35 @@ pub struct Call {
     pub link: Link,
 }
 
-impl Call {
-    /// A place for a call.
-    pub const BLANK: Call = {
-        const NOBODY: u64 = 0;
-        Call {
-            kind: CallKind::Native,
-            phase: Phase::Queued,
-            signals: 0,
-            faulting: false,
-            rewritten: false,
-            handle_count: 0,
-            label: 0,
-            number: 0,
-            task: Id::from_word(NOBODY),
-            thread: None,
-            parent: None,
-            server: Id::from_word(NOBODY),
-            session: None,
-            tag: 0,
-            words: [0; 4],
-            buffer: None,
-            payload_len: 0,
-            handles: [Object::None; 4],
-            reserved: [None; 2],
-            watches: None,
-            sequence: 0,
-            since: 0,
-            link: Link::NONE,
-        }
+impl Blank for Call {
+    const BLANK: Call = Call {
+        kind: CallKind::Native,
+        phase: Phase::Queued,
+        signals: 0,
+        faulting: false,
+        rewritten: false,
+        handle_count: 0,
+        label: 0,
+        number: 0,
+        task: Id::NOTHING,
+        thread: None,
+        parent: None,
+        server: Id::NOTHING,
+        session: None,
+        tag: 0,
+        words: [0; 4],
+        buffer: None,
+        payload_len: 0,
+        handles: [Object::None; 4],
+        reserved: [None; 2],
+        watches: None,
+        sequence: 0,
+        since: 0,
+        link: Link::NONE,
     };
+}
 
+impl Call {
     /// Begins a call in the place of one that is over: all that counts of it is set anew. Of its handles none counts.
     #[inline]
     pub fn begin(&mut self, kind: CallKind, task: TaskId, server: ServerId) {

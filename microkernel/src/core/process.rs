@@ -178,7 +178,7 @@ impl<M: Machine> Kernel<M> {
                 Ok(table)
             }
             Some(table) if flags & COPY_DESCRIPTORS != 0 => self.copy_table(table),
-            _ => self.tables.insert(Table::new()).map_err(|_| KernelError::Exhausted),
+            _ => self.new_table(),
         }
     }
 

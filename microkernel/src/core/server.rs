@@ -7,7 +7,7 @@ use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights, UserRegisters};
 use libipc::linux::errno;
 use libipc::server::DIGEST_BIT;
 
-use super::arena::List;
+use super::arena::Blank;
 use super::journal::Journal;
 use super::machine::Machine;
 use super::object::*;
@@ -68,7 +68,7 @@ impl<M: Machine> Kernel<M> {
         number: u32,
         journaled: bool,
     ) -> Result<TaskId, KernelError> {
-        let table = self.tables.insert(Table::new()).map_err(|_| KernelError::Exhausted)?;
+        let table = self.new_table()?;
         let task = Task {
             personality: Personality::Native,
             space,
@@ -81,33 +81,8 @@ impl<M: Machine> Kernel<M> {
             server: None,
         };
         let task = self.tasks.insert(task).map_err(|_| KernelError::Exhausted)?;
-        let server = Server {
-            task,
-            number,
-            thread: None,
-            state: ServerState::Embryo,
-            incarnation: 0,
-            deaths: [0; 2],
-            buffer: FrameRange::default(),
-            arena: FrameRange::default(),
-            journal: journaled.then(Journal::default),
-            segments: [Segment::default(); SEGMENTS as usize],
-            entry: 0,
-            stack: 0,
-            calls: List::EMPTY,
-            events: List::EMPTY,
-            closes: List::EMPTY,
-            watched: List::EMPTY,
-            bits: 0,
-            deadline: u64::MAX,
-            ports: [(0, 0); 4],
-            irqs: 0,
-            first_free: 0,
-            doom: 0,
-            received: 0,
-            waiting: false,
-            digest: None,
-        };
+        let journal = journaled.then(Journal::default);
+        let server = Server { task, table, number, journal, ..Server::BLANK };
         let server = self.servers.insert(server).map_err(|_| KernelError::Exhausted)?;
         if let Some(state) = self.tasks.get_mut(task) {
             state.server = Some(server);

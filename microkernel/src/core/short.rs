@@ -15,10 +15,11 @@ use libipc::abi::{Readiness, Rights};
 use super::Kernel;
 use super::ipc::Caller;
 use super::machine::Machine;
-use super::native::set_outcome;
+use super::native::{ABI_VERSION, set_outcome};
 use super::object::*;
 use super::sched::SLICE_NS;
 
+const NULL: u64 = Syscall::Null as u64;
 const CALL: u64 = Syscall::Call as u64;
 const REPLY: u64 = Syscall::Reply as u64 | THEN_RECEIVE;
 const REPLY_FOREIGN: u64 = Syscall::ReplyForeign as u64 | THEN_RECEIVE;
@@ -65,14 +66,21 @@ impl<M: Machine> Kernel<M> {
     /// Serves a server's system call, if the short way is open to it: the thread that runs next then.
     #[inline(always)]
     pub(crate) fn short_native_call(&mut self, by: Caller, number: u64) -> Option<ThreadId> {
-        if !matches!(number, CALL | REPLY | REPLY_FOREIGN) || !self.is_quiet() {
-            return None;
-        }
         match number {
-            CALL => self.short_call(by),
-            REPLY => self.short_reply(by),
-            _ => self.short_reply_foreign(by),
+            NULL if self.is_quiet() => self.short_null(by),
+            CALL if self.is_quiet() => self.short_call(by),
+            REPLY if self.is_quiet() => self.short_reply(by),
+            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign(by),
+            _ => None,
         }
+    }
+
+    /// What changes nothing leaves the order as it was.
+    #[inline(always)]
+    fn short_null(&mut self, by: Caller) -> Option<ThreadId> {
+        let state = self.threads.get_mut(by.thread)?;
+        set_outcome(&mut state.registers, &Ok([ABI_VERSION, 0, 0, 0, 0]));
+        Some(by.thread)
     }
 
     /// A server's call of another.
@@ -80,10 +88,11 @@ impl<M: Machine> Kernel<M> {
     fn short_call(&mut self, by: Caller) -> Option<ThreadId> {
         let Caller { thread: from, task, server: own } = by;
         let [handle, info, word0, word1, word2, word3] = self.threads.get(from)?.arguments();
-        if info & !LABEL_ONLY != 0 || self.is_replayed(own) {
+        let caller = self.servers.get(own)?;
+        if info & !LABEL_ONLY != 0 || caller.is_replayed() {
             return None;
         }
-        let slot = self.low_slot(task, handle)?;
+        let slot = self.tables.get(caller.table)?.first.slots.get(handle as usize)?;
         if !slot.rights.contains(Rights::CALL) {
             return None;
         }
@@ -95,8 +104,9 @@ impl<M: Machine> Kernel<M> {
             }
             _ => return None,
         };
-        let next = self.waiting(to)?;
-        let (id, call) = self.calls.renew(|| Call::BLANK).ok()?;
+        let (next, server) = self.waiting(to)?;
+        let (buffer, fill) = (server.buffer, server.fill());
+        let (id, call) = self.calls.renew().ok()?;
         self.sequence += 1;
         call.begin(CallKind::Native, task, to);
         call.thread = Some(from);
@@ -106,13 +116,13 @@ impl<M: Machine> Kernel<M> {
         call.phase = Phase::Held;
         (call.since, call.sequence) = (self.since, self.sequence);
         let now = self.machine.now();
-        let server = self.servers.get_mut(to)?;
-        let delivery = Self::delivery(&mut self.machine, server.buffer)?;
-        Self::head(delivery, Kind::Call, server.fill(), now);
+        let delivery = Self::delivery(&mut self.machine, buffer)?;
+        Self::head(delivery, Kind::Call, fill, now);
         delivery.token = id.to_word();
         delivery.label = info as u32;
         delivery.words[..4].copy_from_slice(&[word0, word1, word2, word3]);
         (delivery.badge, delivery.position, delivery.status) = (badge, position, status as u32);
+        let server = self.servers.get_mut(to)?;
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
@@ -145,14 +155,15 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         let (to, session) = self.plain_callee(row.route, caller.table, &words)?;
-        let next = self.waiting(to)?;
+        let (next, server) = self.waiting(to)?;
+        let (buffer, fill) = (server.buffer, server.fill());
         let space = self.spaces.get(caller.space)?;
         let (badge, root) = (space.badge, space.root);
         let (address, bytes) = super::deliver::output(row, &words);
         if address != 0 && bytes != 0 && self.missing(root, address, bytes).is_some() {
             return None;
         }
-        let (id, call) = self.calls.renew(|| Call::BLANK).ok()?;
+        let (id, call) = self.calls.renew().ok()?;
         self.sequence += 1;
         call.begin(CallKind::Foreign, task, to);
         call.thread = Some(from);
@@ -164,14 +175,13 @@ impl<M: Machine> Kernel<M> {
             Input::Small(at, count) => {
                 let [address, length] =
                     [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
-                self.gather_small(id, address, length, self.servers.get(to)?.buffer)
+                self.gather_small(id, address, length, buffer)
             }
             _ => None,
         };
         let now = self.machine.now();
-        let server = self.servers.get_mut(to)?;
-        let delivery = Self::delivery(&mut self.machine, server.buffer)?;
-        Self::head(delivery, Kind::Foreign, server.fill(), now);
+        let delivery = Self::delivery(&mut self.machine, buffer)?;
+        Self::head(delivery, Kind::Foreign, fill, now);
         delivery.extent = Extent::Foreign as u32;
         delivery.token = id.to_word();
         delivery.label = number;
@@ -186,6 +196,7 @@ impl<M: Machine> Kernel<M> {
         delivery.inputs = [input.unwrap_or(INPUT_NULL), INPUT_NULL];
         delivery.payload_len = input.unwrap_or(0);
         delivery.slots = [u32::MAX; 2];
+        let server = self.servers.get_mut(to)?;
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
@@ -203,8 +214,7 @@ impl<M: Machine> Kernel<M> {
             Route::Server(role) => (self.roles[role as usize]?, None),
             Route::Object(at) => {
                 let descriptor = words.get(usize::from(at))? & 0xffff_ffff;
-                let chunk = self.tables.get(table)?.first?;
-                let slot = self.chunks.get(chunk)?.slots.get(descriptor as usize)?;
+                let slot = self.tables.get(table)?.first.slots.get(descriptor as usize)?;
                 let Object::Session(id) = slot.object else { return None };
                 (self.sessions.get(id)?.server, Some(id))
             }
@@ -222,11 +232,7 @@ impl<M: Machine> Kernel<M> {
         if info & !LABEL_ONLY != 0 {
             return None;
         }
-        let id = self.call_held_by(own, token).ok()?;
-        let call = self.calls.get(id)?;
-        if call.kind != CallKind::Native || !call.holds_nothing() {
-            return None;
-        }
+        let (id, call) = self.plainly_held(own, token, CallKind::Native)?;
         let next = self.answered(id, call, own)?;
         let client = self.threads.get(next)?;
         let (asked, asker) = (client.arguments(), client.server);
@@ -263,11 +269,7 @@ impl<M: Machine> Kernel<M> {
             0 => None,
             _ => Some(self.unwatched(task, changed & 0xffff_ffff)?),
         };
-        let id = self.call_held_by(own, token).ok()?;
-        let call = self.calls.get(id)?;
-        if call.kind != CallKind::Foreign || !call.holds_nothing() {
-            return None;
-        }
+        let (id, call) = self.plainly_held(own, token, CallKind::Foreign)?;
         let session = call.session;
         let next = self.answered(id, call, own)?;
         let outputs = flags >> reply_flags::OUTPUTS_SHIFT & OUTPUTS_MAX;
@@ -304,23 +306,25 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// What is in a slot of a table's first chunk.
+    /// A call that this server holds, if it can simply be forgotten when it is over.
     #[inline(always)]
-    fn low_slot(&self, task: TaskId, slot: u64) -> Option<HandleSlot> {
-        let table = self.tables.get(self.tasks.get(task)?.table)?;
-        self.chunks.get(table.first?)?.slots.get(slot as usize).copied()
+    fn plainly_held(&self, own: ServerId, token: u64, kind: CallKind) -> Option<(CallRef, &Call)> {
+        let id = CallRef::from_word(token);
+        let call = self.calls.get(id)?;
+        let held = call.phase == Phase::Held && call.server == own && call.kind == kind;
+        (held && call.holds_nothing()).then_some((id, call))
     }
 
     /// The thread of a server that waits, if it would run before all others and its journal has room.
     #[inline(always)]
-    fn waiting(&self, id: ServerId) -> Option<ThreadId> {
+    fn waiting(&self, id: ServerId) -> Option<(ThreadId, &Server)> {
         let server = self.servers.get(id)?;
         if !server.waiting || !server.has_room() {
             return None;
         }
         let thread = server.thread?;
         let first = self.ready >> self.threads.get(thread)?.priority == 0;
-        first.then_some(thread)
+        first.then_some((thread, server))
     }
 
     /// The thread that waits for the answer to a call, if nothing but the answer keeps it from running before all
@@ -389,6 +393,12 @@ fn wait(server: &mut Thread) {
 }
 
 impl Server {
+    /// Whether its traps are answered from its journal.
+    #[inline(always)]
+    pub(crate) fn is_replayed(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.cursor.is_some())
+    }
+
     /// Whether it is not being replayed and its journal has room for any record of the short way.
     #[inline(always)]
     fn has_room(&self) -> bool {

@@ -4,11 +4,15 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use crate::core::arena::{Arena, Id, Link, Linked, List, Slot};
+use crate::core::arena::{Arena, Blank, Id, Link, Linked, List, Slot};
 
 struct Item {
     link: Link,
     number: u32,
+}
+
+impl Blank for Item {
+    const BLANK: Item = Item { link: Link::NONE, number: 0 };
 }
 
 impl Linked for Item {
@@ -130,4 +134,22 @@ proptest! {
             prop_assert!(model.queues[list].is_empty());
         }
     }
+}
+
+#[test]
+fn the_next_name_of_a_free_place_is_the_name_of_nothing_yet() {
+    let slots = Box::leak((0..2).map(|_| Slot::EMPTY).collect::<Vec<_>>().into_boxed_slice());
+    let mut arena = Arena::new(slots);
+    let item = |number| Item { link: Link::NONE, number };
+    let Ok(first) = arena.insert(item(1)) else { panic!("there is room") };
+    let next = Id::from_word(first.to_word() + (1 << 32));
+    arena.discard(first);
+    assert!(arena.get(next).is_none(), "nothing was put there");
+    assert!(
+        (0..u64::from(u32::MAX))
+            .step_by(1 << 28)
+            .all(|low| arena.get(Id::from_word(low | 2 << 32)).is_none())
+    );
+    assert_eq!(arena.insert(item(2)).ok(), Some(next));
+    assert_eq!(arena.get(next).map(|item| item.number), Some(2));
 }
