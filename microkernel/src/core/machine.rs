@@ -2,7 +2,7 @@
 
 use libipc::abi::{Frame, PAGE_SIZE, Protection};
 
-use super::object::{FrameRange, ThreadId};
+use super::object::{FrameRange, Thread, ThreadId};
 
 /// A page-table entry, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +51,10 @@ pub trait Machine {
 
     /// Sets the timer to a time since boot; `u64::MAX` stops it.
     fn set_timer(&mut self, deadline_ns: u64);
+
+    /// Readies the processor for a thread that is about to run: its address space, its FPU state, and where its
+    /// registers are kept.
+    fn enter(&mut self, id: ThreadId, thread: &Thread);
 
     /// Brings the fs and gs bases of the running thread into force.
     fn set_bases(&mut self, fs: u64, gs: u64);

@@ -166,7 +166,9 @@ impl<M: Machine> Kernel<M> {
         let ready = self.ready;
         match trap {
             Trap::Call => {
-                if let Some(thread) = self.system_call(ready) {
+                if self.system_call(ready)
+                    && let Some(thread) = self.current
+                {
                     return Resume::Thread(thread);
                 }
             }
@@ -181,42 +183,38 @@ impl<M: Machine> Kernel<M> {
         self.resume(ready)
     }
 
-    /// The entry of system calls, of which most let their thread simply run on: `None` then. It is [`Kernel::trap`]
-    /// without the detour.
+    /// The entry of system calls, after most of which it is clear who runs, and the machine is ready for that: `None`
+    /// then. It is [`Kernel::trap`] without the detour.
     #[inline]
     pub fn call(&mut self) -> Option<Resume> {
         self.traps += 1;
-        let (before, ready) = (self.current, self.ready);
-        match self.system_call(ready) {
-            Some(thread) if before == Some(thread) => None,
-            Some(thread) => Some(Resume::Thread(thread)),
-            None => Some(self.resume(ready)),
-        }
+        let ready = self.ready;
+        if self.system_call(ready) { None } else { Some(self.resume(ready)) }
     }
 
-    /// Serves the current thread's system call. The thread that runs next, if that is clear at once.
+    /// Serves the current thread's system call. Whether the current thread, who need not be the same any more, simply
+    /// runs on: the machine is ready for it.
     #[inline(always)]
-    fn system_call(&mut self, ready: u32) -> Option<ThreadId> {
-        let thread = self.current?;
-        let state = self.threads.get(thread)?;
+    fn system_call(&mut self, ready: u32) -> bool {
+        let Some(thread) = self.current else { return false };
+        let Some(state) = self.threads.get(thread) else { return false };
         let (task, number) = (state.task, state.registers.rax);
         match state.server {
             Some(server) => {
-                let by = ipc::Caller { thread, task, server };
-                if let Some(next) = self.short_native_call(by, number) {
-                    return Some(next);
+                if self.short_native_call(thread, number).is_some() {
+                    return true;
                 }
-                self.native_call(by);
+                self.native_call(ipc::Caller { thread, task, server });
                 self.count_down(server);
             }
             None => {
-                if let Some(next) = self.short_foreign_call(thread, task, number) {
-                    return Some(next);
+                if self.short_foreign_call(thread, task, number).is_some() {
+                    return true;
                 }
                 self.foreign_call(thread, task);
             }
         }
-        self.runs_on(thread, ready).then_some(thread)
+        self.runs_on(thread, ready)
     }
 
     /// The name of the thread that runs or was last to.

@@ -13,7 +13,6 @@ use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 use libipc::abi::{Readiness, Rights};
 
 use super::Kernel;
-use super::ipc::Caller;
 use super::machine::Machine;
 use super::native::{ABI_VERSION, set_outcome};
 use super::object::*;
@@ -60,35 +59,35 @@ impl<M: Machine> Kernel<M> {
         if self.short.0 {
             return false;
         }
-        self.chosen.is_none() && self.doomed == 0 && self.off.is_none() && self.next_deadline >= self.armed
+        self.chosen.is_none() && self.doomed == 0
     }
 
-    /// Serves a server's system call, if the short way is open to it: the thread that runs next then.
+    /// Serves a server's system call, if the short way is open to it.
     #[inline(always)]
-    pub(crate) fn short_native_call(&mut self, by: Caller, number: u64) -> Option<ThreadId> {
+    pub(crate) fn short_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
         match number {
-            NULL if self.is_quiet() => self.short_null(by),
-            CALL if self.is_quiet() => self.short_call(by),
-            REPLY if self.is_quiet() => self.short_reply(by),
-            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign(by),
+            NULL if self.is_quiet() => self.short_null(from),
+            CALL if self.is_quiet() => self.short_call(from),
+            REPLY if self.is_quiet() => self.short_reply(from),
+            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign(from),
             _ => None,
         }
     }
 
     /// What changes nothing leaves the order as it was.
     #[inline(always)]
-    fn short_null(&mut self, by: Caller) -> Option<ThreadId> {
-        let state = self.threads.get_mut(by.thread)?;
+    fn short_null(&mut self, from: ThreadId) -> Option<()> {
+        let state = self.threads.get_mut(from)?;
         set_outcome(&mut state.registers, &Ok([ABI_VERSION, 0, 0, 0, 0]));
-        Some(by.thread)
+        Some(())
     }
 
     /// A server's call of another.
     #[inline(always)]
-    fn short_call(&mut self, by: Caller) -> Option<ThreadId> {
-        let Caller { thread: from, task, server: own } = by;
-        let [handle, info, word0, word1, word2, word3] = self.threads.get(from)?.arguments();
-        let caller = self.servers.get(own)?;
+    fn short_call(&mut self, from: ThreadId) -> Option<()> {
+        let state = self.threads.get(from)?;
+        let (task, [handle, info, word0, word1, word2, word3]) = (state.task, state.arguments());
+        let caller = self.servers.get(state.server?)?;
         if info & !LABEL_ONLY != 0 || caller.is_replayed() {
             return None;
         }
@@ -130,12 +129,7 @@ impl<M: Machine> Kernel<M> {
 
     /// A program's call: of a server, or for a word that the kernel has.
     #[inline(always)]
-    pub(crate) fn short_foreign_call(
-        &mut self,
-        from: ThreadId,
-        task: TaskId,
-        number: u64,
-    ) -> Option<ThreadId> {
+    pub(crate) fn short_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
         let number = number as u32;
         let row = super::deliver::row(number)?;
         if !self.is_quiet() {
@@ -149,7 +143,7 @@ impl<M: Machine> Kernel<M> {
         let caller = self.tasks.get(task)?;
         if let Route::Word(word) = row.route {
             state.registers.rax = u64::from(caller.words[word as usize]);
-            return Some(from);
+            return Some(());
         }
         if !PLAIN[number as usize] {
             return None;
@@ -225,9 +219,9 @@ impl<M: Machine> Kernel<M> {
 
     /// The answer to a server's call.
     #[inline(always)]
-    fn short_reply(&mut self, by: Caller) -> Option<ThreadId> {
-        let Caller { thread: from, server: own, .. } = by;
-        let arguments = self.threads.get(from)?.arguments();
+    fn short_reply(&mut self, from: ThreadId) -> Option<()> {
+        let state = self.threads.get(from)?;
+        let (own, arguments) = (state.server?, state.arguments());
         let [token, info, word0, word1, word2, word3] = arguments;
         if info & !LABEL_ONLY != 0 {
             return None;
@@ -258,9 +252,9 @@ impl<M: Machine> Kernel<M> {
 
     /// The answer to a program's call: its result, and perhaps a new position.
     #[inline(always)]
-    fn short_reply_foreign(&mut self, by: Caller) -> Option<ThreadId> {
-        let Caller { thread: from, task, server: own } = by;
-        let arguments = self.threads.get(from)?.arguments();
+    fn short_reply_foreign(&mut self, from: ThreadId) -> Option<()> {
+        let state = self.threads.get(from)?;
+        let (task, own, arguments) = (state.task, state.server?, state.arguments());
         let [token, flags, result, position, _, changed] = arguments;
         if flags & !SIMPLE_FLAGS != 0 {
             return None;
@@ -357,7 +351,7 @@ impl<M: Machine> Kernel<M> {
         next: ThreadId,
         enter: impl FnOnce(&mut Thread),
         now: u64,
-    ) -> Option<ThreadId> {
+    ) -> Option<()> {
         let used = now.saturating_sub(self.since);
         let state = self.threads.get_mut(from)?;
         leave(state);
@@ -369,6 +363,7 @@ impl<M: Machine> Kernel<M> {
         if state.slice_ns == 0 {
             state.slice_ns = self.jitter.slice(SLICE_NS);
         }
+        self.machine.enter(next, state);
         self.since = now;
         self.switches += 1;
         self.current = Some(next);
@@ -376,7 +371,7 @@ impl<M: Machine> Kernel<M> {
         {
             self.short.1 += 1;
         }
-        Some(next)
+        Some(())
     }
 }
 

@@ -28,7 +28,8 @@ pub fn measure<T: Traps>(mut native: Native<T>, boot: &Boot) -> ! {
         let handle = boot.server(server);
         for words in LENGTHS {
             let name = format!("call + reply, {words} words, {name}");
-            row(&mut native, &name, |native| repeat(native, |native| call(native, handle, words)));
+            let arguments = message(handle, words);
+            row(&mut native, &name, |native| repeat(native, |native| call(native, arguments)));
         }
         let name = format!("signal + wait, {name}");
         row(&mut native, &name, |native| repeat(native, |native| signal(native, handle)));
@@ -67,10 +68,14 @@ fn null<T: Traps>(native: &mut Native<T>) {
     native.must(Syscall::Null, [0; 6]);
 }
 
-fn call<T: Traps>(native: &mut Native<T>, server: Handle, words: u32) {
+/// The arguments of a call with so many words.
+fn message(server: Handle, words: u32) -> [u64; 6] {
     let payload_len = words.saturating_sub(REGISTER_WORDS) * 8;
-    let info = Info { payload_len, ..Info::default() };
-    native.must(Syscall::Call, [u64::from(server.0), info.pack(), 1, 2, 3, 4]);
+    [u64::from(server.0), Info { payload_len, ..Info::default() }.pack(), 1, 2, 3, 4]
+}
+
+fn call<T: Traps>(native: &mut Native<T>, arguments: [u64; 6]) {
+    native.must(Syscall::Call, arguments);
 }
 
 fn signal<T: Traps>(native: &mut Native<T>, server: Handle) {

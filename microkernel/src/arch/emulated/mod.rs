@@ -10,7 +10,7 @@ use crate::core::arena::Slot;
 use crate::core::boot::{Memory, Sizes};
 use crate::core::frames::FrameInfo;
 use crate::core::machine::{Machine, Mapping};
-use crate::core::object::{FrameRange, ThreadId};
+use crate::core::object::{FrameRange, Thread, ThreadId};
 
 const PAGE: u64 = 4096;
 const PRESENT: u64 = 1;
@@ -131,6 +131,8 @@ impl Machine for Emulated {
     fn set_timer(&mut self, deadline_ns: u64) {
         self.timer_ns = deadline_ns;
     }
+
+    fn enter(&mut self, _id: ThreadId, _thread: &Thread) {}
 
     fn set_bases(&mut self, _fs: u64, _gs: u64) {}
 

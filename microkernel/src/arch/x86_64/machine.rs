@@ -8,7 +8,7 @@ use super::super::x86::{apic, port, serial};
 use super::cpu;
 use super::paging::{self, DIRECT_MAP};
 use crate::core::machine::{Machine, Mapping};
-use crate::core::object::{FrameRange, ThreadId};
+use crate::core::object::{FrameRange, Thread, ThreadId};
 
 /// FPU and SSE state as FXSAVE stores it.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ impl Pc {
     }
 
     /// Puts a thread's state into the FPU, keeping that of the thread before.
-    pub fn load_fpu(&mut self, thread: ThreadId) {
+    fn load_fpu(&mut self, thread: ThreadId) {
         if self.fpu_owner == Some(thread) {
             return;
         }
@@ -180,6 +180,18 @@ impl Machine for Pc {
 
     fn set_timer(&mut self, deadline_ns: u64) {
         self.clock.set_timer(deadline_ns);
+    }
+
+    fn enter(&mut self, id: ThreadId, thread: &Thread) {
+        if thread.top != self.top {
+            self.top = thread.top;
+            paging::activate(u64::from(thread.top.0) * 4096);
+        }
+        if thread.server.is_none() {
+            self.set_bases(thread.registers.fs_base, thread.registers.gs_base);
+            self.load_fpu(id);
+        }
+        cpu::set_registers(&raw const thread.registers as u64);
     }
 
     fn set_bases(&mut self, fs: u64, gs: u64) {

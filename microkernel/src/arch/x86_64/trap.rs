@@ -9,8 +9,9 @@ use libipc::abi::Protection;
 use libipc::manifest::{DEBUG_EXIT_PORT, OFF_LINE, REBOOT_LINE};
 
 use super::super::x86::{apic, port, serial};
+use super::cpu;
 use super::machine::Pc;
-use super::{cpu, paging};
+use crate::core::object::ThreadId;
 use crate::core::{Kernel, Machine, Resume, Trap};
 
 struct Core(UnsafeCell<MaybeUninit<Kernel<Pc>>>);
@@ -50,7 +51,6 @@ pub extern "C" fn system_call() -> u64 {
     let kernel = unsafe { kernel() };
     match kernel.call() {
         None => cpu::registers(),
-        Some(Resume::Thread(thread)) => ready(kernel, thread),
         Some(resume) => leave(kernel, resume),
     }
 }
@@ -139,22 +139,13 @@ pub fn leave(kernel: &mut Kernel<Pc>, mut resume: Resume) -> u64 {
     }
 }
 
-#[inline]
-fn ready(kernel: &mut Kernel<Pc>, thread: crate::core::object::ThreadId) -> u64 {
+/// Readies the CPU for a thread. Returns its register block.
+fn ready(kernel: &mut Kernel<Pc>, thread: ThreadId) -> u64 {
     let Some(state) = kernel.threads.get(thread) else {
         panic!("the core resumes a thread that is not there")
     };
-    if state.top != kernel.machine.top {
-        kernel.machine.top = state.top;
-        paging::activate(u64::from(state.top.0) * 4096);
-    }
-    if state.server.is_none() {
-        kernel.machine.set_bases(state.registers.fs_base, state.registers.gs_base);
-        kernel.machine.load_fpu(thread);
-    }
-    let block = &raw const state.registers as u64;
-    cpu::set_registers(block);
-    block
+    kernel.machine.enter(thread, state);
+    cpu::registers()
 }
 
 fn off(status: u32, reboot: bool) -> ! {
