@@ -15,6 +15,7 @@ pub mod files;
 pub mod handles;
 mod live;
 pub mod message;
+pub mod numbered;
 pub mod receive;
 pub mod replay;
 pub mod rows;
@@ -29,6 +30,7 @@ pub use effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation, O
 pub use env::{Env, LeaseError, ThreadState};
 pub use event::{Call, Caller, Event, Foreign, Request};
 pub use message::{Message, ProtocolError};
+pub use numbered::{Number, Numbered};
 pub use rows::{Rows, Table};
 pub use vectors::Refusal;
 

@@ -55,7 +55,7 @@ pub struct Head {
 }
 
 /// Takes a delivery apart.
-#[inline]
+#[inline(always)]
 pub fn decode(buffer: &[u8; BUFFER_BYTES]) -> Option<(Head, Incoming)> {
     let at = DELIVERY_OFFSET as usize;
     let bytes = buffer.get(at..at + size_of::<Delivery>())?;
@@ -74,7 +74,7 @@ pub fn decode(buffer: &[u8; BUFFER_BYTES]) -> Option<(Head, Incoming)> {
     Some((Head { now, fill, handles, handle_count }, incoming(delivery, payload)?))
 }
 
-#[inline]
+#[inline(always)]
 fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
     let call = CallId(delivery.token);
     let event = match Kind::from_number(delivery.kind)? {

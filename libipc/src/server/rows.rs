@@ -11,16 +11,18 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 use core::mem::{replace, take};
-use core::ops::{Index, RangeBounds};
+use core::ops::Index;
 
 use postcard::ser_flavors::Flavor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::numbered::{Number, Numbered};
+
 /// Rows by key, in order.
 #[derive(Clone)]
 pub struct Rows<K, V> {
-    rows: BTreeMap<K, Row<V>>,
+    rows: Numbered<K, Row<V>>,
     /// The keys of all rows that the last snapshot does not have as they are, or still has. Some may be named twice.
     changed: Vec<K>,
     /// The rest of the state is being saved without it.
@@ -33,10 +35,10 @@ struct Row<V> {
     changed: bool,
 }
 
-impl<K: Ord + Clone, V> Rows<K, V> {
+impl<K: Number + Ord, V> Rows<K, V> {
     /// An empty table.
     pub fn new() -> Rows<K, V> {
-        Rows { rows: BTreeMap::new(), changed: Vec::new(), aside: false }
+        Rows { rows: Numbered::new(), changed: Vec::new(), aside: false }
     }
 
     /// A row.
@@ -48,14 +50,14 @@ impl<K: Ord + Clone, V> Rows<K, V> {
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let row = self.rows.get_mut(key)?;
         if !replace(&mut row.changed, true) {
-            self.changed.push(key.clone());
+            self.changed.push(*key);
         }
         Some(&mut row.value)
     }
 
     /// Puts a row in, and takes out the one that had its key.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let old = self.rows.insert(key.clone(), Row { value, changed: true });
+        let old = self.rows.insert(key, Row { value, changed: true });
         if old.as_ref().is_none_or(|old| !old.changed) {
             self.changed.push(key);
         }
@@ -66,14 +68,14 @@ impl<K: Ord + Clone, V> Rows<K, V> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let old = self.rows.remove(key)?;
         if !old.changed {
-            self.changed.push(key.clone());
+            self.changed.push(*key);
         }
         Some(old.value)
     }
 
     /// Whether there is a row.
     pub fn contains_key(&self, key: &K) -> bool {
-        self.rows.contains_key(key)
+        self.rows.get(key).is_some()
     }
 
     /// How many rows there are.
@@ -87,42 +89,42 @@ impl<K: Ord + Clone, V> Rows<K, V> {
     }
 
     /// All rows, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&K, &V)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.rows.iter().map(|(key, row)| (key, &row.value))
     }
 
-    /// The rows of a range of keys, in order.
-    pub fn range(&self, range: impl RangeBounds<K>) -> impl DoubleEndedIterator<Item = (&K, &V)> {
-        self.rows.range(range).map(|(key, row)| (key, &row.value))
+    /// The rows from a key on, in order.
+    pub fn from(&self, key: K) -> impl Iterator<Item = (&K, &V)> {
+        self.rows.from(key).map(|(key, row)| (key, &row.value))
     }
 
     /// All keys, in order.
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = &K> {
-        self.rows.keys()
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.rows.iter().map(|(key, _)| key)
     }
 
     /// The rows without their keys.
-    pub fn values(&self) -> impl ExactSizeIterator<Item = &V> {
-        self.rows.values().map(|row| &row.value)
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.iter().map(|(_, value)| value)
     }
 }
 
-impl<K: Ord + Clone, V> Index<&K> for Rows<K, V> {
+impl<K: Number + Ord, V> Index<&K> for Rows<K, V> {
     type Output = V;
 
     /// A row that is known to be there.
     fn index(&self, key: &K) -> &V {
-        &self.rows[key].value
+        self.get(key).expect("a row that is known to be there")
     }
 }
 
-impl<K: Ord + Clone, V> Default for Rows<K, V> {
+impl<K: Number + Ord, V> Default for Rows<K, V> {
     fn default() -> Rows<K, V> {
         Rows::new()
     }
 }
 
-impl<K: Ord + Clone, V> FromIterator<(K, V)> for Rows<K, V> {
+impl<K: Number + Ord, V> FromIterator<(K, V)> for Rows<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(rows: I) -> Rows<K, V> {
         let mut table = Rows::new();
         for (key, value) in rows {
@@ -132,32 +134,50 @@ impl<K: Ord + Clone, V> FromIterator<(K, V)> for Rows<K, V> {
     }
 }
 
-impl<K: Ord + Clone, V: PartialEq> PartialEq for Rows<K, V> {
+impl<K: Number + Ord, V: PartialEq> PartialEq for Rows<K, V> {
     fn eq(&self, other: &Rows<K, V>) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl<K: Ord + Clone, V: Eq> Eq for Rows<K, V> {}
+impl<K: Number + Ord, V: Eq> Eq for Rows<K, V> {}
 
-impl<K: Ord + Clone + fmt::Debug, V: fmt::Debug> fmt::Debug for Rows<K, V> {
+impl<K: Number + Ord + fmt::Debug, V: fmt::Debug> fmt::Debug for Rows<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
 }
 
-impl<K: Ord + Clone + Serialize, V: Serialize> Serialize for Rows<K, V> {
+impl<K: Number + Ord + Serialize, V: Serialize> Serialize for Rows<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let count = if self.aside { 0 } else { self.len() };
-        serializer.collect_map(self.iter().take(count))
+        serializer.collect_map(Counted(self.iter().take(count), count))
     }
 }
 
-impl<'de, K: Ord + Clone + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Rows<K, V> {
+impl<'de, K: Number + Ord + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Rows<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rows<K, V>, D::Error> {
         let rows = BTreeMap::<K, V>::deserialize(deserializer)?;
-        let rows = rows.into_iter().map(|(key, value)| (key, Row { value, changed: false })).collect();
-        Ok(Rows { rows, changed: Vec::new(), aside: false })
+        let mut table = Rows::new();
+        for (key, value) in rows {
+            table.rows.insert(key, Row { value, changed: false });
+        }
+        Ok(table)
+    }
+}
+
+/// An iterator that says how much there is.
+struct Counted<I>(I, usize);
+
+impl<I: Iterator> Iterator for Counted<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.1, Some(self.1))
     }
 }
 
@@ -184,7 +204,7 @@ pub trait Table: Any {
 
 impl<K, V> Table for Rows<K, V>
 where
-    K: Ord + Clone + Serialize + DeserializeOwned + 'static,
+    K: Number + Ord + Serialize + DeserializeOwned + 'static,
     V: Serialize + DeserializeOwned + 'static,
 {
     fn set_aside(&mut self, aside: bool) {
@@ -265,10 +285,10 @@ mod tests {
 
     use super::*;
 
-    fn restored(base: &[u8], changes: &[Vec<u8>]) -> Rows<u8, u32> {
-        let mut table: Rows<u8, u32> = postcard::from_bytes(base).unwrap();
+    fn restored(base: &[u8], changes: &[Vec<u8>]) -> Rows<u64, u32> {
+        let mut table: Rows<u64, u32> = postcard::from_bytes(base).unwrap();
         for mut bytes in changes.iter().map(Vec::as_slice) {
-            let mut next: Rows<u8, u32> = take_from(&mut bytes).unwrap();
+            let mut next: Rows<u64, u32> = take_from(&mut bytes).unwrap();
             next.adopt(&mut table);
             next.load(&mut bytes).unwrap();
             assert!(bytes.is_empty());
@@ -280,9 +300,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_table_comes_back_from_a_snapshot_and_the_changes_behind_it(
-            script in prop::collection::vec((0u8..6, 0u8..12, any::<u32>()), 1..80),
+            script in prop::collection::vec((0u8..6, 0u64..12, any::<u32>()), 1..80),
         ) {
-            let (mut table, mut model) = (Rows::<u8, u32>::new(), BTreeMap::new());
+            let (mut table, mut model) = (Rows::<u64, u32>::new(), BTreeMap::new());
             let (base, mut changes) = (postcard::to_allocvec(&table).unwrap(), Vec::new());
             for (action, key, value) in script {
                 match action {
@@ -312,7 +332,7 @@ mod tests {
 
     #[test]
     fn rows_that_nobody_touched_are_not_saved_again() {
-        let mut table: Rows<u32, [u64; 4]> = (0..1000).map(|key| (key, [9; 4])).collect();
+        let mut table: Rows<u64, [u64; 4]> = (0..1000).map(|key| (key, [9; 4])).collect();
         table.saved();
         table.get_mut(&7);
         table.remove(&8);

@@ -8,6 +8,7 @@ use super::frames::{FrameInfo, Frames};
 use super::jitter::Jitter;
 use super::machine::Machine;
 use super::object::*;
+use super::pmap::{WALKS, Walk};
 use super::{Buffers, Kernel, PRIORITIES};
 
 /// How many objects of each kind there are.
@@ -100,6 +101,7 @@ impl<M: Machine> Kernel<M> {
             interrupts: [None; 32],
             root: None,
             doomed: 0,
+            walks: [Walk::NONE; WALKS],
             off: None,
             enosys: memory.enosys,
             switches: 0,

@@ -127,6 +127,8 @@ pub struct Kernel<M: Machine> {
     /// What the machine's timer is set to.
     pub(crate) armed: u64,
     pub(crate) sequence: u64,
+    /// The last walks through page tables.
+    pub(crate) walks: [pmap::Walk; pmap::WALKS],
     /// The servers of the Linux personality.
     pub(crate) roles: [Option<ServerId>; Role::COUNT as usize],
     /// The server bound to each interrupt line, and its notification bit.

@@ -27,9 +27,39 @@ fn check_protection(protection: Protection) -> Result<(), KernelError> {
     if both || !protection.contains(Protection::READ) { Err(KernelError::BadArgument) } else { Ok(()) }
 }
 
+/// Walks that are remembered.
+pub(crate) const WALKS: usize = 8;
+
+/// Where a walk through the tables of a space ended: the lowest table for all addresses of a span. It holds until
+/// tables are taken away, which happens when a space is given up, and in no other way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Walk {
+    root: Frame,
+    span: u64,
+    leaf: Frame,
+}
+
+impl Walk {
+    /// Of no address.
+    pub(crate) const NONE: Walk = Walk { root: Frame(0), span: u64::MAX, leaf: Frame(0) };
+}
+
 impl<M: Machine> Kernel<M> {
     /// The table of the lowest level for an address, if every level above is there.
+    #[inline]
     fn leaf_table(&mut self, root: Frame, address: u64) -> Option<Frame> {
+        let span = address / (PAGE_SIZE << M::LEVEL_BITS);
+        let at = (span ^ u64::from(root.0)) as usize % WALKS;
+        let walk = self.walks[at];
+        if walk.span == span && walk.root == root {
+            return Some(walk.leaf);
+        }
+        let leaf = self.walk(root, address)?;
+        self.walks[at] = Walk { root, span, leaf };
+        Some(leaf)
+    }
+
+    fn walk(&mut self, root: Frame, address: u64) -> Option<Frame> {
         let mut table = root;
         for level in (1..M::LEVELS).rev() {
             match self.machine.entry(table, index::<M>(address, level)) {
@@ -103,6 +133,7 @@ impl<M: Machine> Kernel<M> {
     fn clear_tables(&mut self, space: SpaceId) {
         let Some(root) = self.spaces.get(space).map(|space| space.root) else { return };
         self.clear_table(root, M::LEVELS - 1);
+        self.walks = [Walk::NONE; WALKS];
         self.machine.flush(root, u64::MAX);
     }
 

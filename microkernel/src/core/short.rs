@@ -207,8 +207,8 @@ impl<M: Machine> Kernel<M> {
         let (to, session) = match route {
             Route::Server(role) => (self.roles[role as usize]?, None),
             Route::Object(at) => {
-                let descriptor = words.get(usize::from(at))? & 0xffff_ffff;
-                let slot = self.tables.get(table)?.first.slots.get(descriptor as usize)?;
+                let descriptor = *words.get(usize::from(at))? as u32;
+                let slot = self.slot(table, descriptor);
                 let Object::Session(id) = slot.object else { return None };
                 (self.sessions.get(id)?.server, Some(id))
             }

@@ -1,6 +1,7 @@
 //! The numbers of the process table as types, so that a thread is never taken for a process, nor a group for a
 //! session.
 
+use libipc::server::Number;
 use serde::{Deserialize, Serialize};
 
 macro_rules! ids {
@@ -8,6 +9,12 @@ macro_rules! ids {
         #[doc = $text]
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
         pub struct $name(pub u32);
+
+        impl Number for $name {
+            fn number(self) -> u64 {
+                self.0.into()
+            }
+        }
     )* };
 }
 

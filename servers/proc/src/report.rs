@@ -104,7 +104,7 @@ impl Proc {
 
     /// Process ids above one, as many as an answer holds.
     pub(crate) fn report_pids(&self, after: u32) -> Answer {
-        let above = self.processes.range(Pid(after.saturating_add(1))..);
+        let above = self.processes.from(Pid(after.saturating_add(1)));
         let visible = above.filter(|(_, process)| process.is_visible()).map(|(pid, _)| pid.0);
         Answer::Pids { pids: visible.take(PIDS_MAX).collect() }
     }

@@ -32,7 +32,7 @@ mod timers;
 mod transfer;
 mod tree;
 
-use alloc::collections::BTreeMap;
+use alloc::{collections::BTreeMap, vec, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use alarm::Alarm;
@@ -41,7 +41,9 @@ use counter::Counter;
 use libipc::abi::{CallId, Frame, Handle, Tag};
 use libipc::linux::errno::{EINVAL, ENOSYS};
 use libipc::proto::fs;
-use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Request, Server, TIMER_BIT};
+use libipc::server::{
+    Boot, Call, Effects, Env, Event, Message, Operation, Request, Rows, Server, TIMER_BIT, Table,
+};
 use lock::Locks;
 use node::Ino;
 use open::{OpenFile, Opening};
@@ -89,15 +91,15 @@ pub struct Tmpfs {
     /// The arena's first frame.
     arena_first: Frame,
     tree: Tree,
-    pipes: BTreeMap<Ino, Pipe>,
-    counters: BTreeMap<Ino, Counter>,
-    alarms: BTreeMap<Ino, Alarm>,
+    pipes: Rows<Ino, Pipe>,
+    counters: Rows<Ino, Counter>,
+    alarms: Rows<Ino, Alarm>,
     sockets: Sockets,
     timers: Timers,
     locks: Locks,
     random: Generator,
     /// Open files by the badges of their sessions.
-    opens: BTreeMap<u64, OpenFile>,
+    opens: Rows<u64, OpenFile>,
     next_badge: u64,
     /// Calls whose sessions are being made.
     opening: BTreeMap<Tag, Opening>,
@@ -194,14 +196,14 @@ impl Server for Tmpfs {
             arena: Arena::new(boot.arena_bytes),
             arena_first: boot.arena_first,
             tree,
-            pipes: BTreeMap::new(),
-            counters: BTreeMap::new(),
-            alarms: BTreeMap::new(),
+            pipes: Rows::new(),
+            counters: Rows::new(),
+            alarms: Rows::new(),
             sockets: Sockets::default(),
             timers: Timers::default(),
             locks: Locks::default(),
             random: Generator::new(boot.seed, boot.epoch_s),
-            opens: BTreeMap::new(),
+            opens: Rows::new(),
             next_badge: 1,
             opening: BTreeMap::new(),
             supplying: BTreeMap::new(),
@@ -228,6 +230,17 @@ impl Server for Tmpfs {
             Event::Notify { .. } | Event::Watch { .. } | Event::Watched { .. } => Effects::none(),
         };
         self.tell_recalls(effects)
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Table> {
+        vec![
+            self.tree.table(),
+            &mut self.opens,
+            &mut self.pipes,
+            &mut self.counters,
+            &mut self.alarms,
+            self.sockets.table(),
+        ]
     }
 }
 

@@ -28,7 +28,7 @@ use cargo::Credentials;
 use libipc::abi::{CallId, Readiness};
 use libipc::linux::errno::*;
 use libipc::linux::open::{O_RDONLY, O_WRONLY};
-use libipc::server::Effects;
+use libipc::server::{Effects, Rows, Table};
 use options::Options;
 use packets::Packets;
 
@@ -166,7 +166,7 @@ impl Socket {
 /// All sockets, and which of them have which names.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Sockets {
-    all: BTreeMap<Ino, Socket>,
+    all: Rows<Ino, Socket>,
     /// Names outside the file system.
     abstracts: BTreeMap<Vec<u8>, Ino>,
     /// Names in it, by the node.
@@ -176,6 +176,11 @@ pub struct Sockets {
 }
 
 impl Sockets {
+    /// The table of all sockets.
+    pub fn table(&mut self) -> &mut dyn Table {
+        &mut self.all
+    }
+
     fn get(&self, ino: Ino) -> Result<&Socket, i32> {
         self.all.get(&ino).ok_or(EBADF)
     }

@@ -12,7 +12,7 @@ use libipc::linux::errno::*;
 use libipc::linux::mode;
 use libipc::linux::open::{O_CREAT, O_EXCL};
 use libipc::proto::fs::{Credentials, Operation, Request, Stop};
-use libipc::server::files;
+use libipc::server::{Rows, Table, files};
 
 /// Most volumes.
 const VOLUMES_MAX: u32 = 64;
@@ -22,7 +22,7 @@ pub const DEV_VOLUME: u32 = 1;
 /// All nodes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tree {
-    nodes: BTreeMap<Ino, Node>,
+    nodes: Rows<Ino, Node>,
     roots: BTreeMap<u32, Ino>,
     next_ino: Ino,
     nodes_max: u64,
@@ -53,7 +53,12 @@ pub enum Walk<'a> {
 impl Tree {
     /// No volumes yet, and at most so many nodes.
     pub fn new(nodes_max: u64) -> Tree {
-        Tree { nodes: BTreeMap::new(), roots: BTreeMap::new(), next_ino: 1, nodes_max }
+        Tree { nodes: Rows::new(), roots: BTreeMap::new(), next_ino: 1, nodes_max }
+    }
+
+    /// The table of all nodes.
+    pub fn table(&mut self) -> &mut dyn Table {
+        &mut self.nodes
     }
 
     /// The root of a volume, which is made when it is first asked for. Anyone may write into a new volume, but /dev.
@@ -140,12 +145,13 @@ impl Tree {
         if in_use || volume == DEV_VOLUME {
             return Err(EBUSY);
         }
-        for node in self.nodes.values_mut().filter(|node| node.volume == volume) {
-            if let Body::File(file) = &mut node.body {
+        let nodes = self.nodes.iter().filter(|(_, node)| node.volume == volume);
+        let gone: Vec<Ino> = nodes.map(|(ino, _)| *ino).collect();
+        for ino in gone {
+            if let Some(Node { body: Body::File(mut file), .. }) = self.nodes.remove(&ino) {
                 file.contents.release(arena);
             }
         }
-        self.nodes.retain(|_, node| node.volume != volume);
         self.roots.remove(&volume);
         Ok(())
     }

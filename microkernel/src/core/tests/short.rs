@@ -57,7 +57,9 @@ impl Scene {
         world.ok(file, Syscall::SessionCreate, &[20, 77, 78, 0, 5]);
         let Ok(Object::OwnSession(session)) = world.kernel.named(file, 20, Rights::CONTROL) else { panic!() };
         let rights = Rights::CALL | Rights::TRANSFER;
-        world.kernel.put(program.task, 3, Object::Session(session), rights).unwrap();
+        for descriptor in [3, 100] {
+            world.kernel.put(program.task, descriptor, Object::Session(session), rights).unwrap();
+        }
         world.kernel.put(client, 1, Object::Session(session), rights).unwrap();
         world.kernel.short.0 = long_way_only;
         Scene { world, servers: [vm, proc, vfs, file, client], program, page }
@@ -83,7 +85,7 @@ impl Scene {
                 3 => (READ, [3, word0, word1, 0, 0, 0]),
                 4 => (LSEEK, [word0, word1, word2, 0, 0, 0]),
                 5 => (WRITE, [3, MAPPED + word0 % PAGE_SIZE, word1 % 600, 0, 0, 0]),
-                _ => (LSEEK, [3, word0, word1, word2, word3, 0]),
+                _ => (LSEEK, [if word3 & 1 == 0 { 3 } else { 100 }, word0, word1, word2, word3, 0]),
             }
         } else {
             let token = if step.what & 64 != 0 { word0 } else { self.token(task) };
@@ -185,10 +187,13 @@ proptest! {
 
 #[test]
 fn the_short_way_is_open_to_what_is_common() {
-    let mut scene = Scene::new(false, true);
-    // Whoever runs first settles down to wait; then the program seeks and the file server answers, again and again.
-    for what in [1; 7].into_iter().chain([6, 14].into_iter().cycle().take(20)) {
-        scene.step(Step { what, words: [0, 1, 2, 3] });
+    // A low descriptor, and a high one.
+    for last in [2, 3] {
+        let mut scene = Scene::new(false, true);
+        // Whoever runs first settles down to wait; then the program seeks and the file server answers, again and again.
+        for what in [1; 7].into_iter().chain([6, 14].into_iter().cycle().take(20)) {
+            scene.step(Step { what, words: [0, 1, 2, last] });
+        }
+        assert_eq!(scene.world.kernel.short.1, 20);
     }
-    assert_eq!(scene.world.kernel.short.1, 20);
 }

@@ -57,7 +57,10 @@ impl Tmpfs {
         let status = files::status_of_open(flags);
         let unnamed = self.tree.node(ino)?.volume == NOWHERE;
         let at_once = unnamed || status & O_NONBLOCK != 0;
-        let pipe = self.pipes.entry(ino).or_default();
+        if !self.pipes.contains_key(&ino) {
+            self.pipes.insert(ino, Pipe::default());
+        }
+        let pipe = self.pipes.get_mut(&ino).ok_or(ENXIO)?;
         let nobody_reads = status & O_ACCMODE == O_WRONLY && pipe.readers == 0;
         if nobody_reads && status & O_NONBLOCK != 0 && !unnamed {
             self.forget_unused(ino);
