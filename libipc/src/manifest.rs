@@ -61,7 +61,7 @@ pub struct ServerEntry {
     pub package: Option<String>,
     /// Its recovery class.
     pub class: Class,
-    /// Its fixed priority; larger runs first.
+    /// Its fixed priority; larger runs first. It is higher than that of all who call it.
     pub priority: u8,
     /// KiB of heap.
     pub heap_kib: u32,
@@ -238,6 +238,13 @@ pub enum ManifestError {
     },
     /// Servers that call each other in a circle; the first one is named again at the end.
     Cycle(Vec<String>),
+    /// A server is called by one that is at least as important, and so could keep it waiting for its inferiors.
+    Priority {
+        /// Who calls.
+        caller: String,
+        /// Whom it calls.
+        callee: String,
+    },
     /// A journaled server without journal or snapshot, or a reissued one with either.
     Journal(String),
     /// A mount point that is not an absolute path, or is given twice, or the first is not `/`.
@@ -256,6 +263,10 @@ impl fmt::Display for ManifestError {
                 write!(f, "{by} names the server `{name}`, which does not exist")
             }
             Self::Cycle(names) => write!(f, "the order of calls has a cycle: {}", names.join(" -> ")),
+            Self::Priority { caller, callee } => write!(
+                f,
+                "`{caller}` calls `{callee}`, so `{callee}` must have the higher priority: whoever is waited for runs first"
+            ),
             Self::Journal(name) => write!(
                 f,
                 "`{name}`: a journaled server needs journal_kib and snapshot_kib, a reissued one has neither"
@@ -301,7 +312,22 @@ impl Manifest {
         }
         self.check_references(&calls)?;
         self.check_mount_points()?;
-        check_order(&calls)
+        check_order(&calls)?;
+        self.check_priorities()
+    }
+
+    /// A server runs before all that call it, so that nobody ever waits for one that less important ones keep from
+    /// running: no priority has to be inherited.
+    fn check_priorities(&self) -> Result<(), ManifestError> {
+        for caller in &self.servers {
+            for callee in caller.calls.iter().filter_map(|name| self.server(name)) {
+                if callee.priority <= caller.priority {
+                    let (caller, callee) = (caller.name.clone(), callee.name.clone());
+                    return Err(ManifestError::Priority { caller, callee });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_references(&self, known: &BTreeMap<&str, &[String]>) -> Result<(), ManifestError> {

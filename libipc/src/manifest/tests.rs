@@ -12,7 +12,7 @@ fn server(name: &str, calls: &[&str]) -> ServerEntry {
         package: None,
         frames: false,
         class: Class::Reissued,
-        priority: 1,
+        priority: 3_u8.saturating_sub(calls.len() as u8),
         heap_kib: 64,
         journal_kib: 0,
         snapshot_kib: 0,
@@ -62,6 +62,15 @@ fn a_cycle_is_named_in_full() {
     let mut selfish = sample();
     selfish.servers[2].calls.push("ufs".into());
     assert_eq!(selfish.check(), Err(ManifestError::Cycle(vec!["ufs".into(), "ufs".into()])));
+}
+
+#[test]
+fn whoever_is_called_is_more_important_than_who_calls() {
+    let mut manifest = sample();
+    manifest.servers[3].priority = manifest.servers[2].priority;
+    let error = manifest.check().unwrap_err();
+    assert_eq!(error, ManifestError::Priority { caller: "ufs".into(), callee: "blk".into() });
+    assert!(error.to_string().contains("`blk` must have the higher priority"));
 }
 
 #[test]
