@@ -1,6 +1,7 @@
 //! Tests of the core over the emulated machine: threads are driven trap by trap, as entry code would.
 
 mod descriptors;
+mod doom;
 mod faults;
 mod fuzz;
 mod history;
