@@ -54,10 +54,12 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// The thread that runs has had so much time: a server whose end has come by it is struck where it stands.
+    /// The thread that runs has had so much time. Where a server's time ran out in the kernel, which nobody can be
+    /// struck in, what went over is its time from now on: so ends come in the midst of its own code, too, when the
+    /// kernel takes most of its time.
     pub(crate) fn age(&mut self, used_ns: u64) {
         if let Some((_, left)) = self.time_left() {
-            *left = left.saturating_sub(used_ns);
+            *left = left.abs_diff(used_ns);
         }
     }
 

@@ -19,6 +19,7 @@ use crate::{
     run::Built,
     setup,
 };
+pub use report::difference;
 use report::{Report, Tally};
 
 /// Runs the tests and returns the status to end with: 0 when all passed.
