@@ -186,7 +186,7 @@ pub enum TestKind {
     Sim,
     /// Linux programs that must behave in Naiad as they do on the host
     Linux,
-    /// What takes whole machines: scenarios (tests/qemu/*.sh), replays
+    /// What takes whole machines: scenarios (tests/qemu/*.sh), replays, a storm
     Qemu,
 }
 

@@ -6,6 +6,7 @@ mod report;
 mod roots;
 mod scenario;
 mod sim;
+mod storm;
 mod unit;
 
 use std::env;
@@ -58,11 +59,12 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 4] = [
+const KINDS: [(TestKind, Kind); 5] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
     (TestKind::Qemu, roots::run),
+    (TestKind::Qemu, storm::run),
 ];
 
 /// Arguments of `run` as a test gives them.
