@@ -168,8 +168,9 @@ pub enum TaskFigure {
     History = 4,
     /// Journaled server: the digest it told last, how many messages it had received then, and 1 if it ever told one.
     Digest = 5,
-    /// Server: how long its last restart took, in ns, from its death until it asked for its next event.
-    Restart = 6,
+    /// Server: how long its last restart took, in ns, from its death until it asked for its next event (0 while it is
+    /// under way); snapshots made, and how long all of them took, in ns.
+    Recovery = 6,
 }
 
 /// Counters of the kernel.

@@ -228,7 +228,7 @@ pub struct Server {
     pub struck: bool,
     /// When it died, until the next incarnation is live.
     pub died_ns: Option<u64>,
-    /// How long its last restart took: from its death until it asked for its next event.
+    /// How long its last restart took, from its death until it asked for its next event; 0 while it is under way.
     pub restart_ns: u64,
     /// Messages received.
     pub received: u64,

@@ -328,6 +328,7 @@ impl<M: Machine> Kernel<M> {
         server.state = ServerState::Dead;
         // A death on the way back from another is part of that one.
         server.died_ns.get_or_insert(now);
+        server.restart_ns = 0;
         // A fault that was put into its way is none of its own.
         let death = if core::mem::take(&mut server.struck) { Death::Outside } else { death };
         server.waiting = false;

@@ -43,7 +43,10 @@ impl<M: Machine> Kernel<M> {
                 let (digest, received) = server.digest.unwrap_or_default();
                 Ok([digest, received, u64::from(server.digest.is_some()), 0, 0])
             }
-            (6, Some(server)) => Ok([server.restart_ns, 0, 0, 0, 0]),
+            (6, Some(server)) => {
+                let journal = server.journal.unwrap_or_default();
+                Ok([server.restart_ns, journal.snapshots_made, journal.snapshots_ns, 0, 0])
+            }
             _ => Err(KernelError::BadArgument),
         }
     }

@@ -48,6 +48,8 @@ struct Figures {
     journal: [u64; 2],
     /// From its last death until it was live again.
     restart_ns: u64,
+    /// Snapshots made, and how long they took.
+    snapshots: [u64; 2],
     /// Handles, sessions, calls.
     holdings: [u64; 3],
 }
@@ -56,7 +58,7 @@ fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
     let [incarnation, state, outside, itself] = env.task_info(task, TaskFigure::Incarnation).ok()?;
     let [messages, cpu_ns, used, size] = env.task_info(task, TaskFigure::Activity).ok()?;
     let [handles, sessions, calls, _] = env.task_info(task, TaskFigure::Holdings).ok()?;
-    let [restart_ns, ..] = env.task_info(task, TaskFigure::Restart).ok()?;
+    let [restart_ns, snapshots, snapshots_ns, _] = env.task_info(task, TaskFigure::Recovery).ok()?;
     Some(Figures {
         incarnation,
         dead: state != 0,
@@ -65,6 +67,7 @@ fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
         cpu_ns,
         journal: [used, size],
         restart_ns,
+        snapshots: [snapshots, snapshots_ns],
         holdings: [handles, sessions, calls],
     })
 }
@@ -109,6 +112,7 @@ impl Procfs {
         let figures = figures(task, env).ok_or(EIO)?;
         let [outside, itself] = figures.deaths;
         let [used, size] = figures.journal;
+        let [snapshots, snapshots_ns] = figures.snapshots;
         let [handles, sessions, calls] = figures.holdings;
         Ok(format!(
             "name:         {name}\n\
@@ -118,6 +122,7 @@ impl Procfs {
              messages:     {}\n\
              cpu:          {} s\n\
              journal:      {used} of {size} bytes\n\
+             snapshots:    {snapshots} in {snapshots_ns} ns\n\
              restart:      {} ns\n\
              holds:        {handles} handles, {sessions} sessions, {calls} calls\n",
             if figures.dead { "dead" } else { "running" },
