@@ -138,8 +138,8 @@ pub struct StormArgs {
     /// Which servers; all, unless said otherwise
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     pub servers: Vec<String>,
-    /// How they fail: kill, ud2, load, stack, heap, and loop, which needs somebody who notices
-    #[arg(long, value_name = "KIND,…", value_delimiter = ',', default_value = "kill,ud2,load,stack,heap",
+    /// How they fail: kill, ud2, load, stack, heap, divide, and loop, which needs somebody who notices
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', default_value = "kill,ud2,load,stack,heap,divide",
           value_parser = fault)]
     pub faults: Vec<Injection>,
     /// End the machine after so many seconds
@@ -242,7 +242,7 @@ mod tests {
         let storm = |line: &str| StormArgs::try_parse_from(format!("x {line}").split_ascii_whitespace());
         let plain = storm("").unwrap();
         assert_eq!((plain.seed, plain.kills, plain.servers.len()), (1, 100, 0));
-        assert!(!plain.faults.contains(&Injection::Loop) && plain.faults.len() == 5);
+        assert!(!plain.faults.contains(&Injection::Loop) && plain.faults.len() == 6);
         let named = storm("--seed 7 --kills 9 --servers vm,proc --faults loop,ud2").unwrap();
         assert_eq!(named.servers, ["vm", "proc"]);
         assert_eq!(named.faults, [Injection::Loop, Injection::Undefined]);

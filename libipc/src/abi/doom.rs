@@ -25,17 +25,20 @@ pub enum Injection {
     Loop = 4,
     /// It allocates until its heap has nothing left.
     Heap = 5,
+    /// It divides by zero.
+    Divide = 6,
 }
 
 impl Injection {
     /// All of them, by the names that users know them by.
-    pub const NAMES: [(&'static str, Injection); 6] = [
+    pub const NAMES: [(&'static str, Injection); 7] = [
         ("kill", Injection::Kill),
         ("ud2", Injection::Undefined),
         ("load", Injection::Load),
         ("stack", Injection::Stack),
         ("loop", Injection::Loop),
         ("heap", Injection::Heap),
+        ("divide", Injection::Divide),
     ];
 
     /// Its name.

@@ -161,7 +161,7 @@ syscalls! {
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
         "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read; value 1: bytes in all.";
     55 Crash "crash" (task, count, what) [BadHandle, WrongKind, NoRight, BadArgument]
-        "Makes a server fail: now (count 0), after so many more system calls of its own, or (what bit 8) nanoseconds of its own on the CPU. It is killed (what 0) or made to run into a fault: 1 an undefined instruction, 2 a load from nowhere, 3 no end of stack, 4 an endless loop, 5 no end of heap.";
+        "Makes a server fail: now (count 0), after so many more system calls of its own, or (what bit 8) nanoseconds of its own on the CPU. It is killed (what 0) or made to run into a fault: 1 an undefined instruction, 2 a load from nowhere, 3 no end of stack, 4 an endless loop, 5 no end of heap, 6 a division by zero.";
     56 Clock "clock" () [] "Value 0: nanoseconds since boot. Value 1: seconds of the Epoch at boot.";
     57 ServerCreate "server_create" (into, space, number, class)
         [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]

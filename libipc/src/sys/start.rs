@@ -24,6 +24,9 @@ macro_rules! bare_start {
             ".pushsection .text.start, \"ax\"",
             // What tests make a server run into: see `abi::Injection`, whose numbers count backwards from the start.
             ".balign {fault_bytes}",
+            "xor ecx, ecx",
+            "div ecx",
+            ".balign {fault_bytes}",
             "and rsp, -16",
             "call {exhaust_heap}",
             ".balign {fault_bytes}",

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
 
 mod linux;
+mod prompt;
 mod replay;
 mod report;
 mod roots;
@@ -59,12 +60,13 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 5] = [
+const KINDS: [(TestKind, Kind); 6] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
     (TestKind::Qemu, roots::run),
     (TestKind::Qemu, storm::run),
+    (TestKind::Qemu, prompt::run),
 ];
 
 /// Arguments of `run` as a test gives them.
