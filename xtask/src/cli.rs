@@ -3,6 +3,7 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use libipc::abi::Injection;
 
 /// The command line as a whole.
 #[derive(Parser, Debug)]
@@ -23,7 +24,7 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run servers again on this machine, over journals copied from /proc/naiad/servers/NAME/journal
     Replay(ReplayArgs),
-    /// Crash servers in the simulator, and compare what programs saw with a run without crashes
+    /// Crash servers, and compare what programs saw with a run without crashes
     Chaos(ChaosArgs),
     /// Install the Debian packages that the other commands need
     Setup,
@@ -113,12 +114,42 @@ pub struct ReplayArgs {
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
 pub struct ChaosArgs {
-    /// In the simulator, which is the only place there is yet
+    /// In the simulator, where no machine is meant
     #[arg(long)]
     pub sim: bool,
-    /// Arguments for the simulator: --help shows them
+    /// In a machine, where servers fail at any instruction and by faults of every kind
+    #[arg(long, conflicts_with = "sim")]
+    pub qemu: bool,
+    /// Arguments for the simulator or the storm in the machine: --help shows them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "arguments")]
     pub arguments: Vec<String>,
+}
+
+/// The arguments of `chaos --qemu`.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "cargo xtask chaos --qemu", about = "Crash servers of a machine while programs work.")]
+pub struct StormArgs {
+    /// What fails when and how follows from N
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many servers fail
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub kills: u32,
+    /// Which servers; all, unless said otherwise
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub servers: Vec<String>,
+    /// How they fail: kill, ud2, load, stack, heap, divide, and loop, which needs somebody who notices
+    #[arg(long, value_name = "KIND,…", value_delimiter = ',', default_value = "kill,ud2,load,stack,heap,divide",
+          value_parser = fault)]
+    pub faults: Vec<Injection>,
+    /// End the machine after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub timeout: u64,
+}
+
+fn fault(name: &str) -> Result<Injection, String> {
+    let known = || Injection::NAMES.map(|(name, _)| name).join(", ");
+    Injection::named(name).ok_or_else(|| format!("the faults are {}", known()))
 }
 
 /// The arguments of `test`.
@@ -155,7 +186,7 @@ pub enum TestKind {
     Sim,
     /// Linux programs that must behave in Naiad as they do on the host
     Linux,
-    /// What takes whole machines: scenarios (tests/qemu/*.sh), replays
+    /// What takes whole machines: scenarios (tests/qemu/*.sh), replays, a storm
     Qemu,
 }
 
@@ -202,8 +233,20 @@ mod tests {
         let Command::Chaos(args) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
             panic!("`chaos` was read as something else")
         };
-        assert!(args.sim);
+        assert!(args.sim && !args.qemu);
         assert_eq!(args.arguments, ["--seed", "3", "--exhaustive", "--help"]);
+    }
+
+    #[test]
+    fn a_storm_has_every_fault_but_the_endless_loop_unless_faults_are_named() {
+        let storm = |line: &str| StormArgs::try_parse_from(format!("x {line}").split_ascii_whitespace());
+        let plain = storm("").unwrap();
+        assert_eq!((plain.seed, plain.kills, plain.servers.len()), (1, 100, 0));
+        assert!(!plain.faults.contains(&Injection::Loop) && plain.faults.len() == 6);
+        let named = storm("--seed 7 --kills 9 --servers vm,proc --faults loop,ud2").unwrap();
+        assert_eq!(named.servers, ["vm", "proc"]);
+        assert_eq!(named.faults, [Injection::Loop, Injection::Undefined]);
+        assert!(storm("--faults ud3").unwrap_err().to_string().contains("heap"));
     }
 
     #[test]

@@ -101,6 +101,44 @@ pub fn type_input(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
     to.flush()
 }
 
+/// How a shell on the guest's terminal says that it is ready for a line: it asks where the cursor is.
+pub const READY: &[u8] = b"\x1b[6n";
+
+/// Somebody at the guest's terminal, who reads it and types the next line whenever the shell is ready.
+pub struct Typist<'a, I> {
+    lines: std::slice::Iter<'a, &'a str>,
+    keyboard: Option<I>,
+    screen: &'a mut (dyn Write + Send),
+    /// The last bytes seen.
+    tail: Vec<u8>,
+}
+
+impl<'a, I: Write> Typist<'a, I> {
+    pub fn new(lines: &'a [&'a str], keyboard: Option<I>, screen: &'a mut (dyn Write + Send)) -> Self {
+        Self { lines: lines.iter(), keyboard, screen, tail: Vec::new() }
+    }
+}
+
+impl<I: Write> Write for Typist<'_, I> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.screen.write_all(bytes)?;
+        self.tail.extend_from_slice(bytes);
+        self.tail.drain(..self.tail.len().saturating_sub(READY.len()));
+        if self.tail == READY
+            && let (Some(line), Some(keyboard)) = (self.lines.next(), &mut self.keyboard)
+        {
+            keyboard.write_all(line.as_bytes())?;
+            keyboard.write_all(b"\n")?;
+            keyboard.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.screen.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +182,19 @@ mod tests {
             let mut line_ends = LineEnds::default();
             let undone = [line_ends.undo(first), line_ends.undo(second), line_ends.rest().to_vec()].concat();
             assert_eq!(undone, b"a\nb\r\nc\rd\n\n\r", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_typed_each_time_the_shell_is_ready_however_its_bytes_are_cut() {
+        let guest = b"hello\n# \x1b[6nx\n# \x1b[6n";
+        for cut in 0..=guest.len() {
+            let (mut keyboard, mut screen) = (Vec::new(), Vec::new());
+            let mut typist = Typist::new(&["one", "two", "three"], Some(&mut keyboard), &mut screen);
+            let (first, second) = guest.split_at(cut);
+            typist.write_all(first).unwrap();
+            typist.write_all(second).unwrap();
+            assert_eq!((&keyboard[..], &screen[..]), (&b"one\ntwo\n"[..], &guest[..]), "cut at {cut}");
         }
     }
 

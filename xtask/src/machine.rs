@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    console::{self, LastWords},
+    console::{self, LastWords, Typist},
     qemu::Qemu,
     terminal,
 };
@@ -85,6 +85,8 @@ pub enum Terminal<'a> {
     Own,
     /// No input; output goes here, with line ends as in a file.
     Captured(&'a mut (dyn Write + Send)),
+    /// Somebody who types one of these lines whenever the guest is ready for one; output as above.
+    Typed(&'a [&'a str], &'a mut (dyn Write + Send)),
 }
 
 /// Runs the machine to its end. `tell` gets the lines of the console log.
@@ -105,19 +107,20 @@ pub fn run(
     command.stdout(if inherit_output { Stdio::inherit() } else { Stdio::piped() });
     let child = command.stderr(Stdio::piped()).spawn().context("cannot start QEMU")?;
     let mut running = Running(child);
-    if let (true, Some(input)) = (own, running.0.stdin.take()) {
+    if own && let Some(input) = running.0.stdin.take() {
         // Never joined: it ends with its pipe or with xtask.
         thread::spawn(move || console::type_input(io::stdin(), input));
     }
 
-    let output = running.0.stdout.take();
+    let (mut input, output) = (running.0.stdin.take(), running.0.stdout.take());
     let log = running.0.stderr.take().context("QEMU has no stderr")?;
-    let mut stdout = io::stdout();
+    let (mut stdout, mut typist) = (io::stdout(), None);
+    let to: &mut (dyn Write + Send) = match terminal {
+        Terminal::Own => &mut stdout,
+        Terminal::Captured(to) => to,
+        Terminal::Typed(lines, to) => typist.insert(Typist::new(lines, input.take(), to)),
+    };
     thread::scope(|scope| {
-        let to: &mut (dyn Write + Send) = match terminal {
-            Terminal::Own => &mut stdout,
-            Terminal::Captured(to) => to,
-        };
         let log = scope.spawn(move || console::read_log(log, tell));
         let copying = output.map(|output| scope.spawn(move || console::copy_output(output, to)));
         let (forced, exit) = running.wait(timeout, &signal)?;

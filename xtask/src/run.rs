@@ -52,6 +52,11 @@ impl Built {
         Ok(Self { manifest, images, programs })
     }
 
+    /// The servers' names, in the order of their numbers, which begin at 1.
+    pub fn server_names(&self) -> Vec<String> {
+        self.manifest.servers.iter().map(|server| server.name.clone()).collect()
+    }
+
     /// Boots one machine as `args` say.
     pub fn boot(
         &self,

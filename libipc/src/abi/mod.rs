@@ -1,6 +1,7 @@
 //! The binary interface between the kernel and everything above it: names, numbers and layouts, nothing that acts.
 
 pub mod delivery;
+pub mod doom;
 pub mod error;
 pub mod foreign;
 pub mod journal;
@@ -9,5 +10,6 @@ pub mod syscall;
 pub mod types;
 
 pub use delivery::{Delivery, Kind, MessageBuffer, PAYLOAD_MAX};
+pub use doom::{Doom, Injection, Moment};
 pub use error::KernelError;
 pub use types::*;

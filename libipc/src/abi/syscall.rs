@@ -151,7 +151,8 @@ syscalls! {
         [NoRight, BadArgument]
         "Makes an interrupt post that notification bit here.";
     49 IrqAck "irq_ack" (irq) [NoRight, BadArgument] "Lets the interrupt come again.";
-    50 Log "log" (length) [TooBig] "Prints the payload on the console log.";
+    50 Log "log" (length, last) [TooBig]
+        "Prints the payload on the console log. With last 1 they are the last words of a server that dies of what a repetition may not meet, and are not recorded.";
     51 PowerOff "power_off" (status, how) [NoRight] "Ends the machine: how 0 off, 1 reboot.";
     52 SnapshotWrite "snapshot_write" (length, behind) [TooBig, Exhausted, WrongState]
         "Appends the payload to the snapshot being made: a new one (0), or an addition behind the last (1).";
@@ -159,8 +160,8 @@ syscalls! {
         "Makes the snapshot just written the one to restart from, or the addition a part of it, and lets go of the journal before it.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
         "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read; value 1: bytes in all.";
-    55 Crash "crash" (task, traps) [BadHandle, WrongKind, NoRight]
-        "Makes a server fail as if it had done so itself: now, or right after so many more system calls of its own.";
+    55 Crash "crash" (task, count, what) [BadHandle, WrongKind, NoRight, BadArgument]
+        "Makes a server fail: now (count 0), after so many more system calls of its own, or (what bit 8) nanoseconds of its own on the CPU. It is killed (what 0) or made to run into a fault: 1 an undefined instruction, 2 a load from nowhere, 3 no end of stack, 4 an endless loop, 5 no end of heap, 6 a division by zero.";
     56 Clock "clock" () [] "Value 0: nanoseconds since boot. Value 1: seconds of the Epoch at boot.";
     57 ServerCreate "server_create" (into, space, number, class)
         [SlotInUse, BadHandle, WrongKind, NoRight, Quota, Exhausted]

@@ -457,7 +457,10 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
         Operation::PowerOff { status, reboot } => {
             (Syscall::PowerOff, [u64::from(*status), u64::from(*reboot), 0, 0])
         }
-        Operation::Crash { task, traps } => (Syscall::Crash, [h(task), *traps, 0, 0]),
+        Operation::Crash { task, doom } => {
+            let [count, what] = doom.pack();
+            (Syscall::Crash, [h(task), count, what, 0])
+        }
         Operation::DigestAsk { task } => (Syscall::DigestAsk, [h(task), 0, 0, 0]),
         _ => return Err(KernelError::BadCall),
     };

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::message::Message;
 use crate::abi::journal::Section;
 use crate::abi::syscall::{NO_ANSWER, Restart};
-use crate::abi::{Badge, CallId, Frame, Handle, Protection, Readiness, Rights, Tag, TaskWord, UserRegisters};
+use crate::abi::{
+    Badge, CallId, Doom, Frame, Handle, Protection, Readiness, Rights, Tag, TaskWord, UserRegisters,
+};
 
 /// Bytes to be written to the caller's memory with the reply.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -265,10 +267,10 @@ pub enum Operation {
         status: u32,
         reboot: bool,
     },
-    /// Makes a server die: now (0), or after so many more system calls of its own.
+    /// Sets an end for a server.
     Crash {
         task: Handle,
-        traps: u64,
+        doom: Doom,
     },
     /// Asks a journaled server to tell the digest of its state.
     DigestAsk {

@@ -168,13 +168,16 @@ pub enum TaskFigure {
     History = 4,
     /// Journaled server: the digest it told last, how many messages it had received then, and 1 if it ever told one.
     Digest = 5,
+    /// Server: how long its last restart took, in ns, from its death until it asked for its next event (0 while it is
+    /// under way); snapshots made, and how long all of them took, in ns.
+    Recovery = 6,
 }
 
 /// Counters of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[repr(u8)]
 pub enum Statistic {
-    /// Frames: all, of those the kernel's own.
+    /// Frames: all that can be given out, those before the first of them, mapped ones, page tables.
     Frames = 0,
     /// How often a foreign call with the number `index` had no implementation.
     Enosys = 1,

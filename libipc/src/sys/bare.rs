@@ -151,8 +151,15 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     let mut message = Message { payload, length: 0 };
     let _ = writeln!(message, "{info}");
     let length = message.length as u64;
-    let _ = kernel.trap(Syscall::Log, [length, 0, 0, 0, 0, 0]);
+    let _ = kernel.trap(Syscall::Log, [length, 1, 0, 0, 0, 0]);
     die()
+}
+
+/// Allocates until nothing is left, which ends the server.
+pub extern "C" fn exhaust_heap() -> ! {
+    loop {
+        core::hint::black_box(alloc::vec::Vec::<u8>::with_capacity(PAYLOAD_MAX as usize)).leak();
+    }
 }
 
 /// An instruction that no CPU knows.

@@ -22,6 +22,23 @@ macro_rules! bare_start {
     ($run:expr) => {
         core::arch::global_asm!(
             ".pushsection .text.start, \"ax\"",
+            // What tests make a server run into: see `abi::Injection`, whose numbers count backwards from the start.
+            ".balign {fault_bytes}",
+            "xor ecx, ecx",
+            "div ecx",
+            ".balign {fault_bytes}",
+            "and rsp, -16",
+            "call {exhaust_heap}",
+            ".balign {fault_bytes}",
+            "9: jmp 9b",
+            ".balign {fault_bytes}",
+            "8: call 8b",
+            ".balign {fault_bytes}",
+            "movabs rax, 0x8000000000000000",
+            "mov rax, [rax]",
+            ".balign {fault_bytes}",
+            "ud2",
+            ".balign {fault_bytes}",
             ".global _start",
             "_start:",
             "xor ebp, ebp",
@@ -29,6 +46,8 @@ macro_rules! bare_start {
             "ud2",
             ".popsection",
             main = sym main,
+            exhaust_heap = sym $crate::sys::bare::exhaust_heap,
+            fault_bytes = const $crate::abi::doom::FAULT_BYTES,
         );
 
         extern "C" fn main() -> ! {

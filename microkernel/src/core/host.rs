@@ -2,11 +2,12 @@
 //! take a kernel apart again, so that one process can run thousands of them.
 
 use libipc::abi::foreign::LINUX_CALLS;
+use libipc::abi::{Doom, Injection, Moment};
 
 use super::Kernel;
 use super::boot::Memory;
 use super::machine::Machine;
-use super::object::{FrameRange, Object, Phase};
+use super::object::{FrameRange, Phase};
 
 /// Objects and frames in use, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -63,9 +64,8 @@ impl<M: Machine> Kernel<M> {
     pub fn doom(&mut self, number: u32, traps: u64) -> bool {
         let mut servers = (0..self.servers.bound()).filter_map(|index| self.servers.at(index));
         let found = servers.find(|id| self.servers.get(*id).is_some_and(|server| server.number == number));
-        let Some(server) = found.and_then(|id| self.servers.get_mut(id)) else { return false };
-        let before = core::mem::replace(&mut server.doom, traps);
-        self.doomed = self.doomed + u32::from(traps > 0) - u32::from(before > 0);
+        let Some(server) = found else { return false };
+        self.set_doom(server, Some(Doom { moment: Moment::Traps(traps), fault: Injection::Kill }));
         true
     }
 
@@ -103,16 +103,6 @@ impl<M: Machine> Kernel<M> {
             mapped_frames,
             table_frames,
         }
-    }
-
-    /// Handles in all tables.
-    fn handles_used(&self) -> u32 {
-        let tables = (0..self.tables.bound()).filter_map(|index| self.tables.at(index));
-        let slots = tables.flat_map(|table| {
-            let bound = self.tables.get(table).map_or(0, |table| table.bound);
-            (0..bound).map(move |slot| (table, slot))
-        });
-        slots.filter(|(table, slot)| self.slot(*table, *slot).object != Object::None).count() as u32
     }
 
     /// Who waits for whom.

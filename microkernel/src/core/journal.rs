@@ -42,6 +42,10 @@ pub struct Journal {
     pub snapshots_made: u64,
     /// Bytes written to the other half so far.
     pub writing_bytes: u64,
+    /// When the first of them was written.
+    pub snapshot_began_ns: u64,
+    /// How long all snapshots took, each from its first byte on.
+    pub snapshots_ns: u64,
 }
 
 impl Journal {
@@ -222,6 +226,7 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn snapshot_write(&mut self, task: TaskId, [length, behind, ..]: [u64; 6]) -> Outcome {
         let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
+        let now = self.machine.now();
         let journal = self.own_journal(task)?;
         if length > u64::from(PAYLOAD_MAX) {
             return Err(KernelError::TooBig);
@@ -233,6 +238,9 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::Exhausted);
         }
         let to = journal.snapshots.physical() + journal.half_offset(behind) + from;
+        if journal.writing_bytes == 0 {
+            journal.snapshot_began_ns = now;
+        }
         journal.writing_bytes += length;
         self.machine.copy(buffer.physical() + u64::from(PAYLOAD_OFFSET), to, length);
         Ok([0; 5])
@@ -241,6 +249,7 @@ impl<M: Machine> Kernel<M> {
     /// The snapshot just written is the one to start from, or what was written behind the last is part of it: the
     /// journal before it is not needed any more.
     pub(crate) fn snapshot_commit(&mut self, task: TaskId, [digest, behind, ..]: [u64; 6]) -> Outcome {
+        let now = self.machine.now();
         let journal = self.own_journal(task)?;
         if journal.writing_bytes == 0 {
             return Err(KernelError::WrongState);
@@ -254,6 +263,7 @@ impl<M: Machine> Kernel<M> {
         }
         journal.digest = digest;
         journal.snapshots_made += 1;
+        journal.snapshots_ns += now.saturating_sub(journal.snapshot_began_ns);
         journal.end = 0;
         journal.records = 0;
         // A replay that comes to the snapshot it was making when it died has come to the journal's end.

@@ -8,6 +8,7 @@ pub mod arena;
 pub mod boot;
 mod deliver;
 mod descriptor;
+mod doom;
 mod fault;
 mod foreign;
 pub mod frames;
@@ -134,7 +135,7 @@ pub struct Kernel<M: Machine> {
     /// The server bound to each interrupt line, and its notification bit.
     pub(crate) interrupts: [Option<(ServerId, u8)>; 32],
     pub(crate) root: Option<TaskId>,
-    /// How many servers are to die after some more traps.
+    /// How many servers have an end set for them.
     pub(crate) doomed: u32,
     pub(crate) off: Option<(u32, bool)>,
     /// For tests: the short way is closed, and how often it was taken.

@@ -14,8 +14,13 @@ pub(crate) const ABI_VERSION: u64 = 1;
 
 /// Calls that a restarted server makes anew: their results say nothing of what happened, or are not a function of what
 /// the server did before.
-fn is_unrecorded(call: Syscall) -> bool {
-    matches!(call, Syscall::Null | Syscall::SnapshotRead | Syscall::SnapshotWrite | Syscall::SnapshotCommit)
+fn is_unrecorded(call: Syscall, arguments: &[u64; 6]) -> bool {
+    match call {
+        Syscall::Null | Syscall::SnapshotRead | Syscall::SnapshotWrite | Syscall::SnapshotCommit => true,
+        // The last words of a server that has panicked.
+        Syscall::Log => arguments[1] != 0,
+        _ => false,
+    }
 }
 
 /// The arguments as they are recorded: without addresses of the server's own memory, which differ between
@@ -67,7 +72,7 @@ impl<M: Machine> Kernel<M> {
         let outcome = match call {
             Syscall::Receive => return self.receive_call(by),
             Syscall::Call => return self.call_and_wait(by, arguments),
-            _ if self.is_journaled(by.server) && !is_unrecorded(call) => {
+            _ if self.is_journaled(by.server) && !is_unrecorded(call, &arguments) => {
                 self.recorded_call(call, by, arguments)
             }
             _ => self.carry_out(call, by, arguments),

@@ -1,6 +1,6 @@
 //! The kernel's objects as data. What is done with them stands in the files named after what is done.
 
-use libipc::abi::{Badge, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
+use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
 use super::arena::{Blank, Id, Link, Linked, List};
 use super::journal::Journal;
@@ -256,8 +256,14 @@ pub struct Server {
     pub irqs: u32,
     /// First slot that it chooses itself.
     pub first_free: u32,
-    /// After how many more traps of its own it is to die; 0 for none.
-    pub doom: u64,
+    /// The end that is set for it.
+    pub doom: Option<Doom>,
+    /// It has been made to run into a fault.
+    pub struck: bool,
+    /// When it died, until the next incarnation is live.
+    pub died_ns: Option<u64>,
+    /// How long its last restart took, from its death until it asked for its next event; 0 while it is under way.
+    pub restart_ns: u64,
     /// Messages received.
     pub received: u64,
     /// Its thread waits for an event.
@@ -290,7 +296,10 @@ impl Blank for Server {
         ports: [(0, 0); 4],
         irqs: 0,
         first_free: 0,
-        doom: 0,
+        doom: None,
+        struck: false,
+        died_ns: None,
+        restart_ns: 0,
         received: 0,
         waiting: false,
         digest: None,

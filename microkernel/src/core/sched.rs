@@ -103,7 +103,7 @@ impl<M: Machine> Kernel<M> {
             }
             if self.ready_to_return(next) {
                 let as_before = goes_on && self.ready == ready && self.chosen.is_none();
-                if !as_before || self.next_deadline < self.armed {
+                if !as_before || self.next_deadline < self.armed || self.doomed > 0 {
                     self.arm(Some(priority));
                 }
                 return Resume::Thread(next);
@@ -170,6 +170,9 @@ impl<M: Machine> Kernel<M> {
         }
         let now = self.machine.now();
         let used = now.saturating_sub(self.since);
+        if self.doomed > 0 {
+            self.age(used);
+        }
         match self.current.and_then(|thread| self.threads.get_mut(thread)) {
             Some(thread) => {
                 thread.cpu_ns += used;
@@ -197,6 +200,12 @@ impl<M: Machine> Kernel<M> {
         {
             deadline = deadline.min(self.since + thread.slice_ns);
         }
+        let since = self.since;
+        if self.doomed > 0
+            && let Some((_, left)) = self.time_left()
+        {
+            deadline = deadline.min(since.saturating_add(*left));
+        }
         if deadline < self.armed {
             self.armed = deadline;
             self.machine.set_timer(deadline);
@@ -214,6 +223,9 @@ impl<M: Machine> Kernel<M> {
         if now >= self.next_deadline {
             self.expire(now);
         }
+        if self.doomed > 0 {
+            self.strike_in_time(now.saturating_sub(self.since));
+        }
         let Some(current) = self.current else { return };
         let Some(thread) = self.threads.get_mut(current) else { return };
         if now.saturating_sub(self.since) < thread.slice_ns {
@@ -221,7 +233,11 @@ impl<M: Machine> Kernel<M> {
         }
         thread.cpu_ns += now.saturating_sub(self.since);
         thread.slice_ns = self.jitter.slice(SLICE_NS);
-        self.since = now;
+        let used = now.saturating_sub(core::mem::replace(&mut self.since, now));
+        if self.doomed > 0 {
+            self.age(used);
+        }
+        let Some(thread) = self.threads.get(current) else { return };
         if thread.is_runnable() {
             self.current = None;
             self.make_ready(current);

@@ -31,7 +31,12 @@ impl<M: Machine> Kernel<M> {
         if self.root == Some(task) { Ok(()) } else { Err(KernelError::NoRight) }
     }
 
-    fn server_named(&self, task: TaskId, handle: u64, rights: Rights) -> Result<ServerId, KernelError> {
+    pub(crate) fn server_named(
+        &self,
+        task: TaskId,
+        handle: u64,
+        rights: Rights,
+    ) -> Result<ServerId, KernelError> {
         let Object::Task(id) = self.named(task, handle, rights)? else { return Err(KernelError::WrongKind) };
         self.tasks.get(id).and_then(|task| task.server).ok_or(KernelError::WrongKind)
     }
@@ -287,11 +292,17 @@ impl<M: Machine> Kernel<M> {
 
     /// Ends an incarnation. Root is told; root itself starts again at once.
     pub(crate) fn die(&mut self, id: ServerId, death: Death) {
+        let now = self.machine.now();
         let Some(server) = self.servers.get_mut(id) else { return };
         if server.state != ServerState::Alive {
             return;
         }
         server.state = ServerState::Dead;
+        // A death on the way back from another is part of that one.
+        server.died_ns.get_or_insert(now);
+        server.restart_ns = 0;
+        // A fault that was put into its way is none of its own.
+        let death = if core::mem::take(&mut server.struck) { Death::Outside } else { death };
         server.waiting = false;
         server.deaths[death as usize] += 1;
         let (task, thread, number) = (server.task, server.thread, server.number);
@@ -315,32 +326,6 @@ impl<M: Machine> Kernel<M> {
             self.restart(id);
         } else if let Some(root) = self.root.and_then(|root| self.server_of(root)) {
             self.post_bits(root, 1 << number);
-        }
-    }
-
-    /// Kills a server, or dooms it: what it does between two traps reaches nothing but its own memory, so there is no
-    /// moment to die at that a count of traps does not name.
-    pub(crate) fn crash(&mut self, task: TaskId, [handle, traps, ..]: [u64; 6]) -> Outcome {
-        let id = self.server_named(task, handle, Rights::CRASH)?;
-        let Some(server) = self.servers.get_mut(id) else { return Err(KernelError::BadHandle) };
-        let before = core::mem::replace(&mut server.doom, traps);
-        self.doomed = self.doomed + u32::from(traps > 0) - u32::from(before > 0);
-        if traps == 0 {
-            self.die(id, Death::Outside);
-        }
-        Ok([0; 5])
-    }
-
-    /// A server has made a trap: it may have been its last.
-    pub(crate) fn count_down(&mut self, id: ServerId) {
-        if self.doomed == 0 {
-            return;
-        }
-        let Some(server) = self.servers.get_mut(id).filter(|server| server.doom > 0) else { return };
-        server.doom -= 1;
-        if server.doom == 0 {
-            self.doomed -= 1;
-            self.die(id, Death::Outside);
         }
     }
 

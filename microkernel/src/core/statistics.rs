@@ -43,6 +43,10 @@ impl<M: Machine> Kernel<M> {
                 let (digest, received) = server.digest.unwrap_or_default();
                 Ok([digest, received, u64::from(server.digest.is_some()), 0, 0])
             }
+            (6, Some(server)) => {
+                let journal = server.journal.unwrap_or_default();
+                Ok([server.restart_ns, journal.snapshots_made, journal.snapshots_ns, 0, 0])
+            }
             _ => Err(KernelError::BadArgument),
         }
     }
@@ -59,7 +63,10 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn statistics(&mut self, [what, index, ..]: [u64; 6]) -> Outcome {
         match what {
-            0 => Ok([u64::from(self.frames.count()), u64::from(self.frames.first().0), 0, 0, 0]),
+            0 => {
+                let [mapped, tables] = <[u32; 2]>::from(self.frames.used()).map(u64::from);
+                Ok([u64::from(self.frames.count()), u64::from(self.frames.first().0), mapped, tables, 0])
+            }
             1 => {
                 let count = usize::try_from(index).ok().and_then(|index| self.enosys.get(index));
                 Ok([count.copied().map_or(u64::MAX, u64::from), 0, 0, 0, 0])
@@ -83,9 +90,20 @@ impl<M: Machine> Kernel<M> {
             7 => (self.watchers.used(), self.watchers.capacity()),
             8 => (self.directories.used(), self.directories.capacity()),
             9 => (self.buffers.free.len() as u32 - self.buffers.count, self.buffers.free.len() as u32),
+            10 => (self.handles_used(), self.chunks.capacity() * CHUNK_SLOTS),
             _ => return Err(KernelError::BadArgument),
         };
         Ok([u64::from(used), u64::from(capacity), 0, 0, 0])
+    }
+
+    /// Handles in all tables.
+    pub(crate) fn handles_used(&self) -> u32 {
+        let tables = (0..self.tables.bound()).filter_map(|index| self.tables.at(index));
+        let slots = tables.flat_map(|table| {
+            let bound = self.tables.get(table).map_or(0, |table| table.bound);
+            (0..bound).map(move |slot| (table, slot))
+        });
+        slots.filter(|(table, slot)| self.slot(*table, *slot).object != Object::None).count() as u32
     }
 
     /// The call at an index of the arena: who waits for whom.

@@ -5,7 +5,7 @@
 
 use alloc::{vec, vec::Vec};
 
-use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
+use libipc::abi::{Badge, CallId, Doom, Handle, KernelError, Readiness, Tag};
 use libipc::linux::Stat;
 use libipc::linux::call::misdirected;
 use libipc::linux::errno::*;
@@ -287,12 +287,11 @@ impl Procfs {
         let name = self.server_name(node.id).ok_or(ENOENT)?;
         let task = *self.tasks.get(name).ok_or(ENXIO)?;
         let command = core::str::from_utf8(command).map_err(|_| EINVAL)?;
-        let traps = match command.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-            ["crash"] => 0,
-            ["crash", traps] => traps.parse().map_err(|_| EINVAL)?,
-            _ => return Err(EINVAL),
+        let words: Vec<&str> = command.split_ascii_whitespace().collect();
+        let Some(("crash", end)) = words.split_first().map(|(verb, end)| (*verb, end)) else {
+            return Err(EINVAL);
         };
-        Ok(Operation::Crash { task, traps })
+        Ok(Operation::Crash { task, doom: Doom::parse(end).ok_or(EINVAL)? })
     }
 }
 

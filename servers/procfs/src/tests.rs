@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
-use libipc::abi::{Badge, KernelError};
+use libipc::abi::{Badge, Doom, Injection, KernelError, Moment};
 use libipc::linux::errno::*;
 use libipc::linux::open::*;
 use libipc::proto::fs::{Answer, Credentials, Found, From, Operation as Ask, Request as Req, Stop};
@@ -373,6 +373,8 @@ fn files_open_only_as_their_bits_say() {
     assert_eq!(open("naiad/servers/tty/ctl", 5, O_WRONLY), EACCES);
 }
 
+const KILLED_NOW: Doom = Doom { moment: Moment::Traps(0), fault: Injection::Kill };
+
 #[test]
 fn a_server_is_crashed_after_the_write_is_answered() {
     let mut bench = Bench::new();
@@ -382,7 +384,7 @@ fn a_server_is_crashed_after_the_write_is_answered() {
     assert!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 6, 0, 0, 0]).1.again);
     let (reply, effects) = bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 6, 0, 0, 0]);
     assert_eq!(reply.result, 6);
-    assert_eq!(effects.list[1], Effect::Do(Operation::Crash { task: Handle(70), traps: 0 }));
+    assert_eq!(effects.list[1], Effect::Do(Operation::Crash { task: Handle(70), doom: KILLED_NOW }));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x106, 5, 0, 0, 0]).0.result, -i64::from(EINVAL));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x900, 5, 0, 0, 0]).0.result, -i64::from(EFAULT));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 500, 0, 0, 0]).0.result, -i64::from(EINVAL));

@@ -30,6 +30,8 @@ use crate::tables::Tables;
 
 /// The server that may look into all others and make them fail.
 const OBSERVER: &str = "procfs";
+/// Root's handle of its own task, and its number.
+const OWN: (Handle, u32) = (Handle(1), 1);
 /// The server that mounts and starts the session.
 const NAMES_SERVER: &str = "vfs";
 /// The share of memory that one arena may take at most.
@@ -90,8 +92,9 @@ impl<'a, T: Traps> Start<'a, T> {
                 servers.push(self.make(number, entry)?);
             }
         }
-        let tasks: BTreeMap<String, (Handle, u32)> =
+        let mut tasks: BTreeMap<String, (Handle, u32)> =
             servers.iter().map(|server| (server.entry.name.clone(), (server.task, server.number))).collect();
+        tasks.insert(ROOT.to_owned(), OWN);
         for (index, role) in (0..).zip(&self.manifest.personality.linux.default) {
             if let Some((task, _)) = tasks.get(role) {
                 self.kernel.personality(index, *task)?;

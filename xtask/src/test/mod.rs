@@ -1,11 +1,13 @@
 //! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
 
 mod linux;
+mod prompt;
 mod replay;
 mod report;
 mod roots;
 mod scenario;
 mod sim;
+mod storm;
 mod unit;
 
 use std::env;
@@ -19,6 +21,7 @@ use crate::{
     run::Built,
     setup,
 };
+pub use report::difference;
 use report::{Report, Tally};
 
 /// Runs the tests and returns the status to end with: 0 when all passed.
@@ -57,11 +60,13 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 4] = [
+const KINDS: [(TestKind, Kind); 6] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
     (TestKind::Qemu, roots::run),
+    (TestKind::Qemu, storm::run),
+    (TestKind::Qemu, prompt::run),
 ];
 
 /// Arguments of `run` as a test gives them.

@@ -1,4 +1,5 @@
-//! Scenarios: a command for the guest in `tests/qemu/NAME.sh`, and in `NAME.out` what it must print, to the byte.
+//! Scenarios: a command for the guest in `tests/qemu/NAME.sh` or `tests/failures/NAME.sh`, and in `NAME.out` what it
+//! must print, to the byte.
 //!
 //! A scenario begins with a header of comments, `# key: value`: `name` (the sentence that it proves), `args` (further
 //! arguments of `run`), `expect-status`, and `seeds` (`1-100`: one boot with each of these scheduling seeds, all of
@@ -29,6 +30,8 @@ use crate::{
     run::{self, Built},
 };
 
+/// Where scenarios are.
+const FOLDERS: [&str; 2] = ["tests/qemu", "tests/failures"];
 const WORKERS: usize = 2;
 const TIMEOUT_S: u64 = 120;
 const LOG_LINES_SHOWN: usize = 40;
@@ -118,19 +121,24 @@ impl Trial {
 }
 
 fn list(filter: Option<&str>) -> Result<Vec<PathBuf>> {
-    let folder = house::root().join("tests/qemu");
-    let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
     let mut paths = Vec::new();
-    for entry in entries {
+    for folder in FOLDERS {
+        collect(&house::root().join(folder), filter.unwrap_or_default(), &mut paths)?;
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Adds the scenarios of a folder.
+fn collect(folder: &Path, filter: &str, paths: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
-        let wanted =
-            path.file_stem().is_some_and(|stem| stem.to_string_lossy().contains(filter.unwrap_or_default()));
+        let wanted = path.file_stem().is_some_and(|stem| stem.to_string_lossy().contains(filter));
         if wanted && path.extension().is_some_and(|extension| extension == "sh") {
             paths.push(path);
         }
     }
-    paths.sort();
-    Ok(paths)
+    Ok(())
 }
 
 fn stem(path: &Path) -> String {

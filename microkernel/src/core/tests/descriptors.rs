@@ -26,7 +26,10 @@ pub struct Linux {
 }
 
 pub fn linux() -> Linux {
-    let mut world = World::new();
+    linux_in(World::new())
+}
+
+pub fn linux_in(mut world: World) -> Linux {
     let (vm, proc, vfs) = (world.server(2, false), world.server(3, false), world.server(4, false));
     (2..=4).for_each(|number| world.start(number));
     world.play(Role::Vfs, 4);

@@ -1,6 +1,8 @@
 //! Tests of the core over the emulated machine: threads are driven trap by trap, as entry code would.
 
 mod descriptors;
+mod doom;
+mod exhaustion;
 mod faults;
 mod fuzz;
 mod history;
@@ -16,6 +18,7 @@ use libipc::abi::syscall::{Info, Syscall};
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection, Rights};
 use zerocopy::FromBytes;
 
+use super::boot::Memory;
 use super::object::*;
 use super::{Kernel, Machine, Resume, Trap};
 use crate::arch::emulated::{self, Emulated};
@@ -32,7 +35,12 @@ pub const BUFFER_PAGES: u32 = 3;
 
 impl World {
     pub fn new() -> World {
-        let (mut kernel, free) = emulated::kernel(4096);
+        World::over(emulated::memory(4096))
+    }
+
+    /// A world whose objects have this memory.
+    pub fn over(memory: Memory) -> World {
+        let (mut kernel, free) = emulated::kernel_over(memory);
         let top = free.first;
         let (root, server) = kernel.make_root(top, false).unwrap();
         kernel.frames.give(free, root.index() as u16);

@@ -160,44 +160,6 @@ fn a_server_killed_while_it_waits_for_an_event_waits_again() {
 }
 
 #[test]
-fn a_doomed_server_dies_right_after_the_trap_that_was_named() {
-    let (mut world, client, server) = two(true);
-    world
-        .kernel
-        .put(client, 5, crate::core::object::Object::Task(server), libipc::abi::Rights::CRASH)
-        .unwrap();
-    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
-    world.ok(client, Syscall::Crash, &[5, 2]);
-    world.ok(server, Syscall::Receive, &[]);
-    assert_eq!(world.kernel.server(server).unwrap().state, ServerState::Alive);
-    let token = world.delivery(server).token;
-    world.trap(server, Syscall::Reply, &[token, info(0, 0, 0), 50]);
-    assert_eq!(world.kernel.server(server).unwrap().state, ServerState::Dead);
-    world.ok(client, Syscall::Receive, &[]);
-    assert_eq!(world.delivery(client).words[0], 50, "the trap was carried out");
-    restart(&mut world, 3);
-    world.ok(server, Syscall::Receive, &[]);
-    world.ok(server, Syscall::Reply, &[token, info(0, 0, 0), 50]);
-    assert_eq!(world.kernel.server(server).unwrap().state, ServerState::Alive, "it dies once");
-    assert_eq!(world.kernel.doomed, 0);
-}
-
-#[test]
-fn a_doom_can_be_put_off_and_a_death_now_undoes_it() {
-    let (mut world, client, server) = two(true);
-    world
-        .kernel
-        .put(client, 5, crate::core::object::Object::Task(server), libipc::abi::Rights::CRASH)
-        .unwrap();
-    world.ok(client, Syscall::Crash, &[5, 1]);
-    world.ok(client, Syscall::Crash, &[5, 3]);
-    world.ok(server, Syscall::Clock, &[]);
-    assert_eq!((world.kernel.server(server).unwrap().state, world.kernel.doomed), (ServerState::Alive, 1));
-    world.ok(client, Syscall::Crash, &[5, 0]);
-    assert_eq!((world.kernel.server(server).unwrap().state, world.kernel.doomed), (ServerState::Dead, 0));
-}
-
-#[test]
 fn a_server_whose_journal_is_full_when_something_comes_dies_and_does_not_run() {
     let (mut world, client, server) = two(true);
     assert_eq!(world.trap(server, Syscall::Receive, &[]), None, "it waits");

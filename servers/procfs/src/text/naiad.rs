@@ -14,7 +14,7 @@ use crate::Procfs;
 /// Most calls of the kernel's arena that are looked at.
 const WAITS_MAX: u64 = 4096;
 /// The kinds of kernel objects that are counted, in the order of the kernel's numbers.
-const OBJECTS: [&str; 10] = [
+const OBJECTS: [&str; 11] = [
     "tasks",
     "threads",
     "spaces",
@@ -25,6 +25,7 @@ const OBJECTS: [&str; 10] = [
     "watchers",
     "directories",
     "buffers",
+    "handles",
 ];
 
 fn row(cells: &[&str]) -> Vec<String> {
@@ -45,11 +46,19 @@ struct Figures {
     cpu_ns: u64,
     /// Bytes of its journal: used, in all.
     journal: [u64; 2],
+    /// From its last death until it was live again.
+    restart_ns: u64,
+    /// Snapshots made, and how long they took.
+    snapshots: [u64; 2],
+    /// Handles, sessions, calls.
+    holdings: [u64; 3],
 }
 
 fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
     let [incarnation, state, outside, itself] = env.task_info(task, TaskFigure::Incarnation).ok()?;
     let [messages, cpu_ns, used, size] = env.task_info(task, TaskFigure::Activity).ok()?;
+    let [handles, sessions, calls, _] = env.task_info(task, TaskFigure::Holdings).ok()?;
+    let [restart_ns, snapshots, snapshots_ns, _] = env.task_info(task, TaskFigure::Recovery).ok()?;
     Some(Figures {
         incarnation,
         dead: state != 0,
@@ -57,6 +66,9 @@ fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
         messages,
         cpu_ns,
         journal: [used, size],
+        restart_ns,
+        snapshots: [snapshots, snapshots_ns],
+        holdings: [handles, sessions, calls],
     })
 }
 
@@ -100,6 +112,8 @@ impl Procfs {
         let figures = figures(task, env).ok_or(EIO)?;
         let [outside, itself] = figures.deaths;
         let [used, size] = figures.journal;
+        let [snapshots, snapshots_ns] = figures.snapshots;
+        let [handles, sessions, calls] = figures.holdings;
         Ok(format!(
             "name:         {name}\n\
              state:        {}\n\
@@ -107,12 +121,16 @@ impl Procfs {
              deaths:       {} ({outside} from outside, {itself} of its own)\n\
              messages:     {}\n\
              cpu:          {} s\n\
-             journal:      {used} of {size} bytes\n",
+             journal:      {used} of {size} bytes\n\
+             snapshots:    {snapshots} in {snapshots_ns} ns\n\
+             restart:      {} ns\n\
+             holds:        {handles} handles, {sessions} sessions, {calls} calls\n",
             if figures.dead { "dead" } else { "running" },
             figures.incarnation,
             outside + itself,
             figures.messages,
             seconds(figures.cpu_ns),
+            figures.restart_ns,
         ))
     }
 
@@ -151,7 +169,7 @@ impl Procfs {
 /// `/proc/naiad/counters`: what the kernel counts.
 pub(super) fn counters(env: &mut dyn Env) -> String {
     let [idle_ns, now_ns, switches, traps] = env.statistic(Statistic::Cpu, 0);
-    let [frames, kernel_frames, ..] = env.statistic(Statistic::Frames, 0);
+    let [frames, kernel_frames, mapped, tables] = env.statistic(Statistic::Frames, 0);
     let mut rows = vec![
         vec!["uptime".to_owned(), seconds(now_ns)],
         vec!["idle".to_owned(), seconds(idle_ns)],
@@ -159,6 +177,8 @@ pub(super) fn counters(env: &mut dyn Env) -> String {
         vec!["traps".to_owned(), format!("{traps}")],
         vec!["frames".to_owned(), format!("{frames}")],
         vec!["frames of the kernel".to_owned(), format!("{kernel_frames}")],
+        vec!["mapped frames".to_owned(), format!("{mapped}")],
+        vec!["page tables".to_owned(), format!("{tables}")],
     ];
     for (kind, name) in OBJECTS.iter().enumerate() {
         let [used, capacity, ..] = env.statistic(Statistic::Objects, kind as u64);

@@ -21,6 +21,8 @@ fn figures() -> Script {
     script.figures = Some(|task, what| match (task, what) {
         (Handle(70), TaskFigure::Incarnation) => Ok([3, 0, 1, 1]),
         (Handle(70), TaskFigure::Activity) => Ok([1234, 2_500_000_000, 100, 4096]),
+        (Handle(70), TaskFigure::Recovery) => Ok([1500, 2, 700, 0]),
+        (Handle(70), TaskFigure::Holdings) => Ok([7, 5, 3, 0]),
         (Handle(71), TaskFigure::Incarnation) => Ok([1, 1, 0, 1]),
         (Handle(71), _) => Ok([0; 4]),
         _ => Err(KernelError::BadHandle),
@@ -237,7 +239,10 @@ fn servers_are_shown_with_what_happened_to_them() {
          deaths:       2 (1 from outside, 1 of its own)\n\
          messages:     1234\n\
          cpu:          2.500 s\n\
-         journal:      100 of 4096 bytes\n"
+         journal:      100 of 4096 bytes\n\
+         snapshots:    2 in 700 ns\n\
+         restart:      1500 ns\n\
+         holds:        7 handles, 5 sessions, 3 calls\n"
     );
     assert_eq!(
         show(Kind::Incarnations),

@@ -12,6 +12,8 @@ mod files;
 mod memory;
 #[path = "bench/processes.rs"]
 mod processes;
+#[path = "bench/restarts.rs"]
+mod restarts;
 
 use std::{env, fs, process::ExitCode, ptr, time::Instant};
 
@@ -65,6 +67,7 @@ fn measure_all() {
     let _ = call!(alarm(0));
     let sleepers = Sleepers::new(plan.crowd);
     processes::ROWS.iter().for_each(|row| measure(row, &plan));
+    restarts::measure(&plan.filter);
     surround(plan.crowd);
     memory::ROWS.iter().chain(files::ROWS).for_each(|row| measure(row, &plan));
     sleepers.end();
