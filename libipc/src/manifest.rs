@@ -35,6 +35,9 @@ pub struct Manifest {
     pub mounts: Vec<Mount>,
     /// How foreign system calls find their servers.
     pub personality: Personality,
+    /// KiB of memory in which is kept what servers die of.
+    #[serde(default)]
+    pub reproducers_kib: u32,
     /// The servers, in the order in which root starts them.
     #[serde(rename = "server")]
     pub servers: Vec<ServerEntry>,
@@ -86,6 +89,9 @@ pub struct ServerEntry {
     /// It gets every frame that is left.
     #[serde(default)]
     pub frames: bool,
+    /// The machine stops when it is given up: no program can go on without it.
+    #[serde(default)]
+    pub vital: bool,
     /// How many kernel objects it may own.
     #[serde(default)]
     pub quotas: Quotas,

@@ -11,6 +11,7 @@ fn server(name: &str, calls: &[&str]) -> ServerEntry {
         name: name.into(),
         package: None,
         frames: false,
+        vital: false,
         class: Class::Reissued,
         priority: 1,
         heap_kib: 64,
@@ -37,6 +38,7 @@ fn sample() -> Manifest {
     Manifest {
         mounts: vec![mount("/", "ufs"), mount("/tmp", "ufs")],
         personality: Personality { linux: Fallback { default: vec!["vfs".into()] } },
+        reproducers_kib: 0,
         servers: vec![
             server(ROOT, &[]),
             server("vfs", &["ufs", "blk"]),

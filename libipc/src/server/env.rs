@@ -168,6 +168,8 @@ pub enum TaskFigure {
     History = 4,
     /// Journaled server: the digest it told last, how many messages it had received then, and 1 if it ever told one.
     Digest = 5,
+    /// Server: how it died; see [`crate::abi::crash::Fall`].
+    Fall = 6,
 }
 
 /// Counters of the kernel.
@@ -185,4 +187,10 @@ pub enum Statistic {
     /// An outstanding call, by arena index: server number and 1 if in progress, caller pid << 32 | tid, label, since
     /// ns. All zero when there is none; value 0 is u64::MAX past the last.
     Waits = 4,
+    /// A death that was of an event its server had died of before, by place: its number and the server's << 32 (0 for
+    /// none, u64::MAX past the last place); incarnation; [`crate::abi::crash::Fault`], kind of event << 8 and
+    /// [`crate::abi::crash::Disposition`] << 16; messages received.
+    Crash = 5,
+    /// Of the same: bytes of snapshot and of journal that are kept, snapshots made, a word about the fault.
+    CrashKept = 6,
 }

@@ -4,6 +4,7 @@ use libipc::abi::foreign::{LINUX_CALLS, Role};
 use libipc::abi::{Badge, Frame, KernelError, Rights};
 
 use super::arena::{Arena, List, Slot};
+use super::crash::Reproducers;
 use super::frames::{FrameInfo, Frames};
 use super::jitter::Jitter;
 use super::machine::Machine;
@@ -100,6 +101,7 @@ impl<M: Machine> Kernel<M> {
             interrupts: [None; 32],
             root: None,
             doomed: 0,
+            reproducers: Reproducers::default(),
             off: None,
             enosys: memory.enosys,
             switches: 0,

@@ -17,9 +17,14 @@ use super::{Kernel, Outcome};
 struct Part {
     task: TaskId,
     section: Section,
+    /// Where the section lies in one piece, if it is of a reproducer.
+    kept: Option<u64>,
     offset: u64,
     length: u64,
 }
+
+/// The number of a reproducer in the high half of a section's: 0 for a server's history as it is.
+const SERIAL_SHIFT: u32 = 32;
 
 impl<M: Machine> Kernel<M> {
     /// The part that a trap's arguments name, checked.
@@ -31,19 +36,25 @@ impl<M: Machine> Kernel<M> {
         let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else {
             return Err(KernelError::WrongKind);
         };
-        let journal = self.server(id).and_then(|server| server.journal.as_ref());
-        let journal = journal.ok_or(KernelError::WrongKind)?;
+        let server = self.server(id).ok_or(KernelError::WrongKind)?;
+        let journal = server.journal.as_ref().ok_or(KernelError::WrongKind)?;
+        let (serial, section) = ((section >> SERIAL_SHIFT) as u32, section & 0xffff_ffff);
         let section = Section::from_number(section).ok_or(KernelError::BadArgument)?;
         if length > WINDOW_MAX {
             return Err(KernelError::TooBig);
         }
-        let bytes = match section {
-            Section::Boot => BOOT_PAGES * PAGE_SIZE,
-            Section::Snapshot => journal.snapshots.bytes() / 2,
-            Section::Journal => journal.memory.bytes(),
+        let (kept, bytes) = match (serial, section) {
+            (0, Section::Boot) => (None, BOOT_PAGES * PAGE_SIZE),
+            (0, Section::Snapshot) => (None, journal.snapshots.bytes() / 2),
+            (0, Section::Journal) => (None, journal.memory.bytes()),
+            (serial, section) => {
+                let kept = self.reproducers.find(serial).filter(|kept| kept.number == server.number);
+                let kept = kept.ok_or(KernelError::BadArgument)?;
+                (Some(self.reproducers.place(kept, section)), kept.lengths[section as usize])
+            }
         };
         match offset.checked_add(length) {
-            Some(end) if end <= bytes => Ok(Part { task: id, section, offset, length }),
+            Some(end) if end <= bytes => Ok(Part { task: id, section, kept, offset, length }),
             _ => Err(KernelError::BadArgument),
         }
     }
@@ -68,15 +79,34 @@ impl<M: Machine> Kernel<M> {
         part: Part,
         mut each: impl FnMut(&mut Self, u64, u64),
     ) -> Result<(), KernelError> {
-        let Part { task, section, mut offset, length } = part;
+        let Part { task, section, kept, mut offset, length } = part;
         let end = offset + length;
         while offset < end {
-            let step = (PAGE_SIZE - offset % PAGE_SIZE).min(end - offset);
-            let place = self.history_place(task, section, offset)?;
+            let (place, whole) = match kept {
+                Some(start) => (start + offset, PAGE_SIZE - (start + offset) % PAGE_SIZE),
+                None => (self.history_place(task, section, offset)?, PAGE_SIZE - offset % PAGE_SIZE),
+            };
+            let step = whole.min(end - offset);
             each(self, place, step);
             offset += step;
         }
         Ok(())
+    }
+
+    /// Copies the beginning of a section of a server's history.
+    pub(crate) fn copy_history(
+        &mut self,
+        task: TaskId,
+        section: Section,
+        length: u64,
+        to: u64,
+    ) -> Result<(), KernelError> {
+        let part = Part { task, section, kept: None, offset: 0, length };
+        let mut at = to;
+        self.history_pieces(part, |kernel, place, step| {
+            kernel.machine.copy(place, at, step);
+            at += step;
+        })
     }
 
     pub(crate) fn journal_sum(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {

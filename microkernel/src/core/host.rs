@@ -39,6 +39,8 @@ pub struct Fate {
     pub snapshots: u64,
     /// Where the next record of its journal will lie.
     pub journal_end: u64,
+    /// It has a journal.
+    pub journaled: bool,
     /// It is being answered from its journal.
     pub replays: bool,
     /// Its message buffer.
@@ -74,8 +76,9 @@ impl<M: Machine> Kernel<M> {
         let mut servers =
             (0..self.servers.bound()).filter_map(|index| self.servers.get(self.servers.at(index)?));
         let server = servers.find(|server| server.number == number)?;
-        let journal = server.journal.unwrap_or_default();
+        let (journal, journaled) = (server.journal.unwrap_or_default(), server.journal.is_some());
         Some(Fate {
+            journaled,
             incarnation: server.incarnation,
             deaths: server.deaths,
             received: server.received,

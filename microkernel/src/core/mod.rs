@@ -6,6 +6,8 @@
 
 pub mod arena;
 pub mod boot;
+mod crash;
+mod death;
 mod deliver;
 mod descriptor;
 mod fault;
@@ -25,6 +27,7 @@ pub mod machine;
 mod native;
 pub mod object;
 mod pmap;
+mod poison;
 mod process;
 mod reply;
 mod sched;
@@ -134,6 +137,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) root: Option<TaskId>,
     /// How many servers are to die after some more traps.
     pub(crate) doomed: u32,
+    /// What servers died of again.
+    pub(crate) reproducers: crash::Reproducers,
     pub(crate) off: Option<(u32, bool)>,
     /// For tests: the short way is closed, and how often it was taken.
     #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The kernel's objects as data. What is done with them stands in the files named after what is done.
 
+use libipc::abi::crash::Fault;
 use libipc::abi::{Badge, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
 use super::arena::{Id, Link, Linked, List};
@@ -230,6 +231,10 @@ pub struct Server {
     pub waiting: bool,
     /// The digest of its state that it told last, and how many messages it had received then.
     pub digest: Option<(u64, u64)>,
+    /// What it died of last, and a word about it, if it did so itself.
+    pub fell: Option<(Fault, u64)>,
+    /// How many messages it had received when it died of itself last, and how often it has done so since that message.
+    pub falls: (u64, u32),
 }
 
 /// What a thread is doing.

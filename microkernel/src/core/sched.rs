@@ -247,11 +247,17 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn timer_set(&mut self, task: TaskId, [deadline, ..]: [u64; 6]) -> Outcome {
         let deadline = self.jitter.deadline(deadline);
-        if let Some(server) = self.server_mut(task) {
+        if let Some(server) = self.server_of(task) {
+            self.set_deadline(server, deadline);
+        }
+        Ok([0; 5])
+    }
+
+    pub(crate) fn set_deadline(&mut self, id: ServerId, deadline: u64) {
+        if let Some(server) = self.servers.get_mut(id) {
             server.deadline = deadline;
         }
         self.find_next_deadline();
-        Ok([0; 5])
     }
 
     /// sched_yield(2): to the end of the queue.

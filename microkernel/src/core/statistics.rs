@@ -43,6 +43,7 @@ impl<M: Machine> Kernel<M> {
                 let (digest, received) = server.digest.unwrap_or_default();
                 Ok([digest, received, u64::from(server.digest.is_some()), 0, 0])
             }
+            (6, Some(_)) => self.fall(own.ok_or(KernelError::WrongKind)?),
             _ => Err(KernelError::BadArgument),
         }
     }
@@ -67,6 +68,7 @@ impl<M: Machine> Kernel<M> {
             2 => Ok([self.idle_ns, self.machine.now(), self.switches, self.traps, 0]),
             3 => self.objects(index),
             4 => Ok(self.outstanding(index)),
+            5 | 6 => self.reproducer_figures(index, what == 6),
             _ => Err(KernelError::BadArgument),
         }
     }

@@ -6,6 +6,7 @@ mod fuzz;
 mod history;
 mod lists;
 mod messages;
+mod poison;
 mod processes;
 mod recovery;
 mod short;
