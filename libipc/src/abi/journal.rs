@@ -49,10 +49,36 @@ impl Section {
     }
 }
 
+/// Where a part of a server's history is taken from: a section of it as it is, or, with the number of a reproducer, as
+/// it was when the server died of something again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Source {
+    /// The section.
+    pub section: Section,
+    /// The reproducer; 0 for the history as it is.
+    pub reproducer: u32,
+}
+
+impl Source {
+    /// As an argument of a system call: the reproducer in the high half.
+    pub fn to_word(self) -> u64 {
+        self.section as u64 | u64::from(self.reproducer) << 32
+    }
+
+    /// From such an argument.
+    pub fn from_word(word: u64) -> Option<Source> {
+        let section = Section::from_number(word & 0xffff_ffff)?;
+        Some(Source { section, reproducer: (word >> 32) as u32 })
+    }
+}
+
 /// What a file with a history begins with.
 pub const EXPORT_MAGIC: [u8; 8] = *b"NAIADJNL";
 /// The version of this format.
 pub const EXPORT_VERSION: u32 = 3;
+
+/// In the place of [`ExportHeader::settled`]: the server died of the last message.
+pub const DIED: u64 = 2;
 
 /// The first bytes of a server's history in a file. Its sections follow it without gaps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -66,7 +92,7 @@ pub struct ExportHeader {
     pub header_bytes: u32,
     /// Snapshots that the server had made.
     pub snapshots: u64,
-    /// 1 when it waited for its next message: what the last one led to is all there. 2 when it died of the last one.
+    /// 1 when it waited for its next message: what the last one led to is all there. [`DIED`] when it died of that.
     pub settled: u64,
     /// Bytes of each section.
     pub lengths: [u64; 3],

@@ -5,7 +5,7 @@ use core::{fmt, ops::Range};
 
 use super::message::Message;
 use crate::abi::delivery::Named;
-use crate::abi::journal::Section;
+use crate::abi::journal::Source;
 use crate::abi::{CallId, Handle, KernelError, PAGE_SIZE, Readiness, UserRegisters};
 
 /// Why bytes of a caller's memory could not be read.
@@ -97,7 +97,7 @@ pub trait Env {
     fn journal_sum(
         &mut self,
         task: Handle,
-        section: Section,
+        source: Source,
         part: Range<u64>,
         start: u64,
     ) -> Result<u64, KernelError>;

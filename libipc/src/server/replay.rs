@@ -10,7 +10,8 @@ use super::shell::Shell;
 use super::{Boot, Server};
 use crate::abi::delivery::{DELIVERY_OFFSET, Delivery, PAYLOAD_OFFSET};
 use crate::abi::journal::{
-    DISPOSED, EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, Record, SUM_START, Section, delivery_bytes, sum,
+    DIED, DISPOSED, EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, Record, SUM_START, Section, delivery_bytes,
+    sum,
 };
 use crate::abi::syscall::Syscall;
 use crate::abi::{KernelError, PAYLOAD_MAX};
@@ -33,9 +34,6 @@ pub struct History {
     /// The server died of the last message.
     pub died: bool,
 }
-
-/// In the place of [`ExportHeader::settled`]: the server died of the last message.
-pub const DIED: u64 = 2;
 
 /// Why a file is no history that can be replayed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

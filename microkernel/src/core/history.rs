@@ -2,7 +2,7 @@
 //! out piece by piece, and the digest of its state. Nothing is held meanwhile: a snapshot that is made between two
 //! pieces shows in the count of snapshots, and in the sums.
 
-use libipc::abi::journal::{Section, sum};
+use libipc::abi::journal::{Section, Source, sum};
 use libipc::abi::{KernelError, PAGE_SIZE, Protection, Rights};
 use libipc::server::DIGEST_BIT;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES};
@@ -23,27 +23,23 @@ struct Part {
     length: u64,
 }
 
-/// The number of a reproducer in the high half of a section's: 0 for a server's history as it is.
-const SERIAL_SHIFT: u32 = 32;
-
 impl<M: Machine> Kernel<M> {
     /// The part that a trap's arguments name, checked.
     fn history_part(
         &self,
         task: TaskId,
-        [handle, section, offset, length]: [u64; 4],
+        [handle, source, offset, length]: [u64; 4],
     ) -> Result<Part, KernelError> {
         let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else {
             return Err(KernelError::WrongKind);
         };
         let server = self.server(id).ok_or(KernelError::WrongKind)?;
         let journal = server.journal.as_ref().ok_or(KernelError::WrongKind)?;
-        let (serial, section) = ((section >> SERIAL_SHIFT) as u32, section & 0xffff_ffff);
-        let section = Section::from_number(section).ok_or(KernelError::BadArgument)?;
+        let Source { section, reproducer } = Source::from_word(source).ok_or(KernelError::BadArgument)?;
         if length > WINDOW_MAX {
             return Err(KernelError::TooBig);
         }
-        let (kept, bytes) = match (serial, section) {
+        let (kept, bytes) = match (reproducer, section) {
             (0, Section::Boot) => (None, BOOT_PAGES * PAGE_SIZE),
             (0, Section::Snapshot) => (None, journal.snapshots.bytes() / 2),
             (0, Section::Journal) => (None, journal.memory.bytes()),

@@ -6,7 +6,7 @@ use libipc::abi::foreign::LINUX_CALLS;
 use super::Kernel;
 use super::boot::Memory;
 use super::machine::Machine;
-use super::object::{FrameRange, Object, Phase};
+use super::object::{CallKind, FrameRange, Object, Phase};
 
 /// Objects and frames in use, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -56,6 +56,8 @@ pub struct Wait {
     pub held: bool,
     /// Who called: the number of a server (0 for a program), process and thread.
     pub caller: (u32, u32, u32),
+    /// It is a program's system call.
+    pub foreign: bool,
     /// Label of the message, or number of the program's call.
     pub what: u32,
 }
@@ -131,7 +133,8 @@ impl<M: Machine> Kernel<M> {
                 server: number(call.server),
                 held: call.phase == Phase::Held,
                 caller: (own, pid, tid),
-                what: call.label,
+                foreign: call.kind == CallKind::Foreign,
+                what: if call.kind == CallKind::Foreign { call.number } else { call.label },
             }
         })
     }

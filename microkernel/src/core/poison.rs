@@ -375,14 +375,15 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Ends a call that killed its server. A fault that killed the process server is not raised again as it was.
+    /// Ends a call that killed its server. A fault that killed the process server is not raised again as it was, and a
+    /// thread that it cannot bring its signals does not run on without them: their processes end.
     fn fail_poisoned(&mut self, id: CallRef) {
         let Some(call) = self.calls.get(id) else { return };
         let (task, words, label) = (call.task, call.words, call.label);
-        let raised = call.kind == CallKind::Fault && call.parent.is_none();
+        let raised = matches!(call.kind, CallKind::Fault | CallKind::Attention) && call.parent.is_none();
         let own = call.thread.filter(|_| raised && self.roles[Role::Proc as usize] == Some(call.server));
         let (Some(thread), server) = (own, call.server) else { return self.fail_call(id) };
-        let again = label == FaultKind::Lost as u32 && !call.rewritten;
+        let again = call.kind == CallKind::Fault && label == FaultKind::Lost as u32 && !call.rewritten;
         self.end_call(id);
         if again {
             // Nobody is left who could end it: it stands still rather than fault for ever.

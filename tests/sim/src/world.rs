@@ -5,7 +5,7 @@
 //! costs; its crashes decide who dies when. There is no other source of time or chance.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::{Arc, Once};
 
@@ -14,6 +14,7 @@ use libipc::abi::delivery::{BUFFER_PAGES, DELIVERY_OFFSET};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
 use libipc::abi::{Delivery, Frame, Kind, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
+use libipc::linux::errno;
 use libipc::manifest::Manifest;
 use libipc::server::Boot;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
@@ -52,6 +53,9 @@ const TRAPS_MAX: u64 = 5_000_000;
 const TIME_MAX_NS: u64 = 600_000_000_000;
 /// The instruction pointer of a server's thread whose incarnation has begun; no image starts there.
 const BEGUN: u64 = 1;
+/// exit_group(2), and the status of a program that was told EIO.
+const EXIT_GROUP: u64 = 231;
+const EXIT_STATUS: u64 = 5;
 /// Root's number, and in the manifest the first.
 pub const ROOT: u32 = 1;
 
@@ -121,6 +125,8 @@ pub struct Outcome {
     pub output: Vec<u8>,
     /// Kernel objects in use at the end.
     pub used: Used,
+    /// Who still waited then.
+    pub waits: Vec<Wait>,
     /// The console log, and what servers said when they panicked.
     pub log: String,
     /// Traps by each server, the first being number 1.
@@ -150,6 +156,7 @@ impl Outcome {
             notes: Notes::new(),
             output: Vec::new(),
             used: Used::default(),
+            waits: Vec::new(),
             log: String::new(),
             traps: vec![0; servers],
             messages: vec![0; servers],
@@ -207,9 +214,9 @@ struct Curse {
     message: Option<Message>,
 }
 
-/// What tells a message from others: its kind, its call, and when it came. A reissued server gets its calls again at
+/// What tells a message from others: its kind, its call, its label, and when it came. A reissued server gets its calls again at
 /// other times.
-type Message = (u32, u64, Option<u64>);
+type Message = (u32, u64, u32, Option<u64>);
 
 struct World<'a> {
     setup: &'a Setup,
@@ -217,6 +224,8 @@ struct World<'a> {
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
     curse: Option<Curse>,
+    /// Places of programs' threads whose last trap was a call.
+    calling: BTreeSet<u32>,
     notes: Notes,
     random: Random,
     traps: Vec<u64>,
@@ -245,6 +254,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         kernel,
         hosts: BTreeMap::new(),
         curse: None,
+        calling: BTreeSet::new(),
         notes: Notes::new(),
         random: Random::new(plan.seed),
         traps: vec![0; setup.names.len()],
@@ -331,12 +341,33 @@ impl World<'_> {
     /// Lets a program run to its next trap, or to the next interrupt.
     fn compute(&mut self, thread: ThreadId) -> Option<Trap> {
         self.booted.get_or_insert_with(|| self.traps.clone());
+        if self.ends_of_error(thread) {
+            return Some(Trap::Call);
+        }
         let machine = &self.kernel.machine;
         let until = machine.timer_ns.min(devices::with(|bus| bus.next_event()).unwrap_or(u64::MAX));
         let budget = (until.saturating_sub(machine.time_ns) / INSTRUCTION_NS).clamp(1, 1 << 16);
         let (used, trap) = cpu::run(&mut self.kernel, thread, budget, &mut self.notes);
         self.pass(used * INSTRUCTION_NS);
+        if trap == Some(Trap::Call) {
+            self.calling.insert(thread.index());
+        }
         trap
+    }
+
+    /// Where a message is poison, the program whose call it was is told EIO, and ends, as one that looks at errors does:
+    /// others may wait for what it would have done. Whether it makes that call now.
+    fn ends_of_error(&mut self, thread: ThreadId) -> bool {
+        if !self.calling.remove(&thread.index()) || self.curse.is_none() {
+            return false;
+        }
+        let Some(state) = self.kernel.threads.get_mut(thread) else { return false };
+        let failed = state.registers.rax as i64 == -i64::from(errno::EIO);
+        if failed {
+            (state.registers.rax, state.registers.rdi) = (EXIT_GROUP, EXIT_STATUS);
+            self.calling.insert(thread.index());
+        }
+        failed
     }
 
     /// Lets a server run to its next trap.
@@ -472,7 +503,7 @@ impl World<'_> {
             self.kernel.machine.bytes(host.memory, DELIVERY_OFFSET.into(), size_of::<Delivery>() as u64);
         let Ok(delivery) = Delivery::read_from_bytes(bytes) else { return false };
         let journaled = self.kernel.fate(number).is_some_and(|fate| fate.journaled);
-        let message = (delivery.kind, delivery.token, journaled.then_some(delivery.now));
+        let message = (delivery.kind, delivery.token, delivery.label, journaled.then_some(delivery.now));
         let is_call =
             [Kind::Call, Kind::Foreign, Kind::Fault].iter().any(|kind| *kind as u32 == delivery.kind);
         match curse.message {
@@ -515,7 +546,7 @@ impl World<'_> {
             (1..=traps.len() as u32).map(|number| kernel.fate(number).unwrap_or_default()).collect();
         let mut said = said;
         for wait in kernel.outstanding_calls().filter(|_| end == End::Hang) {
-            let Wait { server, held, caller: (own, pid, tid), what } = wait;
+            let Wait { server, held, caller: (own, pid, tid), what, .. } = wait;
             let (by, has) = (setup.name(own), if held { "has" } else { "is to get" });
             let to = setup.name(server);
             said += &format!("hang: {to} {has} call {what:#x} of {by}, process {pid}, thread {tid}\n");
@@ -526,6 +557,7 @@ impl World<'_> {
             notes,
             output: devices::with(|bus| bus.output().to_vec()),
             used: kernel.used(),
+            waits: kernel.outstanding_calls().collect(),
             log,
             booted: booted.unwrap_or_else(|| traps.clone()),
             traps,
