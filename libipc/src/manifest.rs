@@ -89,6 +89,9 @@ pub struct ServerEntry {
     /// It gets every frame that is left.
     #[serde(default)]
     pub frames: bool,
+    /// Milliseconds of CPU that it may use for one event; then it is taken to loop for ever, and dies.
+    #[serde(default = "watchdog_ms")]
+    pub watchdog_ms: u32,
     /// The machine stops when it is given up: no program can go on without it.
     #[serde(default)]
     pub vital: bool,
@@ -104,6 +107,11 @@ pub struct ServerEntry {
     /// The PCI devices that it drives: every one present with one of these ids.
     #[serde(default)]
     pub pci: Vec<PciId>,
+}
+
+/// What no event takes, even where the machine is slow: a death too many is not noticed, a hang is.
+fn watchdog_ms() -> u32 {
+    4000
 }
 
 /// How many objects of each kind a server may own at a time. What is not given is zero.

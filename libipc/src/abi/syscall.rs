@@ -176,9 +176,9 @@ syscalls! {
         "Puts a handle of the caller into a new server's capability space.";
     61 ServerDevice "server_device" (task, what, first, count) [BadHandle, WrongKind, NoRight, BadArgument]
         "Gives a server I/O ports (what 0) or an interrupt (what 1).";
-    62 ServerStart "server_start" (task, entry, stack, priority)
+    62 ServerStart "server_start" (task, entry, stack, priority, patience_ns)
         [BadHandle, WrongKind, NoRight, BadAddress, BadArgument]
-        "Starts a server for the first time.";
+        "Starts a server for the first time. It dies when it uses so much CPU for one event.";
     63 ServerRestart "server_restart" (task) [BadHandle, WrongKind, NoRight, WrongState]
         "Starts the next incarnation of a dead server.";
     64 Personality "personality" (index, task) [BadHandle, WrongKind, NoRight, BadArgument]

@@ -11,6 +11,7 @@ fn server(name: &str, calls: &[&str]) -> ServerEntry {
         name: name.into(),
         package: None,
         frames: false,
+        watchdog_ms: 4000,
         vital: false,
         class: Class::Reissued,
         priority: 1,

@@ -11,6 +11,9 @@ use super::machine::Machine;
 use super::object::*;
 use super::{Buffers, Kernel, PRIORITIES};
 
+/// How much CPU root may use for one event; the start of the system is one.
+const ROOT_PATIENCE_NS: u64 = 30_000_000_000;
+
 /// How many objects of each kind there are.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
@@ -94,6 +97,7 @@ impl<M: Machine> Kernel<M> {
             since: 0,
             chosen: None,
             next_deadline: u64::MAX,
+            next_watch: u64::MAX,
             jitter: Jitter::NONE,
             armed: u64::MAX,
             sequence: 0,
@@ -140,6 +144,6 @@ impl<M: Machine> Kernel<M> {
 
     /// Starts root.
     pub fn start_root(&mut self, id: ServerId, entry: u64, stack: u64) -> Result<(), KernelError> {
-        self.first_start(id, entry, stack, 20)
+        self.first_start(id, entry, stack, 20, ROOT_PATIENCE_NS)
     }
 }

@@ -37,6 +37,7 @@ mod short;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use libipc::abi::KernelError;
 use libipc::abi::foreign::{LINUX_CALLS, Role};
@@ -123,8 +124,10 @@ pub struct Kernel<M: Machine> {
     pub(crate) chosen: Option<(ThreadId, u8)>,
     /// When the current thread began to run.
     pub(crate) since: u64,
-    /// The earliest deadline of a server.
+    /// The earliest deadline of a server, or the watchdog's.
     pub(crate) next_deadline: u64,
+    /// When the watchdog looks; never while nobody runs.
+    pub(crate) next_watch: u64,
     /// What the seed of this run makes of slices and deadlines.
     pub jitter: jitter::Jitter,
     /// What the machine's timer is set to.

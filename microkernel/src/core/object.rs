@@ -5,6 +5,7 @@ use libipc::abi::{Badge, Frame, Handle, Readiness, Rights, TaskWord, UserRegiste
 
 use super::arena::{Id, Link, Linked, List};
 use super::journal::Journal;
+use super::watchdog::Watched;
 
 /// Name of a task.
 pub type TaskId = Id<Task>;
@@ -233,6 +234,10 @@ pub struct Server {
     pub digest: Option<(u64, u64)>,
     /// What it died of last, and a word about it, if it did so itself.
     pub fell: Option<(Fault, u64)>,
+    /// How much CPU it may use for one event.
+    pub patience_ns: u64,
+    /// What the watchdog saw last.
+    pub watched_at: Watched,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
     pub falls: (u64, u32),
 }

@@ -5,6 +5,7 @@ use libipc::server::TIMER_BIT;
 use super::arena::List;
 use super::machine::Machine;
 use super::object::*;
+use super::watchdog::PERIOD_NS;
 use super::{Kernel, Outcome, Resume};
 
 /// How long a program runs before its equals get a turn.
@@ -175,7 +176,10 @@ impl<M: Machine> Kernel<M> {
                 thread.cpu_ns += used;
                 thread.slice_ns = thread.slice_ns.saturating_sub(used);
             }
-            None => self.idle_ns += used,
+            None => {
+                self.idle_ns += used;
+                self.begin_watch(now);
+            }
         }
         self.since = now;
         self.switches += 1;
@@ -229,6 +233,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn expire(&mut self, now: u64) {
+        if now >= self.next_watch {
+            self.watch_current(now);
+            self.next_watch = if self.current.is_some() { now + PERIOD_NS } else { u64::MAX };
+        }
         for index in 0..self.servers.bound() {
             let Some(id) = self.servers.at(index) else { continue };
             let Some(server) = self.servers.get_mut(id) else { continue };
@@ -242,7 +250,8 @@ impl<M: Machine> Kernel<M> {
 
     fn find_next_deadline(&mut self) {
         let servers = (0..self.servers.bound()).filter_map(|index| self.servers.get(self.servers.at(index)?));
-        self.next_deadline = servers.map(|server| server.deadline).min().unwrap_or(u64::MAX);
+        let earliest = servers.map(|server| server.deadline).min().unwrap_or(u64::MAX);
+        self.next_deadline = earliest.min(self.next_watch);
     }
 
     pub(crate) fn timer_set(&mut self, task: TaskId, [deadline, ..]: [u64; 6]) -> Outcome {

@@ -8,6 +8,7 @@ use super::arena::List;
 use super::journal::Journal;
 use super::machine::Machine;
 use super::object::*;
+use super::watchdog::Watched;
 use super::{Kernel, Outcome};
 
 /// Most servers: one notification bit of root's for each death.
@@ -101,6 +102,8 @@ impl<M: Machine> Kernel<M> {
             waiting: false,
             digest: None,
             fell: None,
+            patience_ns: u64::MAX,
+            watched_at: Watched::default(),
             falls: (0, 0),
         };
         let server = self.servers.insert(server).map_err(|_| KernelError::Exhausted)?;
@@ -232,7 +235,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn server_start(
         &mut self,
         task: TaskId,
-        [handle, entry, stack, priority, ..]: [u64; 6],
+        [handle, entry, stack, priority, patience_ns, _]: [u64; 6],
     ) -> Outcome {
         self.is_root(task)?;
         let id = self.server_named(task, handle, Rights::CONTROL)?;
@@ -242,7 +245,7 @@ impl<M: Machine> Kernel<M> {
         if priority > HIGHEST_PRIORITY {
             return Err(KernelError::BadArgument);
         }
-        self.first_start(id, entry, stack, priority as u8)?;
+        self.first_start(id, entry, stack, priority as u8, patience_ns)?;
         Ok([0; 5])
     }
 
@@ -253,11 +256,13 @@ impl<M: Machine> Kernel<M> {
         entry: u64,
         stack: u64,
         priority: u8,
+        patience_ns: u64,
     ) -> Result<(), KernelError> {
         let task = self.servers.get(id).map(|server| server.task).ok_or(KernelError::BadHandle)?;
         let thread = self.new_thread(task, 0, priority)?;
         if let Some(server) = self.servers.get_mut(id) {
             (server.entry, server.stack, server.thread) = (entry, stack, Some(thread));
+            server.patience_ns = patience_ns;
         }
         self.begin_incarnation(id);
         Ok(())

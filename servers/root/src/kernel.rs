@@ -6,6 +6,7 @@ use libipc::abi::crash::{Disposition, Fall};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, Handle, KernelError, PAYLOAD_MAX, Protection, Rights};
+use libipc::manifest::ServerEntry;
 use libipc::server::effect::PageMap;
 use libipc::server::env::TaskFigure;
 use libipc::server::handles::HandleSlots;
@@ -192,8 +193,10 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::Personality, [u64::from(index), u64::from(task.0), 0, 0, 0])
     }
 
-    pub fn start(&mut self, task: Handle, entry: u64, stack: u64, priority: u8) -> Done {
-        self.act(Syscall::ServerStart, [u64::from(task.0), entry, stack, u64::from(priority), 0])
+    pub fn start(&mut self, task: Handle, start: u64, stack: u64, entry: &ServerEntry) -> Done {
+        let patience_ns = u64::from(entry.watchdog_ms) * 1_000_000;
+        let arguments = [u64::from(task.0), start, stack, u64::from(entry.priority), patience_ns];
+        self.act(Syscall::ServerStart, arguments)
     }
 
     pub fn restart(&mut self, task: Handle) -> Done {

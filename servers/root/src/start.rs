@@ -107,7 +107,7 @@ impl<'a, T: Traps> Start<'a, T> {
         }
         servers.sort_by_key(|server| server.number);
         for server in &servers {
-            self.kernel.start(server.task, server.image.entry, STACK_TOP, server.entry.priority)?;
+            self.kernel.start(server.task, server.image.entry, STACK_TOP, server.entry)?;
         }
         let charges = servers.iter().map(|server| Charge {
             name: server.entry.name.clone(),

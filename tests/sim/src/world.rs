@@ -385,6 +385,7 @@ impl World<'_> {
             return self.loop_on();
         }
         let registers = self.kernel.threads.get(thread).map(|state| state.registers).unwrap_or_default();
+        host.receives &= trapped(&registers).is_ok();
         let mut buffer = host.buffer.take().unwrap_or_else(|| Box::new([0; BUFFER_BYTES]));
         let memory = self.kernel.machine.bytes(host.memory, 0, BUFFER_BYTES as u64);
         buffer.copy_from_slice(memory);
