@@ -31,6 +31,7 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
 ];
 
 /// Everything that is built once and then booted any number of times.
+#[derive(Clone)]
 pub struct Built {
     manifest: Manifest,
     images: Images,
@@ -50,6 +51,17 @@ impl Built {
         let images = build::images(&manifest)?;
         let programs = build::linux_programs()?;
         Ok(Self { manifest, images, programs })
+    }
+
+    /// The same with a server that has a bug on purpose in the place of the sound one.
+    pub fn with_seeded_bug(mut self) -> Result<Self> {
+        let (name, image) = build::seeded_bug()?;
+        for (server, place) in &mut self.images.servers {
+            if server == name {
+                place.clone_from(&image);
+            }
+        }
+        Ok(self)
     }
 
     /// Boots one machine as `args` say.
@@ -84,7 +96,10 @@ impl Built {
 /// Runs the machine on xtask's own terminal and returns the status to end with.
 pub fn run(args: &RunArgs) -> Result<u8> {
     check(args)?;
-    let built = Built::new()?;
+    let mut built = Built::new()?;
+    if args.seeded_bug {
+        built = built.with_seeded_bug()?;
+    }
     if args.gdb {
         let kernel = built.images.kernel.display();
         tell(&format!("naiad: waiting for `gdb {kernel} -ex 'target remote :1234'`"));

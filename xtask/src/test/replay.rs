@@ -93,7 +93,7 @@ fn journals(built: &Built) -> Result<Vec<u8>> {
     gunzip(&output)
 }
 
-fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
+pub fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let file = tempfile::Builder::new().prefix("journals-").tempfile_in(house::target())?;
     fs::write(file.path(), bytes)?;
     let mut command = Command::new(BUSYBOX);
