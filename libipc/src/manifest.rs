@@ -35,6 +35,9 @@ pub struct Manifest {
     pub mounts: Vec<Mount>,
     /// How foreign system calls find their servers.
     pub personality: Personality,
+    /// KiB of memory in which is kept what servers die of.
+    #[serde(default)]
+    pub reproducers_kib: u32,
     /// The servers, in the order in which root starts them.
     #[serde(rename = "server")]
     pub servers: Vec<ServerEntry>,
@@ -86,6 +89,12 @@ pub struct ServerEntry {
     /// It gets every frame that is left.
     #[serde(default)]
     pub frames: bool,
+    /// Milliseconds of CPU that it may use for one event; then it is taken to loop for ever, and dies.
+    #[serde(default = "watchdog_ms")]
+    pub watchdog_ms: u32,
+    /// The machine stops when it is given up: no program can go on without it.
+    #[serde(default)]
+    pub vital: bool,
     /// How many kernel objects it may own.
     #[serde(default)]
     pub quotas: Quotas,
@@ -98,6 +107,11 @@ pub struct ServerEntry {
     /// The PCI devices that it drives: every one present with one of these ids.
     #[serde(default)]
     pub pci: Vec<PciId>,
+}
+
+/// What no event takes, even where the machine is slow: a death too many is not noticed, a hang is.
+fn watchdog_ms() -> u32 {
+    4000
 }
 
 /// How many objects of each kind a server may own at a time. What is not given is zero.

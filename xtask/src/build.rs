@@ -26,6 +26,7 @@ const COMMON_FLAGS: [&str; 2] = ["-Crelocation-model=static", "-Cforce-frame-poi
 const INHERITED: [&str; 4] = ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
 
 /// What the machine boots from.
+#[derive(Clone)]
 pub struct Images {
     pub kernel: PathBuf,
     /// A server's name and its image, as in the manifest.
@@ -34,9 +35,9 @@ pub struct Images {
 
 /// Builds the kernel and the servers of the manifest.
 pub fn images(manifest: &Manifest) -> Result<Images> {
-    let kernel = freestanding("kernel", "kernel", &["microkernel"])?;
+    let kernel = freestanding("kernel", "kernel", &["microkernel"], &[])?;
     let packages: BTreeSet<&str> = manifest.servers.iter().map(ServerEntry::package).collect();
-    let built = freestanding("servers", "small", &Vec::from_iter(packages))?;
+    let built = freestanding("servers", "small", &Vec::from_iter(packages), &[])?;
     let servers = manifest.servers.iter();
     Ok(Images {
         kernel: kernel.join("microkernel"),
@@ -44,8 +45,15 @@ pub fn images(manifest: &Manifest) -> Result<Images> {
     })
 }
 
+/// The image of a server with a bug on purpose, and the server's name.
+pub fn seeded_bug() -> Result<(&'static str, PathBuf)> {
+    const BUGGY: &str = "proc";
+    let built = freestanding("seeded", "small", &[BUGGY], &[&format!("{BUGGY}/seeded-bug")])?;
+    Ok((BUGGY, built.join(BUGGY)))
+}
+
 /// Builds `packages` for the bare machine and returns the folder with the results.
-fn freestanding(what: &str, code_model: &str, packages: &[&str]) -> Result<PathBuf> {
+fn freestanding(what: &str, code_model: &str, packages: &[&str], features: &[&str]) -> Result<PathBuf> {
     let toolchain =
         setup::toolchain().context("no toolchain has the library's sources; run `cargo xtask setup`")?;
     let script = house::root().join(if what == "kernel" { "boot/kernel.ld" } else { "boot/server.ld" });
@@ -74,6 +82,9 @@ fn freestanding(what: &str, code_model: &str, packages: &[&str]) -> Result<PathB
     }
     for package in packages {
         cargo.args(["--package", package]);
+    }
+    for feature in features {
+        cargo.args(["--features", feature]);
     }
     finish(cargo, what)?;
     Ok(built)

@@ -63,6 +63,9 @@ pub struct RunArgs {
     /// Run with time slices and timers of other lengths, which follow from N: threads are interrupted elsewhere
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Build proc with a bug to be found: `hostname panic` kills it each time, and `hostname spin` makes it loop
+    #[arg(long)]
+    pub seeded_bug: bool,
     /// Wait for a debugger on port 1234 before the first instruction
     #[arg(long)]
     pub gdb: bool,

@@ -31,6 +31,7 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
 ];
 
 /// Everything that is built once and then booted any number of times.
+#[derive(Clone)]
 pub struct Built {
     manifest: Manifest,
     images: Images,
@@ -55,6 +56,17 @@ impl Built {
     /// The servers' names, in the order of their numbers, which begin at 1.
     pub fn server_names(&self) -> Vec<String> {
         self.manifest.servers.iter().map(|server| server.name.clone()).collect()
+    }
+
+    /// The same with a server that has a bug on purpose in the place of the sound one.
+    pub fn with_seeded_bug(mut self) -> Result<Self> {
+        let (name, image) = build::seeded_bug()?;
+        for (server, place) in &mut self.images.servers {
+            if server == name {
+                place.clone_from(&image);
+            }
+        }
+        Ok(self)
     }
 
     /// Boots one machine as `args` say.
@@ -89,7 +101,10 @@ impl Built {
 /// Runs the machine on xtask's own terminal and returns the status to end with.
 pub fn run(args: &RunArgs) -> Result<u8> {
     check(args)?;
-    let built = Built::new()?;
+    let mut built = Built::new()?;
+    if args.seeded_bug {
+        built = built.with_seeded_bug()?;
+    }
     if args.gdb {
         let kernel = built.images.kernel.display();
         tell(&format!("naiad: waiting for `gdb {kernel} -ex 'target remote :1234'`"));

@@ -76,6 +76,8 @@ pub enum FaultKind {
     Page = 1,
     /// Word 0: x86 vector, word 1: error code, word 2: instruction pointer.
     Exception = 2,
+    /// The process server died of serving this thread's fault: the process cannot go on. Words as they were.
+    Lost = 3,
 }
 
 impl FaultKind {
@@ -84,6 +86,7 @@ impl FaultKind {
         match number {
             1 => Some(FaultKind::Page),
             2 => Some(FaultKind::Exception),
+            3 => Some(FaultKind::Lost),
             _ => None,
         }
     }

@@ -37,7 +37,7 @@ kernel_errors! {
     FrameInUse = 12, "the frame is mapped, pinned or a page table";
     NotMapped = 13, "nothing is mapped there";
     NeedTable = 14, "a page-table frame is missing for this address";
-    PeerDead = 15, "the server behind the handle is gone for good";
+    PeerDead = 15, "the server behind the handle is gone for good, or died of this call";
     TooBig = 16, "the message or window is larger than allowed";
     WrongState = 17, "the object is not in a state that allows this";
     Cancelled = 18, "the call was cancelled";

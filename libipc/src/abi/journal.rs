@@ -2,7 +2,8 @@
 //!
 //! A record is a header word, the arguments that the call has, the values, and the bytes that the kernel left in the
 //! message buffer, padded to eight; all little-endian. For a receive the bytes are the [`Delivery`] as far as it is
-//! filled in, and the payload after it; for every other call they are payload.
+//! filled in, and the payload after it; for every other call they are payload. A delivery that killed its server again
+//! stays, as [`DISPOSED`], and is passed over.
 //!
 //! A history for the host is one file: an [`ExportHeader`], and behind it the [`Section`]s in order.
 
@@ -20,6 +21,9 @@ pub const ARGUMENTS: u32 = 6;
 pub const VALUES_MAX: u32 = 5;
 /// Most bytes of header and arguments.
 pub const FIXED_MAX: u64 = 8 * (1 + ARGUMENTS as u64);
+/// In the place of a receive's number: a delivery that its server died of, and does not see again. The record is a
+/// receive's otherwise.
+pub const DISPOSED: u16 = u16::MAX;
 /// Most bytes of a delivery at the beginning of a receive's payload.
 pub const DELIVERY_MAX: u64 = size_of::<Delivery>() as u64;
 
@@ -45,10 +49,36 @@ impl Section {
     }
 }
 
+/// Where a part of a server's history is taken from: a section of it as it is, or, with the number of a reproducer, as
+/// it was when the server died of something again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Source {
+    /// The section.
+    pub section: Section,
+    /// The reproducer; 0 for the history as it is.
+    pub reproducer: u32,
+}
+
+impl Source {
+    /// As an argument of a system call: the reproducer in the high half.
+    pub fn to_word(self) -> u64 {
+        self.section as u64 | u64::from(self.reproducer) << 32
+    }
+
+    /// From such an argument.
+    pub fn from_word(word: u64) -> Option<Source> {
+        let section = Section::from_number(word & 0xffff_ffff)?;
+        Some(Source { section, reproducer: (word >> 32) as u32 })
+    }
+}
+
 /// What a file with a history begins with.
 pub const EXPORT_MAGIC: [u8; 8] = *b"NAIADJNL";
 /// The version of this format.
-pub const EXPORT_VERSION: u32 = 2;
+pub const EXPORT_VERSION: u32 = 3;
+
+/// In the place of [`ExportHeader::settled`]: the server died of the last message.
+pub const DIED: u64 = 2;
 
 /// The first bytes of a server's history in a file. Its sections follow it without gaps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -62,7 +92,7 @@ pub struct ExportHeader {
     pub header_bytes: u32,
     /// Snapshots that the server had made.
     pub snapshots: u64,
-    /// 1 when it waited for its next message: what the last one led to is all there.
+    /// 1 when it waited for its next message: what the last one led to is all there. [`DIED`] when it died of that.
     pub settled: u64,
     /// Bytes of each section.
     pub lengths: [u64; 3],
@@ -134,8 +164,11 @@ impl Header {
     /// How many arguments follow the header.
     #[inline]
     pub fn arguments(&self) -> usize {
-        let call = Syscall::from_number(u64::from(self.number));
-        call.map_or(ARGUMENTS as usize, |call| call.row().arguments.len())
+        match Syscall::from_number(u64::from(self.number)) {
+            Some(call) => call.row().arguments.len(),
+            None if self.number == DISPOSED => 0,
+            None => ARGUMENTS as usize,
+        }
     }
 
     /// Bytes of header, arguments and values.

@@ -1,5 +1,6 @@
 //! The binary interface between the kernel and everything above it: names, numbers and layouts, nothing that acts.
 
+pub mod crash;
 pub mod delivery;
 pub mod doom;
 pub mod error;

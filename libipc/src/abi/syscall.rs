@@ -52,7 +52,7 @@ syscalls! {
         "Answers a native call, a fault or an attention call.";
     5 JournalSum "journal_sum" (task, section, offset, length, start)
         [BadHandle, WrongKind, NoRight, BadArgument, TooBig]
-        "Value 0: the checksum of a part of a server's history, continued from another (start). Sections: 0 boot block, 1 snapshot, 2 journal.";
+        "Value 0: the checksum of a part of a server's history, continued from another (start). Sections: 0 boot block, 1 snapshot, 2 journal; in the high half the number of a reproducer, or 0.";
     6 ReplyForeign "reply_foreign" (token, flags, result, position, install, session)
         [NoSuchCall, TooBig, BadHandle, BadArgument]
         "Answers a foreign call: result register, new position, descriptors to install, bytes for the caller's memory; and, before it, sets the readiness of one's own session, or the status of the caller's.";
@@ -168,7 +168,7 @@ syscalls! {
         "Makes a native task with an inbox: a server. Class 0 is reissued, 1 journaled.";
     58 ServerMemory "server_memory" (task, what, frame, count)
         [BadHandle, WrongKind, NoRight, BadArgument, FrameInUse]
-        "Gives a new server memory: what 0 message buffer, 1 arena, 2 journal, 3 snapshot, 4 frames of its own.";
+        "Gives a new server memory: what 0 message buffer, 1 arena, 2 journal, 3 snapshot, 4 frames of its own, 5 (of no server in particular) reproducers.";
     59 ServerSegment "server_segment" (task, address, pages, source, bytes)
         [BadHandle, WrongKind, NoRight, BadArgument, Exhausted]
         "Names writable memory that a restart fills again: from that address of the caller, then zeroes.";
@@ -177,9 +177,9 @@ syscalls! {
         "Puts a handle of the caller into a new server's capability space.";
     61 ServerDevice "server_device" (task, what, first, count) [BadHandle, WrongKind, NoRight, BadArgument]
         "Gives a server I/O ports (what 0) or an interrupt (what 1).";
-    62 ServerStart "server_start" (task, entry, stack, priority)
+    62 ServerStart "server_start" (task, entry, stack, priority, patience_ns)
         [BadHandle, WrongKind, NoRight, BadAddress, BadArgument]
-        "Starts a server for the first time.";
+        "Starts a server for the first time. It dies when it uses so much CPU for one event.";
     63 ServerRestart "server_restart" (task) [BadHandle, WrongKind, NoRight, WrongState]
         "Starts the next incarnation of a dead server.";
     64 Personality "personality" (index, task) [BadHandle, WrongKind, NoRight, BadArgument]
@@ -221,6 +221,8 @@ syscalls! {
         "Answers a foreign call with a new session of the calling server, as the descriptor reserved for it, which is the result. Flags: bit 3 close-on-exec, bit 6 tell the last close although there is no handle, the server's own handle in the high half (all ones for none). state: status flags, readiness in the high half.";
     80 LeaseProbe "lease_probe" (token, address, length) [NoSuchCall, NotResident, BadAddress, TooBig]
         "Value 0: how many bytes of the caller's memory can be read from there on, without a gap; never none.";
+    81 ServerDispose "server_dispose" (task) [BadHandle, WrongKind, NoRight, WrongState, Exhausted]
+        "Disposes of the event that a server has died of. Values: what was done, the kind of the event.";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.

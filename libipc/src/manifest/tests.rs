@@ -11,6 +11,8 @@ fn server(name: &str, calls: &[&str]) -> ServerEntry {
         name: name.into(),
         package: None,
         frames: false,
+        watchdog_ms: 4000,
+        vital: false,
         class: Class::Reissued,
         priority: 3_u8.saturating_sub(calls.len() as u8),
         heap_kib: 64,
@@ -37,6 +39,7 @@ fn sample() -> Manifest {
     Manifest {
         mounts: vec![mount("/", "ufs"), mount("/tmp", "ufs")],
         personality: Personality { linux: Fallback { default: vec!["vfs".into()] } },
+        reproducers_kib: 0,
         servers: vec![
             server(ROOT, &[]),
             server("vfs", &["ufs", "blk"]),

@@ -151,8 +151,8 @@ pub(super) fn carry<T: Traps>(
         Effect::FromArena { call, address, offset, length } => {
             done(traps.trap(Syscall::LeaseFromArena, [call.0, *address, *offset, *length, 0, 0]))
         }
-        Effect::FromJournal { call, address, task, section, offset, length } => {
-            let arguments = [call.0, *address, u64::from(task.0), *section as u64, *offset, *length];
+        Effect::FromJournal { call, address, task, source, offset, length } => {
+            let arguments = [call.0, *address, u64::from(task.0), source.to_word(), *offset, *length];
             done(traps.trap(Syscall::LeaseFromJournal, arguments))
         }
         Effect::ToFrame { call, address, frame, offset, length } => {

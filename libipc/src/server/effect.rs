@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
-use crate::abi::journal::Section;
+use crate::abi::journal::Source;
 use crate::abi::syscall::{NO_ANSWER, Restart};
 use crate::abi::{
     Badge, CallId, Doom, Frame, Handle, Protection, Readiness, Rights, Tag, TaskWord, UserRegisters,
@@ -313,7 +313,7 @@ pub enum Effect {
     /// Moves bytes of the arena to the caller; waits and fails like `CopyOut`.
     FromArena { call: CallId, address: u64, offset: u64, length: u64 },
     /// Copies a part of another server's history to the caller; waits and fails like `CopyOut`.
-    FromJournal { call: CallId, address: u64, task: Handle, section: Section, offset: u64, length: u64 },
+    FromJournal { call: CallId, address: u64, task: Handle, source: Source, offset: u64, length: u64 },
     /// Copies the caller's bytes into a frame; waits and fails like `CopyOut`.
     ToFrame { call: CallId, address: u64, frame: Frame, offset: u32, length: u32 },
     /// An operation that cannot fail unless the server is wrong; then the server faults.

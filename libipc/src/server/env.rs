@@ -5,7 +5,7 @@ use core::{fmt, ops::Range};
 
 use super::message::Message;
 use crate::abi::delivery::Named;
-use crate::abi::journal::Section;
+use crate::abi::journal::Source;
 use crate::abi::{CallId, Handle, KernelError, PAGE_SIZE, Readiness, UserRegisters};
 
 /// Why bytes of a caller's memory could not be read.
@@ -97,7 +97,7 @@ pub trait Env {
     fn journal_sum(
         &mut self,
         task: Handle,
-        section: Section,
+        source: Source,
         part: Range<u64>,
         start: u64,
     ) -> Result<u64, KernelError>;
@@ -171,6 +171,8 @@ pub enum TaskFigure {
     /// Server: how long its last restart took, in ns, from its death until it asked for its next event (0 while it is
     /// under way); snapshots made, and how long all of them took, in ns.
     Recovery = 6,
+    /// Server: how it died; see [`crate::abi::crash::Fall`].
+    Fall = 7,
 }
 
 /// Counters of the kernel.
@@ -188,4 +190,10 @@ pub enum Statistic {
     /// An outstanding call, by arena index: server number and 1 if in progress, caller pid << 32 | tid, label, since
     /// ns. All zero when there is none; value 0 is u64::MAX past the last.
     Waits = 4,
+    /// A death that was of an event its server had died of before, by place: its number and the server's << 32 (0 for
+    /// none, u64::MAX past the last place); incarnation; [`crate::abi::crash::Fault`], kind of event << 8 and
+    /// [`crate::abi::crash::Disposition`] << 16; messages received.
+    Crash = 5,
+    /// Of the same: bytes of snapshot and of journal that are kept, snapshots made, a word about the fault.
+    CrashKept = 6,
 }

@@ -8,7 +8,7 @@ use super::message::Message;
 use super::receive;
 use super::shell::Kept;
 use crate::abi::delivery::{MessageBuffer, Named, PAYLOAD_OFFSET};
-use crate::abi::journal::Section;
+use crate::abi::journal::Source;
 use crate::abi::syscall::{Info, Syscall};
 use crate::abi::{CallId, Frame, Handle, KernelError, PAYLOAD_MAX, Readiness, UserRegisters};
 use crate::sys::{Trapped, Traps};
@@ -142,12 +142,12 @@ impl<T: Traps> Env for Live<'_, T> {
     fn journal_sum(
         &mut self,
         task: Handle,
-        section: Section,
+        source: Source,
         part: Range<u64>,
         start: u64,
     ) -> Result<u64, KernelError> {
         let length = part.end.saturating_sub(part.start);
-        let arguments = [u64::from(task.0), section as u64, part.start, length, start, 0];
+        let arguments = [u64::from(task.0), source.to_word(), part.start, length, start, 0];
         self.traps.trap(Syscall::JournalSum, arguments).map(|values| values[0])
     }
 

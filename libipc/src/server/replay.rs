@@ -1,20 +1,22 @@
 //! A server run again over its journal, on the host: every trap is answered from the record of it, and must be the
 //! trap that was recorded. Where the journal ends, the run ends. A digest that the server told in the machine is such a
-//! trap too, so a replay that comes to another state is found out there.
+//! trap too, so a replay that comes to another state is found out there. The history of a server that died of a message
+//! leads to the same death.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
-use core::fmt;
+use core::{fmt, iter};
 
 use super::shell::Shell;
 use super::{Boot, Server};
-use crate::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
+use crate::abi::delivery::{DELIVERY_OFFSET, Delivery, PAYLOAD_OFFSET};
 use crate::abi::journal::{
-    EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, Record, SUM_START, Section, delivery_bytes, sum,
+    DIED, DISPOSED, EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, Record, SUM_START, Section, delivery_bytes,
+    sum,
 };
 use crate::abi::syscall::Syscall;
 use crate::abi::{KernelError, PAYLOAD_MAX};
 use crate::sys::{BUFFER_BYTES, Trapped, Traps};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// A recovered history of a server: what `/proc/naiad/servers/NAME/journal` gives.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,6 +31,8 @@ pub struct History {
     pub snapshots: u64,
     /// All that the last message led to is in the journal.
     pub settled: bool,
+    /// The server died of the last message.
+    pub died: bool,
 }
 
 /// Why a file is no history that can be replayed.
@@ -118,17 +122,30 @@ impl History {
             journal: journal.to_vec(),
             snapshots: header.snapshots,
             settled: header.settled == 1,
+            died: header.settled == DIED,
         })
     }
 
     /// How many messages its journal has, and which of them are there with all they led to.
     pub fn messages(&self) -> Messages {
-        let (mut journal, mut recorded) = (&self.journal[..], 0);
-        while let Some(record) = Record::take(&mut journal) {
-            recorded += u64::from(record.header.number == Syscall::Receive as u16);
-        }
-        let complete = if self.settled { recorded } else { recorded.saturating_sub(1) };
+        let recorded = self.deliveries().count() as u64;
+        let complete = if self.settled || self.died { recorded } else { recorded.saturating_sub(1) };
         Messages { recorded, complete }
+    }
+
+    /// The message with this number, the first being 1.
+    pub fn message(&self, number: u64) -> Option<Delivery> {
+        let record = self.deliveries().nth(usize::try_from(number.checked_sub(1)?).ok()?)?;
+        let mut delivery = Delivery::default();
+        let bytes = &record.payload[..delivery_bytes(&record.payload)];
+        delivery.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
+        Some(delivery)
+    }
+
+    fn deliveries(&self) -> impl Iterator<Item = Record> {
+        let mut journal = &self.journal[..];
+        let records = iter::from_fn(move || Record::take(&mut journal));
+        records.filter(|record| record.header.number == Syscall::Receive as u16)
     }
 }
 
@@ -199,6 +216,14 @@ impl Recorded<'_> {
         NOTHING
     }
 
+    /// Goes on behind deliveries that the server did not see again.
+    fn pass_disposed(&mut self) {
+        let mut rest = self.journal;
+        while Record::take(&mut rest).is_some_and(|record| record.header.number == DISPOSED) {
+            self.journal = rest;
+        }
+    }
+
     fn snapshot_part(&mut self, offset: u64) -> Trapped {
         let rest = self.snapshot.get(offset as usize..).unwrap_or_default();
         let part = &rest[..rest.len().min(PAYLOAD_MAX as usize)];
@@ -230,6 +255,7 @@ impl Traps for Recorded<'_> {
             Syscall::Receive => arguments = [0; 6],
             _ => {}
         }
+        self.pass_disposed();
         let Some(record) = Record::take(&mut self.journal) else { return NOTHING };
         if record.header.number != call as u16 || record.arguments != arguments {
             let recorded = Syscall::from_number(u64::from(record.header.number));
@@ -252,6 +278,7 @@ impl Traps for Recorded<'_> {
 
     fn trap_then_receive(&mut self, call: Syscall, arguments: [u64; 6]) -> Trapped {
         let trapped = self.trap(call, arguments)?;
+        self.pass_disposed();
         // Where the journal ends there is nothing more to receive.
         if self.journal.is_empty() { Ok(trapped) } else { self.trap(Syscall::Receive, [0; 6]) }
     }
@@ -262,14 +289,18 @@ impl Traps for Recorded<'_> {
 }
 
 /// Runs a server over its history, to its end or for so many messages. A message whose consequences are not all
-/// recorded is left out.
+/// recorded is left out, unless the server died of it. `begin` is told the number of each message before it is served.
 ///
 /// # Errors
 /// What the server did first that it had not done in the machine.
 ///
 /// # Panics
 /// Where the server does.
-pub fn replay<S: Server>(history: &History, until: Option<u64>) -> Result<Outcome, Divergence> {
+pub fn replay<S: Server>(
+    history: &History,
+    until: Option<u64>,
+    begin: impl Fn(u64),
+) -> Result<Outcome, Divergence> {
     let traps = Recorded {
         snapshot: &history.snapshot,
         journal: &history.journal,
@@ -282,6 +313,7 @@ pub fn replay<S: Server>(history: &History, until: Option<u64>) -> Result<Outcom
     let mut shell = Shell::<S, _>::start(&history.boot, traps);
     let (mut messages, mut told) = (0, None);
     while shell.traps.divergence.is_none() && messages < last {
+        begin(messages + 1);
         shell.serve_one();
         messages += 1;
         told = shell.traps.told.take().map(|digest| (digest, messages)).or(told);

@@ -9,7 +9,7 @@ use super::handles::HandleSlots;
 use super::message::Message;
 use super::{Boot, Effects, Server};
 use crate::abi::delivery::Named;
-use crate::abi::journal::{Section, sum};
+use crate::abi::journal::{Source, sum};
 use crate::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, UserRegisters};
 
 /// What is told of a task.
@@ -142,11 +142,11 @@ impl Env for Script {
     fn journal_sum(
         &mut self,
         _: Handle,
-        section: Section,
+        source: Source,
         part: Range<u64>,
         start: u64,
     ) -> Result<u64, KernelError> {
-        let bytes = self.histories[section as usize].get(part.start as usize..part.end as usize);
+        let bytes = self.histories[source.section as usize].get(part.start as usize..part.end as usize);
         bytes.map(|bytes| sum(start, bytes)).ok_or(KernelError::BadArgument)
     }
 

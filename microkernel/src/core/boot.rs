@@ -4,12 +4,16 @@ use libipc::abi::foreign::{LINUX_CALLS, Role};
 use libipc::abi::{Badge, Frame, KernelError, Rights};
 
 use super::arena::{Arena, List, Slot};
+use super::crash::Reproducers;
 use super::frames::{FrameInfo, Frames};
 use super::jitter::Jitter;
 use super::machine::Machine;
 use super::object::*;
 use super::pmap::{WALKS, Walk};
 use super::{Buffers, Kernel, PRIORITIES};
+
+/// How much CPU root may use for one event; the start of the system is one.
+const ROOT_PATIENCE_NS: u64 = 30_000_000_000;
 
 /// How many objects of each kind there are.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +98,7 @@ impl<M: Machine> Kernel<M> {
             since: 0,
             chosen: None,
             next_deadline: u64::MAX,
+            next_watch: u64::MAX,
             jitter: Jitter::NONE,
             armed: u64::MAX,
             sequence: 0,
@@ -102,6 +107,7 @@ impl<M: Machine> Kernel<M> {
             root: None,
             doomed: 0,
             walks: [Walk::NONE; WALKS],
+            reproducers: Reproducers::default(),
             off: None,
             enosys: memory.enosys,
             switches: 0,
@@ -140,6 +146,6 @@ impl<M: Machine> Kernel<M> {
 
     /// Starts root.
     pub fn start_root(&mut self, id: ServerId, entry: u64, stack: u64) -> Result<(), KernelError> {
-        self.first_start(id, entry, stack, 20)
+        self.first_start(id, entry, stack, 20, ROOT_PATIENCE_NS)
     }
 }

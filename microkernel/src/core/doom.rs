@@ -7,9 +7,10 @@
 
 use libipc::abi::{Doom, Injection, KernelError, Moment, Rights};
 
+use super::death::Death;
 use super::machine::Machine;
 use super::object::*;
-use super::server::{Death, Line};
+use super::server::Line;
 use super::{Kernel, Outcome};
 
 impl<M: Machine> Kernel<M> {

@@ -2,6 +2,7 @@
 //! server; a page that a copy misses is a fault of the caller, served for the call. A server's own fault is its
 //! death.
 
+use libipc::abi::crash::Fault;
 use libipc::abi::delivery::FaultKind;
 use libipc::abi::foreign::Role;
 use libipc::abi::{KernelError, Protection};
@@ -17,14 +18,14 @@ const FAULT_ACCESS_SHIFT: u32 = 8;
 
 impl<M: Machine> Kernel<M> {
     pub(crate) fn page_fault(&mut self, address: u64, access: u8) {
-        let Some((thread, task)) = self.current_program_or_die("page fault", address) else { return };
+        let Some((thread, task)) = self.current_program_or_die(Fault::Page, address) else { return };
         let ip = self.threads.get(thread).map_or(0, |thread| thread.registers.rip);
         let Some(pager) = self.pager_of(task) else { return };
         self.raise(thread, task, pager, FaultKind::Page, [address, u64::from(access), ip, 0]);
     }
 
     pub(crate) fn exception(&mut self, vector: u8, code: u64) {
-        let Some((thread, task)) = self.current_program_or_die("exception", u64::from(vector)) else {
+        let Some((thread, task)) = self.current_program_or_die(Fault::Exception, u64::from(vector)) else {
             return;
         };
         let ip = self.threads.get(thread).map_or(0, |thread| thread.registers.rip);
@@ -38,20 +39,27 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The thread that faulted, if it is a program's. A server that faults dies.
-    fn current_program_or_die(&mut self, what: &str, detail: u64) -> Option<(ThreadId, TaskId)> {
+    fn current_program_or_die(&mut self, fault: Fault, detail: u64) -> Option<(ThreadId, TaskId)> {
         let thread = self.current?;
         let task = self.threads.get(thread)?.task;
         match self.tasks.get(task)?.personality {
             Personality::Linux => Some((thread, task)),
             Personality::Native => {
-                self.server_fault(task, what, detail);
+                self.server_fault(task, fault, detail);
                 None
             }
         }
     }
 
     /// Makes a thread call for a fault of its own. A thread that cannot even do that tries again.
-    fn raise(&mut self, thread: ThreadId, task: TaskId, server: ServerId, kind: FaultKind, words: [u64; 4]) {
+    pub(crate) fn raise(
+        &mut self,
+        thread: ThreadId,
+        task: TaskId,
+        server: ServerId,
+        kind: FaultKind,
+        words: [u64; 4],
+    ) {
         let gone = self.servers.get(server).is_none_or(|server| server.state == ServerState::Gone);
         if gone && self.roles[Role::Proc as usize] == Some(server) {
             // Nobody is left who could end it: it stands still rather than fault for ever.

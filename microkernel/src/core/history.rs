@@ -2,7 +2,7 @@
 //! out piece by piece, and the digest of its state. Nothing is held meanwhile: a snapshot that is made between two
 //! pieces shows in the count of snapshots, and in the sums.
 
-use libipc::abi::journal::{Section, sum};
+use libipc::abi::journal::{Section, Source, sum};
 use libipc::abi::{KernelError, PAGE_SIZE, Protection, Rights};
 use libipc::server::DIGEST_BIT;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES};
@@ -17,6 +17,8 @@ use super::{Kernel, Outcome};
 struct Part {
     task: TaskId,
     section: Section,
+    /// Where the section lies in one piece, if it is of a reproducer.
+    kept: Option<u64>,
     offset: u64,
     length: u64,
 }
@@ -26,24 +28,29 @@ impl<M: Machine> Kernel<M> {
     fn history_part(
         &self,
         task: TaskId,
-        [handle, section, offset, length]: [u64; 4],
+        [handle, source, offset, length]: [u64; 4],
     ) -> Result<Part, KernelError> {
         let Object::Task(id) = self.named(task, handle, Rights::INSPECT)? else {
             return Err(KernelError::WrongKind);
         };
-        let journal = self.server(id).and_then(|server| server.journal.as_ref());
-        let journal = journal.ok_or(KernelError::WrongKind)?;
-        let section = Section::from_number(section).ok_or(KernelError::BadArgument)?;
+        let server = self.server(id).ok_or(KernelError::WrongKind)?;
+        let journal = server.journal.as_ref().ok_or(KernelError::WrongKind)?;
+        let Source { section, reproducer } = Source::from_word(source).ok_or(KernelError::BadArgument)?;
         if length > WINDOW_MAX {
             return Err(KernelError::TooBig);
         }
-        let bytes = match section {
-            Section::Boot => BOOT_PAGES * PAGE_SIZE,
-            Section::Snapshot => journal.snapshots.bytes() / 2,
-            Section::Journal => journal.memory.bytes(),
+        let (kept, bytes) = match (reproducer, section) {
+            (0, Section::Boot) => (None, BOOT_PAGES * PAGE_SIZE),
+            (0, Section::Snapshot) => (None, journal.snapshots.bytes() / 2),
+            (0, Section::Journal) => (None, journal.memory.bytes()),
+            (serial, section) => {
+                let kept = self.reproducers.find(serial).filter(|kept| kept.number == server.number);
+                let kept = kept.ok_or(KernelError::BadArgument)?;
+                (Some(self.reproducers.place(kept, section)), kept.lengths[section as usize])
+            }
         };
         match offset.checked_add(length) {
-            Some(end) if end <= bytes => Ok(Part { task: id, section, offset, length }),
+            Some(end) if end <= bytes => Ok(Part { task: id, section, kept, offset, length }),
             _ => Err(KernelError::BadArgument),
         }
     }
@@ -68,15 +75,34 @@ impl<M: Machine> Kernel<M> {
         part: Part,
         mut each: impl FnMut(&mut Self, u64, u64),
     ) -> Result<(), KernelError> {
-        let Part { task, section, mut offset, length } = part;
+        let Part { task, section, kept, mut offset, length } = part;
         let end = offset + length;
         while offset < end {
-            let step = (PAGE_SIZE - offset % PAGE_SIZE).min(end - offset);
-            let place = self.history_place(task, section, offset)?;
+            let (place, whole) = match kept {
+                Some(start) => (start + offset, PAGE_SIZE - (start + offset) % PAGE_SIZE),
+                None => (self.history_place(task, section, offset)?, PAGE_SIZE - offset % PAGE_SIZE),
+            };
+            let step = whole.min(end - offset);
             each(self, place, step);
             offset += step;
         }
         Ok(())
+    }
+
+    /// Copies the beginning of a section of a server's history.
+    pub(crate) fn copy_history(
+        &mut self,
+        task: TaskId,
+        section: Section,
+        length: u64,
+        to: u64,
+    ) -> Result<(), KernelError> {
+        let part = Part { task, section, kept: None, offset: 0, length };
+        let mut at = to;
+        self.history_pieces(part, |kernel, place, step| {
+            kernel.machine.copy(place, at, step);
+            at += step;
+        })
     }
 
     pub(crate) fn journal_sum(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {

@@ -7,7 +7,7 @@ use libipc::abi::{Doom, Injection, Moment};
 use super::Kernel;
 use super::boot::Memory;
 use super::machine::Machine;
-use super::object::{FrameRange, Phase};
+use super::object::{CallKind, FrameRange, Phase};
 
 /// Objects and frames in use, by kind.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -40,6 +40,8 @@ pub struct Fate {
     pub snapshots: u64,
     /// Where the next record of its journal will lie.
     pub journal_end: u64,
+    /// It has a journal.
+    pub journaled: bool,
     /// It is being answered from its journal.
     pub replays: bool,
     /// Its message buffer.
@@ -55,6 +57,8 @@ pub struct Wait {
     pub held: bool,
     /// Who called: the number of a server (0 for a program), process and thread.
     pub caller: (u32, u32, u32),
+    /// It is a program's system call.
+    pub foreign: bool,
     /// Label of the message, or number of the program's call.
     pub what: u32,
 }
@@ -74,8 +78,9 @@ impl<M: Machine> Kernel<M> {
         let mut servers =
             (0..self.servers.bound()).filter_map(|index| self.servers.get(self.servers.at(index)?));
         let server = servers.find(|server| server.number == number)?;
-        let journal = server.journal.unwrap_or_default();
+        let (journal, journaled) = (server.journal.unwrap_or_default(), server.journal.is_some());
         Some(Fate {
+            journaled,
             incarnation: server.incarnation,
             deaths: server.deaths,
             received: server.received,
@@ -118,7 +123,8 @@ impl<M: Machine> Kernel<M> {
                 server: number(call.server),
                 held: call.phase == Phase::Held,
                 caller: (own, pid, tid),
-                what: call.label,
+                foreign: call.kind == CallKind::Foreign,
+                what: if call.kind == CallKind::Foreign { call.number } else { call.label },
             }
         })
     }

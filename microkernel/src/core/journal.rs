@@ -3,8 +3,9 @@
 //! journal ends, and from there on it is live. Beside it lie two halves for snapshots, one sound and one being
 //! written. The format of records is [`libipc::abi::journal`]'s.
 
+use libipc::abi::crash::Fault;
 use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
-use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, FIXED_MAX, Header, VALUES_MAX};
+use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, FIXED_MAX, Header, VALUES_MAX};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, PAYLOAD_MAX};
 
@@ -80,7 +81,7 @@ pub(crate) enum Replayed {
 }
 
 impl<M: Machine> Kernel<M> {
-    fn words(machine: &mut M, memory: FrameRange, at: u64, words: &mut [u64]) {
+    pub(crate) fn words(machine: &mut M, memory: FrameRange, at: u64, words: &mut [u64]) {
         let bytes = machine.bytes(memory, at, words.len() as u64 * 8);
         for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = <[u8; 8]>::try_from(chunk).map_or(0, u64::from_le_bytes);
@@ -95,7 +96,7 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         if journal.end + bytes > journal.memory.bytes() {
-            self.server_fault(task, "journal full", 0);
+            self.server_fault(task, Fault::JournalFull, 0);
             return None;
         }
         self.servers.get_mut(id)
@@ -142,7 +143,12 @@ impl<M: Machine> Kernel<M> {
 
     /// The header and the arguments of the record that a replay has come to, and its place in the journal.
     pub(crate) fn next_recorded(&mut self, id: ServerId) -> Option<(Header, [u64; ARGUMENTS as usize], u64)> {
-        let Journal { cursor: Some(at), memory, .. } = self.servers.get(id)?.journal? else { return None };
+        let Journal { cursor: Some(at), end, memory, .. } = self.servers.get(id)?.journal? else {
+            return None;
+        };
+        if at >= end {
+            return None;
+        }
         let mut first = [0];
         Self::words(&mut self.machine, memory, at, &mut first);
         let header = Header::unpack(first[0]);
@@ -151,8 +157,19 @@ impl<M: Machine> Kernel<M> {
         Some((header, arguments, at))
     }
 
+    /// A replay goes on behind deliveries that the server does not see again.
+    fn pass_disposed(&mut self, id: ServerId) {
+        while let Some((header, _, at)) = self.next_recorded(id).filter(|(next, ..)| next.number == DISPOSED)
+        {
+            if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
+                journal.cursor = Some(at + header.bytes());
+            }
+        }
+    }
+
     /// Answers a trap of a restarted server from its journal.
     pub(crate) fn replay(&mut self, id: ServerId, call: Syscall, arguments: &[u64; 6]) -> Replayed {
+        self.pass_disposed(id);
         let Some(server) = self.servers.get(id) else { return Replayed::Live };
         let buffer = server.buffer;
         let Some(Journal { cursor: Some(at), end, memory, .. }) = &server.journal else {
@@ -217,7 +234,7 @@ impl<M: Machine> Kernel<M> {
             );
         }
         self.machine.log(line.bytes());
-        self.server_fault(task, call.row().name, 0);
+        self.server_fault(task, Fault::Diverged, call as u64);
     }
 
     fn own_journal(&mut self, task: TaskId) -> Result<&mut Journal, KernelError> {

@@ -6,6 +6,8 @@
 
 pub mod arena;
 pub mod boot;
+mod crash;
+mod death;
 mod deliver;
 mod descriptor;
 mod doom;
@@ -26,6 +28,7 @@ pub mod machine;
 mod native;
 pub mod object;
 mod pmap;
+mod poison;
 mod process;
 mod reply;
 mod sched;
@@ -35,6 +38,7 @@ mod short;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use libipc::abi::KernelError;
 use libipc::abi::foreign::{LINUX_CALLS, Role};
@@ -121,8 +125,10 @@ pub struct Kernel<M: Machine> {
     pub(crate) chosen: Option<(ThreadId, u8)>,
     /// When the current thread began to run.
     pub(crate) since: u64,
-    /// The earliest deadline of a server.
+    /// The earliest deadline of a server, or the watchdog's.
     pub(crate) next_deadline: u64,
+    /// When the watchdog looks; never while nobody runs.
+    pub(crate) next_watch: u64,
     /// What the seed of this run makes of slices and deadlines.
     pub jitter: jitter::Jitter,
     /// What the machine's timer is set to.
@@ -137,6 +143,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) root: Option<TaskId>,
     /// How many servers have an end set for them.
     pub(crate) doomed: u32,
+    /// What servers died of again.
+    pub(crate) reproducers: crash::Reproducers,
     pub(crate) off: Option<(u32, bool)>,
     /// For tests: the short way is closed, and how often it was taken.
     #[cfg(test)]

@@ -237,6 +237,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::Personality => self.personality(task, a),
             Syscall::Statistics => self.statistics(a),
             Syscall::ServerAbandon => self.server_abandon(task, a),
+            Syscall::ServerDispose => self.server_dispose(task, a),
             Syscall::JournalSum => self.journal_sum(task, a),
             Syscall::LeaseFromJournal => self.lease_from_journal(task, a),
             Syscall::DigestAsk => self.digest_ask(task, a),

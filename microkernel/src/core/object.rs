@@ -1,9 +1,11 @@
 //! The kernel's objects as data. What is done with them stands in the files named after what is done.
 
+use libipc::abi::crash::Fault;
 use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
 use super::arena::{Blank, Id, Link, Linked, List};
 use super::journal::Journal;
+use super::watchdog::Watched;
 
 /// Name of a task.
 pub type TaskId = Id<Task>;
@@ -270,6 +272,14 @@ pub struct Server {
     pub waiting: bool,
     /// The digest of its state that it told last, and how many messages it had received then.
     pub digest: Option<(u64, u64)>,
+    /// What it died of last, and a word about it, if it did so itself.
+    pub fell: Option<(Fault, u64)>,
+    /// How much CPU it may use for one event.
+    pub patience_ns: u64,
+    /// What the watchdog saw last.
+    pub watched_at: Watched,
+    /// How many messages it had received when it died of itself last, and how often it has done so since that message.
+    pub falls: (u64, u32),
 }
 
 impl Blank for Server {
@@ -303,6 +313,10 @@ impl Blank for Server {
         received: 0,
         waiting: false,
         digest: None,
+        fell: None,
+        patience_ns: u64::MAX,
+        watched_at: Watched::NONE,
+        falls: (0, 0),
     };
 }
 

@@ -5,6 +5,7 @@ use libipc::server::TIMER_BIT;
 use super::arena::List;
 use super::machine::Machine;
 use super::object::*;
+use super::watchdog::PERIOD_NS;
 use super::{Kernel, Outcome, Resume};
 
 /// How long a program runs before its equals get a turn.
@@ -178,7 +179,10 @@ impl<M: Machine> Kernel<M> {
                 thread.cpu_ns += used;
                 thread.slice_ns = thread.slice_ns.saturating_sub(used);
             }
-            None => self.idle_ns += used,
+            None => {
+                self.idle_ns += used;
+                self.begin_watch(now);
+            }
         }
         self.since = now;
         self.switches += 1;
@@ -245,6 +249,10 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn expire(&mut self, now: u64) {
+        if now >= self.next_watch {
+            self.watch_current(now);
+            self.next_watch = if self.current.is_some() { now + PERIOD_NS } else { u64::MAX };
+        }
         for index in 0..self.servers.bound() {
             let Some(id) = self.servers.at(index) else { continue };
             let Some(server) = self.servers.get_mut(id) else { continue };
@@ -258,16 +266,23 @@ impl<M: Machine> Kernel<M> {
 
     fn find_next_deadline(&mut self) {
         let servers = (0..self.servers.bound()).filter_map(|index| self.servers.get(self.servers.at(index)?));
-        self.next_deadline = servers.map(|server| server.deadline).min().unwrap_or(u64::MAX);
+        let earliest = servers.map(|server| server.deadline).min().unwrap_or(u64::MAX);
+        self.next_deadline = earliest.min(self.next_watch);
     }
 
     pub(crate) fn timer_set(&mut self, task: TaskId, [deadline, ..]: [u64; 6]) -> Outcome {
         let deadline = self.jitter.deadline(deadline);
-        if let Some(server) = self.server_mut(task) {
+        if let Some(server) = self.server_of(task) {
+            self.set_deadline(server, deadline);
+        }
+        Ok([0; 5])
+    }
+
+    pub(crate) fn set_deadline(&mut self, id: ServerId, deadline: u64) {
+        if let Some(server) = self.servers.get_mut(id) {
             server.deadline = deadline;
         }
         self.find_next_deadline();
-        Ok([0; 5])
     }
 
     /// sched_yield(2): to the end of the queue.

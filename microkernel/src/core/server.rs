@@ -1,10 +1,7 @@
-//! Servers: how root makes them, what happens when one fails, and how the next incarnation starts.
-//!
-//! The task, its handles and its calls outlive the incarnation; only memory and registers begin anew. A journaled
-//! server is then answered from its journal until it stands where it was. The others get their calls delivered again.
+//! Servers: how root makes them, and what they may do that others may not: use ports, take interrupts, speak to the
+//! console log, end the machine.
 
-use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights, UserRegisters};
-use libipc::linux::errno;
+use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights};
 use libipc::server::DIGEST_BIT;
 
 use super::arena::Blank;
@@ -17,17 +14,8 @@ use super::{Kernel, Outcome};
 const SERVERS_MAX: u64 = 48;
 const HIGHEST_PRIORITY: u64 = 31;
 
-/// Deaths are counted by where they came from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Death {
-    /// Somebody asked for it.
-    Outside = 0,
-    /// It did so itself.
-    Itself = 1,
-}
-
 impl<M: Machine> Kernel<M> {
-    fn is_root(&self, task: TaskId) -> Result<(), KernelError> {
+    pub(crate) fn is_root(&self, task: TaskId) -> Result<(), KernelError> {
         if self.root == Some(task) { Ok(()) } else { Err(KernelError::NoRight) }
     }
 
@@ -114,7 +102,7 @@ impl<M: Machine> Kernel<M> {
                     .try_for_each(|frame| self.frames.owned(Frame(frame), task).map(|_| ()))?;
                 None
             }
-            1..=3 => {
+            1..=3 | 5 => {
                 self.frames.all_idle(range, task)?;
                 Some(super::frames::NOBODY)
             }
@@ -127,6 +115,9 @@ impl<M: Machine> Kernel<M> {
             }
             _ => return Err(KernelError::BadArgument),
         };
+        if what == 5 {
+            self.reproducers.memory = range;
+        }
         let server = self.embryo(task, handle)?;
         match (what, &mut server.journal) {
             (0, _) => server.buffer = range,
@@ -214,7 +205,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn server_start(
         &mut self,
         task: TaskId,
-        [handle, entry, stack, priority, ..]: [u64; 6],
+        [handle, entry, stack, priority, patience_ns, _]: [u64; 6],
     ) -> Outcome {
         self.is_root(task)?;
         let id = self.server_named(task, handle, Rights::CONTROL)?;
@@ -224,7 +215,7 @@ impl<M: Machine> Kernel<M> {
         if priority > HIGHEST_PRIORITY {
             return Err(KernelError::BadArgument);
         }
-        self.first_start(id, entry, stack, priority as u8)?;
+        self.first_start(id, entry, stack, priority as u8, patience_ns)?;
         Ok([0; 5])
     }
 
@@ -235,217 +226,16 @@ impl<M: Machine> Kernel<M> {
         entry: u64,
         stack: u64,
         priority: u8,
+        patience_ns: u64,
     ) -> Result<(), KernelError> {
         let task = self.servers.get(id).map(|server| server.task).ok_or(KernelError::BadHandle)?;
         let thread = self.new_thread(task, 0, priority)?;
         if let Some(server) = self.servers.get_mut(id) {
             (server.entry, server.stack, server.thread) = (entry, stack, Some(thread));
+            server.patience_ns = patience_ns;
         }
         self.begin_incarnation(id);
         Ok(())
-    }
-
-    fn begin_incarnation(&mut self, id: ServerId) {
-        let Some(server) = self.servers.get_mut(id) else { return };
-        server.incarnation += 1;
-        server.state = ServerState::Alive;
-        let Some(thread) = server.thread else { return };
-        let registers = UserRegisters {
-            rip: server.entry,
-            rsp: server.stack,
-            rflags: 0x202,
-            rdi: u64::from(server.incarnation),
-            ..UserRegisters::default()
-        };
-        if let Some(journal) = &mut server.journal
-            && server.incarnation > 1
-        {
-            journal.cursor = Some(0);
-            journal.writing_bytes = 0;
-        }
-        if let Some(state) = self.threads.get_mut(thread) {
-            state.registers = registers;
-            state.entry = Entry::Interrupt;
-            state.state = ThreadState::Runnable;
-            self.make_ready(thread);
-        }
-    }
-
-    /// A server has done what a server must not do.
-    pub(crate) fn server_fault(&mut self, task: TaskId, what: &str, detail: u64) {
-        let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return };
-        let Some(server) = self.servers.get(id) else { return };
-        let registers =
-            server.thread.and_then(|thread| self.threads.get(thread)).map(|thread| thread.registers);
-        let registers = registers.unwrap_or_default();
-        let mut line = Line::new();
-        let _ = core::fmt::write(
-            &mut line,
-            format_args!(
-                "server {} (incarnation {}) died of {what} {detail:#x} at {:#x}, stack {:#x}\n",
-                server.number, server.incarnation, registers.rip, registers.rsp
-            ),
-        );
-        self.machine.log(line.bytes());
-        self.die(id, Death::Itself);
-    }
-
-    /// Ends an incarnation. Root is told; root itself starts again at once.
-    pub(crate) fn die(&mut self, id: ServerId, death: Death) {
-        let now = self.machine.now();
-        let Some(server) = self.servers.get_mut(id) else { return };
-        if server.state != ServerState::Alive {
-            return;
-        }
-        server.state = ServerState::Dead;
-        // A death on the way back from another is part of that one.
-        server.died_ns.get_or_insert(now);
-        server.restart_ns = 0;
-        // A fault that was put into its way is none of its own.
-        let death = if core::mem::take(&mut server.struck) { Death::Outside } else { death };
-        server.waiting = false;
-        server.deaths[death as usize] += 1;
-        let (task, thread, number) = (server.task, server.thread, server.number);
-        if let Some(thread) = thread {
-            self.unqueue(thread);
-            let state = self
-                .threads
-                .get_mut(thread)
-                .map(|thread| core::mem::replace(&mut thread.state, ThreadState::Embryo));
-            // A question it was waiting for is asked again by the next incarnation.
-            if let Some(ThreadState::Calling(call)) = state {
-                if let Some(call) = self.calls.get_mut(call) {
-                    call.thread = None;
-                }
-                if self.calls.get(call).is_some_and(|call| call.phase == Phase::Queued) {
-                    self.end_call(call);
-                }
-            }
-        }
-        if self.root == Some(task) {
-            self.restart(id);
-        } else if let Some(root) = self.root.and_then(|root| self.server_of(root)) {
-            self.post_bits(root, 1 << number);
-        }
-    }
-
-    pub(crate) fn server_restart(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
-        self.is_root(task)?;
-        let id = self.server_named(task, handle, Rights::CONTROL)?;
-        if self.servers.get(id).map(|server| server.state) != Some(ServerState::Dead) {
-            return Err(KernelError::WrongState);
-        }
-        self.restart(id);
-        Ok([0; 5])
-    }
-
-    pub(crate) fn server_abandon(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
-        self.is_root(task)?;
-        let id = self.server_named(task, handle, Rights::CONTROL)?;
-        let server = self.servers.get_mut(id).ok_or(KernelError::BadHandle)?;
-        if server.state != ServerState::Dead {
-            return Err(KernelError::WrongState);
-        }
-        server.state = ServerState::Gone;
-        for index in 0..self.calls.bound() {
-            let Some(call) = self.calls.at(index) else { continue };
-            let waits = |call: &Call| call.server == id && matches!(call.phase, Phase::Queued | Phase::Held);
-            if self.calls.get(call).is_some_and(waits) {
-                self.fail_call(call);
-            }
-        }
-        Ok([0; 5])
-    }
-
-    /// Ends a call that nobody will answer.
-    pub(crate) fn fail_call(&mut self, id: CallRef) {
-        let Some(call) = self.calls.get(id) else { return };
-        let thread = call.thread;
-        match call.kind {
-            CallKind::Foreign => self.finish_foreign(id, -i64::from(errno::EIO)),
-            CallKind::Fault => self.fault_answered(id, false),
-            CallKind::Attention => self.finish_attention(id),
-            CallKind::Native => {
-                self.end_call(id);
-                if let Some(thread) = thread {
-                    self.complete_native(thread, Err(KernelError::PeerDead), 0);
-                    self.make_ready(thread);
-                }
-            }
-            CallKind::Sent => {
-                self.unlink(id);
-                let Some(call) = self.calls.get_mut(id) else { return };
-                let (handles, count) = (call.handles, core::mem::take(&mut call.handle_count));
-                handles.into_iter().take(usize::from(count)).for_each(|object| self.let_go(object));
-                let Some(call) = self.calls.get_mut(id) else { return };
-                call.phase = Phase::Answered;
-                call.label = u32::MAX;
-                call.payload_len = 0;
-                call.signals = 0;
-                let sender = call.task;
-                if let Some(sender) = self.server_of(sender) {
-                    self.post_event(sender, id);
-                }
-            }
-        }
-    }
-
-    /// Fills a dead server's memory as it was at first, sees to its calls, and starts it.
-    fn restart(&mut self, id: ServerId) {
-        let Some(server) = self.servers.get(id) else { return };
-        let (task, segments, journaled) = (server.task, server.segments, server.journal.is_some());
-        let Some(space) = self.tasks.get(task).map(|task| task.space) else { return };
-        for segment in segments {
-            self.refill(space, segment);
-        }
-        if !journaled {
-            self.forget_own(task);
-            self.deliver_again(id);
-        }
-        self.begin_incarnation(id);
-    }
-
-    /// A reissued server starts with nothing of its own: its handles and the calls it had sent go.
-    fn forget_own(&mut self, task: TaskId) {
-        let Some(first) = self.server(task).map(|server| server.first_free) else { return };
-        let Some(table) = self.tasks.get(task).map(|task| task.table) else { return };
-        let bound = self.tables.get(table).map_or(0, |table| table.bound);
-        for slot in first..bound {
-            self.empty(table, slot);
-        }
-        for index in 0..self.calls.bound() {
-            let Some(id) = self.calls.at(index) else { continue };
-            if self.calls.get(id).is_some_and(|call| call.task == task && call.kind == CallKind::Sent) {
-                self.end_call(id);
-            }
-        }
-    }
-
-    /// The calls a dead server held come again, in the order in which they came first, before any new one.
-    fn deliver_again(&mut self, id: ServerId) {
-        let mut before = u64::MAX;
-        while let Some((sequence, call)) = self.latest_held(id, before) {
-            before = sequence;
-            self.unlink(call);
-            self.end_watches(call);
-            if let Some(state) = self.calls.get_mut(call) {
-                state.phase = Phase::Queued;
-                state.signals &= signal::CANCEL;
-            }
-            if let Some(server) = self.servers.get_mut(id) {
-                server.calls.push_front(&mut self.calls, call);
-            }
-        }
-    }
-
-    fn latest_held(&self, server: ServerId, before: u64) -> Option<(u64, CallRef)> {
-        let held = (0..self.calls.bound()).filter_map(|index| {
-            let id = self.calls.at(index)?;
-            let call = self.calls.get(id)?;
-            (call.server == server && call.phase == Phase::Held && call.sequence < before)
-                .then_some((call.sequence, id))
-        });
-        held.max_by_key(|(sequence, _)| *sequence)
     }
 
     pub(crate) fn personality(&mut self, task: TaskId, [index, handle, ..]: [u64; 6]) -> Outcome {

@@ -47,6 +47,7 @@ impl<M: Machine> Kernel<M> {
                 let journal = server.journal.unwrap_or_default();
                 Ok([server.restart_ns, journal.snapshots_made, journal.snapshots_ns, 0, 0])
             }
+            (7, Some(_)) => self.fall(own.ok_or(KernelError::WrongKind)?),
             _ => Err(KernelError::BadArgument),
         }
     }
@@ -74,6 +75,7 @@ impl<M: Machine> Kernel<M> {
             2 => Ok([self.idle_ns, self.machine.now(), self.switches, self.traps, 0]),
             3 => self.objects(index),
             4 => Ok(self.outstanding(index)),
+            5 | 6 => self.reproducer_figures(index, what == 6),
             _ => Err(KernelError::BadArgument),
         }
     }

@@ -62,6 +62,9 @@ impl Proc {
         words: [u64; 4],
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
+        if kind == FaultKind::Lost {
+            return self.lost(call, turn);
+        }
         if kind == FaultKind::Page {
             let [address, _, instruction, _] = words;
             // The page is the program's, but its file's server could not bring it.

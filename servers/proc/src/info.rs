@@ -57,6 +57,8 @@ impl Proc {
 
     pub(crate) fn sethostname(&mut self, asked: &Asked, _: &mut Turn) -> Outcome {
         self.host = self.new_name(asked)?;
+        #[cfg(feature = "seeded-bug")]
+        crate::seeded_bug::trip_over(&self.host);
         Reply::DONE
     }
 

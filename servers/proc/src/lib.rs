@@ -93,6 +93,8 @@ mod process;
 mod report;
 mod rites;
 mod schedule;
+#[cfg(feature = "seeded-bug")]
+mod seeded_bug;
 mod shared;
 mod signal;
 mod spawn;

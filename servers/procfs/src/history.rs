@@ -1,4 +1,5 @@
-//! The files about a server's state: `digest` and `journal` in `/proc/naiad/servers/NAME`.
+//! The files about a server's state: `digest` and `journal` in `/proc/naiad/servers/NAME`, and the histories in
+//! `/proc/naiad/reproducers` that led to a death.
 //!
 //! Opening one asks the server for the digest of its state; what the file says is fixed when it is first read, by
 //! when the server has told it. A journal's bytes go from the kernel straight to the reader: they would not fit here.
@@ -6,7 +7,7 @@
 use alloc::{format, vec::Vec};
 
 use libipc::abi::CallId;
-use libipc::abi::journal::{EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, SUM_START, Section};
+use libipc::abi::journal::{DIED, EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, SUM_START, Section, Source};
 use libipc::abi::{Handle, PAGE_SIZE};
 use libipc::linux::errno::*;
 use libipc::server::boot::BOOT_PAGES;
@@ -15,6 +16,7 @@ use libipc::server::{Effect, Env};
 use serde::{Deserialize, Serialize};
 
 use crate::Procfs;
+use crate::crash::Crash;
 use crate::open::part;
 use crate::tree::{Kind, Node};
 
@@ -31,14 +33,21 @@ pub(crate) struct View {
     text: Vec<u8>,
     /// Snapshots the server had made, and bytes of each section behind the header.
     sections: Option<(u64, [u64; 3])>,
+    /// The reproducer; 0 for the server's history as it is.
+    reproducer: u32,
 }
 
 impl Procfs {
     /// Whether a node is about a server's state, and then whose. A server without a journal has none to show.
     ///
     /// # Errors
-    /// `ENODATA` for a server without a journal.
+    /// `ENODATA` for a server without a journal, `ENOENT` for a reproducer that is not kept any more.
     pub(crate) fn state_of(&self, node: Node, env: &mut dyn Env) -> Result<Option<Handle>, i32> {
+        if node.kind == Kind::Reproducer {
+            let crash = Crash::kept(node.id, env).ok_or(ENOENT)?;
+            let name = self.server_name(crash.server).ok_or(ENOENT)?;
+            return self.tasks.get(name).copied().map(Some).ok_or(ENOENT);
+        }
         if !matches!(node.kind, Kind::ServerDigest | Kind::ServerJournal) {
             return Ok(None);
         }
@@ -52,14 +61,16 @@ impl Procfs {
     /// # Errors
     /// `EAGAIN` while the server has not told a digest, or makes one snapshot after the other.
     fn view(&self, node: Node, task: Handle, env: &mut dyn Env) -> Result<View, i32> {
-        if node.kind == Kind::ServerJournal {
-            let (header, made) = (0..TRIES).find_map(|_| header(task, env)).ok_or(EAGAIN)?;
+        if matches!(node.kind, Kind::ServerJournal | Kind::Reproducer) {
+            let reproducer = if node.kind == Kind::Reproducer { node.id } else { 0 };
+            let (header, made) = (0..TRIES).find_map(|_| header(task, reproducer, env)).ok_or(EAGAIN)?;
             let sections = Some((made, header.lengths));
-            return Ok(View { task, text: header.to_bytes(), sections });
+            return Ok(View { task, text: header.to_bytes(), sections, reproducer });
         }
         match env.task_info(task, TaskFigure::Digest).map_err(|_| EIO)? {
             [digest, _, 1, _] => {
-                Ok(View { task, text: format!("{digest:016x}\n").into_bytes(), sections: None })
+                let text = format!("{digest:016x}\n").into_bytes();
+                Ok(View { task, text, sections: None, reproducer: 0 })
             }
             _ => Err(EAGAIN),
         }
@@ -104,7 +115,7 @@ fn copy(
         return Ok((Some(Effect::CopyOut { call, address, bytes }), copied));
     }
     let Some((made, lengths)) = view.sections else { return Ok((None, 0)) };
-    if figures(view.task, env)?.0 != made {
+    if figures(view.task, view.reproducer, env)?.0 != made {
         return Err(ESTALE);
     }
     let mut start = view.text.len() as u64;
@@ -116,7 +127,7 @@ fn copy(
                 call,
                 address,
                 task: view.task,
-                section,
+                source: Source { section, reproducer: view.reproducer },
                 offset: within,
                 length,
             });
@@ -127,22 +138,27 @@ fn copy(
     Ok((None, 0))
 }
 
-/// Snapshots made, bytes of each section, and whether the server waits.
-fn figures(task: Handle, env: &mut dyn Env) -> Result<(u64, [u64; 3], u64), i32> {
+/// Snapshots made, bytes of each section, and whether the server waits, or has died.
+fn figures(task: Handle, reproducer: u32, env: &mut dyn Env) -> Result<(u64, [u64; 3], u64), i32> {
+    if reproducer != 0 {
+        let Crash { snapshot_bytes, journal_bytes, snapshots, .. } =
+            Crash::kept(reproducer, env).ok_or(ESTALE)?;
+        return Ok((snapshots, [BOOT_PAGES * PAGE_SIZE, snapshot_bytes, journal_bytes], DIED));
+    }
     let [made, snapshot, journal, settled] = env.task_info(task, TaskFigure::History).map_err(|_| EIO)?;
     Ok((made, [BOOT_PAGES * PAGE_SIZE, snapshot, journal], settled))
 }
 
 /// The header of a server's history as it is, and how many snapshots the server had made. Nothing when it made one
 /// meanwhile.
-fn header(task: Handle, env: &mut dyn Env) -> Option<(ExportHeader, u64)> {
-    let (made, lengths, settled) = figures(task, env).ok()?;
+fn header(task: Handle, reproducer: u32, env: &mut dyn Env) -> Option<(ExportHeader, u64)> {
+    let (made, lengths, settled) = figures(task, reproducer, env).ok()?;
     let mut sums = [SUM_START; 3];
     for ((section, bytes), sum) in Section::ALL.into_iter().zip(lengths).zip(&mut sums) {
         let mut at = 0;
         while at < bytes {
             let end = bytes.min(at + WINDOW_MAX);
-            *sum = env.journal_sum(task, section, at..end, *sum).ok()?;
+            *sum = env.journal_sum(task, Source { section, reproducer }, at..end, *sum).ok()?;
             at = end;
         }
     }
@@ -156,7 +172,7 @@ fn header(task: Handle, env: &mut dyn Env) -> Option<(ExportHeader, u64)> {
         sums,
         sum: 0,
     };
-    (figures(task, env).ok()?.0 == made).then_some((header.sealed(), made))
+    (figures(task, reproducer, env).ok()?.0 == made).then_some((header.sealed(), made))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Reques
 use serde::{Deserialize, Serialize};
 
 mod ask;
+mod crash;
 mod history;
 pub mod names;
 pub mod open;

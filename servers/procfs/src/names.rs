@@ -13,6 +13,7 @@ use libipc::server::files::*;
 use libipc::server::{Effects, Env, Message};
 
 use crate::Procfs;
+use crate::crash::Crash;
 use crate::open::Opening;
 use crate::tree::{Kind, Node, descriptor_of_name, id_of_name};
 
@@ -162,6 +163,10 @@ impl Procfs {
                 let named = |(known, _): &(&alloc::string::String, &u32)| known.as_bytes() == name;
                 let (_, number) = self.numbers.iter().find(named).ok_or(ENOENT)?;
                 Ok(Node { kind: Kind::Server, id: *number, tid: 0 })
+            }
+            Kind::Reproducers => {
+                let id = id_of_name(name).filter(|id| Crash::kept(*id, env).is_some()).ok_or(ENOENT)?;
+                Ok(Node { kind: Kind::Reproducer, id, tid: 0 })
             }
             _ => Err(ENOENT),
         }

@@ -18,6 +18,7 @@ use libipc::server::{
 use serde::{Deserialize, Serialize};
 
 use crate::Procfs;
+use crate::crash::Crash;
 use crate::history::View;
 use crate::names::stat_fs;
 use crate::tree::{Kind, Node};
@@ -76,7 +77,9 @@ impl Procfs {
             position: 0,
         };
         effects.attempt(Tag(badge), session);
-        if let Some(task) = opening.state {
+        if let Some(task) = opening.state
+            && Node::from_number(opening.node).is_some_and(|node| node.kind != Kind::Reproducer)
+        {
             effects.act(Operation::DigestAsk { task });
         }
         self.openings.insert(badge, (opening, owner));
@@ -275,6 +278,13 @@ impl Procfs {
                 let mut servers: Vec<_> = self.numbers.iter().map(server).collect();
                 servers.sort_unstable();
                 servers
+            }
+            Kind::Reproducers => {
+                let kept = Crash::all(env).filter(|crash| crash.is_kept()).map(|crash| {
+                    let node = Node { kind: Kind::Reproducer, id: crash.serial, tid: 0 };
+                    (crash.serial, node, decimal(crash.serial))
+                });
+                kept.collect()
             }
             _ => Vec::new(),
         };

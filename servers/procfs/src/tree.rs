@@ -37,6 +37,8 @@ pub enum Kind {
     Counters,
     Waits,
     Crashes,
+    Reproducers,
+    Reproducer,
     Enosys,
     Server,
     ServerStatus,
@@ -116,6 +118,7 @@ pub const ENTRIES: &[Entry] = &[
     entry(Kind::Naiad, "crashes", Kind::Crashes, FILE),
     entry(Kind::Naiad, "enosys", Kind::Enosys, FILE),
     entry(Kind::Naiad, "incarnations", Kind::Incarnations, FILE),
+    entry(Kind::Naiad, "reproducers", Kind::Reproducers, DIRECTORY),
     entry(Kind::Naiad, "servers", Kind::Servers, DIRECTORY),
     entry(Kind::Naiad, "waits", Kind::Waits, FILE),
     entry(Kind::Server, "ctl", Kind::ServerControl, S_IFREG | 0o200),
@@ -144,10 +147,11 @@ pub const ENTRIES: &[Entry] = &[
 ];
 
 /// What has a number for a name, the directory in which it stands, and its type and permission bits.
-const FAMILIES: [(Kind, Kind, u32); 5] = [
+const FAMILIES: [(Kind, Kind, u32); 6] = [
     (Kind::Process, Kind::Root, DIRECTORY),
     (Kind::Thread, Kind::Tasks, DIRECTORY),
     (Kind::Server, Kind::Servers, DIRECTORY),
+    (Kind::Reproducer, Kind::Reproducers, S_IFREG | 0o400),
     (Kind::Descriptor, Kind::Descriptors, S_IFLNK | 0o700),
     (Kind::DescriptorInfo, Kind::DescriptorInfos, S_IFREG | 0o400),
 ];
@@ -231,7 +235,7 @@ impl Node {
 
     /// Whether it is about a server.
     fn is_about_server(self) -> bool {
-        self.kind == Kind::Server
+        matches!(self.kind, Kind::Server | Kind::Reproducer)
             || ENTRIES.iter().any(|entry| (entry.parent, entry.kind) == (Kind::Server, self.kind))
     }
 

@@ -2,16 +2,22 @@
 
 use alloc::vec::Vec;
 
+use libipc::abi::crash::{Disposition, Fall};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{Frame, Handle, KernelError, PAYLOAD_MAX, Protection, Rights};
+use libipc::manifest::ServerEntry;
 use libipc::server::effect::PageMap;
+use libipc::server::env::TaskFigure;
 use libipc::server::handles::HandleSlots;
 use libipc::server::map_pages;
 use libipc::sys::Traps;
 use zerocopy::FromBytes;
 
-/// Root's own space and task take the first two slots.
+use crate::policy::Death;
+
+/// Root's own task; its space has the slot before it.
+pub const OWN_TASK: Handle = Handle(1);
 const FIRST_FREE: u32 = 2;
 /// Most frames zeroed in one trap.
 const ZEROED_MAX: u32 = 256;
@@ -29,6 +35,19 @@ pub enum Purpose {
     Snapshots = 3,
     /// Frames it may use as it likes.
     Own = 4,
+    /// What servers die of is kept there. It is of no server in particular.
+    Reproducers = 5,
+}
+
+/// What root was woken by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct News {
+    /// Notification bits.
+    pub bits: u64,
+    /// Nanoseconds since boot.
+    pub now_ns: u64,
+    /// How full the journal is, in thousandths.
+    pub journal_fill: u32,
 }
 
 /// The kernel as root uses it.
@@ -68,17 +87,25 @@ impl<T: Traps> Kernel<T> {
         let _ = self.act(Syscall::PowerOff, [u64::from(status), 0, 0, 0, 0]);
     }
 
-    /// Waits for notification bits; anything else that might come is nothing to root. Also: how full the journal is,
-    /// in thousandths.
-    pub fn receive(&mut self) -> (u64, u32) {
+    /// Waits for notification bits; anything else that might come is nothing to root.
+    pub fn receive(&mut self) -> News {
         if self.act(Syscall::Receive, [0; 5]).is_err() {
-            return (0, 0);
+            return News::default();
         }
         let from = DELIVERY_OFFSET as usize;
         match Delivery::read_from_prefix(&self.traps.buffer()[from..]) {
-            Ok((delivery, _)) if delivery.kind == Kind::Notify as u32 => (delivery.words[0], delivery.fill),
-            _ => (0, 0),
+            Ok((delivery, _)) => News {
+                bits: if delivery.kind == Kind::Notify as u32 { delivery.words[0] } else { 0 },
+                now_ns: delivery.now,
+                journal_fill: delivery.fill,
+            },
+            Err(_) => News::default(),
         }
+    }
+
+    /// Sets the timer, which posts `TIMER_BIT`; `u64::MAX` stops it.
+    pub fn set_timer(&mut self, deadline_ns: u64) {
+        let _ = self.act(Syscall::TimerSet, [deadline_ns, 0, 0, 0, 0]);
     }
 
     /// The snapshot this incarnation starts from; empty for the first.
@@ -166,8 +193,10 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::Personality, [u64::from(index), u64::from(task.0), 0, 0, 0])
     }
 
-    pub fn start(&mut self, task: Handle, entry: u64, stack: u64, priority: u8) -> Done {
-        self.act(Syscall::ServerStart, [u64::from(task.0), entry, stack, u64::from(priority), 0])
+    pub fn start(&mut self, task: Handle, start: u64, stack: u64, entry: &ServerEntry) -> Done {
+        let patience_ns = u64::from(entry.watchdog_ms) * 1_000_000;
+        let arguments = [u64::from(task.0), start, stack, u64::from(entry.priority), patience_ns];
+        self.act(Syscall::ServerStart, arguments)
     }
 
     pub fn restart(&mut self, task: Handle) -> Done {
@@ -179,18 +208,25 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::ServerAbandon, [u64::from(task.0), 0, 0, 0, 0])
     }
 
-    /// Deaths by its own fault so far, and events received: how far a server has come.
-    pub fn fate(&mut self, task: Handle) -> (u64, u64) {
-        let info = |kernel: &mut Kernel<T>, what| {
-            kernel.traps.trap(Syscall::TaskInfo, [u64::from(task.0), what, 0, 0, 0, 0])
-        };
-        let faults = info(self, 1).map_or(0, |values| values[3]);
-        let received = info(self, 2).map_or(0, |values| values[0]);
-        (faults, received)
+    /// How a server died, and how far it has come.
+    pub fn death(&mut self, task: Handle) -> Death {
+        let fall = self.figure(task, TaskFigure::Fall);
+        let [received, ..] = self.figure(task, TaskFigure::Activity);
+        Death { fall: Fall::from_values(fall), received }
+    }
+
+    /// Disposes of the event that a dead server died of: what was done with it.
+    pub fn dispose(&mut self, task: Handle) -> Result<Option<Disposition>, KernelError> {
+        self.call(Syscall::ServerDispose, [u64::from(task.0), 0, 0, 0, 0]).map(Disposition::from_number)
     }
 
     pub fn incarnation(&mut self, task: Handle) -> u64 {
-        self.call(Syscall::TaskInfo, [u64::from(task.0), 1, 0, 0, 0]).unwrap_or(0)
+        self.figure(task, TaskFigure::Incarnation)[0]
+    }
+
+    fn figure(&mut self, task: Handle, what: TaskFigure) -> [u64; 4] {
+        let values = self.traps.trap(Syscall::TaskInfo, [u64::from(task.0), what as u64, 0, 0, 0, 0]);
+        values.map_or([0; 4], |[first, second, third, fourth, _]| [first, second, third, fourth])
     }
 
     pub fn port_in(&mut self, port: u16) -> u32 {

@@ -1,66 +1,109 @@
-//! Whether a dead server starts again: a pure function of what is known of it.
+//! What root does about a death: a pure function of what is known of the server and its death.
 //!
-//! Only deaths by a server's own fault count, and only while it makes no progress: a journaled server that meets the
-//! event that killed it dies of it again before it receives another.
+//! Only deaths by a server's own fault count. The first of an event may be bad luck, so the server runs again, and
+//! meets the event again; when that kills it too, the event is poison and is disposed of. When not even that lets the
+//! server receive anything new, it is given up. Disposing has a budget, which is filled again by messages served; a
+//! program that sends poison again and again does not use it up, or any program could take a server from all others.
+//! Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
 
+use libipc::abi::crash::Fall;
 use serde::{Deserialize, Serialize};
 
-/// Deaths by a server's own fault, without progress between them, after which it is given up.
-const FAULTS_MAX: u32 = 3;
+/// Deaths of one event after which a server is given up.
+const TIMES_MAX: u32 = 3;
+/// Events of different origins that are disposed of in a row.
+const DISPOSALS_MAX: u32 = 8;
+/// Messages received after which disposing may begin anew.
+const PROGRESS: u64 = 16;
+/// A death so long after the last is the first of its storm.
+const CALM_NS: u64 = 10_000_000_000;
+/// So many deaths are not slowed.
+const FREE: u32 = 6;
+/// How long the first that is slowed has to wait, and any at most; each waits twice as long as the one before.
+const PAUSE_NS: u64 = 1_000_000;
+const PAUSE_MAX_NS: u64 = 1_000_000_000;
 
-/// What is remembered of a server's deaths.
+/// What is remembered of a server's deaths by its own fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct History {
-    /// Deaths by its own fault when root last looked.
-    faults: u64,
-    /// Events it had received then.
+    /// The event of the last.
+    event: u64,
+    /// How many in a row were of that event.
+    times: u32,
+    /// Events disposed of since the server last made progress.
+    disposed: u32,
+    /// Whose the last of them was; 0 for nobody in particular.
+    culprit: u32,
+    /// Messages it had received then.
     received: u64,
-    /// Deaths by its own fault in a row without an event received between them.
-    in_a_row: u32,
+    /// Deaths in the storm so far, and when the last was.
+    storm: u32,
+    last_ns: u64,
+}
+
+/// A death, as the kernel tells of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Death {
+    /// How the server fell; none when it was killed from outside.
+    pub fall: Option<Fall>,
+    /// Messages received so far.
+    pub received: u64,
 }
 
 /// What root does about a death.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// The next incarnation.
-    Restart,
+    /// The next incarnation, after this time.
+    Restart {
+        /// Nanoseconds.
+        after_ns: u64,
+    },
+    /// The event is disposed of at once; then as above.
+    Dispose {
+        /// Nanoseconds.
+        after_ns: u64,
+    },
     /// No more: its clients get errors.
     Abandon,
 }
 
-/// Decides about a death, given deaths by own fault and events received so far.
-pub fn decide(history: &mut History, faults: u64, received: u64) -> Action {
-    let by_itself = faults > history.faults;
-    let progress = received > history.received;
-    history.in_a_row = match (by_itself, progress) {
-        (false, _) => history.in_a_row,
-        (true, true) => 1,
-        (true, false) => history.in_a_row + 1,
-    };
-    (history.faults, history.received) = (faults, received);
-    if history.in_a_row >= FAULTS_MAX { Action::Abandon } else { Action::Restart }
+/// Decides about a death.
+pub fn decide(history: &mut History, death: Death, now_ns: u64) -> Action {
+    let Some(fall) = death.fall else { return Action::Restart { after_ns: 0 } };
+    let again = history.times > 0 && history.event == fall.event;
+    (history.event, history.times) = (fall.event, if again { history.times + 1 } else { 1 });
+    let after_ns = history.pause(&fall, now_ns);
+    if history.times == 1 {
+        return Action::Restart { after_ns };
+    }
+    if history.times == 2 && fall.disposable {
+        return history.dispose(&fall, death.received, after_ns);
+    }
+    if history.times < TIMES_MAX { Action::Restart { after_ns } } else { Action::Abandon }
+}
+
+impl History {
+    fn pause(&mut self, fall: &Fall, now_ns: u64) -> u64 {
+        let calm = now_ns.saturating_sub(self.last_ns) >= CALM_NS;
+        self.storm = if calm { 1 } else { self.storm.saturating_add(1) };
+        self.last_ns = now_ns;
+        match self.storm.checked_sub(FREE + 1) {
+            Some(doublings) if fall.waiting == 0 => (PAUSE_NS << doublings.min(20)).min(PAUSE_MAX_NS),
+            _ => 0,
+        }
+    }
+
+    fn dispose(&mut self, fall: &Fall, received: u64, after_ns: u64) -> Action {
+        if received.saturating_sub(self.received) >= PROGRESS {
+            (self.disposed, self.culprit) = (0, 0);
+        }
+        if fall.culprit == 0 || fall.culprit != self.culprit {
+            self.disposed += 1;
+        }
+        (self.culprit, self.received) = (fall.culprit, received);
+        if self.disposed > DISPOSALS_MAX { Action::Abandon } else { Action::Dispose { after_ns } }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_killed_from_outside_always_comes_back() {
-        let mut history = History::default();
-        assert!((0..100).all(|_| decide(&mut history, 0, 0) == Action::Restart));
-    }
-
-    #[test]
-    fn a_server_that_dies_of_the_same_event_again_and_again_is_given_up() {
-        let mut history = History::default();
-        let actions: Vec<Action> = (1..=3).map(|faults| decide(&mut history, faults, 7)).collect();
-        assert_eq!(actions, [Action::Restart, Action::Restart, Action::Abandon]);
-    }
-
-    #[test]
-    fn progress_between_faults_refills_the_budget() {
-        let mut history = History::default();
-        assert!((1..100).all(|faults| decide(&mut history, faults, faults) == Action::Restart));
-    }
-}
+mod tests;

@@ -21,7 +21,7 @@ use libipc::sys::Traps;
 
 use crate::error::StartError;
 use crate::image::{Image, Part};
-use crate::kernel::{Kernel, Purpose, READ_WRITE};
+use crate::kernel::{Kernel, OWN_TASK, Purpose, READ_WRITE};
 use crate::memory::{Free, pages};
 use crate::pci::{self, Found};
 use crate::policy::History;
@@ -40,6 +40,8 @@ const ARENA_SHARE: u32 = 6;
 const HEAP_SHARE: u32 = 32;
 /// The same for the heap of the server that owns what is left.
 const MEMORY_HEAP_SHARE: u32 = 12;
+/// The share of memory that reproducers may take at most.
+const REPRODUCERS_SHARE: u32 = 32;
 /// The share of memory that one server's journal may take at most.
 const JOURNAL_SHARE: u32 = 64;
 /// The share of memory that one snapshot may take at most.
@@ -101,21 +103,35 @@ impl<'a, T: Traps> Start<'a, T> {
             }
         }
         // Who gets what the others have left comes last.
+        self.set_aside()?;
         servers.sort_by_key(|server| server.entry.frames);
         for server in &mut servers {
             self.equip(server, &tasks)?;
         }
         servers.sort_by_key(|server| server.number);
         for server in &servers {
-            self.kernel.start(server.task, server.image.entry, STACK_TOP, server.entry.priority)?;
+            self.kernel.start(server.task, server.image.entry, STACK_TOP, server.entry)?;
         }
         let charges = servers.iter().map(|server| Charge {
             name: server.entry.name.clone(),
             number: server.number,
             task: server.task,
+            vital: server.entry.vital,
             history: History::default(),
+            due_ns: None,
         });
         Ok(charges.collect())
+    }
+
+    /// Memory for what servers die of.
+    fn set_aside(&mut self) -> Result<(), StartError> {
+        let count = pages(self.manifest.reproducers_kib).min(self.all / REPRODUCERS_SHARE);
+        if count == 0 {
+            return Ok(());
+        }
+        let short = || StartError::Memory { server: ROOT.to_owned() };
+        let first = self.free.take(count).ok_or_else(short)?;
+        Ok(self.kernel.give(OWN_TASK, Purpose::Reproducers, first, count)?)
     }
 
     fn take(&mut self, entry: &ServerEntry, count: u32) -> Result<Frame, StartError> {

@@ -117,7 +117,7 @@ impl Vm {
         match &call.request {
             Request::Fault { kind: FaultKind::Page, words } => self.page_fault(call, *words, env.now()),
             // Exceptions are the process server's; the kernel sends none here.
-            Request::Fault { kind: FaultKind::Exception, .. } => refuse(call),
+            Request::Fault { kind: FaultKind::Exception | FaultKind::Lost, .. } => refuse(call),
             Request::Foreign(foreign) => self.linux(call, foreign),
             Request::Native(message) => self.native(call, message, env),
             Request::Attention { .. } => {

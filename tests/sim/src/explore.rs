@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::oracle::{difference, uncontained};
+use crate::oracle::{difference, uncontained, unserved};
 use crate::plan::{Cause, Crash, Place, Plan};
 use crate::world::{self, End, Outcome, Setup};
 
@@ -96,6 +96,16 @@ impl<'s> Exploration<'s> {
         plans.filter_map(poison).collect()
     }
 
+    /// Every message of these servers being poison.
+    pub fn poisoned_messages(&self, servers: &[u32], cause: Cause) -> Vec<Plan> {
+        let plans = self.singles(servers, false, cause).into_iter();
+        let poisoned = |plan: Plan| match plan.crashes.first()?.place {
+            Place::Trap { server, trap } => Some(Plan::poison_message(self.seed, server, trap, cause)),
+            Place::Later(_) => None,
+        };
+        plans.filter_map(poisoned).collect()
+    }
+
     /// A second crash after each of these plans, at every one of the next traps that servers make.
     pub fn pairs(&self, singles: &[Plan], window: u64) -> Vec<Plan> {
         let pair = |single: &Plan, traps| {
@@ -109,9 +119,10 @@ impl<'s> Exploration<'s> {
     /// What is different in a run of this plan, or, where it makes root give a server up, not contained.
     pub fn check(&self, plan: &Plan) -> (Outcome, Option<String>) {
         let outcome = run(self.setup, plan);
-        let difference = match plan.gives_up {
-            Some(server) => uncontained(self.setup, &outcome, server),
-            None => difference(self.setup, &self.clean, &outcome),
+        let difference = match (plan.gives_up, plan.poisons) {
+            (Some(server), _) => uncontained(self.setup, &outcome, server),
+            (None, Some(server)) => unserved(self.setup, &outcome, server),
+            (None, None) => difference(self.setup, &self.clean, &outcome),
         };
         (outcome, difference)
     }
@@ -180,7 +191,7 @@ impl<'s> Exploration<'s> {
 impl Tally {
     fn count(&mut self, outcome: &Outcome, plan: &Plan, difference: Option<String>) {
         self.runs += 1;
-        self.crashes += u64::from(outcome.crashes[0] + outcome.crashes[1]);
+        self.crashes += u64::from(outcome.crashes.iter().sum::<u32>());
         for (sum, [outside, own]) in self.deaths.iter_mut().zip(&outcome.deaths) {
             *sum += u64::from(outside + own);
         }

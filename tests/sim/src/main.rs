@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use sim::explore::{Exploration, Failure, Tally};
-use sim::plan::{Cause, Plan};
+use sim::plan::{Cause, Crash, Plan};
 use sim::random::Random;
 use sim::{workload, world};
 
@@ -37,9 +37,13 @@ struct Args {
     /// With --exhaustive and --poison: only every Nth of them
     #[arg(long, value_name = "N", default_value_t = 1)]
     stride: usize,
-    /// Instead of crashes: each server is given up, which must not take others down
+    /// Instead of crashes: each message kills its server whenever it has it, and each server is given up, which must
+    /// not take others down
     #[arg(long)]
     poison: bool,
+    /// Instead of crashes: each message makes its server loop for ever
+    #[arg(long)]
+    hang: bool,
     /// Crash while the system starts, too
     #[arg(long)]
     start: bool,
@@ -78,7 +82,11 @@ fn chaos(args: &Args) -> Result<ExitCode> {
     if let Some(plan) = &args.plan {
         let trace = args.trace.is_some();
         let mut plan = Plan { trace, ..Plan::parse(args.seed, plan, &setup)? };
-        plan.gives_up = plan.first_server().filter(|_| args.poison);
+        let first = plan.first_server();
+        let cursed = |crash: &Crash| matches!(crash.cause, Cause::Poison | Cause::Hang);
+        let message = plan.crashes.first().is_some_and(cursed);
+        plan.poisons = first.filter(|_| message);
+        plan.gives_up = first.filter(|_| args.poison && !message);
         return one(&exploration, &plan, args.trace.as_deref());
     }
     let mut servers = Vec::new();
@@ -106,7 +114,15 @@ fn plans(args: &Args, exploration: &Exploration, servers: &[u32]) -> Vec<(&'stat
     if args.poison {
         // Without root nobody would be given up.
         let others: Vec<u32> = servers.iter().copied().filter(|server| *server != world::ROOT).collect();
-        return vec![("servers given up", every(exploration.poisons(&others)))];
+        let messages = exploration.poisoned_messages(&others, Cause::Poison);
+        return vec![
+            ("poisoned messages", every(messages)),
+            ("servers given up", every(exploration.poisons(&others))),
+        ];
+    }
+    if args.hang {
+        let others: Vec<u32> = servers.iter().copied().filter(|server| *server != world::ROOT).collect();
+        return vec![("endless loops", every(exploration.poisoned_messages(&others, Cause::Hang)))];
     }
     if !args.exhaustive {
         let start = if args.start { 0 } else { exploration.clean.booted.iter().sum() };

@@ -2,20 +2,44 @@
 
 use std::fmt::Write;
 
+use microkernel::core::host::Wait;
+
 use crate::world::{End, Outcome, Setup};
 
 /// What the log of a run says only when recovery has failed.
 const BAD_WORDS: [&str; 4] = ["disagree", "given up", "cannot be seen to", "no snapshot"];
 
-/// Servers without which no process can end, or none be woken: proc has the processes, vm knows whose futex is whose.
-const FOUNDATIONS: [&str; 2] = ["proc", "vm"];
+/// Calls by which a program waits for another: read, poll, pause, wait4, rt_sigsuspend, futex, epoll_wait.
+const WAITING_CALLS: [u32; 7] = [0, 7, 34, 61, 130, 202, 232];
+/// Deaths of a server by one poisoned message: it is served, and served again.
+const POISONED_DEATHS: u32 = 2;
+
+/// What is wrong with a run in which one message was poison to its server: whoever it was from may see an error, but
+/// the server lives on.
+pub fn unserved(setup: &Setup, run: &Outcome, poisoned: u32) -> Option<String> {
+    // A program may wait for what another did not do, having been told of an error.
+    let waits = |wait: &Wait| wait.held && wait.foreign && WAITING_CALLS.contains(&wait.what);
+    let end = match run.end {
+        End::Hang if run.waits.iter().all(waits) => End::Off(0),
+        ref end => end.clone(),
+    };
+    let run = &Outcome { end, ..run.clone() };
+    let mut text = uncontained(setup, run, poisoned).unwrap_or_default();
+    let [_, own] = run.deaths[poisoned as usize - 1];
+    if own != 0 && own != POISONED_DEATHS {
+        let _ = writeln!(text, "{} died by itself {own} times", setup.name(poisoned));
+    }
+    if BAD_WORDS.iter().any(|word| run.log.contains(word)) {
+        let _ = writeln!(text, "the log has bad words");
+    }
+    (!text.is_empty()).then_some(text)
+}
 
 /// What is wrong with a run in which one server was given up: its clients may see errors, but the others must live on,
-/// and nobody may wait for ever, unless it is a server that every process stands on.
+/// and nobody may wait for ever.
 pub fn uncontained(setup: &Setup, run: &Outcome, given_up: u32) -> Option<String> {
     let mut text = String::new();
-    let ended = matches!(run.end, End::Off(_));
-    if !ended && !FOUNDATIONS.contains(&setup.name(given_up)) {
+    if !matches!(run.end, End::Off(_)) {
         let _ = writeln!(text, "it ended with {:?}", run.end);
     }
     for (number, [_, own]) in

@@ -2,7 +2,8 @@
 //!
 //! A plan is written as it is read: `vfs@123` kills vfs right after its 123rd trap, `+5` then kills whichever server
 //! makes the fifth trap after that (one that recovers, most often), and a `!` behind either makes the server fault
-//! instead, right before the trap.
+//! instead, right before the trap. A `*` makes the next message that the server receives poison: it faults, in each
+//! incarnation, as soon as it has it. With `~` it loops for ever instead.
 
 use std::fmt;
 use std::ops::Range;
@@ -24,6 +25,20 @@ pub enum Cause {
     Kill,
     /// It faults where it would have made the trap.
     Fault,
+    /// The next message that it receives makes it fault, whenever it has it.
+    Poison,
+    /// The next message that it receives makes it loop for ever, whenever it has it.
+    Hang,
+}
+
+impl Cause {
+    /// All, with the marks by which a plan tells them.
+    const MARKS: [(Cause, &str); 4] =
+        [(Cause::Kill, ""), (Cause::Fault, "!"), (Cause::Poison, "*"), (Cause::Hang, "~")];
+
+    fn mark(self) -> &'static str {
+        Cause::MARKS.iter().find(|(cause, _)| *cause == self).map_or("", |(_, mark)| mark)
+    }
 }
 
 /// Where a crash is.
@@ -58,6 +73,8 @@ pub struct Plan {
     pub crashes: Vec<Crash>,
     /// The server that is to be given up: the run is not to come to the same, only to do no harm to others.
     pub gives_up: Option<u32>,
+    /// The server that meets poison: it is to live on, and to do no harm to others than who sent it.
+    pub poisons: Option<u32>,
     /// Whether every trap is written down.
     pub trace: bool,
 }
@@ -89,7 +106,18 @@ impl Plan {
     /// A server that faults at a trap, and again in each incarnation, until it is given up.
     pub fn poison(seed: u64, server: u32, trap: u64) -> Plan {
         let fault = |again| Crash { place: Place::Trap { server, trap: trap + again }, cause: Cause::Fault };
-        Plan { seed, crashes: (0..GIVEN_UP_AFTER).map(fault).collect(), gives_up: Some(server), trace: false }
+        Plan {
+            seed,
+            crashes: (0..GIVEN_UP_AFTER).map(fault).collect(),
+            gives_up: Some(server),
+            ..Plan::default()
+        }
+    }
+
+    /// A server that receives, after a trap, a message that kills it each time, or at which it loops for ever.
+    pub fn poison_message(seed: u64, server: u32, trap: u64, cause: Cause) -> Plan {
+        let crashes = vec![Crash { place: Place::Trap { server, trap }, cause }];
+        Plan { seed, crashes, poisons: Some(server), ..Plan::default() }
     }
 
     /// The server that dies first, if it is named.
@@ -106,10 +134,9 @@ impl Plan {
     /// A word is no crash, or the server is not known.
     pub fn parse(seed: u64, text: &str, setup: &Setup) -> anyhow::Result<Plan> {
         let crash = |word: &str| {
-            let (place, cause) = match word.strip_suffix('!') {
-                Some(place) => (place, Cause::Fault),
-                None => (word, Cause::Kill),
-            };
+            let marked = Cause::MARKS.iter().skip(1);
+            let marked = marked.filter_map(|(cause, mark)| Some((word.strip_suffix(mark)?, *cause))).next();
+            let (place, cause) = marked.unwrap_or((word, Cause::Kill));
             let place = match place.split_once('@') {
                 Some((name, trap)) => Place::Trap { server: setup.number(name)?, trap: trap.parse().ok()? },
                 None => Place::Later(place.strip_prefix('+')?.parse().ok()?),
@@ -126,7 +153,7 @@ impl Plan {
     pub fn describe<'a>(&'a self, setup: &'a Setup) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| {
             for (number, crash) in self.crashes.iter().enumerate() {
-                let mark = if crash.cause == Cause::Fault { "!" } else { "" };
+                let mark = crash.cause.mark();
                 let comma = if number > 0 { "," } else { "" };
                 match crash.place {
                     Place::Trap { server, trap } => write!(f, "{comma}{}@{trap}{mark}", setup.name(server))?,
@@ -145,13 +172,13 @@ pub struct Progress<'p> {
     /// Traps of all servers since the last crash.
     since: u64,
     /// Crashes that came about, by cause.
-    pub done: [u32; 2],
+    pub done: [u32; 4],
 }
 
 impl<'p> Progress<'p> {
     /// The plan's beginning.
     pub fn new(plan: &'p Plan) -> Progress<'p> {
-        Progress { left: &plan.crashes, since: 0, done: [0; 2] }
+        Progress { left: &plan.crashes, since: 0, done: [0; 4] }
     }
 
     /// A server makes a trap, so many it has made with it. Whether it dies of it, and how.

@@ -5,14 +5,16 @@
 //! costs; its crashes decide who dies when. There is no other source of time or chance.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result};
-use libipc::abi::delivery::BUFFER_PAGES;
+use libipc::abi::delivery::{BUFFER_PAGES, DELIVERY_OFFSET};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
-use libipc::abi::{Frame, PAGE_SIZE, Protection};
+use libipc::abi::{Delivery, Frame, Kind, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
+use libipc::linux::errno;
 use libipc::manifest::Manifest;
 use libipc::server::Boot;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
@@ -43,12 +45,17 @@ const INSTRUCTION_NS: u64 = 10;
 const TRAP_NS: (u64, u64) = (200, 1000);
 /// What the disk takes for a command at least, and by how much more at most.
 const DISK_NS: (u64, u64) = (20_000, 180_000);
+/// How long a server that loops runs at a time.
+const LOOP_NS: u64 = 100_000_000;
 /// A run that makes more traps than this has gone astray.
 const TRAPS_MAX: u64 = 5_000_000;
 /// As has one that takes longer than this.
 const TIME_MAX_NS: u64 = 600_000_000_000;
 /// The instruction pointer of a server's thread whose incarnation has begun; no image starts there.
 const BEGUN: u64 = 1;
+/// exit_group(2), and the status of a program that was told EIO.
+const EXIT_GROUP: u64 = 231;
+const EXIT_STATUS: u64 = 5;
 /// Root's number, and in the manifest the first.
 pub const ROOT: u32 = 1;
 
@@ -118,6 +125,8 @@ pub struct Outcome {
     pub output: Vec<u8>,
     /// Kernel objects in use at the end.
     pub used: Used,
+    /// Who still waited then.
+    pub waits: Vec<Wait>,
     /// The console log, and what servers said when they panicked.
     pub log: String,
     /// Traps by each server, the first being number 1.
@@ -128,8 +137,8 @@ pub struct Outcome {
     pub deaths: Vec<[u32; 2]>,
     /// Snapshots made by each server.
     pub snapshots: Vec<u64>,
-    /// How many crashes of the plan came about: kills and faults.
-    pub crashes: [u32; 2],
+    /// How many crashes of the plan came about, by cause.
+    pub crashes: [u32; 4],
     /// Where the first trap after the start of the first program lies, by server: traps before are of the start.
     pub booted: Vec<u64>,
     /// Nanoseconds of simulated time.
@@ -147,12 +156,13 @@ impl Outcome {
             notes: Notes::new(),
             output: Vec::new(),
             used: Used::default(),
+            waits: Vec::new(),
             log: String::new(),
             traps: vec![0; servers],
             messages: vec![0; servers],
             deaths: vec![[0; 2]; servers],
             snapshots: vec![0; servers],
-            crashes: [0; 2],
+            crashes: [0; 4],
             booted: vec![0; servers],
             time_ns: 0,
             trace: String::new(),
@@ -189,13 +199,33 @@ struct Host {
     incarnation: Incarnation,
     buffer: Option<Buffer>,
     memory: FrameRange,
+    /// Its last trap was to bring a message.
+    receives: bool,
+    /// It loops for ever.
+    hangs: bool,
 }
+
+/// A message that its server dies of, or at which it loops.
+#[derive(Clone, Copy)]
+struct Curse {
+    server: u32,
+    cause: Cause,
+    /// The message; none as long as the server has not received it.
+    message: Option<Message>,
+}
+
+/// What tells a message from others: its kind, its call, its label, and when it came. A reissued server gets its calls again at
+/// other times.
+type Message = (u32, u64, u32, Option<u64>);
 
 struct World<'a> {
     setup: &'a Setup,
     plan: Progress<'a>,
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
+    curse: Option<Curse>,
+    /// Places of programs' threads whose last trap was a call.
+    calling: BTreeSet<u32>,
     notes: Notes,
     random: Random,
     traps: Vec<u64>,
@@ -223,6 +253,8 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         plan: Progress::new(plan),
         kernel,
         hosts: BTreeMap::new(),
+        curse: None,
+        calling: BTreeSet::new(),
         notes: Notes::new(),
         random: Random::new(plan.seed),
         traps: vec![0; setup.names.len()],
@@ -309,12 +341,33 @@ impl World<'_> {
     /// Lets a program run to its next trap, or to the next interrupt.
     fn compute(&mut self, thread: ThreadId) -> Option<Trap> {
         self.booted.get_or_insert_with(|| self.traps.clone());
+        if self.ends_of_error(thread) {
+            return Some(Trap::Call);
+        }
         let machine = &self.kernel.machine;
         let until = machine.timer_ns.min(devices::with(|bus| bus.next_event()).unwrap_or(u64::MAX));
         let budget = (until.saturating_sub(machine.time_ns) / INSTRUCTION_NS).clamp(1, 1 << 16);
         let (used, trap) = cpu::run(&mut self.kernel, thread, budget, &mut self.notes);
         self.pass(used * INSTRUCTION_NS);
+        if trap == Some(Trap::Call) {
+            self.calling.insert(thread.index());
+        }
         trap
+    }
+
+    /// Where a message is poison, the program whose call it was is told EIO, and ends, as one that looks at errors does:
+    /// others may wait for what it would have done. Whether it makes that call now.
+    fn ends_of_error(&mut self, thread: ThreadId) -> bool {
+        if !self.calling.remove(&thread.index()) || self.curse.is_none() {
+            return false;
+        }
+        let Some(state) = self.kernel.threads.get_mut(thread) else { return false };
+        let failed = state.registers.rax as i64 == -i64::from(errno::EIO);
+        if failed {
+            (state.registers.rax, state.registers.rdi) = (EXIT_GROUP, EXIT_STATUS);
+            self.calling.insert(thread.index());
+        }
+        failed
     }
 
     /// Lets a server run to its next trap.
@@ -328,7 +381,11 @@ impl World<'_> {
             return broken;
         }
         let Some(host) = self.hosts.get_mut(&number) else { return broken };
+        if host.hangs {
+            return self.loop_on();
+        }
         let registers = self.kernel.threads.get(thread).map(|state| state.registers).unwrap_or_default();
+        host.receives &= trapped(&registers).is_ok();
         let mut buffer = host.buffer.take().unwrap_or_else(|| Box::new([0; BUFFER_BYTES]));
         let memory = self.kernel.machine.bytes(host.memory, 0, BUFFER_BYTES as u64);
         buffer.copy_from_slice(memory);
@@ -369,7 +426,13 @@ impl World<'_> {
         };
         let memory = self.kernel.fate(number).context("a server is known")?.buffer;
         debug_assert_eq!(memory.count, BUFFER_PAGES);
-        let host = Host { incarnation: Incarnation::new(start), buffer: None, memory };
+        let host = Host {
+            incarnation: Incarnation::new(start),
+            buffer: None,
+            memory,
+            receives: false,
+            hangs: false,
+        };
         // The last incarnation ends here, wherever it stood.
         self.hosts.insert(number, host);
         Ok(())
@@ -381,13 +444,32 @@ impl World<'_> {
         let count = &mut self.traps[number as usize - 1];
         *count += 1;
         let count = *count;
-        let crash = self.plan.trap(number, count);
-        if crash == Some(Cause::Fault) {
-            self.hosts.remove(&number);
-            return Trap::Exception { vector: 13, code: 0 };
+        let receives = call & !THEN_RECEIVE == Syscall::Receive as u64 || call & THEN_RECEIVE != 0;
+        let received =
+            self.hosts.get_mut(&number).is_some_and(|host| mem::replace(&mut host.receives, receives));
+        match self.curse.filter(|_| received && self.is_cursed(number)).map(|curse| curse.cause) {
+            Some(Cause::Hang) => {
+                if let Some(host) = self.hosts.get_mut(&number) {
+                    host.hangs = true;
+                }
+                return self.loop_on();
+            }
+            Some(_) => {
+                self.hosts.remove(&number);
+                return Trap::Exception { vector: 6, code: 0 };
+            }
+            None => {}
         }
-        if crash == Some(Cause::Kill) {
-            self.kernel.doom(number, 1);
+        match self.plan.trap(number, count) {
+            Some(Cause::Fault) => {
+                self.hosts.remove(&number);
+                return Trap::Exception { vector: 13, code: 0 };
+            }
+            Some(Cause::Kill) => {
+                self.kernel.doom(number, 1);
+            }
+            Some(cause) => self.curse = Some(Curse { server: number, cause, message: None }),
+            None => {}
         }
         let top = self.kernel.threads.get(thread).map_or(Frame(0), |state| state.top);
         if call & !THEN_RECEIVE == Syscall::LeaseWrite as u64 {
@@ -411,6 +493,39 @@ impl World<'_> {
         Trap::Call
     }
 
+    /// Whether the message that a server has just received is cursed. The first after the curse is.
+    fn is_cursed(&mut self, number: u32) -> bool {
+        let (Some(curse), Some(host)) =
+            (self.curse.filter(|curse| curse.server == number), self.hosts.get(&number))
+        else {
+            return false;
+        };
+        let bytes =
+            self.kernel.machine.bytes(host.memory, DELIVERY_OFFSET.into(), size_of::<Delivery>() as u64);
+        let Ok(delivery) = Delivery::read_from_bytes(bytes) else { return false };
+        let journaled = self.kernel.fate(number).is_some_and(|fate| fate.journaled);
+        let message = (delivery.kind, delivery.token, delivery.label, journaled.then_some(delivery.now));
+        let is_call =
+            [Kind::Call, Kind::Foreign, Kind::Fault].iter().any(|kind| *kind as u32 == delivery.kind);
+        match curse.message {
+            // Of other events a reissued server remembers nothing, and so they do not come again.
+            None if journaled || is_call => {
+                self.curse = Some(Curse { message: Some(message), ..curse });
+                true
+            }
+            cursed => cursed == Some(message),
+        }
+    }
+
+    /// A server that loops lets time pass until something else happens.
+    fn loop_on(&mut self) -> Trap {
+        let machine = &self.kernel.machine;
+        let until = machine.timer_ns.min(devices::with(|bus| bus.next_event()).unwrap_or(u64::MAX));
+        let time_ns = until.saturating_sub(machine.time_ns).clamp(1, LOOP_NS);
+        self.pass(time_ns);
+        self.due().unwrap_or(Trap::Timer)
+    }
+
     /// Puts bytes of a server's memory on the host where the kernel will look for them: into its emulated heap.
     fn stage(&mut self, top: Frame, bytes: &[u8]) {
         for (page, part) in (0..).zip(bytes.chunks(PAGE_SIZE as usize)) {
@@ -432,7 +547,7 @@ impl World<'_> {
             (1..=traps.len() as u32).map(|number| kernel.fate(number).unwrap_or_default()).collect();
         let mut said = said;
         for wait in kernel.outstanding_calls().filter(|_| end == End::Hang) {
-            let Wait { server, held, caller: (own, pid, tid), what } = wait;
+            let Wait { server, held, caller: (own, pid, tid), what, .. } = wait;
             let (by, has) = (setup.name(own), if held { "has" } else { "is to get" });
             let to = setup.name(server);
             said += &format!("hang: {to} {has} call {what:#x} of {by}, process {pid}, thread {tid}\n");
@@ -443,6 +558,7 @@ impl World<'_> {
             notes,
             output: devices::with(|bus| bus.output().to_vec()),
             used: kernel.used(),
+            waits: kernel.outstanding_calls().collect(),
             log,
             booted: booted.unwrap_or_else(|| traps.clone()),
             traps,

@@ -50,7 +50,7 @@ fn no_program_notices_a_crash_of_any_server() {
     for (number, traps) in (1..).zip(&exploration.clean.traps) {
         let plan = kill(&setup, setup.name(number), traps / 2);
         let (outcome, difference) = exploration.check(&plan);
-        assert_eq!((outcome.crashes, difference), ([1, 0], None), "{}", plan.describe(&setup));
+        assert_eq!((outcome.crashes, difference), ([1, 0, 0, 0], None), "{}", plan.describe(&setup));
     }
 }
 
@@ -61,8 +61,38 @@ fn a_server_that_is_given_up_takes_no_other_with_it() {
     for (number, traps) in (1..).zip(&exploration.clean.traps).filter(|(number, _)| *number != world::ROOT) {
         let plan = Plan::poison(1, number, traps - traps / 4);
         let (outcome, harm) = exploration.check(&plan);
-        assert_eq!((outcome.crashes, harm), ([0, 3], None), "{}", plan.describe(&setup));
+        assert_eq!((outcome.crashes, harm), ([0, 3, 0, 0], None), "{}", plan.describe(&setup));
         assert!(outcome.log.contains("is given up"), "{}", outcome.log);
+    }
+}
+
+#[test]
+fn a_message_that_no_incarnation_can_bear_takes_no_server_away() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    for cause in [Cause::Poison, Cause::Hang] {
+        for (number, traps) in
+            (1..).zip(&exploration.clean.traps).filter(|(number, _)| *number != world::ROOT)
+        {
+            let plan = Plan::poison_message(1, number, traps - traps / 4, cause);
+            let (outcome, harm) = exploration.check(&plan);
+            assert_eq!(harm, None, "{}", plan.describe(&setup));
+            assert_eq!(outcome.deaths[number as usize - 1], [0, 2], "{}", plan.describe(&setup));
+            assert!(outcome.log.contains("dies of one event again"), "{}", outcome.log);
+        }
+    }
+}
+
+#[test]
+fn without_a_vital_server_the_machine_stops() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    for name in ["proc", "vm"] {
+        let number = setup.number(name).unwrap();
+        let traps = exploration.clean.traps[number as usize - 1];
+        let (outcome, _) = exploration.check(&Plan::poison(1, number, traps / 2));
+        assert_eq!(outcome.end, End::Off(126), "{name}");
+        assert!(outcome.log.contains(&format!("without {name} no program can go on")), "{}", outcome.log);
     }
 }
 
@@ -78,7 +108,7 @@ fn a_server_that_forgets_is_found_out() {
     assert_eq!(exploration.clean.end, End::Off(0));
     let traps = exploration.clean.traps[forgetful.number("tmpfs").unwrap() as usize - 1];
     let (outcome, difference) = exploration.check(&kill(&forgetful, "tmpfs", traps / 2));
-    assert_eq!(outcome.crashes, [1, 0]);
+    assert_eq!(outcome.crashes, [1, 0, 0, 0]);
     assert_ne!(difference, None);
 }
 

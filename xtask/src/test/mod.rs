@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
 
 mod linux;
+mod poison;
 mod prompt;
 mod replay;
 mod report;
@@ -60,10 +61,11 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 6] = [
+const KINDS: [(TestKind, Kind); 7] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
+    (TestKind::Qemu, poison::run),
     (TestKind::Qemu, roots::run),
     (TestKind::Qemu, storm::run),
     (TestKind::Qemu, prompt::run),

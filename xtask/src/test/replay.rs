@@ -8,13 +8,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use libipc::server::replay::History;
+use libipc::server::replay::{History, Outcome};
 
 use super::{Arguments, report::Report};
 use crate::{
     house,
     machine::{Ending, Terminal},
-    replay,
+    replay::{self, Replayed},
     run::{self, Built},
 };
 
@@ -49,16 +49,23 @@ fn prove(built: &Built) -> Result<()> {
 }
 
 fn repeat(history: &History) -> Result<()> {
-    let first = replay::serve(history, None)??;
+    let first = ended(replay::serve(history, None)?)?;
     ensure!(first.told.is_some(), "it has no digest that was told in the machine");
     let (_, at) = first.told.unwrap_or_default();
-    let until = replay::serve(history, Some(at))??;
+    let until = ended(replay::serve(history, Some(at))?)?;
     ensure!(
         first.told == Some((until.digest, at)),
         "the state after {at} messages is not the one in the machine"
     );
-    ensure!(replay::serve(history, None)?? == first, "a second replay ends otherwise");
+    ensure!(ended(replay::serve(history, None)?)? == first, "a second replay ends otherwise");
     Ok(())
+}
+
+fn ended(ending: Replayed) -> Result<Outcome> {
+    match ending {
+        Replayed::Ended(outcome) => Ok(outcome),
+        other => bail!("the replay ends with {other:?}"),
+    }
 }
 
 fn journals(built: &Built) -> Result<Vec<u8>> {
@@ -89,7 +96,7 @@ fn journals(built: &Built) -> Result<Vec<u8>> {
     gunzip(&output)
 }
 
-fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
+pub fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let file = tempfile::Builder::new().prefix("journals-").tempfile_in(house::target())?;
     fs::write(file.path(), bytes)?;
     let mut command = Command::new(BUSYBOX);

@@ -1,4 +1,5 @@
-//! A sample of what `cargo xtask chaos` does: crashes of every server, one at a time, in pairs and at random.
+//! A sample of what `cargo xtask chaos` does: crashes of every server, one at a time, in pairs and at random, and
+//! messages that their servers cannot bear.
 
 use anyhow::Result;
 
@@ -6,15 +7,19 @@ use super::report::Report;
 use crate::chaos;
 
 /// Samples: what each proves, and the simulator's arguments.
-const SAMPLES: [(&str, &[&str]); 3] = [
+const SAMPLES: [(&str, &[&str]); 4] = [
     (
         "sim: no program notices a crash, nor a second one soon after it",
         &["--exhaustive", "--start", "--stride", "23", "--window", "4", "--rounds", "2", "--limit", "30"],
     ),
     ("sim: no program notices crashes at random", &["--runs", "2000", "--kills", "12", "--limit", "30"]),
     (
-        "sim: a server that is given up takes no other with it",
+        "sim: a message that kills its server each time takes no server away, and one that is given up no other",
         &["--poison", "--stride", "7", "--limit", "20"],
+    ),
+    (
+        "sim: a message at which its server loops for ever takes no server away",
+        &["--hang", "--stride", "37", "--limit", "20"],
     ),
 ];
 

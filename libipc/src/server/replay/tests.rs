@@ -95,17 +95,22 @@ fn live(bits: &[u64], snapshot: &[u8]) -> (History, u64) {
     let mut shell = Shell::<Adder<1>, _>::start(&boot, traps);
     bits.iter().for_each(|_| shell.serve_one());
     let journal = shell.traps.journal.clone();
-    let history = History { boot, snapshot: snapshot.to_vec(), journal, snapshots: 0, settled: true };
+    let history =
+        History { boot, snapshot: snapshot.to_vec(), journal, snapshots: 0, settled: true, died: false };
     (history, crate::server::shell::digest(&shell.state()))
+}
+
+fn run<const FACTOR: u64>(history: &History, until: Option<u64>) -> Result<Outcome, Divergence> {
+    replay::<Adder<FACTOR>>(history, until, |_| {})
 }
 
 #[test]
 fn a_replay_ends_in_the_state_of_the_run_it_repeats() {
     let (history, digest) = live(&[1, 2, 4], &[]);
-    let outcome = replay::<Adder<1>>(&history, None).unwrap();
+    let outcome = run::<1>(&history, None).unwrap();
     // The clock at the start, and for each message a receive and a timer.
     assert_eq!(outcome, Outcome { digest, records: 7, messages: 3, told: None });
-    assert_eq!(replay::<Adder<1>>(&history, None), Ok(outcome), "and again");
+    assert_eq!(run::<1>(&history, None), Ok(outcome), "and again");
 }
 
 #[test]
@@ -122,16 +127,16 @@ fn a_replay_from_a_snapshot_goes_on_from_it() {
     let mut shell = Shell::<Adder<1>, _>::start(&boot, traps);
     shell.serve_one();
     let (history, digest) = live(&[1], &shell.state());
-    let outcome = replay::<Adder<1>>(&history, None).unwrap();
+    let outcome = run::<1>(&history, None).unwrap();
     assert_eq!((outcome.digest, outcome.messages), (digest, 1));
-    assert_ne!(replay::<Adder<1>>(&live(&[1], &[]).0, None).unwrap().digest, digest);
+    assert_ne!(run::<1>(&live(&[1], &[]).0, None).unwrap().digest, digest);
 }
 
 #[test]
 fn a_replay_can_stop_after_some_messages() {
     let (history, _) = live(&[1, 2, 4], &[]);
     for (count, bits) in [(0, &[][..]), (1, &[1]), (2, &[1, 2])] {
-        let outcome = replay::<Adder<1>>(&history, Some(count)).unwrap();
+        let outcome = run::<1>(&history, Some(count)).unwrap();
         assert_eq!((outcome.messages, outcome.digest), (count, live(bits, &[]).1));
     }
 }
@@ -143,14 +148,14 @@ fn a_message_whose_consequences_are_not_all_there_is_left_out() {
     let timer = Header { number: 0, error: 0, values: 0, payload: 0 }.bytes();
     history.journal.truncate(history.journal.len() - timer as usize);
     assert_eq!(history.messages(), Messages { recorded: 2, complete: 1 });
-    let outcome = replay::<Adder<1>>(&history, None).unwrap();
+    let outcome = run::<1>(&history, None).unwrap();
     assert_eq!((outcome.messages, outcome.digest), (1, live(&[1], &[]).1));
 }
 
 #[test]
 fn a_server_that_does_something_else_diverges_where_it_does() {
     let (history, _) = live(&[1, 2], &[]);
-    let divergence = replay::<Adder<3>>(&history, None).unwrap_err();
+    let divergence = run::<3>(&history, None).unwrap_err();
     assert_eq!(divergence.records, 2);
     assert!(divergence.recorded.starts_with("timer_set") && divergence.made.starts_with("timer_set"));
 }
@@ -158,11 +163,44 @@ fn a_server_that_does_something_else_diverges_where_it_does() {
 #[test]
 fn a_digest_told_in_the_machine_is_checked() {
     let (mut history, digest) = live(&[1, DIGEST_BIT | 2, 0], &[]);
-    let told = replay::<Adder<1>>(&history, None).unwrap().told;
+    let told = run::<1>(&history, None).unwrap().told;
     assert_eq!(told, Some((live(&[1], &[]).1, 2)), "the bits beside it are the server's, and come after it");
     assert_ne!(told.unwrap().0, digest);
     let word = told.unwrap().0.to_le_bytes();
     let at = history.journal.windows(8).position(|bytes| *bytes == word).unwrap();
     history.journal[at] ^= 1;
-    assert!(replay::<Adder<1>>(&history, None).unwrap_err().recorded.starts_with("digest"));
+    assert!(run::<1>(&history, None).unwrap_err().recorded.starts_with("digest"));
+}
+
+#[test]
+fn a_message_that_was_disposed_of_is_passed_over() {
+    let (mut history, _) = live(&[1, 2, 4], &[]);
+    let [clock, receive, timer] =
+        [(Syscall::Clock, 0), (Syscall::Receive, size_of::<Delivery>()), (Syscall::TimerSet, 0)]
+            .map(|(call, payload)| Header {
+                number: call as u16,
+                error: 0,
+                values: 0,
+                payload: payload as u32,
+            })
+            .map(|header| header.bytes() as usize);
+    // The last one did nothing any more.
+    let last = clock + 2 * (receive + timer);
+    history.journal.truncate(last + receive);
+    history.journal[last..last + 2].copy_from_slice(&DISPOSED.to_le_bytes());
+    let outcome = run::<1>(&history, None).unwrap();
+    assert_eq!((outcome.messages, outcome.digest), (2, live(&[1, 2], &[]).1));
+}
+
+#[test]
+fn the_message_that_a_server_died_of_is_served_again() {
+    let (mut history, _) = live(&[1, 2], &[]);
+    let timer = Header { number: Syscall::TimerSet as u16, error: 0, values: 0, payload: 0 }.bytes();
+    history.journal.truncate(history.journal.len() - timer as usize);
+    (history.settled, history.died) = (false, true);
+    let begun = core::cell::Cell::new(0);
+    replay::<Adder<1>>(&history, None, |message| begun.set(message)).unwrap();
+    assert_eq!(begun.get(), 2);
+    let bits = [1, 2, 3].map(|number| history.message(number).map(|message| message.words[0]));
+    assert_eq!(bits, [Some(1), Some(2), None]);
 }

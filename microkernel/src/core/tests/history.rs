@@ -9,7 +9,7 @@ use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES};
 use super::descriptors::{Linux, linux};
 use super::{World, info};
 use crate::core::Machine;
-use crate::core::object::{Object, TaskId};
+use crate::core::object::{FrameRange, Object, TaskId};
 
 /// The slot through which vfs looks at the others.
 const LOOK: u64 = 30;
@@ -33,6 +33,21 @@ fn busy() -> (Linux, TaskId) {
 
 fn journal_bytes(world: &World, server: TaskId) -> u64 {
     world.kernel.server(server).unwrap().journal.unwrap().end
+}
+
+/// Gives a server a boot block.
+pub fn map_boot_block(world: &mut World, number: u64) -> FrameRange {
+    let (tables, pages) = (world.frames(3), world.frames(BOOT_PAGES as u32));
+    let mut payload: Vec<u8> = (0..3).flat_map(|table| (tables.first.0 + table).to_le_bytes()).collect();
+    payload.resize(16, 0);
+    for page in 0..BOOT_PAGES as u32 {
+        payload.extend_from_slice(&(BOOT_ADDRESS + u64::from(page) * PAGE_SIZE).to_le_bytes());
+        payload.extend_from_slice(&(pages.first.0 + page).to_le_bytes());
+        payload.extend_from_slice(&u32::from(Protection::READ.bits()).to_le_bytes());
+    }
+    world.set_payload(world.root, &payload);
+    world.ok(world.root, Syscall::Map, &[number + 200, 3, BOOT_PAGES]);
+    pages
 }
 
 /// What a program gets of a section, through the server it asked.
@@ -89,17 +104,7 @@ fn the_boot_block_is_read_where_the_server_has_it() {
         Some(Err(KernelError::BadArgument)),
         "it has none yet"
     );
-    let root = linux.world.root;
-    let (tables, pages) = (linux.world.frames(3), linux.world.frames(BOOT_PAGES as u32));
-    let mut payload: Vec<u8> = (0..3).flat_map(|table| (tables.first.0 + table).to_le_bytes()).collect();
-    payload.resize(16, 0);
-    for page in 0..BOOT_PAGES as u32 {
-        payload.extend_from_slice(&(BOOT_ADDRESS + u64::from(page) * PAGE_SIZE).to_le_bytes());
-        payload.extend_from_slice(&(pages.first.0 + page).to_le_bytes());
-        payload.extend_from_slice(&u32::from(Protection::READ.bits()).to_le_bytes());
-    }
-    linux.world.set_payload(root, &payload);
-    linux.world.ok(root, Syscall::Map, &[207, 3, BOOT_PAGES]);
+    let pages = map_boot_block(&mut linux.world, 7);
     linux.world.kernel.machine.bytes(pages, PAGE_SIZE - 2, 4).copy_from_slice(b"boot");
     assert_eq!(copied(&mut linux, Section::Boot, PAGE_SIZE - 2, 4), b"boot");
 }
@@ -138,7 +143,7 @@ fn a_digest_that_is_asked_for_is_told_and_a_replay_must_tell_the_same() {
     assert_eq!(world.ok(vfs, Syscall::TaskInfo, &[LOOK, 5])[..3], [77, 3, 1]);
     for (digest, state) in [(77, true), (78, false)] {
         let id = world.kernel.tasks.get(server).unwrap().server.unwrap();
-        world.kernel.die(id, crate::core::server::Death::Outside);
+        world.kernel.die(id, crate::core::death::Death::Outside);
         world.ok(world.root, Syscall::ServerRestart, &[107]);
         for _ in 0..3 {
             world.ok(server, Syscall::Receive, &[]);

@@ -8,9 +8,11 @@ mod fuzz;
 mod history;
 mod lists;
 mod messages;
+mod poison;
 mod processes;
 mod recovery;
 mod short;
+mod watchdog;
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;
@@ -32,6 +34,8 @@ pub struct World {
 }
 
 pub const BUFFER_PAGES: u32 = 3;
+/// What a server may use for one event.
+pub const PATIENCE_NS: u64 = 2_000_000_000;
 
 impl World {
     pub fn new() -> World {
@@ -144,7 +148,11 @@ impl World {
     }
 
     pub fn start(&mut self, number: u32) {
-        self.ok(self.root, Syscall::ServerStart, &[u64::from(number) + 100, 0x40_0000, 0x50_0000, 10]);
+        self.ok(
+            self.root,
+            Syscall::ServerStart,
+            &[u64::from(number) + 100, 0x40_0000, 0x50_0000, 10, PATIENCE_NS],
+        );
     }
 
     /// Lets one server call another through a slot of its own.

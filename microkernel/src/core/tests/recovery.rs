@@ -9,7 +9,7 @@ use crate::core::object::{ServerState, TaskId};
 
 fn kill(world: &mut World, task: TaskId) {
     let server = world.kernel.tasks.get(task).unwrap().server.unwrap();
-    world.kernel.die(server, crate::core::server::Death::Outside);
+    world.kernel.die(server, crate::core::death::Death::Outside);
     assert_eq!(world.kernel.server(task).unwrap().state, ServerState::Dead);
 }
 

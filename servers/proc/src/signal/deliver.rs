@@ -166,6 +166,17 @@ impl Proc {
         Ok(())
     }
 
+    /// A fault whose serving this server died of: the process ends, as by SIGKILL, and no handler is looked for.
+    pub(crate) fn lost(&mut self, call: &Call, turn: &mut Turn) -> Result<(), Refusal> {
+        let Some(entry) = self.entry(call, 0) else {
+            turn.go_on(call.id);
+            return Ok(());
+        };
+        let status = self.killed_by(entry.pid, SIGKILL, false);
+        let via = Via { call: entry.call, tid: entry.tid, foreign: false };
+        self.end_process(entry.pid, status, Some(via), turn)
+    }
+
     /// What a thread does next about its signals, and which ones it passes over as ignored. Nothing changes.
     fn next_signal(&self, tid: Tid) -> (Vec<(Source, u8)>, Next) {
         let mut skipped = Vec::new();

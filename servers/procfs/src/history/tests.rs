@@ -2,10 +2,12 @@
 
 use alloc::{vec, vec::Vec};
 
+use libipc::abi::crash::{Disposition, Fault};
 use libipc::abi::journal::{EXPORT_VERSION, Section};
-use libipc::abi::{Badge, Handle, KernelError};
+use libipc::abi::{Badge, Handle, KernelError, Kind};
 use libipc::linux::errno::*;
 use libipc::proto::fs;
+use libipc::server::env::Statistic;
 use libipc::server::replay::{History, HistoryError};
 use libipc::server::testing::step;
 use libipc::server::{Boot, Caller, Effect, Event, Message, Operation, Request};
@@ -34,8 +36,8 @@ fn read(bench: &mut Bench, badge: Badge, buffer: u64) -> Result<Vec<u8>, i32> {
         let (reply, effects) = bench.linux(badge, position, 0, 0, [3, 0x100, buffer, 0, 0, 0]);
         match effects.list.first() {
             Some(Effect::CopyOut { bytes: more, address: 0x100, .. }) => bytes.extend_from_slice(more),
-            Some(Effect::FromJournal { task: TTY, address: 0x100, section, offset, length, .. }) => {
-                let section = &bench.script.histories[*section as usize];
+            Some(Effect::FromJournal { task: TTY, address: 0x100, source, offset, length, .. }) => {
+                let section = &bench.script.histories[source.section as usize];
                 bytes.extend_from_slice(&section[*offset as usize..(offset + length) as usize]);
             }
             _ if reply.result < 0 => return Err(-reply.result as i32),
@@ -147,4 +149,44 @@ fn a_server_without_a_journal_has_no_history() {
     for file in ["digest", "journal"] {
         assert_eq!(bench.open(&alloc::format!("naiad/servers/vfs/{file}"), 0), Err(ENODATA));
     }
+}
+
+/// What vfs (number 9) died of, with what led to it; and blk's death, of which nothing is kept.
+fn crashes(what: Statistic, place: u64) -> [u64; 4] {
+    let how = |fault: Fault, kind: Kind, done: Disposition| {
+        fault as u64 | u64::from(kind as u32) << 8 | (done as u64) << 16
+    };
+    match (what, place) {
+        (Statistic::Crash, 1) => {
+            [3 | 8 << 32, 4, how(Fault::Exception, Kind::Foreign, Disposition::Refused), 77]
+        }
+        (Statistic::Crash, 0) => [2 | 99 << 32, 1, how(Fault::Page, Kind::Call, Disposition::Refused), 5],
+        (Statistic::CrashKept, 1) => [5000, 150_000, 2, 0],
+        (Statistic::Crash, 2..) => [u64::MAX, 0, 0, 0],
+        _ => [0; 4],
+    }
+}
+
+#[test]
+fn what_a_server_died_of_is_a_history_that_says_so() {
+    let mut bench = bench();
+    bench.script.statistics = crashes;
+    let badge = bench.open("naiad/reproducers/3", 0).unwrap();
+    let file = read(&mut bench, badge, 65536).unwrap();
+    let history = History::take(&mut &file[..]).unwrap();
+    assert_eq!((&history.boot.name[..], history.snapshots, history.died), ("tty", 2, true));
+    assert_eq!(history.journal.len(), 150_000);
+    let mut open = |path| bench.open(path, 0).map(|_| ());
+    assert_eq!([open("naiad/reproducers/2"), open("naiad/reproducers/4")], [Err(ENOENT); 2]);
+}
+
+#[test]
+fn what_is_not_kept_any_more_is_stale() {
+    let mut bench = bench();
+    bench.script.statistics = crashes;
+    let badge = bench.open("naiad/reproducers/3", 0).unwrap();
+    let (reply, _) = bench.linux(badge, 0, 0, 0, [3, 0x100, 4096, 0, 0, 0]);
+    bench.script.statistics = |_, _| [0; 4];
+    let position = reply.position.unwrap();
+    assert_eq!(bench.linux(badge, position, 0, 0, [3, 0x100, 4096, 0, 0, 0]).0.result, -i64::from(ESTALE));
 }

@@ -97,12 +97,29 @@ impl Procfs {
         })
     }
 
-    /// `/proc/naiad/crashes`.
+    /// `/proc/naiad/crashes`: how often servers died, and what they died of again. On the host, the command in the last
+    /// column runs a file of `/proc/naiad/reproducers`.
     pub(super) fn crashes(&self, env: &mut dyn Env) -> String {
-        self.per_server(&["server", "killed", "crashed"], env, |name, figures| {
+        let mut text = self.per_server(&["server", "killed", "crashed"], env, |name, figures| {
             let [outside, itself] = figures.deaths.map(|count| format!("{count}"));
             vec![name.to_owned(), outside, itself]
-        })
+        });
+        let mut rows = vec![row(&[
+            "crash",
+            "server",
+            "incarnation",
+            "message",
+            "event",
+            "died of",
+            "done",
+            "on the host",
+        ])];
+        rows.extend(self.crash_rows(env));
+        if rows.len() > 1 {
+            text.push('\n');
+            text.push_str(&table(&rows));
+        }
+        text
     }
 
     /// `/proc/naiad/servers/NAME/status`.

@@ -37,6 +37,12 @@ fn figures() -> Script {
         (Statistic::Waits, 2) => [99, 0, 0x100, 90_400_000_000],
         (Statistic::Waits, 0) => [0; 4],
         (Statistic::Waits, _) => [u64::MAX, 0, 0, 0],
+        (Statistic::Crash, 0) => [4 | 9 << 32, 3, 2 | 2 << 8 | 1 << 16, 77],
+        (Statistic::Crash, 1) => [3 | 8 << 32, 2, 5 | 0 << 8 | 5 << 16, 5],
+        (Statistic::Crash, 2) => [0; 4],
+        (Statistic::Crash, _) => [u64::MAX, 0, 0, 0],
+        (Statistic::CrashKept, 0) => [0, 100, 0, 0],
+        (Statistic::CrashKept, _) => [0; 4],
     };
     script
 }
@@ -250,7 +256,10 @@ fn servers_are_shown_with_what_happened_to_them() {
     );
     assert_eq!(
         show(Kind::Crashes),
-        "server  killed  crashed\ntty          1        1\nvfs          0        1\n"
+        "server  killed  crashed\ntty          1        1\nvfs          0        1\n\n\
+         crash  server  incarnation  message  event        died of    done                 on the host\n    \
+         3  tty               2        5  -            watchdog   server given up      -\n    \
+         4  vfs               3       77  system call  exception  caller got an error  cargo xtask replay 4\n"
     );
     let gone = Node { kind: Kind::ServerStatus, id: 55, tid: 0 };
     assert_eq!(procfs().text(gone, &mut figures()), Err(ENOENT));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use libipc::abi::journal::Section;
+use libipc::abi::journal::Source;
 use libipc::abi::syscall::Restart;
 use libipc::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, Tag, UserRegisters};
 use libipc::linux::open::O_RDWR;
@@ -117,7 +117,7 @@ impl Env for Outside<'_> {
     fn task_info(&mut self, _: Handle, _: TaskFigure) -> Result<[u64; 4], KernelError> {
         panic!("a terminal controls no task")
     }
-    fn journal_sum(&mut self, _: Handle, _: Section, _: Range<u64>, _: u64) -> Result<u64, KernelError> {
+    fn journal_sum(&mut self, _: Handle, _: Source, _: Range<u64>, _: u64) -> Result<u64, KernelError> {
         panic!("a terminal controls no task")
     }
     fn statistic(&mut self, _: Statistic, _: u64) -> [u64; 4] {

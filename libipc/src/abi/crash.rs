@@ -1,0 +1,95 @@
+//! How a server dies of itself, and what is done with the event it died of, as kernel, root and /proc tell each
+//! other.
+
+use core::fmt;
+
+macro_rules! named {
+    ($(#[$about:meta])* $kind:ident { $($name:ident = $number:literal, $text:literal;)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+        #[repr(u8)]
+        pub enum $kind { $(#[doc = $text] $name = $number,)* }
+
+        impl $kind {
+            /// The one with this number.
+            pub fn from_number(number: u64) -> Option<$kind> {
+                [$($kind::$name),*].into_iter().find(|one| *one as u64 == number)
+            }
+        }
+
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $($kind::$name => $text,)* })
+            }
+        }
+    };
+}
+
+named! {
+    /// What a server died of.
+    Fault {
+        Page = 1, "page fault";
+        Exception = 2, "exception";
+        Diverged = 3, "divergence";
+        JournalFull = 4, "full journal";
+        Watchdog = 5, "watchdog";
+    }
+}
+
+named! {
+    /// What was done with an event that its server died of again.
+    Disposition {
+        Refused = 1, "caller got an error";
+        Failed = 2, "answer made an error";
+        Dropped = 3, "event dropped";
+        LeftOut = 4, "effect left out";
+        GivenUp = 5, "server given up";
+    }
+}
+
+/// A server's last death, as it bears on what root does: what it died of, and the event it was at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fall {
+    /// What it died of.
+    pub fault: Fault,
+    /// Which event: two deaths with the same name here are of the same event.
+    pub event: u64,
+    /// The event can be disposed of.
+    pub disposable: bool,
+    /// The process whose call or fault it was; 0 when it was nobody's in particular.
+    pub culprit: u32,
+    /// Calls that wait to be received.
+    pub waiting: u32,
+}
+
+impl Fall {
+    /// As the values of a system call.
+    pub fn to_values(self) -> [u64; 4] {
+        let flags = self.fault as u64 | u64::from(self.disposable) << 8;
+        [flags, self.event, self.culprit.into(), self.waiting.into()]
+    }
+
+    /// From the values of a system call; `None` for a server that has not died of itself.
+    pub fn from_values([flags, event, culprit, waiting]: [u64; 4]) -> Option<Fall> {
+        Some(Fall {
+            fault: Fault::from_number(flags & 0xff)?,
+            event,
+            disposable: flags & 0x100 != 0,
+            culprit: culprit as u32,
+            waiting: waiting as u32,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fall_survives_its_values() {
+        let fall =
+            Fall { fault: Fault::Watchdog, event: u64::MAX, disposable: true, culprit: 77, waiting: 3 };
+        assert_eq!(Fall::from_values(fall.to_values()), Some(fall));
+        assert_eq!(Fall::from_values([0; 4]), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! The watchdog: a server that uses much CPU without coming to its next event, or getting on in its replay or its
+//! snapshot, is taken to loop for ever, and dies.
+//!
+//! Nothing is counted on the way of a message. Now and then, while anybody runs, the timer goes off for it, and it
+//! compares what it finds with what it found the last time.
+
+use libipc::abi::crash::Fault;
+
+use super::Kernel;
+use super::machine::Machine;
+use super::object::*;
+
+/// How often it looks.
+pub(crate) const PERIOD_NS: u64 = 500_000_000;
+
+/// How far a server had come, and how much CPU it had used then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Watched {
+    /// Incarnation, messages received, records replayed, bytes of a snapshot written.
+    mark: [u64; 4],
+    cpu_ns: u64,
+}
+
+impl Watched {
+    /// Nothing yet.
+    pub const NONE: Watched = Watched { mark: [0; 4], cpu_ns: 0 };
+}
+
+impl Server {
+    fn mark(&self) -> [u64; 4] {
+        let journal = self.journal.unwrap_or_default();
+        let replayed = journal.cursor.unwrap_or_default();
+        [self.incarnation.into(), self.received, replayed, journal.writing_bytes]
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    /// Looks at whoever runs.
+    pub(crate) fn watch_current(&mut self, now: u64) {
+        let Some(thread) = self.current.and_then(|thread| self.threads.get(thread)) else { return };
+        let (cpu_ns, task) = (thread.cpu_ns + now.saturating_sub(self.since), thread.task);
+        let Some(server) = thread.server.and_then(|id| self.servers.get_mut(id)) else { return };
+        let mark = server.mark();
+        if server.watched_at.mark != mark {
+            server.watched_at = Watched { mark, cpu_ns };
+        } else if cpu_ns.saturating_sub(server.watched_at.cpu_ns) >= server.patience_ns {
+            self.server_fault(task, Fault::Watchdog, 0);
+        }
+    }
+
+    /// When the machine begins to run something, the timer is set for the next look.
+    pub(crate) fn begin_watch(&mut self, now: u64) {
+        if self.next_watch == u64::MAX {
+            self.next_watch = now + PERIOD_NS;
+            self.next_deadline = self.next_deadline.min(self.next_watch);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Tests of the policy: what it decides in the cases that matter, and what holds for all histories.
+
+use libipc::abi::crash::Fault;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: Action = Action::Restart { after_ns: 0 };
+const DISPOSE: Action = Action::Dispose { after_ns: 0 };
+
+/// A server and what happens to it: an event received, then deaths of it.
+#[derive(Default)]
+struct Life {
+    history: History,
+    received: u64,
+    now_ns: u64,
+    waiting: u32,
+}
+
+impl Life {
+    fn die(&mut self, disposable: bool, culprit: u32) -> Action {
+        let event = self.received;
+        let fall = Fall { fault: Fault::Exception, event, disposable, culprit, waiting: self.waiting };
+        decide(&mut self.history, Death { fall: Some(fall), received: self.received }, self.now_ns)
+    }
+
+    /// Receives an event that kills it and kills it again.
+    fn meet_poison(&mut self, culprit: u32) -> [Action; 2] {
+        self.received += 1;
+        [self.die(true, culprit), self.die(true, culprit)]
+    }
+
+    fn wait(&mut self) {
+        self.now_ns += CALM_NS;
+    }
+}
+
+#[test]
+fn a_server_killed_from_outside_always_comes_back_at_once() {
+    let mut history = History::default();
+    let death = Death { fall: None, received: 0 };
+    assert!((0..100).all(|_| decide(&mut history, death, 0) == NOW));
+}
+
+#[test]
+fn an_event_that_kills_twice_is_disposed_of_and_a_server_that_still_dies_is_given_up() {
+    let mut life = Life::default();
+    assert_eq!(life.meet_poison(7), [NOW, DISPOSE]);
+    assert_eq!(life.die(true, 7), Action::Abandon);
+}
+
+#[test]
+fn a_death_that_no_event_can_be_blamed_for_gives_a_server_two_more_tries() {
+    let mut life = Life { received: 7, ..Life::default() };
+    let actions: Vec<Action> = (0..3).map(|_| life.die(false, 0)).collect();
+    assert_eq!(actions, [NOW, NOW, Action::Abandon]);
+}
+
+#[test]
+fn a_kill_from_outside_between_two_deaths_of_an_event_changes_nothing() {
+    let mut life = Life { received: 7, ..Life::default() };
+    assert_eq!(life.die(true, 0), NOW);
+    assert_eq!(decide(&mut life.history, Death { fall: None, received: 7 }, 0), NOW);
+    assert_eq!(life.die(true, 0), DISPOSE);
+}
+
+#[test]
+fn a_program_that_sends_poison_for_ever_does_not_take_the_server_from_others() {
+    let mut life = Life::default();
+    for _ in 0..100 {
+        life.wait();
+        assert_eq!(life.meet_poison(7), [NOW, DISPOSE]);
+    }
+}
+
+#[test]
+fn a_server_to_which_everything_is_poison_is_given_up() {
+    let mut life = Life::default();
+    for culprit in 1..=DISPOSALS_MAX {
+        life.wait();
+        assert_eq!(life.meet_poison(culprit), [NOW, DISPOSE]);
+    }
+    life.wait();
+    assert_eq!(life.meet_poison(99), [NOW, Action::Abandon]);
+}
+
+#[test]
+fn messages_served_fill_the_budget_again() {
+    let mut life = Life::default();
+    for culprit in 1..100 {
+        life.wait();
+        life.received += PROGRESS;
+        assert_eq!(life.meet_poison(culprit), [NOW, DISPOSE]);
+    }
+}
+
+#[test]
+fn a_storm_is_slowed_more_and_more_until_it_is_calm() {
+    let mut life = Life::default();
+    let mut pauses = Vec::new();
+    for _ in 0..30 {
+        life.received += 1;
+        let Action::Restart { after_ns } = life.die(true, 7) else { panic!() };
+        pauses.push(after_ns);
+        life.now_ns += after_ns;
+    }
+    let free = FREE as usize;
+    assert!(pauses[..free].iter().all(|pause| *pause == 0));
+    assert_eq!(pauses[free..free + 3], [PAUSE_NS, 2 * PAUSE_NS, 4 * PAUSE_NS]);
+    assert_eq!(pauses[29], PAUSE_MAX_NS);
+    life.wait();
+    life.received += 1;
+    assert_eq!(life.die(true, 7), NOW);
+}
+
+#[test]
+fn nobody_waits_for_a_storm_to_calm() {
+    let mut life = Life { waiting: 1, ..Life::default() };
+    for _ in 0..100 {
+        life.received += 1;
+        assert_eq!(life.die(true, 7), NOW);
+    }
+}
+
+proptest! {
+    /// Whatever happens: one event kills at most three times; what is disposed of can be; no pause is too long; only a
+    /// death that cannot be helped ends a server.
+    #[test]
+    fn a_server_is_given_up_only_after_deaths_of_one_event_or_of_many_origins(
+        steps in vec((0u64..3, any::<bool>(), 0u32..4, 0u32..2, 0u64..2_000_000_000), 1..200),
+    ) {
+        let (mut life, mut in_a_row) = (Life::default(), 0);
+        for (news, disposable, culprit, waiting, time) in steps {
+            life.received += news;
+            life.now_ns += time;
+            life.waiting = waiting;
+            in_a_row = if news > 0 { 1 } else { in_a_row + 1 };
+            match life.die(disposable, culprit) {
+                Action::Restart { after_ns } => {
+                    prop_assert!(in_a_row < TIMES_MAX);
+                    prop_assert!(after_ns <= PAUSE_MAX_NS && (waiting == 0 || after_ns == 0));
+                }
+                Action::Dispose { after_ns } => {
+                    prop_assert!(disposable && in_a_row == 2);
+                    prop_assert!(after_ns <= PAUSE_MAX_NS && (waiting == 0 || after_ns == 0));
+                }
+                Action::Abandon => {
+                    prop_assert!(in_a_row >= TIMES_MAX || life.history.disposed > DISPOSALS_MAX);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
