@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::Message;
 use crate::abi::journal::Section;
-use crate::abi::syscall::{NO_ANSWER, Restart};
+use crate::abi::syscall::{NO_ANSWER, Restart, When};
 use crate::abi::{Badge, CallId, Frame, Handle, Protection, Readiness, Rights, Tag, TaskWord, UserRegisters};
 
 /// Bytes to be written to the caller's memory with the reply.
@@ -242,6 +242,7 @@ pub enum Operation {
     },
     ThreadInterrupt {
         thread: Handle,
+        when: When,
     },
     ThreadEnd {
         thread: Handle,

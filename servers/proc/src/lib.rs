@@ -133,6 +133,7 @@ use crate::turn::{Refusal, Turn};
 pub struct Proc {
     vm: Handle,
     tty: Handle,
+    vfs: Handle,
     /// This server's own number, by which the kernel names its sessions.
     number: u32,
     epoch_s: u64,
@@ -173,6 +174,7 @@ impl Server for Proc {
         let mut proc = Proc {
             vm: boot.server("vm"),
             tty: boot.server("tty"),
+            vfs: boot.server("vfs"),
             number: boot.number,
             epoch_s: boot.epoch_s,
             random: Random(boot.seed),
@@ -245,7 +247,7 @@ impl Proc {
     fn call(&mut self, call: &Call, turn: &mut Turn) -> Result<(), Refusal> {
         match &call.request {
             Request::Foreign(foreign) => self.foreign(call, foreign, turn),
-            Request::Attention { restart } => self.attention(call, *restart, turn),
+            Request::Attention { restart, occasion } => self.attention(call, *restart, *occasion, turn),
             Request::Fault { kind, words } => self.exception(call, *kind, *words, turn),
             Request::Native(message) => self.native(call, message, turn),
         }

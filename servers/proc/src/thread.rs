@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use libipc::abi::syscall::Restart;
+use libipc::abi::syscall::{Restart, When};
 use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::EINTR;
 use libipc::server::ForeignReply;
@@ -96,7 +96,7 @@ pub struct Thread {
     pub name: Vec<u8>,
     /// Signals it does not take now.
     pub blocked: SignalSet,
-    /// The mask to go back to after rt_sigsuspend(2).
+    /// The mask to go back to after rt_sigsuspend(2), or another call with a mask of its own.
     pub saved_mask: Option<SignalSet>,
     /// Signals for this thread alone.
     pub pending: Pending,
@@ -280,7 +280,7 @@ impl Proc {
         let Some(thread) = self.threads.get_mut(&tid).filter(|thread| !thread.is_held()) else { return };
         if !thread.called {
             thread.called = true;
-            turn.act(Operation::ThreadInterrupt { thread: thread.handle });
+            turn.act(Operation::ThreadInterrupt { thread: thread.handle, when: When::Now });
         }
         // The kernel asks for a call back once. One that slept on through an earlier signal must still end.
         if let Some(Waiting { call, on: On::Vfork { .. } }) = thread.waiting {

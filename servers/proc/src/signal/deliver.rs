@@ -6,8 +6,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use libipc::abi::delivery::Occasion;
 use libipc::abi::syscall::Restart;
 use libipc::abi::{CallId, PAGE_SIZE, UserRegisters};
+use libipc::linux::errno::EINTR;
 use libipc::linux::signal::{SIGKILL, SIGSEGV, SIGSTOP};
 use libipc::server::Call;
 use libipc::server::effect::Operation;
@@ -57,8 +59,15 @@ enum Next {
 
 impl Proc {
     /// An attention call.
-    pub(crate) fn attention(&mut self, call: &Call, restart: u64, turn: &mut Turn) -> Result<(), Refusal> {
+    pub(crate) fn attention(
+        &mut self,
+        call: &Call,
+        restart: u64,
+        occasion: Occasion,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
         match self.entry(call, restart) {
+            Some(entry) if occasion == Occasion::Exit && self.unmask(&entry, turn) => Ok(()),
             Some(entry) => self.come_in(entry, turn),
             None => {
                 turn.go_on(call.id);
@@ -120,6 +129,24 @@ impl Proc {
             }
         }
         Ok(())
+    }
+
+    /// The end of a call with a signal mask of its own: unless a signal ended it, the former mask holds again before
+    /// anything else. Whether that is so.
+    fn unmask(&mut self, entry: &Entry, turn: &mut Turn) -> bool {
+        let Some(thread) = self.threads.get(&entry.tid) else { return false };
+        let Some(mask) = thread.saved_mask else { return false };
+        let result = turn.env.registers(thread.handle).map(|registers| registers.rax as i64);
+        if entry.restart != 0 || result == Ok(-i64::from(EINTR)) {
+            return false;
+        }
+        self.arrive(entry, turn);
+        if let Some(thread) = self.threads.get_mut(&entry.tid) {
+            thread.saved_mask = None;
+        }
+        self.set_mask(entry.tid, mask, turn);
+        self.let_in(*entry, turn);
+        true
     }
 
     /// Whether a process's threads must not run on: it is being stopped, or ends.

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use libipc::abi::delivery::{FaultKind, Named};
+use libipc::abi::delivery::{FaultKind, MAKE_CALL, Named, Occasion};
 use libipc::abi::foreign::{Input, LINUX};
-use libipc::abi::syscall::descriptor_slot;
+use libipc::abi::syscall::{When, descriptor_slot};
 use libipc::abi::{CallId, Handle, TaskWord, UserRegisters};
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::proto::{space, terminal};
@@ -43,7 +43,12 @@ pub struct Thread {
     tid: u32,
     started: bool,
     ended: bool,
+    /// When it comes to the server: before it next runs, after its call, at each call.
     attention: bool,
+    after_call: bool,
+    each_call: bool,
+    /// The call that it makes when the server lets it, having come before it.
+    entering: Option<Foreign>,
     call: Option<CallId>,
     restart: u64,
 }
@@ -69,6 +74,8 @@ pub struct World {
     pub power: Option<(u32, bool)>,
     pub timer: u64,
     pub forwarded: Vec<Message>,
+    /// Calls that another server has now.
+    pub elsewhere: Vec<CallId>,
     pub tty_events: Vec<terminal::Event>,
     pub foreground: u32,
     pub ended_sessions: Vec<u64>,
@@ -97,7 +104,7 @@ pub struct World {
 }
 
 fn server() -> Proc {
-    Proc::new(&boot("proc", &["vm", "tty"]))
+    Proc::new(&boot("proc", &["vm", "tty", "vfs"]))
 }
 
 impl World {
@@ -125,6 +132,7 @@ impl World {
             power: None,
             timer: u64::MAX,
             forwarded: Vec::new(),
+            elsewhere: Vec::new(),
             tty_events: Vec::new(),
             foreground: 0,
             ended_sessions: Vec::new(),
@@ -275,6 +283,11 @@ impl World {
         let named = [named, Named::default()];
         let foreign = Foreign { number, arguments: six, named, ..Foreign::default() };
         let thread = self.handle(tid);
+        if self.threads[&thread].each_call {
+            self.threads.get_mut(&thread).unwrap().entering = Some(foreign);
+            let occasion = Occasion::Entry;
+            return self.enqueue(thread, 0, false, Request::Attention { restart: 0, occasion });
+        }
         self.enqueue(thread, number, true, Request::Foreign(foreign))
     }
 
@@ -367,6 +380,7 @@ impl World {
                 Effect::Reply { call: id, .. }
                 | Effect::ReplyForeign { call: id, .. }
                 | Effect::Forward { call: id, .. }
+                | Effect::ForwardForeign { call: id, .. }
                 | Effect::Park { call: id, .. } => *id == call.id,
                 _ => false,
             });
@@ -385,6 +399,10 @@ impl World {
                 Effect::Forward { call, message, .. } => {
                     self.calls.remove(&call).expect("a call in progress");
                     self.forwarded.push(message);
+                }
+                Effect::ForwardForeign { call, .. } => {
+                    assert!(self.calls.contains_key(&call), "handed on a call that is over");
+                    self.elsewhere.push(call);
                 }
                 Effect::Park { call, .. } => {
                     assert!(self.calls.contains_key(&call), "parked a call that is over")
@@ -431,7 +449,15 @@ impl World {
         if thread.call == Some(call) {
             thread.call = None;
         }
-        self.about_to_run(open.thread);
+        match thread.entering.take() {
+            Some(entering) if message.label == MAKE_CALL && !thread.ended => {
+                thread.after_call = thread.each_call;
+                let number = self.script.threads[&open.thread].rax as u32;
+                let entering = Foreign { number, ..entering };
+                self.enqueue(open.thread, number, true, Request::Foreign(entering));
+            }
+            _ => self.about_to_run(open.thread),
+        }
     }
 
     /// A thread is about to return to its program: if it was interrupted it makes an attention call instead, and if
@@ -442,8 +468,10 @@ impl World {
             return;
         }
         let restart = std::mem::take(&mut thread.restart);
-        if std::mem::take(&mut thread.attention) {
-            self.enqueue(handle, 0, false, Request::Attention { restart });
+        let after_call = std::mem::take(&mut thread.after_call);
+        if std::mem::take(&mut thread.attention) || after_call {
+            let occasion = if after_call { Occasion::Exit } else { Occasion::Called };
+            self.enqueue(handle, 0, false, Request::Attention { restart, occasion });
         } else if restart != 0 {
             let registers = self.script.threads.get_mut(&handle).unwrap();
             (registers.rip, registers.rax) = (registers.rip - 2, restart >> 8);
@@ -492,7 +520,14 @@ impl World {
                 self.threads.get_mut(&thread).unwrap().started = true;
                 self.about_to_run(thread);
             }
-            Operation::ThreadInterrupt { thread } => self.interrupt(thread),
+            Operation::ThreadInterrupt { thread, when: When::Now } => self.interrupt(thread),
+            Operation::ThreadInterrupt { thread, when } => {
+                let thread = self.threads.get_mut(&thread).expect("a thread");
+                match when {
+                    When::AfterCall => thread.after_call = true,
+                    each => thread.each_call = each == When::EachCall,
+                }
+            }
             Operation::TimerSet { deadline_ns } => self.timer = deadline_ns,
             Operation::PowerOff { status, reboot } => self.power = Some((status, reboot)),
             Operation::DescriptorSet { slot: descriptor_slot::LOWEST, .. }
