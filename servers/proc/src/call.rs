@@ -148,11 +148,6 @@ impl Proc {
             None => errno(ENOSYS),
         }
     }
-
-    /// Tracing other processes is not offered: the parent-child protocol knows no second parent.
-    pub(crate) fn ptrace(&mut self, _: &Asked, _: &mut Turn) -> Outcome {
-        errno(ENOSYS)
-    }
 }
 
 #[cfg(test)]

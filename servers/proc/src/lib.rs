@@ -59,6 +59,9 @@
 //!
 //! Process 1 is this server itself: it has no thread, cannot be signalled, and reaps at once what it adopts.
 //!
+//! A process whose first thread is traced tells its tracer of its end first, and its parent when the tracer has been
+//! told (`trace`).
+//!
 //! # Threads come in
 //!
 //! A thread is never changed while it runs. To signal, stop or end it, the server has it called in
@@ -102,6 +105,7 @@ mod terminal;
 mod thread;
 mod time;
 mod timers;
+mod trace;
 mod turn;
 mod usage;
 mod wait;
@@ -162,6 +166,8 @@ pub struct Proc {
     armed_ns: u64,
     jobs: BTreeMap<u64, jobs::Job>,
     pidfds: pidfd::Pidfds,
+    /// Traced threads that have ended.
+    departed: trace::Departures,
     last_ticket: u64,
     last_tag: u64,
     last_badge: u64,
@@ -196,6 +202,7 @@ impl Server for Proc {
             armed_ns: u64::MAX,
             jobs: BTreeMap::new(),
             pidfds: BTreeMap::new(),
+            departed: BTreeMap::new(),
             last_ticket: 0,
             last_tag: 0,
             last_badge: 0,

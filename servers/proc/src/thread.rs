@@ -1,6 +1,7 @@
 //! One thread, and the call it waits in. A thread waits in one call at most; whatever else refers to that call (a
 //! queue, a timer, a family) is taken back by [`Proc::release`], so that no answer is given twice.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libipc::abi::syscall::{Restart, When};
@@ -16,6 +17,7 @@ use crate::id::{Pid, Tid};
 use crate::rites::Rites;
 use crate::signal::{AlternateStack, Pending, SignalSet};
 use crate::time::{Timer, timespec};
+use crate::trace::Trace;
 use crate::turn::Turn;
 use crate::wait::WaitFor;
 
@@ -66,6 +68,11 @@ pub enum On {
     Held {
         /// How the call goes on that the thread was taken out of.
         restart: u64,
+    },
+    /// Any call, held while the thread is stopped for its tracer.
+    Traced {
+        /// It is a system call.
+        foreign: bool,
     },
 }
 
@@ -118,6 +125,8 @@ pub struct Thread {
     pub resume: Option<Resume>,
     /// Its last writes are under way; when it comes in next, it ends.
     pub rites: Option<Rites>,
+    /// It is traced.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Thread {
@@ -140,12 +149,19 @@ impl Thread {
             carried: 0,
             resume: None,
             rites: None,
+            trace: None,
         }
     }
 
-    /// Whether a stop or an end holds it.
+    /// Whether a stop or an end of its process holds it.
     pub fn is_held(&self) -> bool {
         matches!(self.waiting, Some(Waiting { on: On::Held { .. }, .. }))
+            || self.trace.as_deref().is_some_and(Trace::is_counted)
+    }
+
+    /// Whether it has come in and is held, for whatever reason.
+    pub fn is_in(&self) -> bool {
+        matches!(self.waiting, Some(Waiting { on: On::Held { .. } | On::Traced { .. }, .. }))
     }
 }
 
@@ -158,7 +174,7 @@ impl On {
             On::Signal { .. } | On::Pause => Reason::Signal,
             On::Vfork { .. } => Reason::Vfork,
             On::Server => Reason::Server,
-            On::Held { .. } => Reason::Stopped,
+            On::Held { .. } | On::Traced { .. } => Reason::Stopped,
         }
     }
 
@@ -245,7 +261,7 @@ impl Proc {
             On::Signal { .. } => (Restart::Never, None),
             // vfork's caller sleeps on through signals, but for one that ends it.
             On::Vfork { .. } if self.is_doomed(tid) => (Restart::Never, None),
-            On::Vfork { .. } | On::Server | On::Held { .. } => return,
+            On::Vfork { .. } | On::Server | On::Held { .. } | On::Traced { .. } => return,
         };
         let outputs = self.remainder(&on, turn);
         self.release(tid);
@@ -269,7 +285,7 @@ impl Proc {
     /// Answers the parked call of a thread that is no more; the answer goes nowhere, but frees the call.
     pub(crate) fn drop_wait(&mut self, tid: Tid, turn: &mut Turn) {
         match self.release(tid) {
-            Some(Waiting { call, on: On::Held { .. } }) => turn.go_on(call),
+            Some(Waiting { call, on: On::Held { .. } | On::Traced { foreign: false } }) => turn.go_on(call),
             Some(Waiting { call, .. }) => turn.result(call, -i64::from(EINTR)),
             None => {}
         }
@@ -277,7 +293,7 @@ impl Proc {
 
     /// Has a thread come in before it next runs its program. One that is held is in already.
     pub(crate) fn interrupt(&mut self, tid: Tid, turn: &mut Turn) {
-        let Some(thread) = self.threads.get_mut(&tid).filter(|thread| !thread.is_held()) else { return };
+        let Some(thread) = self.threads.get_mut(&tid).filter(|thread| !thread.is_in()) else { return };
         if !thread.called {
             thread.called = true;
             turn.act(Operation::ThreadInterrupt { thread: thread.handle, when: When::Now });

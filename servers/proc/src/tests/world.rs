@@ -5,21 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libipc::abi::delivery::{FaultKind, MAKE_CALL, Named, Occasion};
 use libipc::abi::foreign::{Input, LINUX};
-use libipc::abi::syscall::{When, descriptor_slot};
 use libipc::abi::{CallId, Handle, TaskWord, UserRegisters};
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::proto::{space, terminal};
-use libipc::server::effect::{Effect, Operation};
+use libipc::server::effect::Effect;
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{Caller, Effects, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
 
 mod lower;
 mod making;
 pub mod moves;
+mod operations;
 
 use super::audit;
 use crate::Proc;
-use crate::signal::frame::USER_END;
 
 /// Where programs keep their data.
 pub const DATA: u64 = 0x10_0000;
@@ -493,109 +492,6 @@ impl World {
             self.queue.push_back(Event::Notify { bits: TIMER_BIT });
         }
         self.run();
-    }
-
-    fn operate(&mut self, operation: Operation) -> Result<(), libipc::abi::KernelError> {
-        use libipc::abi::KernelError::Quota;
-        match operation {
-            Operation::TaskCreate { .. } | Operation::TaskFork { .. } | Operation::ThreadCreate { .. } => {
-                return self.make(operation);
-            }
-            Operation::TaskWord { task, word, value } => {
-                let task = self.tasks.get_mut(&task).filter(|task| task.alive).expect("a living task");
-                assert!(u32::try_from(value).is_ok(), "a word has 32 bits");
-                task.words.insert(word, value);
-            }
-            Operation::TaskExec { task, .. } => assert!(self.tasks[&task].alive),
-            Operation::TaskKill { task } => self.kill(task),
-            Operation::ThreadEnd { thread } => self.end(thread),
-            Operation::ThreadSetRegisters { thread, registers, .. } => {
-                assert!(!self.threads[&thread].ended, "registers of a thread that is dead");
-                assert!(
-                    [registers.rip, registers.fs_base, registers.gs_base].iter().all(|it| *it < USER_END)
-                );
-                self.script.threads.insert(thread, *registers);
-            }
-            Operation::ThreadStart { thread } => {
-                self.threads.get_mut(&thread).unwrap().started = true;
-                self.about_to_run(thread);
-            }
-            Operation::ThreadInterrupt { thread, when: When::Now } => self.interrupt(thread),
-            Operation::ThreadInterrupt { thread, when } => {
-                let thread = self.threads.get_mut(&thread).expect("a thread");
-                match when {
-                    When::AfterCall => thread.after_call = true,
-                    each => thread.each_call = each == When::EachCall,
-                }
-            }
-            Operation::TimerSet { deadline_ns } => self.timer = deadline_ns,
-            Operation::PowerOff { status, reboot } => self.power = Some((status, reboot)),
-            Operation::DescriptorSet { slot: descriptor_slot::LOWEST, .. }
-                if self.refuse.contains("descriptor") =>
-            {
-                return Err(Quota);
-            }
-            Operation::DescriptorSet { task, slot, handle, .. } => {
-                self.descriptors.push((task, slot, handle))
-            }
-            Operation::Close { .. } | Operation::SessionCreate { .. } | Operation::SessionReady { .. } => {}
-            other => panic!("not an operation of this server: {other:?}"),
-        }
-        Ok(())
-    }
-
-    fn kill(&mut self, task: Handle) {
-        assert!(
-            std::mem::replace(&mut self.tasks.get_mut(&task).unwrap().alive, false),
-            "a task is killed twice"
-        );
-        let threads: Vec<Handle> = self
-            .threads
-            .iter()
-            .filter(|(_, it)| it.task == task && !it.ended)
-            .map(|(handle, _)| *handle)
-            .collect();
-        threads.into_iter().for_each(|thread| self.end(thread));
-    }
-
-    fn end(&mut self, handle: Handle) {
-        let thread = self.threads.get_mut(&handle).unwrap();
-        assert!(!std::mem::replace(&mut thread.ended, true), "a thread is ended twice");
-        let Some(call) = thread.call else { return };
-        self.script.threads.remove(&handle);
-        if !self.withdraw(call) {
-            self.queue.push_back(Event::Cancel { call });
-        } else {
-            self.calls.remove(&call);
-        }
-    }
-
-    /// Takes a call back that no server has received.
-    fn withdraw(&mut self, call: CallId) -> bool {
-        let queued = |event: &Event| matches!(event, Event::Call(it) if it.id == call);
-        let Some(index) = self.queue.iter().position(queued) else { return false };
-        self.queue.remove(index);
-        true
-    }
-
-    fn interrupt(&mut self, handle: Handle) {
-        let thread = self.threads.get_mut(&handle).expect("a thread");
-        assert!(!thread.ended, "a dead thread is interrupted");
-        thread.attention = true;
-        let Some(call) = thread.call else { return self.about_to_run(handle) };
-        let open = self.calls.get_mut(&call).unwrap();
-        if !open.foreign || std::mem::replace(&mut open.cancelled, true) {
-            return;
-        }
-        let number = u64::from(open.number);
-        if !self.withdraw(call) {
-            self.queue.push_back(Event::Cancel { call });
-            return;
-        }
-        self.calls.remove(&call);
-        let thread = self.threads.get_mut(&handle).unwrap();
-        (thread.call, thread.restart) = (None, 3 | number << 8);
-        self.about_to_run(handle);
     }
 
     /// The calls that no answer has been given to, of threads that are dead.
