@@ -1,19 +1,19 @@
 //! The memory of a stopped thread: read through the call that holds it, written by vm, which gives the program a page
 //! of its own where the one that is there is a file's.
 
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use libipc::abi::{CallId, KernelError, Tag};
 use libipc::linux::errno::{EAGAIN, EIO};
 use libipc::proto::space::{Answer, REQUEST, Request};
-use libipc::server::{LeaseError, Message};
+use libipc::server::{LeaseError, Message, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
 use crate::id::Tid;
 use crate::jobs::Job;
 use crate::thread::On;
-use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno, piece};
+use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno};
 
 const WORD_BYTES: u32 = 8;
 
@@ -34,7 +34,7 @@ impl Proc {
     /// PTRACE_PEEKTEXT and PTRACE_PEEKDATA.
     pub(super) fn peek(&mut self, asked: &Asked, held: CallId, turn: &mut Turn) -> Outcome {
         let bytes = self.read_held(held, asked.word(2), turn)?;
-        Ok(Reply::Pieces(0, piece(asked.word(3), bytes)))
+        Ok(Reply::Pieces(0, vec![Output { address: asked.word(3), bytes }]))
     }
 
     /// The word at an address. The page is there then.
