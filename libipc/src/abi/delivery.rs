@@ -29,7 +29,7 @@ pub enum Kind {
     Foreign = 2,
     /// A page fault or exception of a thread: label is a [`FaultKind`].
     Fault = 3,
-    /// A thread with a signal to take is about to return to its program.
+    /// A thread comes to its process server: word 0 says how an interrupted call restarts, word 1 is an [`Occasion`].
     Attention = 4,
     /// The answer to a call this server sent.
     Answer = 5,
@@ -91,6 +91,31 @@ impl FaultKind {
         }
     }
 }
+
+/// Why a thread comes to its process server. The number is word 1 of the delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[repr(u32)]
+pub enum Occasion {
+    /// It was called in, and is about to return to its program.
+    #[default]
+    Called = 0,
+    /// It is about to make a system call, with its registers as they are.
+    Entry = 1,
+    /// The system call is over after which it was to come.
+    Exit = 2,
+}
+
+impl Occasion {
+    /// The occasion with this number.
+    pub fn from_number(number: u64) -> Option<Occasion> {
+        [Occasion::Called, Occasion::Entry, Occasion::Exit]
+            .into_iter()
+            .find(|occasion| *occasion as u64 == number)
+    }
+}
+
+/// The label of an answer to an attention call after which the thread makes the system call that its registers say.
+pub const MAKE_CALL: u32 = 1;
 
 /// A session as a third server names it: which server, which of its sessions, and which file behind it.
 #[derive(

@@ -128,6 +128,9 @@ pub struct Row {
     pub reserves: u8,
     /// The argument that is a descriptor whose session goes along as a handle ([`NO_ARGUMENT`] for none).
     pub passes: u8,
+    /// The argument that, unless it is null, names a signal mask for the time of the call ([`NO_ARGUMENT`] for none):
+    /// then the process server has the call first, and hands it on.
+    pub masks: u8,
 }
 
 const fn row(name: &'static str, route: Route) -> Row {
@@ -139,6 +142,7 @@ const fn row(name: &'static str, route: Route) -> Row {
         named: [NO_ARGUMENT; 2],
         reserves: 0,
         passes: NO_ARGUMENT,
+        masks: NO_ARGUMENT,
     }
 }
 
@@ -173,6 +177,11 @@ impl Row {
 
     const fn passes(mut self, argument: u8) -> Row {
         self.passes = argument;
+        self
+    }
+
+    const fn masks(mut self, argument: u8) -> Row {
+        self.masks = argument;
         self
     }
 }
@@ -392,12 +401,12 @@ table! {
     267 => row("readlinkat", VFS).takes(Text(1)).names(0).fills(Buffer(2, 3)),
     268 => row("fchmodat", VFS).takes(Text(1)).names(0),
     269 => row("faccessat", VFS).takes(Text(1)).names(0),
-    270 => row("pselect6", VFS).takes(Bytes(4, 16)).takes(Bytes(5, 16)),
-    271 => row("ppoll", VFS).takes(PerDescriptor(0, 1, 8)).takes(Bytes(2, 16)),
+    270 => row("pselect6", VFS).takes(Bytes(4, 16)).takes(Bytes(5, 16)).masks(5),
+    271 => row("ppoll", VFS).takes(PerDescriptor(0, 1, 8)).takes(Bytes(2, 16)).masks(3),
     273 => row("set_robust_list", PROC),
     274 => row("get_robust_list", PROC),
     280 => row("utimensat", VFS).takes(Text(1)).takes(Bytes(2, 32)).names(0),
-    281 => row("epoll_pwait", Object(0)).takes(Bytes(4, 8)),
+    281 => row("epoll_pwait", Object(0)).takes(Bytes(4, 8)).masks(4),
     283 => row("timerfd_create", MEMORY).reserves(1),
     285 => row("fallocate", Object(0)),
     286 => row("timerfd_settime", Object(0)).takes(Bytes(2, 32)),
@@ -428,7 +437,7 @@ table! {
     435 => row("clone3", PROC).takes(Array(0, 1, 1)),
     436 => row("close_range", Kernel(KernelCall::CloseRange)),
     437 => row("openat2", VFS).takes(Text(1)).takes(Bytes(2, 24)).names(0).reserves(1),
-    441 => row("epoll_pwait2", Object(0)).takes(Bytes(3, 16)).takes(Bytes(4, 8)),
+    441 => row("epoll_pwait2", Object(0)).takes(Bytes(3, 16)).takes(Bytes(4, 8)).masks(4),
     439 => row("faccessat2", VFS).takes(Text(1)).names(0),
     452 => row("fchmodat2", VFS).takes(Text(1)).names(0),
 }

@@ -142,8 +142,8 @@ syscalls! {
         "Lets a new or stopped thread run.";
     43 ThreadStop "thread_stop" (thread) [BadHandle, WrongKind, NoRight]
         "Stops a thread before its next instruction; a call in progress goes on, its result waits.";
-    44 ThreadInterrupt "thread_interrupt" (thread) [BadHandle, WrongKind, NoRight]
-        "Makes the thread come to its process server before it next runs, taking it out of a call it waits in.";
+    44 ThreadInterrupt "thread_interrupt" (thread, when) [BadHandle, WrongKind, NoRight, BadArgument]
+        "Makes the thread come to its process server: when 0, before it next runs, taking it out of a call it waits in; 1, when its present call is over; 2, before and after each call from now on; 3, no more so.";
     45 ThreadEnd "thread_end" (thread) [BadHandle, WrongKind, NoRight] "Ends one thread.";
     46 PortIn "port_in" (port, width) [NoRight, BadArgument] "Reads an I/O port of 1, 2 or 4 bytes.";
     47 PortOut "port_out" (port, width, value) [NoRight, BadArgument] "Writes an I/O port.";
@@ -307,6 +307,29 @@ pub mod reply_flags {
     pub const OUTPUTS_SHIFT: u32 = 8;
     /// Where the payload length begins.
     pub const PAYLOAD_SHIFT: u32 = 32;
+}
+
+/// When a thread comes to its process server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[repr(u8)]
+pub enum When {
+    /// Before it next runs; it is taken out of a call it waits in.
+    Now = 0,
+    /// When its present call is over, however that ends.
+    AfterCall = 1,
+    /// Before and after each of its calls from now on.
+    EachCall = 2,
+    /// No more before calls.
+    NoCall = 3,
+}
+
+impl When {
+    /// The one with this number.
+    pub fn from_number(number: u64) -> Option<When> {
+        [When::Now, When::AfterCall, When::EachCall, When::NoCall]
+            .into_iter()
+            .find(|when| *when as u64 == number)
+    }
 }
 
 /// How an interrupted call goes on after the signal handler; the names of Linux's internal codes.

@@ -3,6 +3,7 @@
 pub mod call;
 pub mod errno;
 pub mod open;
+pub mod ptrace;
 pub mod signal;
 mod stat;
 pub mod uts;

@@ -84,6 +84,16 @@ pub enum Request {
         /// The limits.
         limits: Limits,
     },
+    /// Writes a few bytes for a tracer, whatever the protection of their pages. [`Answer::Failed`] with EAGAIN when a page
+    /// is not there: it is touched, and one asks again.
+    Poke {
+        /// The space's badge.
+        space: u64,
+        /// Where.
+        address: u64,
+        /// What: no more than a page.
+        bytes: Vec<u8>,
+    },
     /// A part of the arguments and environment of a [`Request::Build`] to come: NUL-terminated strings, which a part
     /// may begin and end in the middle of. No arguments come after the environment has begun. An empty part forgets
     /// the key, for an exec that ended before its time; so does vm itself when it answers that it failed.

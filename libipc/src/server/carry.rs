@@ -442,7 +442,9 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
         }
         Operation::ThreadStart { thread } => (Syscall::ThreadStart, [h(thread), 0, 0, 0]),
         Operation::ThreadStop { thread } => (Syscall::ThreadStop, [h(thread), 0, 0, 0]),
-        Operation::ThreadInterrupt { thread } => (Syscall::ThreadInterrupt, [h(thread), 0, 0, 0]),
+        Operation::ThreadInterrupt { thread, when } => {
+            (Syscall::ThreadInterrupt, [h(thread), *when as u64, 0, 0])
+        }
         Operation::ThreadEnd { thread } => (Syscall::ThreadEnd, [h(thread), 0, 0, 0]),
         Operation::PortOut { port, width, value } => {
             (Syscall::PortOut, [u64::from(*port), u64::from(*width), u64::from(*value), 0])

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::Message;
 use crate::abi::journal::Source;
-use crate::abi::syscall::{NO_ANSWER, Restart};
+use crate::abi::syscall::{NO_ANSWER, Restart, When};
 use crate::abi::{
     Badge, CallId, Doom, Frame, Handle, Protection, Readiness, Rights, Tag, TaskWord, UserRegisters,
 };
@@ -244,6 +244,7 @@ pub enum Operation {
     },
     ThreadInterrupt {
         thread: Handle,
+        when: When,
     },
     ThreadEnd {
         thread: Handle,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
-use crate::abi::delivery::{FaultKind, Named};
+use crate::abi::delivery::{FaultKind, Named, Occasion};
 use crate::abi::{Badge, CallId, Handle, KernelError, Tag};
 
 /// Who is calling: words the kernel attached, which only the process server can set.
@@ -61,10 +61,12 @@ pub enum Request {
         /// As [`FaultKind`] says.
         words: [u64; 4],
     },
-    /// A thread that was told to come before it runs on; word 0: how its interrupted call restarts.
+    /// A thread that was told to come.
     Attention {
-        /// Restart kind of the call it was taken out of.
+        /// How the call that it was taken out of restarts: restart kind, and from bit 8 the call's number.
         restart: u64,
+        /// Why it comes.
+        occasion: Occasion,
     },
 }
 

@@ -5,7 +5,7 @@ use zerocopy::FromBytes;
 use super::event::{Call, Caller, Event, Foreign, Request};
 use super::message::Message;
 use crate::abi::delivery::{
-    DELIVERY_OFFSET, Delivery, Extent, FaultKind, INPUT_NULL, Kind, MessageBuffer, PAYLOAD_OFFSET,
+    DELIVERY_OFFSET, Delivery, Extent, FaultKind, INPUT_NULL, Kind, MessageBuffer, Occasion, PAYLOAD_OFFSET,
 };
 use crate::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use crate::sys::BUFFER_BYTES;
@@ -86,7 +86,9 @@ fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
             Event::Call(self::call(delivery, Request::Fault { kind, words: [word0, word1, word2, word3] }))
         }
         Kind::Attention => {
-            Event::Call(self::call(delivery, Request::Attention { restart: delivery.words[0] }))
+            let [restart, occasion, ..] = delivery.words;
+            let occasion = Occasion::from_number(occasion)?;
+            Event::Call(self::call(delivery, Request::Attention { restart, occasion }))
         }
         Kind::Answer => {
             let dead = delivery.label == u32::MAX;

@@ -175,12 +175,27 @@ impl<S: Server, T: Traps> Shell<S, T> {
                     let join = join && left.is_empty() && outcomes.is_empty();
                     outcomes.extend(self.open(*call, *session, join));
                 }
-                effect => self.carry_one(effect, join && left.is_empty() && outcomes.is_empty()),
+                effect if self.kept.again.is_empty() => {
+                    self.carry_one(effect, join && left.is_empty() && outcomes.is_empty());
+                }
+                effect => {
+                    self.carry_one(effect, false);
+                    outcomes.extend(self.left_waiting(effect));
+                }
             }
         }
         let count = outcomes.len();
         for (number, outcome) in (1..).zip(outcomes) {
             self.step(&outcome, now, None, join && number == count);
+        }
+    }
+
+    /// An event that waits for a page of a call's caller, when the call has just been answered: no page will come any
+    /// more, so it is stepped again now.
+    fn left_waiting(&mut self, effect: &Effect) -> Option<Event> {
+        match effect {
+            Effect::Reply { call, .. } | Effect::ReplyForeign { call, .. } => self.kept.again.remove(call),
+            _ => None,
         }
     }
 

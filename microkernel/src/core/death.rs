@@ -159,7 +159,7 @@ impl<M: Machine> Kernel<M> {
         match call.kind {
             CallKind::Foreign => self.finish_foreign(id, -i64::from(errno::EIO)),
             CallKind::Fault => self.fault_answered(id, false),
-            CallKind::Attention => self.finish_attention(id),
+            CallKind::Attention => self.finish_attention(id, 0),
             CallKind::Native => {
                 self.end_call(id);
                 if let Some(thread) = thread {

@@ -159,8 +159,9 @@ impl<M: Machine> Kernel<M> {
         let thread = call.thread;
         match call.phase {
             Phase::Faulting if resolved => {
-                let wanted =
-                    thread.and_then(|thread| self.threads.get(thread)).is_some_and(|thread| thread.attention);
+                let wanted = thread
+                    .and_then(|thread| self.threads.get(thread))
+                    .is_some_and(|thread| thread.attention.contains(Attention::NOW));
                 self.enqueue_call(id);
                 if let (true, Some(thread)) = (wanted, thread) {
                     self.withdraw(thread);

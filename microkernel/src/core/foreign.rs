@@ -1,6 +1,7 @@
 //! Foreign system calls: a program's call is looked up in the table and answered from a word, carried out on the
 //! program's own table, or delivered to a server.
 
+use libipc::abi::delivery::Occasion;
 use libipc::abi::foreign::{KernelCall, LINUX_CALLS, Role, Route};
 use libipc::abi::{KernelError, TaskWord};
 use libipc::linux::errno;
@@ -12,6 +13,14 @@ use super::object::*;
 
 impl<M: Machine> Kernel<M> {
     pub(crate) fn foreign_call(&mut self, thread: ThreadId, task: TaskId) {
+        let each = self.threads.get(thread).is_some_and(|it| it.attention.contains(Attention::EACH_CALL));
+        if !each || !self.call_for_attention(thread, Occasion::Entry) {
+            self.make_foreign_call(thread, task);
+        }
+    }
+
+    /// Makes the call that a thread's registers say.
+    pub(crate) fn make_foreign_call(&mut self, thread: ThreadId, task: TaskId) {
         let Some(state) = self.threads.get(thread) else { return };
         let number = state.registers.rax as u32;
         let arguments = [
@@ -50,6 +59,10 @@ impl<M: Machine> Kernel<M> {
                 self.enosys[number as usize] = self.enosys[number as usize].saturating_add(1);
             }
             return self.set_result(thread, -i64::from(errno::ENOSYS));
+        };
+        let server = match self.roles[Role::Proc as usize] {
+            Some(first) if arguments.get(usize::from(row.masks)).is_some_and(|mask| *mask != 0) => first,
+            _ => server,
         };
         self.call_for(thread, task, server, session, number, row.reserves);
     }

@@ -212,7 +212,7 @@ impl<M: Machine> Kernel<M> {
             CallKind::Native => self.reply_native(by.task, id, message)?,
             CallKind::Sent => self.reply_sent(by.task, id, message)?,
             CallKind::Fault => self.fault_answered(id, message.info.label == 0),
-            CallKind::Attention => self.finish_attention(id),
+            CallKind::Attention => self.finish_attention(id, message.info.label),
         }
         Ok([0; 5])
     }

@@ -1,5 +1,6 @@
 //! The kernel's objects as data. What is done with them stands in the files named after what is done.
 
+use bitflags::bitflags;
 use libipc::abi::crash::Fault;
 use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
@@ -343,6 +344,21 @@ pub enum Entry {
     Interrupt = 1,
 }
 
+bitflags! {
+    /// When a thread comes to its process server, and what it does before.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Attention: u8 {
+        /// Before it next runs.
+        const NOW = 1;
+        /// When its call is over.
+        const AFTER_CALL = 2;
+        /// Before and after each call.
+        const EACH_CALL = 4;
+        /// It first makes the call that its registers say.
+        const MAKE_CALL = 8;
+    }
+}
+
 /// A thread. Its registers come first: the entry code stores and loads them by offset.
 #[repr(C)]
 pub struct Thread {
@@ -364,8 +380,8 @@ pub struct Thread {
     pub top: Frame,
     /// Told to stop: it does not run until it is told to start.
     pub stopped: bool,
-    /// Told to come to the process server before it next runs.
-    pub attention: bool,
+    /// When it comes to the process server.
+    pub attention: Attention,
     /// How its interrupted call restarts: restart kind, call number << 8.
     pub restart: u64,
     /// Place in a run queue.
@@ -389,7 +405,7 @@ impl Blank for Thread {
         server: None,
         top: Frame(0),
         stopped: true,
-        attention: false,
+        attention: Attention::empty(),
         restart: 0,
         link: Link::NONE,
         cpu_ns: 0,

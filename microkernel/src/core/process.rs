@@ -1,9 +1,9 @@
 //! Programs' tasks and threads, as the process server makes, changes and ends them. Ending waits for nobody: what
 //! other servers hold of the dead is theirs to answer into the void.
 
-use libipc::abi::delivery::PAYLOAD_OFFSET;
+use libipc::abi::delivery::{MAKE_CALL, Occasion, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;
-use libipc::abi::syscall::Restart;
+use libipc::abi::syscall::{Restart, When};
 use libipc::abi::{KernelError, Rights, TaskWord, UserRegisters};
 use libipc::linux::errno;
 
@@ -331,7 +331,7 @@ impl<M: Machine> Kernel<M> {
             server: owner.server,
             top,
             stopped: false,
-            attention: false,
+            attention: Attention::empty(),
             restart: 0,
             link: Link::NONE,
             cpu_ns: 0,
@@ -416,12 +416,19 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
-    pub(crate) fn thread_interrupt(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn thread_interrupt(&mut self, task: TaskId, [handle, when, ..]: [u64; 6]) -> Outcome {
         let thread = self.thread_named(task, handle)?;
-        if let Some(state) = self.threads.get_mut(thread) {
-            state.attention = true;
+        let when = When::from_number(when).ok_or(KernelError::BadArgument)?;
+        let Some(state) = self.threads.get_mut(thread) else { return Err(KernelError::BadHandle) };
+        match when {
+            When::Now => {
+                state.attention |= Attention::NOW;
+                self.withdraw(thread);
+            }
+            When::AfterCall => state.attention |= Attention::AFTER_CALL,
+            When::EachCall => state.attention |= Attention::EACH_CALL,
+            When::NoCall => state.attention -= Attention::EACH_CALL,
         }
-        self.withdraw(thread);
         Ok([0; 5])
     }
 
@@ -486,18 +493,43 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// A thread with something to see to comes to the process server before it runs on. Whether it now waits there.
-    pub(crate) fn call_for_attention(&mut self, thread: ThreadId) -> bool {
+    /// Sees to a thread that is not simply to run on. Whether it may.
+    pub(crate) fn attend(&mut self, thread: ThreadId) -> bool {
+        let Some(state) = self.threads.get_mut(thread) else { return false };
+        let task = state.task;
+        if state.attention.contains(Attention::MAKE_CALL) {
+            state.attention -= Attention::MAKE_CALL;
+            self.make_foreign_call(thread, task);
+            if self.threads.get(thread).is_some_and(|state| state.attention.contains(Attention::NOW)) {
+                self.withdraw(thread);
+            }
+            return false;
+        }
+        let occasion = if state.attention.contains(Attention::AFTER_CALL) {
+            Occasion::Exit
+        } else if state.attention.contains(Attention::NOW) {
+            Occasion::Called
+        } else {
+            return self.begin_again(thread);
+        };
+        !self.call_for_attention(thread, occasion)
+    }
+
+    /// A thread comes to the process server. Whether it now waits there.
+    pub(crate) fn call_for_attention(&mut self, thread: ThreadId, occasion: Occasion) -> bool {
         let Some(server) = self.roles[Role::Proc as usize] else { return false };
         let Some(state) = self.threads.get(thread) else { return false };
         let (task, restart) = (state.task, state.restart);
         let call = self.new_call(CallKind::Attention, task, server, |call| {
             call.thread = Some(thread);
-            call.words[0] = restart;
+            (call.words[0], call.words[1]) = (restart, occasion as u64);
         });
         let Ok(id) = call else { return false };
         if let Some(state) = self.threads.get_mut(thread) {
-            state.attention = false;
+            // What comes at a call's entry has not yet seen to the rest.
+            if occasion != Occasion::Entry {
+                state.attention -= Attention::NOW | Attention::AFTER_CALL;
+            }
             state.restart = 0;
             state.state = ThreadState::Calling(id);
         }
@@ -505,13 +537,20 @@ impl<M: Machine> Kernel<M> {
         true
     }
 
-    /// The process server lets a thread run on.
-    pub(crate) fn finish_attention(&mut self, id: CallRef) {
+    /// The process server lets a thread run on, or make its call.
+    pub(crate) fn finish_attention(&mut self, id: CallRef, label: u32) {
         let thread = self.calls.get(id).and_then(|call| call.thread);
         self.end_call(id);
-        if let Some(thread) = thread {
-            self.release_thread(thread, id);
+        let Some(thread) = thread else { return };
+        if label == MAKE_CALL
+            && let Some(state) = self.threads.get_mut(thread)
+        {
+            state.attention |= Attention::MAKE_CALL;
+            if state.attention.contains(Attention::EACH_CALL) {
+                state.attention |= Attention::AFTER_CALL;
+            }
         }
+        self.release_thread(thread, id);
     }
 }
 

@@ -143,7 +143,7 @@ impl<M: Machine> Kernel<M> {
         }
         let Some(state) = self.threads.get(thread) else { return false };
         state.is_runnable()
-            && !state.attention
+            && state.attention.is_empty()
             && state.restart == 0
             && self.next_deadline >= self.armed
             && self.off.is_none()
@@ -152,11 +152,19 @@ impl<M: Machine> Kernel<M> {
     /// Sees to what a program's thread has to do before it runs on. Whether it may.
     pub(crate) fn ready_to_return(&mut self, thread: ThreadId) -> bool {
         let Some(state) = self.threads.get_mut(thread) else { return false };
-        if state.attention {
-            return !self.call_for_attention(thread);
+        if !state.attention.is_empty() {
+            return self.attend(thread);
         }
         if state.restart != 0 {
-            // Interrupted, but nobody had a reason to look: the call starts again.
+            return self.begin_again(thread);
+        }
+        true
+    }
+
+    /// A thread whose call was interrupted without anybody having a reason to look makes it again.
+    pub(crate) fn begin_again(&mut self, thread: ThreadId) -> bool {
+        let Some(state) = self.threads.get_mut(thread) else { return false };
+        if state.restart != 0 {
             state.registers.rip = state.registers.rip.wrapping_sub(CALL_INSTRUCTION_BYTES);
             state.registers.rax = state.restart >> 8;
             state.restart = 0;

@@ -39,6 +39,7 @@ const fn is_plain(row: &Row) -> bool {
         && matches!(row.named, [foreign::NO_ARGUMENT, foreign::NO_ARGUMENT])
         && row.reserves == 0
         && row.passes == foreign::NO_ARGUMENT
+        && row.masks == foreign::NO_ARGUMENT
 }
 
 static PLAIN: [bool; LINUX_CALLS as usize] = {
@@ -136,7 +137,7 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         let state = self.threads.get_mut(from)?;
-        if state.attention || state.restart != 0 {
+        if !state.attention.is_empty() || state.restart != 0 {
             return None;
         }
         let (tid, words) = (state.tid, state.arguments());
@@ -331,7 +332,7 @@ impl<M: Machine> Kernel<M> {
         }
         let thread = call.thread?;
         let state = self.threads.get(thread)?;
-        if state.state != ThreadState::Calling(id) || state.stopped || state.attention {
+        if state.state != ThreadState::Calling(id) || state.stopped || !state.attention.is_empty() {
             return None;
         }
         if let Some(asker) = state.server

@@ -94,13 +94,17 @@ pub const CALLS: &[(u32, Serve)] = &[
     (231, Proc::exit_group),
     (234, Proc::tgkill),
     (247, Proc::waitid),
+    (270, Proc::masked_wait),
+    (271, Proc::masked_wait),
     (273, Proc::set_robust_list),
     (274, Proc::get_robust_list),
+    (281, Proc::masked_wait),
     (297, Proc::rt_tgsigqueueinfo),
     (302, Proc::prlimit64),
     (424, Proc::pidfd_send_signal),
     (434, Proc::pidfd_open),
     (435, Proc::clone3),
+    (441, Proc::masked_wait),
 ];
 
 /// The calls that write: forwarded here by the server of a pipe or socket that nobody reads any more.
@@ -144,16 +148,11 @@ impl Proc {
             None => errno(ENOSYS),
         }
     }
-
-    /// Tracing other processes is not offered: the parent-child protocol knows no second parent.
-    pub(crate) fn ptrace(&mut self, _: &Asked, _: &mut Turn) -> Outcome {
-        errno(ENOSYS)
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use libipc::abi::foreign::{KernelCall, LINUX, Role, Route};
+    use libipc::abi::foreign::{KernelCall, LINUX, NO_ARGUMENT, Role, Route};
 
     use super::CALLS;
 
@@ -162,7 +161,9 @@ mod tests {
         assert!(CALLS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         let rows = LINUX.iter().enumerate();
         let routed = rows.filter(|(_, row)| {
-            matches!(row.route, Route::Server(Role::Proc) | Route::Kernel(KernelCall::ClockGettime))
+            let own =
+                matches!(row.route, Route::Server(Role::Proc) | Route::Kernel(KernelCall::ClockGettime));
+            own || row.masks != NO_ARGUMENT
         });
         let routed: Vec<u32> = routed.map(|(number, _)| number as u32).collect();
         let served: Vec<u32> = CALLS.iter().map(|(number, _)| *number).collect();

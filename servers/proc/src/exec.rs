@@ -23,6 +23,7 @@ use crate::jobs::{Job, MadeSpace};
 use crate::memory::UserMemory;
 use crate::signal::AlternateStack;
 use crate::signal::frame::fresh_fpu;
+use crate::status::Status;
 use crate::thread::{On, Thread};
 use crate::turn::{Refusal, Turn};
 
@@ -266,6 +267,7 @@ impl Proc {
         if let Some(thread) = self.threads.get_mut(&first) {
             thread.name = job.name;
         }
+        self.note_exec(first, job.tid, turn);
         if self.calls.get(&job.call) == Some(&first) {
             self.finish_wait(first, 0, Vec::new(), turn);
         } else {
@@ -283,15 +285,19 @@ impl Proc {
         let makers = others.iter().copied().chain([job.tid]).filter(|tid| *tid != first);
         let children: Vec<Pid> = makers.flat_map(|tid| process.family.children_of(tid)).collect();
         for tid in others {
+            if tid != first {
+                self.depart(tid, Some(Status::exited(0)), turn);
+            }
             self.end_silently(tid, turn);
         }
-        if job.tid != first
-            && let Some(old) = self.threads.get(&job.tid).cloned()
-        {
+        if job.tid != first && self.threads.contains_key(&job.tid) {
+            let trace = self.inherit_trace(job.tid, first);
+            let Some(old) = self.threads.get(&job.tid).cloned() else { return };
             // Its call stays to be answered: the answer goes nowhere, but frees it.
             self.release(job.tid);
             self.end_silently(job.tid, turn);
-            let thread = Thread { tid: first, handle: job.thread, waiting: None, called: false, ..old };
+            let thread =
+                Thread { tid: first, handle: job.thread, waiting: None, called: false, trace, ..old };
             self.threads.insert(first, thread);
             if let Some(process) = self.processes.get_mut(&job.pid) {
                 process.threads.insert(first);

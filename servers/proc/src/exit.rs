@@ -51,7 +51,11 @@ impl Proc {
             self.park(asked.tid, asked.id, On::Server, turn);
             return Ok(Reply::Later);
         }
-        if process.threads.len() == 1 {
+        let alone = process.threads.len() == 1;
+        if self.stops_before_end(asked.tid, asked.id, None, status, turn) {
+            return Ok(Reply::Later);
+        }
+        if alone {
             self.end_process(asked.pid, status, Some(via), turn)?;
             return Ok(Reply::Later);
         }
@@ -69,7 +73,7 @@ impl Proc {
         let via = Via { call: asked.id, tid: asked.tid, foreign: true };
         if self.processes.get(&asked.pid).is_some_and(|process| process.is_ending()) {
             self.park(asked.tid, asked.id, On::Server, turn);
-        } else {
+        } else if !self.stops_before_end(asked.tid, asked.id, None, status, turn) {
             self.end_process(asked.pid, status, Some(via), turn)?;
         }
         Ok(Reply::Later)
@@ -116,6 +120,7 @@ impl Proc {
                 if let Some(handle) = self.threads.get(&via.tid).map(|thread| thread.handle) {
                     turn.act(Operation::ThreadEnd { thread: handle });
                 }
+                self.depart(via.tid, (via.tid.0 != pid.0).then_some(status), turn);
                 self.remove_thread(via.tid, turn);
                 self.inherit_children(pid, via.tid, turn);
                 self.retarget(pid, turn);
@@ -127,7 +132,8 @@ impl Proc {
 
     /// Forgets a thread that the kernel has ended.
     pub(crate) fn remove_thread(&mut self, tid: Tid, turn: &mut Turn) {
-        let held = self.threads.get(&tid).is_some_and(|thread| thread.is_held());
+        let Some(thread) = self.threads.get(&tid) else { return };
+        let (held, pid) = (thread.is_held(), thread.pid);
         self.drop_wait(tid, turn);
         let Some(thread) = self.threads.remove(&tid) else { return };
         turn.close(thread.handle);
@@ -137,6 +143,7 @@ impl Proc {
                 process.held = process.held.saturating_sub(1);
             }
         }
+        self.release_tracees(tid, pid, turn);
     }
 
     /// The children of a thread that has ended belong to another of its process; those that asked for it get their
@@ -170,6 +177,15 @@ impl Proc {
         }
         self.drop_timers(pid);
         turn.act(Operation::TaskKill { task });
+        self.set_life(pid, Life::Dying { status });
+        let traced: Vec<Tid> = threads
+            .iter()
+            .copied()
+            .filter(|tid| self.threads.get(tid).is_some_and(|it| it.trace.is_some()))
+            .collect();
+        for tid in traced {
+            self.depart(tid, None, turn);
+        }
         for tid in threads {
             self.remove_thread(tid, turn);
         }
@@ -177,9 +193,9 @@ impl Proc {
         self.leave_space(space, turn);
         self.release_vfork(vfork, pid, turn);
         self.forget_program(pid);
-        self.set_life(pid, Life::Dying { status });
         self.give_away_children(pid, turn);
         self.leave_session(pid, turn);
+        self.tell_tracers_of_end(pid, status, turn);
         self.tell_parent_of_end(pid, status, turn);
         if self.first == Some(pid) {
             turn.act(Operation::PowerOff { status: status.shell(), reboot: false });
@@ -204,7 +220,9 @@ impl Proc {
     pub(crate) fn release_vfork(&mut self, parent: Option<(Tid, CallId)>, child: Pid, turn: &mut Turn) {
         if let Some((tid, call)) = parent
             && self.calls.get(&call) == Some(&tid)
+            && !self.end_vfork_in_stop(tid, child)
         {
+            self.note_vfork_done(tid, child, turn);
             self.finish_wait(tid, i64::from(child.0), Vec::new(), turn);
         }
     }
@@ -309,7 +327,10 @@ impl Proc {
     ///
     /// The signal comes before the answer to a wait, so that a thread that is told by both takes the signal on its
     /// way out of the wait; and after the row has changed, so that a handler that waits finds the child.
-    fn tell_parent_of_end(&mut self, pid: Pid, status: Status, turn: &mut Turn) {
+    pub(crate) fn tell_parent_of_end(&mut self, pid: Pid, status: Status, turn: &mut Turn) {
+        if self.depart_first(pid, status, turn) {
+            return;
+        }
         let Some(process) = self.processes.get(&pid) else { return };
         let (parent, signal) = (process.parent, process.exit_signal);
         let (mut forget, mut ignored) = (parent == INIT, false);

@@ -23,6 +23,7 @@ use crate::process::{Life, Process, Settings};
 use crate::signal::AlternateStack;
 use crate::signal::frame::USER_END;
 use crate::thread::{On, Thread};
+use crate::trace::Follow;
 use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno, piece};
 
 const CLONE_VM: u64 = 0x100;
@@ -30,6 +31,7 @@ const CLONE_FS: u64 = 0x200;
 const CLONE_FILES: u64 = 0x400;
 const CLONE_SIGHAND: u64 = 0x800;
 const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PTRACE: u64 = 0x2000;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_PARENT: u64 = 0x8000;
 const CLONE_THREAD: u64 = 0x1_0000;
@@ -38,6 +40,7 @@ const CLONE_SETTLS: u64 = 0x8_0000;
 const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
 const CLONE_DETACHED: u64 = 0x40_0000;
+const CLONE_UNTRACED: u64 = 0x80_0000;
 const CLONE_CHILD_SETTID: u64 = 0x100_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// New namespaces of every kind, and placement in a cgroup: Naiad has neither.
@@ -72,6 +75,16 @@ impl CloneArgs {
     /// Whether the maker waits until the child executes a program or ends.
     fn suspends(&self) -> bool {
         self.has(CLONE_VFORK) && !self.has(CLONE_THREAD)
+    }
+
+    /// What the child is to its maker's tracer.
+    fn follow(&self) -> Follow {
+        Follow {
+            vfork: self.suspends(),
+            exit_signal: self.exit_signal as u8,
+            traced: self.has(CLONE_PTRACE),
+            untraced: self.has(CLONE_UNTRACED),
+        }
     }
 
     /// How the child's thread begins.
@@ -379,11 +392,12 @@ impl Proc {
         if !args.has(CLONE_THREAD) {
             self.give_birth(&job, owner, pid, turn);
         }
+        let event = self.follow(job.parent, tid, args.follow());
         self.set_going(tid, turn);
         if !args.has(CLONE_THREAD) {
             self.plan_cpu_check(pid, turn);
         }
-        self.answer_maker(&job, pid, turn);
+        self.answer_maker(&job, pid, event, turn);
     }
 
     /// Starts a new thread, by way of this server when there is something for it to do first.
@@ -423,13 +437,16 @@ impl Proc {
     }
 
     /// Answers the call, or lets the maker wait on for its vfork child.
-    fn answer_maker(&mut self, job: &ForkJob, pid: Pid, turn: &mut Turn) {
+    fn answer_maker(&mut self, job: &ForkJob, pid: Pid, event: Option<u8>, turn: &mut Turn) {
         let address = if job.args.has(CLONE_PARENT_SETTID) { job.args.parent_tid } else { 0 };
         let mut outputs = piece(address, job.number.to_le_bytes().to_vec());
         outputs.extend(pidfd_piece(job));
         if job.args.suspends() {
             for output in outputs {
                 turn.copy_out(job.call, output.address, output.bytes);
+            }
+            if event.is_some() {
+                return self.stop_in_vfork(job.parent, job.call, pid, turn);
             }
             if let Some(waiting) = self.threads.get_mut(&job.parent).and_then(|it| it.waiting.as_mut()) {
                 waiting.on = On::Vfork { child: pid };
@@ -439,6 +456,9 @@ impl Proc {
                 self.cancel(job.call, turn);
             }
             return;
+        }
+        if let Some(event) = event {
+            self.note_event(job.parent, event, u64::from(job.number), turn);
         }
         self.finish_wait(job.parent, i64::from(job.number), outputs, turn);
     }

@@ -9,10 +9,11 @@ use crate::process::Life;
 use crate::turn::Turn;
 
 impl Proc {
-    /// Whether a number names nothing: no process, zombies included, no thread, no group, no session.
+    /// Whether a number names nothing: no process or thread, zombies included, no group, no session.
     fn is_vacant(&self, number: u32) -> bool {
         !self.processes.contains_key(&Pid(number))
             && !self.threads.contains_key(&Tid(number))
+            && !self.departed.contains_key(&Tid(number))
             && !self.groups.contains_key(&Pgid(number))
             && !self.sessions.contains_key(&Sid(number))
     }

@@ -15,6 +15,7 @@ use crate::fork::ForkJob;
 use crate::pidfd::PidfdJob;
 use crate::signal::frame::USER_END;
 use crate::spawn::SpawnJob;
+use crate::trace::PokeJob;
 use crate::turn::{Refusal, Turn};
 
 /// What an answer or outcome is for. The stages of one undertaking stand in their order.
@@ -42,6 +43,8 @@ pub enum Job {
     SpawnThread(SpawnJob),
     /// pidfd_open: the kernel makes the session.
     Pidfd(PidfdJob),
+    /// ptrace: vm writes a word of a stopped thread.
+    Poke(PokeJob),
     /// tty hands its events over.
     Events,
     /// tty releases the terminal of a session.
@@ -66,6 +69,9 @@ impl Proc {
         if let Some(Job::ExecStrings(job)) = self.jobs.get(&tag.0) {
             let job = job.clone();
             return self.exec_strings(tag, *job, strings_answer(answer), turn);
+        }
+        if let Some(Job::Poke(job)) = self.jobs.get(&tag.0) {
+            return self.poked(tag, *job, answer, turn);
         }
         match self.jobs.remove(&tag.0) {
             Some(Job::ForkSpace(job)) => self.fork_space(job, space_answer(answer), turn),

@@ -59,6 +59,9 @@
 //!
 //! Process 1 is this server itself: it has no thread, cannot be signalled, and reaps at once what it adopts.
 //!
+//! A process whose first thread is traced tells its tracer of its end first, and its parent when the tracer has been
+//! told (`trace`).
+//!
 //! # Threads come in
 //!
 //! A thread is never changed while it runs. To signal, stop or end it, the server has it called in
@@ -104,6 +107,7 @@ mod terminal;
 mod thread;
 mod time;
 mod timers;
+mod trace;
 mod turn;
 mod usage;
 mod wait;
@@ -135,6 +139,7 @@ use crate::turn::{Refusal, Turn};
 pub struct Proc {
     vm: Handle,
     tty: Handle,
+    vfs: Handle,
     /// This server's own number, by which the kernel names its sessions.
     number: u32,
     epoch_s: u64,
@@ -163,6 +168,8 @@ pub struct Proc {
     armed_ns: u64,
     jobs: BTreeMap<u64, jobs::Job>,
     pidfds: pidfd::Pidfds,
+    /// Traced threads that have ended.
+    departed: trace::Departures,
     last_ticket: u64,
     last_tag: u64,
     last_badge: u64,
@@ -175,6 +182,7 @@ impl Server for Proc {
         let mut proc = Proc {
             vm: boot.server("vm"),
             tty: boot.server("tty"),
+            vfs: boot.server("vfs"),
             number: boot.number,
             epoch_s: boot.epoch_s,
             random: Random(boot.seed),
@@ -196,6 +204,7 @@ impl Server for Proc {
             armed_ns: u64::MAX,
             jobs: BTreeMap::new(),
             pidfds: BTreeMap::new(),
+            departed: BTreeMap::new(),
             last_ticket: 0,
             last_tag: 0,
             last_badge: 0,
@@ -247,7 +256,7 @@ impl Proc {
     fn call(&mut self, call: &Call, turn: &mut Turn) -> Result<(), Refusal> {
         match &call.request {
             Request::Foreign(foreign) => self.foreign(call, foreign, turn),
-            Request::Attention { restart } => self.attention(call, *restart, turn),
+            Request::Attention { restart, occasion } => self.attention(call, *restart, *occasion, turn),
             Request::Fault { kind, words } => self.exception(call, *kind, *words, turn),
             Request::Native(message) => self.native(call, message, turn),
         }

@@ -152,6 +152,8 @@ pub struct Process {
     pub grace_ns: Option<u64>,
     /// Descriptors that stand for it, by badge.
     pub pidfds: BTreeSet<u64>,
+    /// The threads, living or not, that its threads trace.
+    pub tracees: BTreeSet<Tid>,
     /// Small settings.
     pub settings: Settings,
     /// When it was made, ns since boot.
@@ -188,6 +190,7 @@ impl Process {
             timers: Timers::default(),
             grace_ns: None,
             pidfds: BTreeSet::new(),
+            tracees: BTreeSet::new(),
             settings: Settings::default(),
             start_ns: now,
         }

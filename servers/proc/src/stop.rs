@@ -6,7 +6,7 @@
 use libipc::linux::signal::{CLD_CONTINUED, CLD_STOPPED, SIGCHLD, SIGCONT, SIGHUP};
 
 use crate::Proc;
-use crate::id::{INIT, Pgid, Pid};
+use crate::id::{INIT, Pgid, Pid, Tid};
 use crate::process::{Life, News};
 use crate::signal::action::{SA_NOCLDSTOP, SIG_IGN};
 use crate::turn::Turn;
@@ -30,7 +30,12 @@ impl Proc {
         if process.held < process.threads.len() as u32 {
             return;
         }
+        let parent = process.parent;
         self.set_life(pid, Life::Stopped { signal });
+        // A parent that traces it is told as its tracer.
+        if self.tracer_of(Tid(pid.0)) == Some(parent) {
+            return;
+        }
         self.announce(pid, News::Stopped(signal), CLD_STOPPED, signal, turn);
     }
 

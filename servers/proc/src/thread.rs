@@ -1,9 +1,10 @@
 //! One thread, and the call it waits in. A thread waits in one call at most; whatever else refers to that call (a
 //! queue, a timer, a family) is taken back by [`Proc::release`], so that no answer is given twice.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use libipc::abi::syscall::Restart;
+use libipc::abi::syscall::{Restart, When};
 use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::EINTR;
 use libipc::server::ForeignReply;
@@ -16,6 +17,7 @@ use crate::id::{Pid, Tid};
 use crate::rites::Rites;
 use crate::signal::{AlternateStack, Pending, SignalSet};
 use crate::time::{Timer, timespec};
+use crate::trace::Trace;
 use crate::turn::Turn;
 use crate::wait::WaitFor;
 
@@ -67,6 +69,11 @@ pub enum On {
         /// How the call goes on that the thread was taken out of.
         restart: u64,
     },
+    /// Any call, held while the thread is stopped for its tracer.
+    Traced {
+        /// It is a system call.
+        foreign: bool,
+    },
 }
 
 /// What `restart_syscall` goes on with: the end of the wait does not move when a stop interrupts it.
@@ -96,7 +103,7 @@ pub struct Thread {
     pub name: Vec<u8>,
     /// Signals it does not take now.
     pub blocked: SignalSet,
-    /// The mask to go back to after rt_sigsuspend(2).
+    /// The mask to go back to after rt_sigsuspend(2), or another call with a mask of its own.
     pub saved_mask: Option<SignalSet>,
     /// Signals for this thread alone.
     pub pending: Pending,
@@ -118,6 +125,8 @@ pub struct Thread {
     pub resume: Option<Resume>,
     /// Its last writes are under way; when it comes in next, it ends.
     pub rites: Option<Rites>,
+    /// It is traced.
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Thread {
@@ -140,12 +149,19 @@ impl Thread {
             carried: 0,
             resume: None,
             rites: None,
+            trace: None,
         }
     }
 
-    /// Whether a stop or an end holds it.
+    /// Whether a stop or an end of its process holds it.
     pub fn is_held(&self) -> bool {
         matches!(self.waiting, Some(Waiting { on: On::Held { .. }, .. }))
+            || self.trace.as_deref().is_some_and(Trace::is_counted)
+    }
+
+    /// Whether it has come in and is held, for whatever reason.
+    pub fn is_in(&self) -> bool {
+        matches!(self.waiting, Some(Waiting { on: On::Held { .. } | On::Traced { .. }, .. }))
     }
 }
 
@@ -158,7 +174,7 @@ impl On {
             On::Signal { .. } | On::Pause => Reason::Signal,
             On::Vfork { .. } => Reason::Vfork,
             On::Server => Reason::Server,
-            On::Held { .. } => Reason::Stopped,
+            On::Held { .. } | On::Traced { .. } => Reason::Stopped,
         }
     }
 
@@ -245,7 +261,7 @@ impl Proc {
             On::Signal { .. } => (Restart::Never, None),
             // vfork's caller sleeps on through signals, but for one that ends it.
             On::Vfork { .. } if self.is_doomed(tid) => (Restart::Never, None),
-            On::Vfork { .. } | On::Server | On::Held { .. } => return,
+            On::Vfork { .. } | On::Server | On::Held { .. } | On::Traced { .. } => return,
         };
         let outputs = self.remainder(&on, turn);
         self.release(tid);
@@ -269,7 +285,7 @@ impl Proc {
     /// Answers the parked call of a thread that is no more; the answer goes nowhere, but frees the call.
     pub(crate) fn drop_wait(&mut self, tid: Tid, turn: &mut Turn) {
         match self.release(tid) {
-            Some(Waiting { call, on: On::Held { .. } }) => turn.go_on(call),
+            Some(Waiting { call, on: On::Held { .. } | On::Traced { foreign: false } }) => turn.go_on(call),
             Some(Waiting { call, .. }) => turn.result(call, -i64::from(EINTR)),
             None => {}
         }
@@ -277,10 +293,10 @@ impl Proc {
 
     /// Has a thread come in before it next runs its program. One that is held is in already.
     pub(crate) fn interrupt(&mut self, tid: Tid, turn: &mut Turn) {
-        let Some(thread) = self.threads.get_mut(&tid).filter(|thread| !thread.is_held()) else { return };
+        let Some(thread) = self.threads.get_mut(&tid).filter(|thread| !thread.is_in()) else { return };
         if !thread.called {
             thread.called = true;
-            turn.act(Operation::ThreadInterrupt { thread: thread.handle });
+            turn.act(Operation::ThreadInterrupt { thread: thread.handle, when: When::Now });
         }
         // The kernel asks for a call back once. One that slept on through an earlier signal must still end.
         if let Some(Waiting { call, on: On::Vfork { .. } }) = thread.waiting {

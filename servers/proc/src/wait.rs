@@ -17,6 +17,7 @@ use crate::id::{Pgid, Pid, Tid};
 use crate::process::{News, Process};
 use crate::status::{CONTINUED_WORD, stopped_word};
 use crate::thread::{On, Waiting};
+use crate::trace::Told;
 use crate::turn::{Asked, Outcome, Refusal, Reply, Turn, errno, piece};
 use crate::usage::Usage;
 
@@ -99,7 +100,18 @@ impl WaitFor {
         self.options & kind != 0 && self.concerns(child)
     }
 
-    fn consumes(&self) -> bool {
+    /// Whether it is about a thread that its process traces.
+    pub fn accepts_tracee(&self, tid: Tid, pgid: Pgid, tracer: Tid, ended: bool) -> bool {
+        let named = match self.target {
+            Target::Any => true,
+            Target::Process(pid) => pid.0 == tid.0,
+            Target::Group(group) => group == pgid,
+        };
+        let whose = self.options & WNOTHREAD == 0 || tracer == self.tid;
+        named && whose && (!ended || self.options & WEXITED != 0)
+    }
+
+    pub(crate) fn consumes(&self) -> bool {
         self.options & WNOWAIT == 0
     }
 
@@ -110,16 +122,21 @@ impl WaitFor {
             News::Stopped(signal) => (stopped_word(signal), CLD_STOPPED, u32::from(signal)),
             News::Continued => (CONTINUED_WORD, CLD_CONTINUED, u32::from(SIGCONT)),
         };
+        let (number, uid, ended) = (child.pid.0, child.credentials.uid, child.is_zombie());
+        self.tell(&Told { number, uid, word, code, status, ended }, ended_usage(child))
+    }
+
+    /// The answer with these news.
+    fn tell(&self, told: &Told, usage: Usage) -> (i64, Vec<Output>) {
         let mut outputs = match self.form {
-            Form::Word { status } => piece(status, word.to_le_bytes().to_vec()),
+            Form::Word { status } => piece(status, told.word.to_le_bytes().to_vec()),
             Form::Info { info } => {
-                let who = (child.pid.0, child.credentials.uid);
-                piece(info, info_bytes(u32::from(SIGCHLD), code as u32, who, status))
+                let who = (told.number, told.uid);
+                piece(info, info_bytes(u32::from(SIGCHLD), told.code as u32, who, told.status))
             }
         };
-        let usage = if child.is_zombie() { child.usage.plus(child.children_usage) } else { Usage::default() };
         outputs.extend(piece(self.rusage, usage.to_bytes()));
-        let result = if matches!(self.form, Form::Word { .. }) { i64::from(child.pid.0) } else { 0 };
+        let result = if matches!(self.form, Form::Word { .. }) { i64::from(told.number) } else { 0 };
         (result, outputs)
     }
 
@@ -132,6 +149,11 @@ impl WaitFor {
     }
 }
 
+/// What a child has used, if it has ended.
+fn ended_usage(child: &Process) -> Usage {
+    if child.is_zombie() { child.usage.plus(child.children_usage) } else { Usage::default() }
+}
+
 /// The fields of `siginfo_t` that waitid(2) fills.
 fn info_bytes(signal: u32, code: u32, (pid, uid): (u32, u32), status: u32) -> Vec<u8> {
     [signal, 0, code, 0, pid, uid, status].iter().flat_map(|word| word.to_le_bytes()).collect()
@@ -140,6 +162,7 @@ fn info_bytes(signal: u32, code: u32, (pid, uid): (u32, u32), status: u32) -> Ve
 /// What a wait finds.
 enum Found {
     Ready(Pid),
+    Traced(Tid),
     NotYet,
     Nobody,
 }
@@ -208,6 +231,11 @@ impl Proc {
                 self.told(&wait, child, turn);
                 Ok(Reply::Pieces(result, outputs))
             }
+            Found::Traced(tid) => {
+                let (result, outputs) = self.report_tracee(&wait, tid).ok_or(Refusal::Errno(ECHILD))?;
+                self.told_of_tracee(&wait, tid, turn);
+                Ok(Reply::Pieces(result, outputs))
+            }
             Found::Nobody => errno(ECHILD),
             Found::NotYet if options & WNOHANG != 0 => Ok(wait.nothing_yet()),
             Found::NotYet if options & OR_AGAIN != 0 => errno(EAGAIN),
@@ -218,9 +246,24 @@ impl Proc {
         }
     }
 
-    /// Looks for the oldest child with the news a wait asks for.
+    /// Looks for the oldest child with the news a wait asks for, and else for a traced thread.
     fn look(&self, parent: Pid, wait: &WaitFor) -> Found {
         let Some(process) = self.processes.get(&parent) else { return Found::Nobody };
+        let found = self.look_at_children(process, wait);
+        if process.tracees.is_empty() || matches!(found, Found::Ready(_)) {
+            return found;
+        }
+        let mut concerned = process.tracees.iter().filter(|tid| self.concerns_tracee(wait, **tid)).peekable();
+        let any = concerned.peek().is_some();
+        match concerned.find(|tid| self.news_of_tracee(**tid).is_some()) {
+            Some(tid) => Found::Traced(*tid),
+            None if any => Found::NotYet,
+            None => found,
+        }
+    }
+
+    fn look_at_children(&self, process: &Process, wait: &WaitFor) -> Found {
+        let parent = process.pid;
         if let Target::Process(pid) = wait.target {
             let child = self.processes.get(&pid).filter(|child| child.parent == parent && child.is_visible());
             return match child {
@@ -241,6 +284,30 @@ impl Proc {
     fn report(&self, wait: &WaitFor, child: Pid) -> Option<(i64, Vec<Output>)> {
         let child = self.processes.get(&child)?;
         Some(wait.answer(child, child.news?))
+    }
+
+    /// The answer for a wait from a traced thread that has news.
+    fn report_tracee(&self, wait: &WaitFor, tid: Tid) -> Option<(i64, Vec<Output>)> {
+        let told = self.news_of_tracee(tid)?;
+        let ended = self.processes.get(&Pid(tid.0)).filter(|_| told.ended);
+        Some(wait.tell(&told, ended.map(ended_usage).unwrap_or_default()))
+    }
+
+    /// Offers the news of a traced thread to the waits of its tracer, the oldest first, until one has taken them.
+    pub(crate) fn offer_tracee(&mut self, tracer: Pid, tid: Tid, turn: &mut Turn) {
+        while self.news_of_tracee(tid).is_some()
+            && let Some(process) = self.processes.get(&tracer)
+        {
+            let parked =
+                process.threads.iter().filter_map(|waiter| Some((*waiter, *self.parked_wait(*waiter)?)));
+            let first = parked
+                .filter(|(_, wait)| self.concerns_tracee(wait, tid))
+                .min_by_key(|(_, wait)| wait.ticket);
+            let Some((waiter, wait)) = first else { return };
+            let Some((result, outputs)) = self.report_tracee(&wait, tid) else { return };
+            self.finish_wait(waiter, result, outputs, turn);
+            self.told_of_tracee(&wait, tid, turn);
+        }
     }
 
     /// A child's news have been told: the only place where a status leaves the table for a program.

@@ -7,6 +7,7 @@ mod sockets;
 
 use alloc::vec::Vec;
 
+use libipc::linux::call::{EPOLL_PWAIT, EPOLL_PWAIT2};
 use libipc::linux::errno::*;
 use libipc::linux::open::*;
 use libipc::proto::fs::Operation;
@@ -138,6 +139,8 @@ impl Vfs {
             _ if call.badge.0 != 0 => return self.epoll_call(call, foreign, env),
             7 | 23 | 270 | 271 => return self.wait_for_readiness(call, foreign, env),
             213 | 291 => return self.make_epoll(call, foreign, env),
+            // Of a descriptor that is no set: a wait with a signal mask comes here all the same.
+            EPOLL_PWAIT | EPOLL_PWAIT2 => return value(call.id, -i64::from(EINVAL)),
             _ => {}
         }
         let Some(namespace) = self.mounts.namespace() else { return value(call.id, -i64::from(ENOENT)) };

@@ -1,8 +1,8 @@
 //! poll(2), ppoll(2), select(2) and pselect6(2): waiting for descriptors to become ready.
 //!
 //! The kernel keeps what each session is ready for and says when a watched one changes; here is only what a call
-//! waits for and until when. The signal masks of ppoll and pselect6 are accepted and not applied: a signal that they
-//! would let through, but that the caller blocks otherwise, does not end the wait.
+//! waits for and until when. A call with a signal mask comes by way of the process server, which puts the mask on and,
+//! when the call is over, takes it off (`masks` in `libipc/src/abi/foreign.rs`).
 
 mod form;
 

@@ -4,13 +4,13 @@
 use alloc::vec::Vec;
 
 use libipc::abi::{Frame, PAGE_SIZE};
-use libipc::linux::errno::{EFAULT, EINVAL, ENOMEM, ESRCH};
+use libipc::linux::errno::{EAGAIN, EFAULT, EINVAL, ENOMEM, ESRCH};
 use libipc::proto::space::{Answer, REQUEST, RegionInfo, Request};
 use libipc::server::{Call, Effects, Env, Message, Operation};
 
 use crate::Vm;
 use crate::creation::answer;
-use crate::fault::FRAMES_NEEDED;
+use crate::fault::{self, FRAMES_NEEDED};
 use crate::object::FileId;
 use crate::reclaim::{forget, reserve};
 use crate::region::{Backing, Purpose, Region};
@@ -89,8 +89,28 @@ impl Vm {
             Request::Strings { key, arguments, environment } => {
                 self.keep_strings(key, &arguments, &environment, effects)
             }
+            Request::Poke { space, address, bytes } => self.poke(space, address, &bytes, effects),
             Request::Fork { .. } | Request::Build(_) => Answer::Failed(EINVAL),
         }
+    }
+
+    /// Bytes for a traced program, which may lie on two pages.
+    fn poke(&mut self, space: u64, address: u64, bytes: &[u8], effects: &mut Effects) -> Answer {
+        reserve(FRAMES_NEEDED, &mut self.memory, &mut self.spaces, effects);
+        let Some(space) = self.spaces.get_mut(&space) else { return Answer::Failed(ESRCH) };
+        let room = (PAGE_SIZE - address % PAGE_SIZE) as usize;
+        let (here, there) = bytes.split_at(room.min(bytes.len()));
+        let next = address.wrapping_add(here.len() as u64);
+        if !there.is_empty() && !space.pages.contains_key(&page_of(next)) {
+            return Answer::Failed(EAGAIN);
+        }
+        for (address, bytes) in [(address, here), (next, there)].into_iter().filter(|(_, it)| !it.is_empty())
+        {
+            if let Err(errno) = fault::poke(space, &mut self.memory, address, bytes, effects) {
+                return Answer::Failed(errno);
+            }
+        }
+        Answer::Done
     }
 
     /// What a word is for those that wait for it to change: in shared memory it is the object's.

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use libipc::abi::{Frame, Handle, PAGE_SIZE, Protection};
+use libipc::linux::errno::{EAGAIN, EIO, ENOMEM};
 use libipc::linux::signal::{BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, SIGBUS, SIGKILL, SIGSEGV};
 use libipc::server::effect::PageMap;
 use libipc::server::{Effects, Operation};
@@ -85,6 +86,41 @@ pub fn resolve(space: &mut Space, memory: &mut Memory, fault: &Fault, effects: &
         Backing::Anonymous => site.zeroes(),
         Backing::Object { object, page, limit } => site.object_contents(object, page, limit),
     }
+}
+
+/// Writes bytes to a page as a tracer does, whom no protection keeps out: a private mapping has a page of its own from
+/// then on.
+///
+/// # Errors
+/// `EIO` where nothing is mapped or a shared mapping may not be written; `EAGAIN` when the page is not there now.
+pub fn poke(
+    space: &mut Space,
+    memory: &mut Memory,
+    address: u64,
+    bytes: &[u8],
+    effects: &mut Effects,
+) -> Result<(), i32> {
+    let (number, offset) = (page_of(address), (address % PAGE_SIZE) as u32);
+    let region = *space.regions.find(address).ok_or(EIO)?;
+    if region.shared && !region.permits(Protection::WRITE) {
+        return Err(EIO);
+    }
+    let page = *space.pages.get(&number).ok_or(EAGAIN)?;
+    let mut frame = page.frame;
+    if !in_place(&region, frame, &memory.frames) {
+        let access = region.protection.intersection(Protection::EXECUTE);
+        let fault = Fault { address, access, now: 0 };
+        let mut site = Site { space, memory, region, fault: &fault, number, effects };
+        if site.copy_on_write(page) != Outcome::Resolved {
+            return Err(ENOMEM);
+        }
+        frame = space.pages.get(&number).map_or(frame, |page| page.frame);
+    }
+    if !memory.frames.owns(frame) {
+        return Err(EIO);
+    }
+    effects.act(Operation::FrameWrite { frame, offset, bytes: bytes.to_vec() });
+    Ok(())
 }
 
 /// A permitted access to a page of a region, and all that may be changed to satisfy it.

@@ -1,8 +1,8 @@
 //! Faults, interruption and death of programs.
 
-use libipc::abi::delivery::Kind;
+use libipc::abi::delivery::{Kind, MAKE_CALL, Occasion};
 use libipc::abi::foreign::Role;
-use libipc::abi::syscall::{Restart, Syscall, reply_flags};
+use libipc::abi::syscall::{Restart, Syscall, When, reply_flags};
 use libipc::abi::{Protection, Rights};
 use libipc::linux::errno;
 
@@ -12,6 +12,8 @@ use crate::core::object::ThreadState;
 
 const NANOSLEEP: u64 = 35;
 const PAUSE: u64 = 34;
+const GETPID: u64 = 39;
+const PPOLL: u64 = 271;
 
 #[test]
 fn a_page_fault_is_a_call_to_the_pager_and_the_instruction_runs_again() {
@@ -33,7 +35,7 @@ fn a_queued_call_is_withdrawn_and_starts_again_after_the_handler() {
     let Linux { world, program, .. } = &mut linux;
     let proc = world.role(Role::Proc);
     assert_eq!(world.linux(program, PAUSE, &[]), None);
-    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot]);
+    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot, When::Now as u64]);
     assert!(!world.schedule(program));
     world.ok(proc, Syscall::Receive, &[]);
     let attention = world.delivery(proc);
@@ -52,7 +54,7 @@ fn a_call_in_progress_is_cancelled_once_and_its_one_answer_decides() {
     assert_eq!(world.linux(program, NANOSLEEP, &[0x10_0000, 0]), None);
     world.ok(proc, Syscall::Receive, &[]);
     let token = world.delivery(proc).token;
-    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot]);
+    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot, When::Now as u64]);
     world.ok(proc, Syscall::Receive, &[]);
     let cancel = world.delivery(proc);
     assert_eq!((cancel.kind, cancel.token), (Kind::Cancel as u32, token));
@@ -63,6 +65,61 @@ fn a_call_in_progress_is_cancelled_once_and_its_one_answer_decides() {
     world.ok(proc, Syscall::Receive, &[]);
     let attention = world.delivery(proc);
     assert_eq!(attention.words[0], Restart::IfAsked as u64 | NANOSLEEP << 8);
+}
+
+#[test]
+fn a_call_with_a_signal_mask_goes_to_the_process_server_which_hands_it_on_and_sees_its_end() {
+    let mut linux = linux();
+    let Linux { world, program, vm, vfs } = &mut linux;
+    let proc = world.role(Role::Proc);
+    world.map(*vm, program, 0x10_0000, 1, Protection::READ);
+    assert_eq!(world.linux(program, PPOLL, &[0, 0, 0, 0x10_0000, 8]), None);
+    world.ok(proc, Syscall::Receive, &[]);
+    let delivery = world.delivery(proc);
+    assert_eq!((delivery.kind, delivery.label, delivery.words[3]), (Kind::Foreign as u32, 271, 0x10_0000));
+    let to = world.inbox(*vfs);
+    world.kernel.put(proc, 900, to, Rights::CALL).unwrap();
+    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot, When::AfterCall as u64]);
+    world.ok(proc, Syscall::Forward, &[delivery.token, 900, u64::MAX]);
+    world.ok(*vfs, Syscall::Receive, &[]);
+    world.ok(*vfs, Syscall::ReplyForeign, &[delivery.token, 0, 7, 0, 0]);
+    assert!(!world.schedule(program));
+    world.ok(proc, Syscall::Receive, &[]);
+    let attention = world.delivery(proc);
+    assert_eq!((attention.kind, attention.words[1]), (Kind::Attention as u32, Occasion::Exit as u64));
+    world.ok(proc, Syscall::Reply, &[attention.token, 0]);
+    assert_eq!(world.linux_result(program), Some(7));
+    assert!(world.schedule(program), "it comes once");
+    assert_eq!(world.linux(program, PPOLL, &[0, 0, 0, 0, 8]), None);
+    world.ok(*vfs, Syscall::Receive, &[]);
+    assert_eq!(world.delivery(*vfs).label, 271, "without a mask nobody else is asked");
+}
+
+#[test]
+fn a_traced_thread_comes_before_each_call_and_after_it() {
+    let mut linux = linux();
+    let Linux { world, program, .. } = &mut linux;
+    let proc = world.role(Role::Proc);
+    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot, When::EachCall as u64]);
+    assert!(world.schedule(program), "it runs until it makes a call");
+    let came = |world: &mut super::World| {
+        world.ok(proc, Syscall::Receive, &[]);
+        let attention = world.delivery(proc);
+        (attention.token, attention.words[1])
+    };
+    assert_eq!(world.linux(program, GETPID, &[]), None);
+    let (token, occasion) = came(world);
+    assert_eq!(occasion, Occasion::Entry as u64);
+    world.ok(proc, Syscall::Reply, &[token, u64::from(MAKE_CALL)]);
+    assert!(!world.schedule(program), "it makes the call");
+    assert_eq!(world.linux_result(program), Some(program.badge as i64));
+    assert!(!world.schedule(program), "and comes");
+    let (token, occasion) = came(world);
+    assert_eq!(occasion, Occasion::Exit as u64);
+    world.ok(proc, Syscall::ThreadInterrupt, &[program.thread_slot, When::NoCall as u64]);
+    world.ok(proc, Syscall::Reply, &[token, 0]);
+    assert!(world.schedule(program));
+    assert_eq!(world.linux(program, GETPID, &[]), Some(program.badge as i64), "no more");
 }
 
 #[test]

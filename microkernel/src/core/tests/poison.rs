@@ -7,6 +7,7 @@ use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, Rights};
 use libipc::linux::errno;
 use libipc::server::TIMER_BIT;
+use libipc::server::env::TaskFigure;
 
 use super::{Program, World, info};
 use crate::core::object::{Object, ServerState, TaskId};
@@ -34,7 +35,7 @@ fn restart(world: &mut World, number: u64) {
 }
 
 fn told(world: &mut World, number: u64) -> Fall {
-    let [a, b, c, d, _] = world.ok(world.root, Syscall::TaskInfo, &[number + 100, 6]);
+    let [a, b, c, d, _] = world.ok(world.root, Syscall::TaskInfo, &[number + 100, TaskFigure::Fall as u64]);
     Fall::from_values([a, b, c, d]).expect("it died of itself")
 }
 

@@ -2,6 +2,7 @@
 
 use libipc::abi::crash::{Fall, Fault};
 use libipc::abi::syscall::Syscall;
+use libipc::server::env::TaskFigure;
 
 use super::{PATIENCE_NS, World, info};
 use crate::core::object::{ServerState, TaskId};
@@ -48,7 +49,7 @@ fn a_server_that_loops_for_ever_dies_of_it() {
         assert_eq!(state(&world, server), ServerState::Alive);
         compute(&mut world, server, 2 * PATIENCE_NS);
         assert_eq!(state(&world, server), ServerState::Dead);
-        let [a, b, c, d, _] = world.ok(world.root, Syscall::TaskInfo, &[103, 6]);
+        let [a, b, c, d, _] = world.ok(world.root, Syscall::TaskInfo, &[103, TaskFigure::Fall as u64]);
         let fall = Fall::from_values([a, b, c, d]).unwrap();
         assert!(fall.fault == Fault::Watchdog && fall.disposable);
     }

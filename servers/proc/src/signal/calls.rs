@@ -3,8 +3,11 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use libipc::abi::syscall::When;
+use libipc::linux::call::{PPOLL, PSELECT6};
 use libipc::linux::errno::{EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM};
 use libipc::linux::signal::SIGSEGV;
+use libipc::server::Effect;
 use libipc::server::effect::Operation;
 
 use super::frame::{self, FRAME_BYTES};
@@ -74,6 +77,38 @@ impl Proc {
             thread.saved_mask = Some(old);
         }
         self.park(asked.tid, asked.id, On::Pause, turn);
+        Ok(Reply::Later)
+    }
+
+    /// ppoll(2), pselect6(2), epoll_pwait(2) and epoll_pwait2(2) with a signal mask: it holds until the call is over,
+    /// and the call is another server's.
+    pub(crate) fn masked_wait(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
+        let (mut address, mut size) = match asked.foreign.number {
+            PPOLL => (asked.word(3), asked.word(4)),
+            PSELECT6 => {
+                let pair = asked.needed(1)?;
+                (word_at(pair, 0), word_at(pair, 8))
+            }
+            _ => (asked.word(4), asked.word(5)),
+        };
+        if address == 0 {
+            // Of pselect6: a pair that names no mask.
+            (address, size) = (0, SET_BYTES);
+        }
+        if size != SET_BYTES {
+            return errno(EINVAL);
+        }
+        if address != 0 {
+            let mask = set(&turn.env.read_user(asked.id, address, SET_BYTES as u32)?);
+            let thread = self.caller(asked)?;
+            let (old, handle) = (thread.blocked, thread.handle);
+            self.set_mask(asked.tid, mask, turn);
+            if let Some(thread) = self.threads.get_mut(&asked.tid) {
+                thread.saved_mask = Some(old);
+            }
+            turn.act(Operation::ThreadInterrupt { thread: handle, when: When::AfterCall });
+        }
+        turn.out.push(Effect::ForwardForeign { call: asked.id, to: self.vfs });
         Ok(Reply::Later)
     }
 

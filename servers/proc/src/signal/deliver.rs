@@ -6,8 +6,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use libipc::abi::delivery::Occasion;
 use libipc::abi::syscall::Restart;
 use libipc::abi::{CallId, PAGE_SIZE, UserRegisters};
+use libipc::linux::errno::EINTR;
 use libipc::linux::signal::{SIGKILL, SIGSEGV, SIGSTOP};
 use libipc::server::Call;
 use libipc::server::effect::Operation;
@@ -21,6 +23,7 @@ use crate::id::{Pid, Tid};
 use crate::process::Life;
 use crate::status::Status;
 use crate::thread::On;
+use crate::trace::Trace;
 use crate::turn::{Refusal, Turn};
 
 /// The number of `restart_syscall`.
@@ -44,6 +47,8 @@ pub struct Entry {
 enum Source {
     Thread,
     Process,
+    /// Its tracer passed it on.
+    Tracer,
 }
 
 /// What a thread does next about its signals.
@@ -52,19 +57,29 @@ enum Next {
     Nothing,
     Handle(Source, u8, Action),
     Stop(Source, u8),
+    /// The thread's tracer is asked first.
+    Ask(Source, u8),
     Die(u8, bool),
 }
 
 impl Proc {
     /// An attention call.
-    pub(crate) fn attention(&mut self, call: &Call, restart: u64, turn: &mut Turn) -> Result<(), Refusal> {
-        match self.entry(call, restart) {
-            Some(entry) => self.come_in(entry, turn),
-            None => {
-                turn.go_on(call.id);
-                Ok(())
-            }
+    pub(crate) fn attention(
+        &mut self,
+        call: &Call,
+        restart: u64,
+        occasion: Occasion,
+        turn: &mut Turn,
+    ) -> Result<(), Refusal> {
+        let Some(entry) = self.entry(call, restart) else {
+            turn.go_on(call.id);
+            return Ok(());
+        };
+        self.note_leaving(entry.tid, occasion);
+        if occasion == Occasion::Exit && self.unmask(&entry, turn) {
+            return Ok(());
         }
+        self.come_in(entry, occasion, turn)
     }
 
     fn entry(&self, call: &Call, restart: u64) -> Option<Entry> {
@@ -75,12 +90,15 @@ impl Proc {
         Some(Entry { call: call.id, tid, pid: thread.pid, restart })
     }
 
-    fn come_in(&mut self, entry: Entry, turn: &mut Turn) -> Result<(), Refusal> {
+    fn come_in(&mut self, entry: Entry, occasion: Occasion, turn: &mut Turn) -> Result<(), Refusal> {
         if self.threads.get(&entry.tid).is_some_and(|thread| thread.rites.is_some()) {
             self.finish_rites(entry, turn);
             return Ok(());
         }
-        if self.is_held_up(entry.pid) {
+        if self.stops_for_tracer(entry, occasion, turn) {
+            return Ok(());
+        }
+        if self.is_held_up(entry) {
             self.arrive(&entry, turn);
             self.hold(entry, turn);
             return Ok(());
@@ -111,20 +129,57 @@ impl Proc {
                 self.forget(entry, &skipped);
                 self.take(entry, source, signal);
                 self.stop(entry.pid, signal, turn);
-                self.hold(entry, turn);
+                match self.is_traced(entry.tid) {
+                    true => self.join_stop(entry, signal, turn),
+                    false => self.hold(entry, turn),
+                }
+            }
+            Next::Ask(source, signal) => {
+                let info = self.pending_info(entry, source, signal).unwrap_or(SigInfo::kernel(signal));
+                self.arrive(&entry, turn);
+                self.take(entry, source, signal);
+                self.ask_tracer(entry, info, turn);
             }
             Next::Die(signal, core) => {
                 let status = self.killed_by(entry.pid, signal, core);
                 let via = Via { call: entry.call, tid: entry.tid, foreign: false };
-                self.end_process(entry.pid, status, Some(via), turn)?;
+                let told = signal != SIGKILL
+                    && self.stops_before_end(entry.tid, entry.call, Some(entry.restart), status, turn);
+                if !told {
+                    self.end_process(entry.pid, status, Some(via), turn)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Whether a process's threads must not run on: it is being stopped, or ends.
-    fn is_held_up(&self, pid: Pid) -> bool {
-        self.processes.get(&pid).is_some_and(|process| process.is_ending() || process.is_stopping())
+    /// The end of a call with a signal mask of its own: unless a signal ended it, the former mask holds again before
+    /// anything else. Whether that is so.
+    fn unmask(&mut self, entry: &Entry, turn: &mut Turn) -> bool {
+        let Some(thread) = self.threads.get(&entry.tid) else { return false };
+        let Some(mask) = thread.saved_mask else { return false };
+        let result = turn.env.registers(thread.handle).map(|registers| registers.rax as i64);
+        if entry.restart != 0 || result == Ok(-i64::from(EINTR)) {
+            return false;
+        }
+        self.arrive(entry, turn);
+        if let Some(thread) = self.threads.get_mut(&entry.tid) {
+            thread.saved_mask = None;
+        }
+        self.set_mask(entry.tid, mask, turn);
+        self.let_in(*entry, turn);
+        true
+    }
+
+    /// Whether a thread must not run on: its process is being stopped, or ends.
+    fn is_held_up(&self, entry: Entry) -> bool {
+        let Some(process) = self.processes.get(&entry.pid) else { return false };
+        let trace = self.threads.get(&entry.tid).and_then(|thread| thread.trace.as_deref());
+        process.is_ending() || process.is_stopping() && !trace.is_some_and(Trace::is_past_stop)
+    }
+
+    fn is_traced(&self, tid: Tid) -> bool {
+        self.threads.get(&tid).is_some_and(|thread| thread.trace.is_some())
     }
 
     /// The status of a process that a signal ends: with the core bit when it may leave an image.
@@ -142,7 +197,11 @@ impl Proc {
             return Ok(());
         };
         let signal = info.signal;
-        if self.is_held_up(entry.pid) {
+        if self.is_traced(entry.tid) {
+            self.compel(entry.tid, info);
+            return self.come_in(entry, Occasion::Called, turn);
+        }
+        if self.is_held_up(entry) {
             self.compel(entry.tid, info);
             self.arrive(&entry, turn);
             self.hold(entry, turn);
@@ -182,7 +241,8 @@ impl Proc {
         let mut skipped = Vec::new();
         let Some(thread) = self.threads.get(&tid) else { return (skipped, Next::Nothing) };
         let Some(process) = self.processes.get(&thread.pid) else { return (skipped, Next::Nothing) };
-        if process.pending.is_empty() && thread.pending.is_empty() {
+        let passed = thread.trace.as_deref().and_then(Trace::passed).map(|info| info.signal);
+        if process.pending.is_empty() && thread.pending.is_empty() && passed.is_none() {
             return (skipped, Next::Nothing);
         }
         if process.pending.set().or(thread.pending.set()).has(SIGKILL) {
@@ -190,7 +250,11 @@ impl Proc {
         }
         let own = thread.pending.outside(thread.blocked).map(|signal| (Source::Thread, signal));
         let shared = process.pending.outside(thread.blocked).map(|signal| (Source::Process, signal));
-        for (source, signal) in own.chain(shared) {
+        let passed = passed.map(|signal| (Source::Tracer, signal));
+        for (source, signal) in passed.into_iter().chain(own).chain(shared) {
+            if thread.trace.is_some() && source != Source::Tracer {
+                return (skipped, Next::Ask(source, signal));
+            }
             match self.disposition(thread.pid, signal) {
                 Disposition::Handle(action) => return (skipped, Next::Handle(source, signal, action)),
                 Disposition::Terminate => return (skipped, Next::Die(signal, false)),
@@ -204,9 +268,10 @@ impl Proc {
         (skipped, Next::Nothing)
     }
 
-    /// Whether a thread has a signal to take.
+    /// Whether a thread has a signal to take, or something to stop for.
     pub(crate) fn has_signal(&self, tid: Tid) -> bool {
-        self.next_signal(tid).1 != Next::Nothing
+        let trace = self.threads.get(&tid).and_then(|thread| thread.trace.as_deref());
+        trace.is_some_and(Trace::has_reason) || self.next_signal(tid).1 != Next::Nothing
     }
 
     /// Whether the next signal ends the thread's process.
@@ -216,7 +281,7 @@ impl Proc {
     }
 
     /// The thread is in: it need not be called again, and its number goes where its maker wanted it.
-    fn arrive(&mut self, entry: &Entry, turn: &mut Turn) {
+    pub(crate) fn arrive(&mut self, entry: &Entry, turn: &mut Turn) {
         let Some(thread) = self.threads.get_mut(&entry.tid) else { return };
         thread.called = false;
         thread.carried = 0;
@@ -230,6 +295,7 @@ impl Proc {
         let info = match source {
             Source::Thread => self.threads.get(&entry.tid)?.pending.peek(signal),
             Source::Process => self.processes.get(&entry.pid)?.pending.peek(signal),
+            Source::Tracer => self.threads.get(&entry.tid)?.trace.as_deref()?.passed(),
         };
         info.cloned()
     }
@@ -238,6 +304,10 @@ impl Proc {
         let taken = match source {
             Source::Thread => self.threads.get_mut(&entry.tid).and_then(|it| it.pending.take(signal)),
             Source::Process => self.processes.get_mut(&entry.pid).and_then(|it| it.pending.take(signal)),
+            Source::Tracer => {
+                let trace = self.threads.get_mut(&entry.tid).and_then(|it| it.trace.as_deref_mut());
+                trace.and_then(Trace::take_passed)
+            }
         };
         if let Some(info) = taken {
             self.note_timer(entry.pid, &info);
@@ -292,6 +362,7 @@ impl Proc {
         if let Some(restart) = Again::decide(entry.restart, Some(action)) {
             state.registers = rewound(state.registers, restart.number);
         }
+        state.registers.rflags &= !thread.trace.as_deref().map_or(0, Trace::flags);
         let mask = thread.saved_mask.unwrap_or(thread.blocked);
         let frame = frame::build(&state, info, action, mask, &thread.alternate).ok_or(bad)?;
         let last = frame.address + frame.bytes.len() as u64 - 1;
@@ -306,6 +377,7 @@ impl Proc {
         let Some(thread) = self.threads.get_mut(&entry.tid) else { return };
         thread.saved_mask = None;
         thread.resume = None;
+        thread.trace.iter_mut().for_each(|trace| trace.entered_handler());
         thread.blocked = thread.blocked.or(action.mask);
         if action.flags & SA_NODEFER == 0 {
             thread.blocked = thread.blocked.with(signal);
@@ -355,6 +427,7 @@ impl Proc {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         process.held = 0;
         for tid in process.threads.clone() {
+            self.outlive_stop(tid);
             if !self.threads.get(&tid).is_some_and(|thread| thread.is_held()) {
                 continue;
             }
@@ -370,6 +443,10 @@ impl Proc {
     /// The first step of a stop: every thread comes in.
     fn stop(&mut self, pid: Pid, signal: u8, turn: &mut Turn) {
         self.set_life(pid, Life::Stopping { signal });
+        for tid in self.processes.get(&pid).map(|process| process.threads.clone()).unwrap_or_default() {
+            let trace = self.threads.get_mut(&tid).and_then(|thread| thread.trace.as_deref_mut());
+            trace.into_iter().for_each(Trace::hold_again);
+        }
         self.interrupt_all(pid, turn);
     }
 

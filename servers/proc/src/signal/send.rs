@@ -41,6 +41,7 @@ impl Proc {
         if signal == SIGCONT {
             self.discard_pending(pid, STOPS);
             self.proceed(pid, turn);
+            self.trap_all(pid, turn);
         } else if STOPS.has(signal) {
             self.discard_pending(pid, SignalSet::of(&[SIGCONT]));
         } else if signal == SIGKILL {
@@ -102,7 +103,8 @@ impl Proc {
             Aim::Process(_) => self.first_thread(pid),
         };
         let thread = tid.and_then(|tid| self.threads.get(&tid));
-        !thread.is_some_and(|thread| thread.blocked.has(signal))
+        // A tracer is asked even about what is ignored.
+        !thread.is_some_and(|thread| thread.blocked.has(signal) || thread.trace.is_some())
     }
 
     /// The thread that stands for a process: its first one, or else the oldest alive.
@@ -169,6 +171,7 @@ impl Proc {
             self.set_life(pid, Life::Running);
             self.let_go(pid, turn);
         }
+        self.wake_traced(pid, turn);
         self.interrupt_all(pid, turn);
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Proc;
 use crate::family::{Audit, Target};
-use crate::id::{INIT, Pgid, Pid, Sid};
+use crate::id::{INIT, Pgid, Pid, Sid, Tid};
 use crate::process::{Life, Process};
 use crate::thread::{On, Waiting};
 use crate::wait::WaitFor;
@@ -20,6 +20,7 @@ pub fn check(world: &World) {
     waits_are_parked_for_a_reason(proc);
     calls_and_threads_belong_together(proc);
     stops_are_complete(world);
+    tracers_know_whom_they_trace(proc);
     shared_rows_have_as_many_users_as_they_count(proc);
 }
 
@@ -63,8 +64,9 @@ fn every_process_has_a_living_parent(proc: &Proc) {
         let parent = proc.processes.get(&process.parent).expect("a parent");
         assert!(!parent.is_zombie(), "{:?} is the child of a zombie", process.pid);
         if process.is_zombie() {
-            assert!(process.threads.is_empty() && process.parent != INIT);
-            assert!(process.news.is_some(), "a zombie that nobody can reap");
+            let departed = proc.departed.contains_key(&Tid(process.pid.0));
+            assert!(process.threads.is_empty() && (process.parent != INIT || departed));
+            assert!(process.news.is_some() != departed, "a zombie that nobody can reap, or two");
         } else if process.pid != INIT {
             assert!(!process.threads.is_empty(), "{:?} lives without a thread", process.pid);
         }
@@ -77,7 +79,12 @@ fn waits_are_parked_for_a_reason(proc: &Proc) {
         let Some(Waiting { on: On::Child(wait), .. }) = &thread.waiting else { continue };
         let children = proc.processes.values().filter(|it| it.parent == thread.pid && it.is_visible());
         let concerned: Vec<&Process> = children.filter(|child| is_concerned(wait, child)).collect();
-        assert!(!concerned.is_empty(), "{:?} waits for nothing", thread.tid);
+        let tracees = proc.processes[&thread.pid].tracees.iter();
+        let traced: Vec<&Tid> = tracees.filter(|tid| proc.concerns_tracee(wait, **tid)).collect();
+        assert!(!concerned.is_empty() || !traced.is_empty(), "{:?} waits for nothing", thread.tid);
+        for tid in traced {
+            assert!(proc.news_of_tracee(*tid).is_none(), "{:?} sleeps while {tid:?} has news", thread.tid);
+        }
         for child in concerned {
             assert!(!wait.wants(child), "{:?} sleeps while {:?} has news", thread.tid, child.pid);
         }
@@ -113,12 +120,34 @@ fn calls_and_threads_belong_together(proc: &Proc) {
     assert_eq!(proc.futexes.len(), asleep.count(), "futex queues");
 }
 
+/// Every traced thread, living or not, is in one living process's list, and every list is of such threads.
+fn tracers_know_whom_they_trace(proc: &Proc) {
+    let mut traced: BTreeMap<Pid, BTreeSet<Tid>> = BTreeMap::new();
+    for tid in proc.threads.keys().chain(proc.departed.keys()) {
+        if let Some(tracer) = proc.tracer_of(*tid) {
+            assert!(traced.entry(tracer).or_default().insert(*tid), "{tid:?} is traced twice");
+        }
+    }
+    for process in proc.processes.values() {
+        let expected = traced.remove(&process.pid).unwrap_or_default();
+        assert_eq!(process.tracees, expected, "those that {:?} traces", process.pid);
+        assert!(!process.is_zombie() || expected.is_empty());
+    }
+    assert!(traced.is_empty(), "traced by nobody: {traced:?}");
+}
+
 /// A stopped process has no thread that runs; a dead one none at all.
 fn stops_are_complete(world: &World) {
     for process in world.proc.processes.values() {
-        let all_held = process.threads.iter().all(|tid| world.proc.threads[tid].is_held());
+        // A tracer may let one go on all the same, and one that it gives up comes in.
+        let thread = |tid: &Tid| &world.proc.threads[tid];
+        let excused = |tid: &Tid| {
+            thread(tid).called || thread(tid).trace.as_deref().is_some_and(|trace| trace.is_past_stop())
+        };
+        let all_held = process.threads.iter().all(|tid| thread(tid).is_held());
         if let Life::Stopped { .. } = process.life {
-            assert!(all_held && process.threads.iter().all(|tid| !world.runs(tid.0)));
+            let mut others = process.threads.iter().filter(|tid| !excused(tid));
+            assert!(others.all(|tid| thread(tid).is_held() && !world.runs(tid.0)));
         }
         if let Life::Stopping { .. } = process.life {
             assert!(!all_held, "a stop that is complete and not told");
@@ -126,7 +155,7 @@ fn stops_are_complete(world: &World) {
     }
     for tid in world.tids() {
         let embryo = world.proc.processes.values().any(|it| it.pid.0 == tid && !it.is_visible());
-        let known = world.proc.threads.contains_key(&crate::id::Tid(tid));
+        let known = world.proc.threads.contains_key(&Tid(tid));
         let in_the_making = !world.proc.jobs.is_empty();
         assert!(known || embryo || in_the_making, "thread {tid} lives and nobody knows it");
     }

@@ -11,5 +11,6 @@ mod jobs;
 mod misc;
 mod random;
 mod signals;
+mod trace;
 mod wait;
 mod world;

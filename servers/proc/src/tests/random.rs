@@ -37,6 +37,8 @@ struct Ledger {
     codes: BTreeMap<u32, BTreeSet<u32>>,
     /// Who has been told of.
     told: BTreeSet<u32>,
+    /// They trace each other, too: then both a tracer and a parent are told of an end.
+    traces: bool,
 }
 
 impl Ledger {
@@ -58,24 +60,27 @@ impl Ledger {
             if status & 0xff == 0x7f || status == 0xffff {
                 continue;
             }
-            assert!(self.told.insert(pid), "the status of {pid} is delivered twice");
+            assert!(self.told.insert(pid) || self.traces, "the status of {pid} is delivered twice");
             let exited = self.codes.get(&pid).is_some_and(|codes| codes.contains(&status));
-            assert!(exited || FATAL.contains(&status), "{pid} ended as {status:#x}");
+            assert!(exited || FATAL.contains(&status) || self.traces, "{pid} ended as {status:#x}");
         }
         self.waits.retain(|(call, _, _)| answered(call).is_none());
     }
 }
 
 /// Plays so many moves of the game with a seed.
-pub fn play(world: &mut World, seed: u64, moves: u64) {
-    let mut ledger = Ledger::default();
+pub fn play(world: &mut World, seed: u64, moves: u64, traces: bool) {
+    let mut ledger = Ledger { traces, ..Ledger::default() };
     for index in 0..moves {
         let mut dice = Dice(seed.wrapping_mul(1_000_003).wrapping_add(index));
         dice.roll(1);
         let runners: Vec<u32> = world.tids().into_iter().filter(|tid| world.runs(*tid)).collect();
         if !runners.is_empty() {
             let tid = dice.pick(&runners);
-            make_a_move(world, &mut dice, tid, &mut ledger);
+            match traces && dice.roll(2) == 0 {
+                true => trace(world, &mut dice, tid),
+                false => make_a_move(world, &mut dice, tid, &mut ledger),
+            }
         }
         for _ in 0..dice.roll(4) {
             world.run_one();
@@ -167,6 +172,36 @@ fn sleep_or_wake(world: &mut World, dice: &mut Dice, tid: u32) {
     }
 }
 
+/// ptrace(2), of anybody, most often of one that the caller traces.
+fn trace(world: &mut World, dice: &mut Dice, tid: u32) {
+    let own = process_of(world, tid);
+    let traced: Vec<u32> = world.proc.processes[&Pid(own)].tracees.iter().map(|tid| tid.0).collect();
+    let anybody = world.tids();
+    let whom = dice.pick(if traced.is_empty() { &anybody } else { &traced });
+    if traced.is_empty() || dice.roll(8) == 0 {
+        let options = dice.pick(&[0_u64, 0x1e, 0x3f, 0x7f, 0x10_007f]);
+        let request = dice.pick(&[0_u64, 16, 0x4206, 0x4206]);
+        // The first process ends last.
+        if whom != 2 && (request != 0 || own != 2) {
+            world.begin(tid, 101, &[request, u64::from(whom), 0, options]);
+        }
+        return;
+    }
+    let signal = dice.pick(&[0_u64, 0, 0, 10, 17, 18, 19, 9]);
+    let (request, data) = match dice.roll(16) {
+        0..=4 => (7, signal),
+        5..=7 => (24, signal),
+        8 => (9, signal),
+        9 => (17, signal),
+        10 => (0x4208, 0),
+        11 | 12 => (0x4207, 0),
+        13 => (0x4200, dice.pick(&[1_u64, 0x7f, 0x10_007f])),
+        14 => (12, DATA + 1024),
+        _ => (dice.pick(&[1, 4, 8, 13, 14, 0x4202, 0x420e]), DATA + 1024),
+    };
+    world.begin(tid, 101, &[request, u64::from(whom), DATA, data]);
+}
+
 fn wait(world: &mut World, dice: &mut Dice, tid: u32, other: u32, ledger: &mut Ledger) {
     let whom = dice.pick(&[-1, -1, 0, other as i32, -(other as i32)]);
     let options = dice.pick(&[0_u64, 1, 2, 8, 10, 11, 0x4000_0000, 0x2000_0000, 0x8000_0001]);
@@ -240,7 +275,17 @@ fn whatever_happens_in_whatever_order_the_sentences_hold() {
     for seed in 0..150 {
         let mut world = World::started();
         world.dice = Some(seed);
-        play(&mut world, seed, 120);
+        play(&mut world, seed, 120, false);
+        finish(&mut world);
+    }
+}
+
+#[test]
+fn whoever_traces_whom_the_sentences_hold() {
+    for seed in 0..60 {
+        let mut world = World::started();
+        world.dice = Some(seed);
+        play(&mut world, seed, 160, true);
         finish(&mut world);
     }
 }

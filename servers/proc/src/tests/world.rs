@@ -3,23 +3,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use libipc::abi::delivery::{FaultKind, Named};
+use libipc::abi::delivery::{FaultKind, MAKE_CALL, Named, Occasion};
 use libipc::abi::foreign::{Input, LINUX};
-use libipc::abi::syscall::descriptor_slot;
 use libipc::abi::{CallId, Handle, TaskWord, UserRegisters};
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::proto::{space, terminal};
-use libipc::server::effect::{Effect, Operation};
+use libipc::server::effect::Effect;
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{Caller, Effects, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
 
 mod lower;
 mod making;
 pub mod moves;
+mod operations;
 
 use super::audit;
 use crate::Proc;
-use crate::signal::frame::USER_END;
 
 /// Where programs keep their data.
 pub const DATA: u64 = 0x10_0000;
@@ -43,7 +42,12 @@ pub struct Thread {
     tid: u32,
     started: bool,
     ended: bool,
+    /// When it comes to the server: before it next runs, after its call, at each call.
     attention: bool,
+    after_call: bool,
+    each_call: bool,
+    /// The call that it makes when the server lets it, having come before it.
+    entering: Option<Foreign>,
     call: Option<CallId>,
     restart: u64,
 }
@@ -69,6 +73,8 @@ pub struct World {
     pub power: Option<(u32, bool)>,
     pub timer: u64,
     pub forwarded: Vec<Message>,
+    /// Calls that another server has now.
+    pub elsewhere: Vec<CallId>,
     pub tty_events: Vec<terminal::Event>,
     pub foreground: u32,
     pub ended_sessions: Vec<u64>,
@@ -97,7 +103,7 @@ pub struct World {
 }
 
 fn server() -> Proc {
-    Proc::new(&boot("proc", &["vm", "tty"]))
+    Proc::new(&boot("proc", &["vm", "tty", "vfs"]))
 }
 
 impl World {
@@ -125,6 +131,7 @@ impl World {
             power: None,
             timer: u64::MAX,
             forwarded: Vec::new(),
+            elsewhere: Vec::new(),
             tty_events: Vec::new(),
             foreground: 0,
             ended_sessions: Vec::new(),
@@ -275,6 +282,11 @@ impl World {
         let named = [named, Named::default()];
         let foreign = Foreign { number, arguments: six, named, ..Foreign::default() };
         let thread = self.handle(tid);
+        if self.threads[&thread].each_call {
+            self.threads.get_mut(&thread).unwrap().entering = Some(foreign);
+            let occasion = Occasion::Entry;
+            return self.enqueue(thread, 0, false, Request::Attention { restart: 0, occasion });
+        }
         self.enqueue(thread, number, true, Request::Foreign(foreign))
     }
 
@@ -367,6 +379,7 @@ impl World {
                 Effect::Reply { call: id, .. }
                 | Effect::ReplyForeign { call: id, .. }
                 | Effect::Forward { call: id, .. }
+                | Effect::ForwardForeign { call: id, .. }
                 | Effect::Park { call: id, .. } => *id == call.id,
                 _ => false,
             });
@@ -385,6 +398,10 @@ impl World {
                 Effect::Forward { call, message, .. } => {
                     self.calls.remove(&call).expect("a call in progress");
                     self.forwarded.push(message);
+                }
+                Effect::ForwardForeign { call, .. } => {
+                    assert!(self.calls.contains_key(&call), "handed on a call that is over");
+                    self.elsewhere.push(call);
                 }
                 Effect::Park { call, .. } => {
                     assert!(self.calls.contains_key(&call), "parked a call that is over")
@@ -431,7 +448,15 @@ impl World {
         if thread.call == Some(call) {
             thread.call = None;
         }
-        self.about_to_run(open.thread);
+        match thread.entering.take() {
+            Some(entering) if message.label == MAKE_CALL && !thread.ended => {
+                thread.after_call = thread.each_call;
+                let number = self.script.threads[&open.thread].rax as u32;
+                let entering = Foreign { number, ..entering };
+                self.enqueue(open.thread, number, true, Request::Foreign(entering));
+            }
+            _ => self.about_to_run(open.thread),
+        }
     }
 
     /// A thread is about to return to its program: if it was interrupted it makes an attention call instead, and if
@@ -442,8 +467,10 @@ impl World {
             return;
         }
         let restart = std::mem::take(&mut thread.restart);
-        if std::mem::take(&mut thread.attention) {
-            self.enqueue(handle, 0, false, Request::Attention { restart });
+        let after_call = std::mem::take(&mut thread.after_call);
+        if std::mem::take(&mut thread.attention) || after_call {
+            let occasion = if after_call { Occasion::Exit } else { Occasion::Called };
+            self.enqueue(handle, 0, false, Request::Attention { restart, occasion });
         } else if restart != 0 {
             let registers = self.script.threads.get_mut(&handle).unwrap();
             (registers.rip, registers.rax) = (registers.rip - 2, restart >> 8);
@@ -465,102 +492,6 @@ impl World {
             self.queue.push_back(Event::Notify { bits: TIMER_BIT });
         }
         self.run();
-    }
-
-    fn operate(&mut self, operation: Operation) -> Result<(), libipc::abi::KernelError> {
-        use libipc::abi::KernelError::Quota;
-        match operation {
-            Operation::TaskCreate { .. } | Operation::TaskFork { .. } | Operation::ThreadCreate { .. } => {
-                return self.make(operation);
-            }
-            Operation::TaskWord { task, word, value } => {
-                let task = self.tasks.get_mut(&task).filter(|task| task.alive).expect("a living task");
-                assert!(u32::try_from(value).is_ok(), "a word has 32 bits");
-                task.words.insert(word, value);
-            }
-            Operation::TaskExec { task, .. } => assert!(self.tasks[&task].alive),
-            Operation::TaskKill { task } => self.kill(task),
-            Operation::ThreadEnd { thread } => self.end(thread),
-            Operation::ThreadSetRegisters { thread, registers, .. } => {
-                assert!(!self.threads[&thread].ended, "registers of a thread that is dead");
-                assert!(
-                    [registers.rip, registers.fs_base, registers.gs_base].iter().all(|it| *it < USER_END)
-                );
-                self.script.threads.insert(thread, *registers);
-            }
-            Operation::ThreadStart { thread } => {
-                self.threads.get_mut(&thread).unwrap().started = true;
-                self.about_to_run(thread);
-            }
-            Operation::ThreadInterrupt { thread } => self.interrupt(thread),
-            Operation::TimerSet { deadline_ns } => self.timer = deadline_ns,
-            Operation::PowerOff { status, reboot } => self.power = Some((status, reboot)),
-            Operation::DescriptorSet { slot: descriptor_slot::LOWEST, .. }
-                if self.refuse.contains("descriptor") =>
-            {
-                return Err(Quota);
-            }
-            Operation::DescriptorSet { task, slot, handle, .. } => {
-                self.descriptors.push((task, slot, handle))
-            }
-            Operation::Close { .. } | Operation::SessionCreate { .. } | Operation::SessionReady { .. } => {}
-            other => panic!("not an operation of this server: {other:?}"),
-        }
-        Ok(())
-    }
-
-    fn kill(&mut self, task: Handle) {
-        assert!(
-            std::mem::replace(&mut self.tasks.get_mut(&task).unwrap().alive, false),
-            "a task is killed twice"
-        );
-        let threads: Vec<Handle> = self
-            .threads
-            .iter()
-            .filter(|(_, it)| it.task == task && !it.ended)
-            .map(|(handle, _)| *handle)
-            .collect();
-        threads.into_iter().for_each(|thread| self.end(thread));
-    }
-
-    fn end(&mut self, handle: Handle) {
-        let thread = self.threads.get_mut(&handle).unwrap();
-        assert!(!std::mem::replace(&mut thread.ended, true), "a thread is ended twice");
-        let Some(call) = thread.call else { return };
-        self.script.threads.remove(&handle);
-        if !self.withdraw(call) {
-            self.queue.push_back(Event::Cancel { call });
-        } else {
-            self.calls.remove(&call);
-        }
-    }
-
-    /// Takes a call back that no server has received.
-    fn withdraw(&mut self, call: CallId) -> bool {
-        let queued = |event: &Event| matches!(event, Event::Call(it) if it.id == call);
-        let Some(index) = self.queue.iter().position(queued) else { return false };
-        self.queue.remove(index);
-        true
-    }
-
-    fn interrupt(&mut self, handle: Handle) {
-        let thread = self.threads.get_mut(&handle).expect("a thread");
-        assert!(!thread.ended, "a dead thread is interrupted");
-        thread.attention = true;
-        let Some(call) = thread.call else { return self.about_to_run(handle) };
-        let open = self.calls.get_mut(&call).unwrap();
-        if !open.foreign || std::mem::replace(&mut open.cancelled, true) {
-            return;
-        }
-        let number = u64::from(open.number);
-        if !self.withdraw(call) {
-            self.queue.push_back(Event::Cancel { call });
-            return;
-        }
-        self.calls.remove(&call);
-        let thread = self.threads.get_mut(&handle).unwrap();
-        (thread.call, thread.restart) = (None, 3 | number << 8);
-        self.about_to_run(handle);
     }
 
     /// The calls that no answer has been given to, of threads that are dead.

@@ -1,3 +1,5 @@
+//! compare
+//!
 //! Tracing another process, as far as wait has a part in it.
 //!
 //! The tracer is told of everything first; the real parent hears of the end when the tracer has.

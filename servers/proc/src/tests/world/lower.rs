@@ -67,6 +67,10 @@ impl World {
             self.limits = Some(limits);
             return Some(Message::typed(0, &space::Answer::Done));
         }
+        if let space::Request::Poke { address, bytes, .. } = request {
+            self.poke(address, &bytes);
+            return Some(Message::typed(0, &space::Answer::Done));
+        }
         let space = self.next_space;
         self.next_space += 1;
         let handle = self.new_handle();

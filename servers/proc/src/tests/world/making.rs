@@ -52,6 +52,9 @@ impl World {
                     started: false,
                     ended: false,
                     attention: false,
+                    after_call: false,
+                    each_call: false,
+                    entering: None,
                     call: None,
                     restart: 0,
                 };

@@ -127,6 +127,17 @@ impl World {
 }
 
 impl World {
+    /// The other server answers that has a thread's call.
+    pub fn answer_elsewhere(&mut self, result: i64, restart: Restart) {
+        let call = self.elsewhere.pop().expect("a call that was handed on");
+        self.reply(
+            call,
+            Some(ForeignReply { result, restart, ..ForeignReply::default() }),
+            Message::default(),
+        );
+        self.run();
+    }
+
     /// The server that was silent gives a thread's call back, to be made again as it says.
     pub fn speak(&mut self, tid: u32, restart: Restart) {
         let thread = self.handle(tid);
