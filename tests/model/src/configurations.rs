@@ -129,24 +129,63 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         subreaper: true,
         ..NOBODY
     },
+    Configuration {
+        name: "everything",
+        born: ALL,
+        waits: &[(Parent, &[EVERYTHING, PEEK]), (First, &[ANY]), (Third, &[ANY])],
+        exits: ALL,
+        thread_exits: true,
+        kills: &[
+            (Parent, First, Signal::Stop),
+            (Parent, First, Signal::Continue),
+            (Third, Second, Signal::Kill),
+            (Second, Parent, Signal::User),
+        ],
+        child_signal: ChildSignal::Handled,
+        may_ignore: true,
+        subreaper: true,
+        traces: &[(Third, First)],
+        ..NOBODY
+    },
 ];
 
 /// Explored when somebody asks for it: minutes and gigabytes.
-pub const LARGE: &[Configuration] = &[Configuration {
-    name: "everything",
-    born: ALL,
-    waits: &[(Parent, &[EVERYTHING, PEEK]), (First, &[ANY]), (Third, &[ANY])],
-    exits: ALL,
-    thread_exits: true,
-    kills: &[
-        (Parent, First, Signal::Stop),
-        (Parent, First, Signal::Continue),
-        (Third, Second, Signal::Kill),
-        (Second, Parent, Signal::User),
-    ],
-    child_signal: ChildSignal::Handled,
-    may_ignore: true,
-    subreaper: true,
-    traces: &[(Third, First)],
-    ..NOBODY
-}];
+pub const LARGE: &[Configuration] = &[
+    Configuration {
+        name: "everything more",
+        born: ALL,
+        waits: &[(Parent, &[EVERYTHING, PEEK, POLL, OWN]), (First, &[ANY]), (Third, &[ANY])],
+        exits: ALL,
+        thread_exits: true,
+        kills: &[
+            (Parent, First, Signal::Stop),
+            (Parent, First, Signal::Continue),
+            (Parent, First, Signal::Kill),
+            (Third, Second, Signal::Kill),
+            (Second, Parent, Signal::User),
+        ],
+        child_signal: ChildSignal::Handled,
+        may_ignore: true,
+        subreaper: true,
+        traces: &[(Third, First)],
+        ..NOBODY
+    },
+    Configuration {
+        name: "stops of all",
+        born: ALL,
+        waits: &[(Parent, &[EVERYTHING, STOPS, PEEK]), (First, &[EVERYTHING])],
+        exits: &[Parent, First, Third, Grandchild],
+        kills: &[
+            (Parent, First, Signal::Stop),
+            (Parent, First, Signal::Continue),
+            (Parent, First, Signal::Kill),
+            (Third, Parent, Signal::Stop),
+            (Third, Parent, Signal::Continue),
+            (Third, Parent, Signal::Kill),
+            (Third, Parent, Signal::User),
+        ],
+        subreaper: true,
+        restarts: true,
+        ..NOBODY
+    },
+];

@@ -8,6 +8,7 @@ pub mod properties;
 pub mod protocol;
 pub mod server;
 pub mod setting;
+pub mod watches;
 pub mod world;
 
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub struct Exploration {
     /// How long it took.
     pub time: Duration,
     /// The properties that do not hold, and the shortest way to a state in which one does not.
-    pub discoveries: BTreeMap<&'static str, Vec<String>>,
+    pub discoveries: BTreeMap<&'static str, Vec<Action>>,
 }
 
 /// Explores all states of a setting, or as many as it takes to see one property fail.
@@ -51,15 +52,16 @@ pub fn explore(setting: Setting, until: Option<&'static str>, threads: usize) ->
         None => HasDiscoveries::AnyFailures,
     };
     let checker = protocol.checker().threads(threads).finish_when(enough).spawn_bfs().join();
-    let path = |path: stateright::Path<State, Action>| {
-        path.into_actions().iter().map(|action| format!("{action:?}")).collect()
-    };
     Exploration {
         states: checker.unique_state_count() as u64,
         transitions: checker.state_count() as u64,
         crashes: crashes.load(Ordering::Relaxed),
         time: start.elapsed(),
-        discoveries: checker.discoveries().into_iter().map(|(name, found)| (name, path(found))).collect(),
+        discoveries: checker
+            .discoveries()
+            .into_iter()
+            .map(|(name, path)| (name, path.into_actions()))
+            .collect(),
     }
 }
 

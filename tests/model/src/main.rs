@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         println!("{:16} {states:>10} {transitions:>11} {crashes:>11} {seconds:>8.1}", configuration.name);
         for (sentence, path) in &discoveries {
             println!("    it does not hold that {sentence}:");
-            path.iter().for_each(|action| println!("        {action}"));
+            path.iter().for_each(|action| println!("        {action:?}"));
         }
         good &= discoveries.is_empty();
     }

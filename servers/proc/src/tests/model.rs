@@ -11,11 +11,13 @@ use libipc::server::effect::{Effect, Operation};
 use libipc::server::{Event, ForeignReply, Request};
 use model::cast::{PROCESSES, Process, THREADS, Thread};
 use model::configurations::{CONFIGURATIONS, LARGE};
+use model::explore;
 use model::kernel::At;
 use model::protocol::{self, Answer, ChildSignal, End, News, Options, Signal, Wait};
 use model::server::{Life, On};
 use model::setting::{Configuration, Setting};
-use model::world::State;
+use model::watches::WATCHES;
+use model::world::{Action, State};
 
 use super::random::Dice;
 use super::world::{DATA, STACK, World};
@@ -53,8 +55,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(configuration: Configuration) -> Pair {
-        let setting = Setting { configuration, without: None };
+    fn new(setting: Setting) -> Pair {
+        let configuration = setting.configuration;
         let mut pair = Pair {
             setting,
             state: State::new(&configuration),
@@ -64,6 +66,7 @@ impl Pair {
             calls: BTreeMap::new(),
             comings: BTreeMap::new(),
         };
+        pair.world.swift = true;
         let parent = pair.world.outsider();
         pair.introduce(Thread::Main, parent);
         pair.set_actions(parent);
@@ -461,24 +464,76 @@ fn configurations() -> impl Iterator<Item = Configuration> {
     all.map(|configuration| Configuration { traces: &[], ..*configuration })
 }
 
-#[test]
-fn the_server_does_what_the_model_does() {
-    let (mut steps, mut walks) = (0, 0);
+/// Walks both with a seed, for so many events or until everybody is dead. Answers how many there were.
+fn walk(setting: Setting, seed: u64) -> u64 {
+    let mut dice = Dice(seed);
+    let mut pair = Pair::new(setting);
+    pair.world.crashes = seed.is_multiple_of(4);
+    let fatal = |event: &protocol::Event| {
+        use protocol::Request::{Exit, Kill};
+        matches!(event, protocol::Event::Call(_, Exit | Kill(_, Signal::Kill)))
+    };
+    for steps in 0..60 {
+        let events = pair.events();
+        if events.is_empty() {
+            return steps;
+        }
+        // Ends are rare, or there would be nothing else.
+        let event = dice.pick(&events);
+        let event = if fatal(&event) { dice.pick(&events) } else { event };
+        pair.step(event);
+    }
+    60
+}
+
+fn walks(each: u64) {
+    let (mut walks, mut steps) = (0, 0);
     for configuration in configurations() {
-        for seed in 0..200 {
-            let mut dice = Dice(seed);
-            let mut pair = Pair::new(configuration);
-            pair.world.crashes = seed % 4 == 0;
-            for _ in 0..60 {
-                let events = pair.events();
-                if events.is_empty() {
-                    break;
-                }
-                pair.step(dice.pick(&events));
-                steps += 1;
-            }
+        for seed in 0..each {
+            steps += walk(Setting { configuration, without: None }, seed);
             walks += 1;
         }
     }
     println!("{walks} walks, {steps} events");
+}
+
+#[test]
+fn the_server_does_what_the_model_does() {
+    walks(200);
+}
+
+#[test]
+#[ignore = "ten minutes of the same"]
+fn the_server_does_what_the_model_does_for_long() {
+    walks(4000);
+}
+
+/// Whether this test can follow a path: it tears no step, has no crashes, and traces nobody.
+fn can_follow(path: &[Action]) -> bool {
+    use protocol::{Event, Request::*};
+    path.iter().all(|action| {
+        let strange = matches!(action.event, Event::Late(_) | Event::Call(_, Trace(_) | LetGo(_)));
+        action.crash.is_none() && !strange
+    })
+}
+
+/// The shortest way on which a model without a guard goes wrong is one on which it differs from the server, too.
+#[test]
+fn the_server_has_every_guard_of_the_model() {
+    let mut followed = 0;
+    for watch in WATCHES {
+        let found = explore(watch.setting(), Some(watch.sentence), 1).discoveries;
+        let path = &found[watch.sentence];
+        if !can_follow(path) {
+            continue;
+        }
+        let lead = |setting| {
+            let mut pair = Pair::new(setting);
+            path.iter().for_each(|action| pair.step(action.event));
+        };
+        let differs = std::panic::catch_unwind(|| lead(watch.setting())).is_err();
+        assert!(differs, "a model without {:?} is no different from the server", watch.guard);
+        followed += 1;
+    }
+    assert_eq!(followed, 26, "guards within reach");
 }
