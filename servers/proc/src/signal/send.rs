@@ -160,12 +160,14 @@ impl Proc {
         }
     }
 
-    /// SIGKILL: stopped or not, every thread comes in, and the first to arrive ends the process.
+    /// SIGKILL: stopped or not, every thread comes in, and the first to arrive ends the process. From now on nobody is
+    /// told that it stopped or went on: it may be let go already.
     fn doom(&mut self, pid: Pid, info: SigInfo, turn: &mut Turn) {
         let Some(process) = self.processes.get_mut(&pid) else { return };
         if !process.pending.add(info) || process.life == Life::Embryo {
             return;
         }
+        self.update(pid, turn, |process| process.news = None);
         self.set_grace(pid, turn);
         if self.processes.get(&pid).is_some_and(|process| process.is_stopping()) {
             self.set_life(pid, Life::Running);

@@ -59,7 +59,7 @@ fn everything_is_given_back_when_all_have_ended() {
             world.exit(tid, 0);
         }
     }
-    assert_eq!(world.tids(), []);
+    assert!(world.tids().is_empty());
     let proc = &world.proc;
     assert_eq!((proc.processes.len(), proc.threads.len(), proc.calls.len()), (1, 0, 0));
     assert_eq!((proc.spaces.len(), proc.actions.len(), proc.programs.len()), (0, 0, 0));

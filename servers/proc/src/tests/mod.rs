@@ -9,6 +9,7 @@ mod futex;
 mod identity;
 mod jobs;
 mod misc;
+mod model;
 mod random;
 mod signals;
 mod trace;

@@ -12,15 +12,15 @@ use super::world::{DATA, STACK, World};
 use crate::id::Pid;
 
 /// Numbers that look random and come out the same each time.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         ((self.0 >> 33) as usize) % sides.max(1)
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.roll(from.len())]
     }
 }
@@ -259,7 +259,7 @@ fn finish(world: &mut World) {
     world.carry_out(effects);
     world.run();
     world.pass(1_000_000_000);
-    assert_eq!(world.tids(), [], "nobody lives");
+    assert!(world.tids().is_empty(), "nobody lives");
     let proc = &world.proc;
     assert_eq!(proc.processes.keys().collect::<Vec<_>>(), [&Pid(1)], "nothing but init is left");
     assert_eq!((proc.threads.len(), proc.calls.len(), proc.jobs.len(), proc.timers.len()), (0, 0, 0, 0));

@@ -2,7 +2,7 @@
 
 use libipc::abi::syscall::Restart;
 use libipc::proto::space;
-use libipc::server::Message;
+use libipc::server::{Event, Message};
 
 use super::world::{DATA, STACK, World};
 use crate::memory::{half_at, word_at};
@@ -371,6 +371,26 @@ fn sigcont_resumes_even_if_it_is_blocked_ignored_or_caught() {
         world.kill_process(2, child as i32, SIGCONT);
         assert!(world.runs(child), "{kind}");
         assert_eq!(world.handles(child, HANDLER), kind == "caught");
+    }
+}
+
+#[test]
+fn sigkill_takes_back_what_nobody_was_told_of_a_stop_or_a_continue() {
+    for continued in [false, true] {
+        let mut world = World::started();
+        let child = world.fork(2);
+        world.kill_process(2, child as i32, SIGSTOP);
+        if continued {
+            world.kill_process(2, child as i32, SIGCONT);
+        }
+        // The kill is served before the child comes in for it, and so is the wait behind it.
+        let kill = world.begin(2, 62, &[u64::from(child), 9]);
+        assert!(world.serve(|event| matches!(event, Event::Call(call) if call.id == kill)));
+        let wait = world.begin(2, 61, &[u64::MAX, DATA, 2 | 8 | 1]);
+        assert!(world.serve(|event| matches!(event, Event::Call(call) if call.id == wait)));
+        assert_eq!(world.result(wait), Some(0), "it has neither stopped nor ended");
+        world.run();
+        assert_eq!((world.wait(2, -1, 2 | 8), world.status()), (Some(i64::from(child)), 9));
     }
 }
 

@@ -1,8 +1,8 @@
 //! What programs, and odd situations, do to the miniature kernel: short names for the tests.
 
-use libipc::abi::CallId;
 use libipc::abi::foreign::{Input, LINUX};
 use libipc::abi::syscall::Restart;
+use libipc::abi::{CallId, Handle};
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::server::{Effects, Foreign, ForeignReply, Message, Request};
 
@@ -194,5 +194,22 @@ impl World {
         let mut event = self.queue.remove(index.unwrap()).unwrap();
         self.gather_inputs(&mut event);
         event
+    }
+}
+
+/// For the test beside the model, which says itself what comes next.
+impl World {
+    /// Serves the first event that is wanted; false when there is none.
+    pub fn serve(&mut self, wanted: impl Fn(&Event) -> bool) -> bool {
+        let Some(index) = self.queue.iter().position(wanted) else { return false };
+        let mut event = self.queue.remove(index).unwrap();
+        self.gather_inputs(&mut event);
+        self.step(event);
+        true
+    }
+
+    /// The task of a thread, dead or alive.
+    pub fn task_of(&self, thread: Handle) -> Option<Handle> {
+        self.threads.get(&thread).map(|thread| thread.task)
     }
 }
