@@ -262,7 +262,7 @@ impl Pair {
                 process.map(Deed::Killed)
             }
             Effect::Do(Operation::ThreadEnd { thread }) => Some(Deed::Ended(self.handles[&thread])),
-            Effect::Do(Operation::ThreadInterrupt { thread }) => {
+            Effect::Do(Operation::ThreadInterrupt { thread, .. }) => {
                 self.handles.get(&thread).map(|thread| Deed::Interrupted(*thread))
             }
             Effect::ReplyForeign { call, reply } => {
