@@ -185,6 +185,8 @@ pub struct BenchArgs {
 pub enum TestKind {
     /// Formatting, lints, and the crates' own tests on the host
     Unit,
+    /// The model of waits, explored as a whole
+    Model,
     /// Crashes of servers in the simulator: a sample
     Sim,
     /// Linux programs that must behave in Naiad as they do on the host

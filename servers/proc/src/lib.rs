@@ -46,7 +46,8 @@
 //! by the nearest living sub-reaper above or by init. (The children of a thread that ends alone go to another thread
 //! of its process.)
 //!
-//! What holds after every step, and is checked after every step of the random tests:
+//! What holds after every step, and is checked after every step of the random tests. `tests/model` visits every state
+//! of a model of it, against which those tests hold this server:
 //!
 //! - A status is moved out once, in the step that answers a wait of the process that is the parent then. WNOWAIT
 //!   copies it. A wait that a signal or a kill has ended takes nothing.

@@ -19,6 +19,7 @@ const ALL: &[crate::cast::Process] = &[Parent, First, Second, Third, Grandchild]
 pub const CONFIGURATIONS: &[Configuration] = &[
     Configuration {
         name: "exits",
+        queues: true,
         born: ALL,
         waits: &[
             (Parent, &[ANY, POLL, PEEK, Wait::named(First, EXITED), Wait::named(Grandchild, EXITED)]),
@@ -42,6 +43,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "signals",
+        queues: true,
         born: ALL,
         waits: &[(Parent, &[ANY, PEEK, POLL]), (First, &[ANY])],
         exits: &[First, Second, Third, Grandchild],
@@ -53,6 +55,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "ignored",
+        queues: true,
         born: ALL,
         waits: &[(Parent, &[ANY, PEEK, POLL]), (First, &[ANY])],
         exits: ALL,
@@ -63,6 +66,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "ignored later",
+        queues: true,
         born: ALL,
         waits: &[(Parent, &[ANY, PEEK, POLL]), (First, &[ANY])],
         exits: ALL,
@@ -73,6 +77,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "stops",
+        queues: true,
         born: &[Parent, First, Second, Grandchild],
         waits: &[(Parent, &[EVERYTHING, STOPS, PEEK]), (First, &[EVERYTHING])],
         exits: &[Parent, First, Second, Grandchild],
@@ -86,6 +91,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "stopped parent",
+        queues: true,
         born: &[Parent, First, Second, Grandchild],
         waits: &[(Parent, &[ANY, OWN]), (First, &[ANY])],
         exits: &[First, Grandchild],
@@ -102,6 +108,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "tracing",
+        queues: true,
         born: &[Parent, First, Third],
         waits: &[(Parent, &[ANY, EVERYTHING, Wait::named(First, EXITED)]), (Third, &[ANY, PEEK])],
         exits: &[Parent, First, Third],

@@ -11,6 +11,8 @@ pub enum At {
     Unborn,
     /// In its program.
     Program,
+    /// In a call that the server has not received.
+    Queued(Request),
     /// In a call that the server has received.
     Call(Request),
     /// It is to come in, and the server has not heard of it. The wait it was just taken out of.
@@ -34,8 +36,8 @@ pub struct Standing {
     pub cancel: bool,
     /// The wait it was taken out of, while it is open whether it makes it again.
     pub owed: Option<Wait>,
-    /// The wait that its registers stand on: the next thing it does.
-    pub again: Option<Wait>,
+    /// The call that its registers stand on: the next thing it does.
+    pub again: Option<Request>,
 }
 
 impl Standing {
@@ -79,9 +81,13 @@ impl Kernel {
         self.living(process).next().is_some() && self.living(process).all(held)
     }
 
-    /// The server receives an event.
+    /// Something happens: the server receives an event, or a program makes a call.
     pub fn deliver(&mut self, event: Event) {
         match event {
+            Event::Made(thread, request) => {
+                let standing = self.thread_mut(thread);
+                (standing.at, standing.again) = (At::Queued(request), None);
+            }
             Event::Call(thread, request) => {
                 let standing = self.thread_mut(thread);
                 (standing.at, standing.again) = (At::Call(request), None);
@@ -104,11 +110,13 @@ impl Kernel {
         *self.thread_mut(thread) = Standing::at(At::Program);
     }
 
-    /// A thread is called in: at once from its program, later from a call, for which the server is asked.
+    /// A thread is called in: at once from its program, later from a call that the server is asked for.
     pub(crate) fn interrupt(&mut self, thread: Thread) {
         let standing = self.thread_mut(thread);
         match standing.at {
             At::Program => standing.at = At::Attention(None),
+            // A call that the server has not received is taken back, to be made again whatever happens.
+            At::Queued(request) => (standing.at, standing.again) = (At::Attention(None), Some(request)),
             At::Call(_) => {
                 standing.cancel = !standing.interrupted;
                 standing.interrupted = true;
@@ -141,8 +149,8 @@ impl Kernel {
     /// A thread that has come in goes on.
     pub(crate) fn go_on(&mut self, thread: Thread, onward: Onward) {
         let standing = self.thread_mut(thread);
-        if onward.again.is_some() {
-            (standing.again, standing.owed) = (onward.again, None);
+        if let Some(wait) = onward.again {
+            (standing.again, standing.owed) = (Some(Request::Wait(wait)), None);
         }
         if onward.handler.is_some() {
             standing.owed = None;
@@ -159,7 +167,7 @@ impl Kernel {
         };
         if standing.at == At::Program && taken_out.is_some() {
             // Its call was ended for an interruption that nobody then wanted.
-            (standing.again, standing.owed) = (taken_out, None);
+            (standing.again, standing.owed) = (taken_out.map(Request::Wait), None);
         }
     }
 

@@ -1,4 +1,53 @@
-//! model
+//! The model of wait, exit, reparenting, signals, stops and tracing, whose every state is visited.
+//!
+//! A parent with two threads has three children and a grandchild. They wait, fork, exit, signal, stop, continue and
+//! trace each other in every order, and the server that serves them may die anywhere, as often as it likes. The crate
+//! `stateright` visits every state that can be reached; the server's own code is held against the model elsewhere
+//! (`servers/proc/src/tests/model.rs`), where both are led through the same random events and must do the same.
+//!
+//! # A state
+//!
+//! [`server::Table`] is the server's: a row a process, a row a thread. [`server`] changes it, function for function
+//! as `servers/proc` does. [`kernel::Kernel`] says where each thread stands: in its program, in a call, about to come
+//! in, held. [`ledger::Ledger`] is the truth, which a bystander writes down from what the kernel carried out: who has
+//! ended and how, whose child and whose tracee each is, and what has been told. The properties compare these three,
+//! so a table that contradicts the truth is found even if it agrees with itself.
+//!
+//! # A transition
+//!
+//! An [`world::Action`] is an event: a program makes a call, or the server receives one, or the kernel wants a call
+//! back (a signal for a thread that waits), or an interrupted thread comes in. The server takes one step and its
+//! effects are carried out in order. Which of the calls and events that are there comes next is open, so every order
+//! in which they can be served is explored.
+//!
+//! For every event the server also dies after the first, second, … of its effects, or before any. What is recorded is
+//! the event and each effect that was carried out; the next incarnation takes the step again from the state before it
+//! and carries out what is not recorded ([`world::State::serve_and_crash`]). With sound recovery that leads where no
+//! crash leads, which is compared on the spot; where it does not, the crash becomes a transition of its own. So the
+//! server may die at any number of events on a way, for the price of one.
+//!
+//! # What is told apart, and what is not
+//!
+//! - While the server serves, the others stand still. A program's call only waits for the server, and an effect
+//!   concerns a thread in a call, so their order does not matter; but for one: a thread that is answered and then
+//!   interrupted could run in between. That is forbidden by a property of its own, [`properties::IN_ORDER`].
+//! - Without `queues` a call is served when it is made: until then it is known to nobody but its thread, which could
+//!   as well not have made it yet. This reduction is tried against itself: most configurations are explored without it.
+//! - Where nothing tells the second child from the third, of two states that differ by their exchange only the lesser
+//!   is kept. (A wait takes the oldest child that has ended; when both have, either order leads to the same pair.)
+//! - Waits have ranks and not tickets; rows and threads of the dead are all alike; handlers return at once.
+//!
+//! # Guards
+//!
+//! Each rule of the protocol is a [`guard::Guard`] that can be taken away, and [`watches::WATCHES`] says which property
+//! then fails. So no property is there in vain, and no rule. The shortest way to each failure is also a walk on which
+//! the server, which has the rule, differs from the model without it.
+//!
+//! # What is left out
+//!
+//! Groups and sessions, exit signals other than SIGCHLD, signal masks, exec, vfork, pidfds, resource usage, time. Of
+//! ptrace(2) there is what waits can see: SEIZE, the stop before a signal, CONT, the tracer's end.
+
 pub mod cast;
 pub mod configurations;
 pub mod guard;

@@ -149,7 +149,7 @@ fn everybody_is_served(state: &State) -> bool {
             (At::Call(Request::Wait(wait)), On::Child(parked, _)) => parked == wait,
             (At::Call(Request::Wait(_)), On::Nothing) => late,
             (At::Held, On::Held) => row.is_stopping() || row.trapped,
-            (At::Unborn | At::Program | At::Attention(_) | At::Dead, On::Nothing) => true,
+            (At::Unborn | At::Program | At::Queued(_) | At::Attention(_) | At::Dead, On::Nothing) => true,
             _ => false,
         }
     });

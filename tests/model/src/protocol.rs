@@ -181,6 +181,8 @@ pub enum Request {
 /// What the server receives.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Event {
+    /// A program makes a call. The server has not received it.
+    Made(Thread, Request),
     /// A program's call.
     Call(Thread, Request),
     /// The kernel wants a parked call back, because its thread was interrupted.

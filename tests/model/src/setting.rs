@@ -22,6 +22,8 @@ pub struct Configuration {
     pub thread_exits: bool,
     /// Who may send which signal to whom.
     pub kills: &'static [(Process, Process, Signal)],
+    /// Calls are made first and served later; otherwise they are served when they are made.
+    pub queues: bool,
     /// What all processes do about SIGCHLD at the beginning.
     pub child_signal: ChildSignal,
     /// Handlers have SA_RESTART.
@@ -44,6 +46,7 @@ impl Configuration {
         exits: &[],
         thread_exits: false,
         kills: &[],
+        queues: false,
         child_signal: ChildSignal::Default,
         restarts: false,
         may_ignore: false,

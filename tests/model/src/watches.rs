@@ -20,8 +20,12 @@ impl Watch {
     /// The configuration without the guard.
     pub fn setting(&self) -> Setting {
         let configuration = CONFIGURATIONS.iter().find(|it| it.name == self.configuration);
-        let configuration = *configuration.unwrap_or(&Configuration::EMPTY);
-        Setting { configuration, without: Some(self.guard) }
+        let configuration = configuration.unwrap_or(&Configuration::EMPTY);
+        // Without queues the way to where it goes wrong is shorter.
+        Setting {
+            configuration: Configuration { queues: false, ..*configuration },
+            without: Some(self.guard),
+        }
     }
 }
 

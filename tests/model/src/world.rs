@@ -138,7 +138,7 @@ impl State {
 
     /// What the kernel alone started must come to an end by itself: every event leaves less to do than there was.
     fn watch_rest(&mut self, before: &State, event: Event) {
-        if !matches!(event, Event::Call(..)) && self.unrest() >= before.unrest() {
+        if !matches!(event, Event::Call(..) | Event::Made(..)) && self.unrest() >= before.unrest() {
             self.ledger.breaches |= Breaches::RESTLESS;
         }
     }
@@ -160,12 +160,13 @@ impl State {
         of_processes.sum::<u32>() + of_threads.sum::<u32>() + if self.table.late.is_some() { 60 } else { 0 }
     }
 
-    /// Events that come by themselves.
+    /// Events that the server may receive next without a program's doing anything.
     pub fn events(&self) -> impl Iterator<Item = Event> + '_ {
         let late = self.table.late.map(Event::Late);
         let threads = THREADS.into_iter().filter_map(|thread| {
             let standing = self.kernel.thread(thread);
             match standing.at {
+                At::Queued(request) => Some(Event::Call(thread, request)),
                 At::Attention(restart) => Some(Event::Attention(thread, restart)),
                 _ => standing.cancel.then_some(Event::Cancel(thread)),
             }
@@ -175,17 +176,16 @@ impl State {
 
     /// The calls that programs may make now.
     pub fn calls(&self, configuration: &Configuration) -> Vec<Event> {
+        let made = if configuration.queues { Event::Made } else { Event::Call };
         let mut calls = Vec::new();
         for thread in THREADS {
             let standing = self.kernel.thread(thread);
-            match (standing.at, standing.again) {
-                (At::Program, Some(wait)) => calls.push(Event::Call(thread, Request::Wait(wait))),
-                (At::Program, None) => {
-                    let requests = self.requests(configuration, thread);
-                    calls.extend(requests.into_iter().map(|request| Event::Call(thread, request)));
-                }
-                _ => {}
-            }
+            let requests = match (standing.at, standing.again) {
+                (At::Program, Some(request)) => vec![request],
+                (At::Program, None) => self.requests(configuration, thread),
+                _ => continue,
+            };
+            calls.extend(requests.into_iter().map(|request| made(thread, request)));
         }
         calls
     }

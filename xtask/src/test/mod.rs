@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
 
 mod linux;
+mod model;
 mod poison;
 mod prompt;
 mod replay;
@@ -35,6 +36,9 @@ pub fn test(args: &TestArgs) -> Result<u8> {
     let mut report = Report::default();
     if wanted(TestKind::Unit) {
         unit::run(filter, &mut report);
+    }
+    if wanted(TestKind::Model) && machine::interrupted().is_none() {
+        model::run(filter, &mut report);
     }
     if wanted(TestKind::Sim) && machine::interrupted().is_none() {
         sim::run(filter, &mut report);

@@ -32,6 +32,8 @@ pub struct Turn<'a> {
 pub fn step(setting: &Setting, table: &Table, event: Event, replayed: bool) -> (Table, Vec<Effect>) {
     let mut turn = Turn { setting, table: *table, effects: Vec::new(), replayed };
     match event {
+        // Nothing that the server hears of.
+        Event::Made(..) => {}
         Event::Call(thread, request) => turn.call(thread, request),
         Event::Cancel(thread) => turn.cancel(thread),
         Event::Attention(thread, restart) => turn.attention(thread, restart),
@@ -60,6 +62,9 @@ impl Turn<'_> {
             Request::Fork(child) => self.fork(thread, child),
             Request::Exit => self.finish(own, crate::protocol::End::Exited),
             Request::ExitThread => self.exit_thread(thread),
+            Request::Kill(target, _) if !self.table.row(target).is_visible() => {
+                self.answer(thread, Answer::Refused);
+            }
             Request::Kill(target, signal) => {
                 self.send(target, signal);
                 self.answer(thread, Answer::Done);
