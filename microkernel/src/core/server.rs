@@ -375,6 +375,7 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::WrongState);
         }
         server.state = ServerState::Gone;
+        self.set_doom(id, None);
         for index in 0..self.calls.bound() {
             let Some(call) = self.calls.at(index) else { continue };
             let waits = |call: &Call| call.server == id && matches!(call.phase, Phase::Queued | Phase::Held);
