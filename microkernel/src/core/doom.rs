@@ -73,13 +73,17 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Brings a server's end about. One that is dead already is struck when it lives again.
+    /// Brings a server's end about. One that is dead already is struck when it lives again, if it ever does.
     fn strike(&mut self, id: ServerId) {
         let Some(server) = self.servers.get_mut(id) else { return };
         let (Some(doom), Some(thread)) = (server.doom, server.thread) else { return };
-        if server.state != ServerState::Alive {
-            server.doom = Some(Doom { moment: Moment::Traps(1), ..doom });
-            return;
+        match server.state {
+            ServerState::Alive => {}
+            ServerState::Gone => return self.set_doom(id, None),
+            ServerState::Dead | ServerState::Embryo => {
+                server.doom = Some(Doom { moment: Moment::Traps(1), ..doom });
+                return;
+            }
         }
         let (number, incarnation, entry) = (server.number, server.incarnation, server.entry);
         self.set_doom(id, None);

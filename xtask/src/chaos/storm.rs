@@ -4,7 +4,7 @@
 //! The work is `tests/chaos/work.sh`, done again and again by `tests/chaos/storm.sh` while `strike` (of
 //! `tests/linux`) sets one end after the other; the kernel says on its log which server was struck where and how. What
 //! there is in the kernel is counted before and after. One instruction is one nanosecond there, so that a seed
-//! repeats the machine's whole run.
+//! repeats the machine's run but for the moments at which the host's disk answers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -76,7 +76,7 @@ fn journals(built: &Built) -> Result<Vec<u8>> {
          seq 1 500 | sort -r | md5sum >/dev/null\n\
          /usr/lib/naiad/tests/seed >/dev/null\n\
          /usr/lib/naiad/tests/strike 1 60 {} kill,ud2,load,stack,heap,divide &\n\
-         while kill -0 $! 2>/dev/null; do seq 1 500 | sort -r | md5sum >/dev/null; ls -lR /proc/naiad >/dev/null; done\n\
+         while kill -0 $! 2>/dev/null; do seq 1 500 | sort -r | md5sum; ls -lR /proc/naiad; done >/dev/null\n\
          for name in {servers}; do echo crash >/proc/naiad/servers/$name/ctl; ls -lR /proc/naiad >/dev/null; done\n\
          for name in {servers}; do\n\
          until cat /proc/naiad/servers/$name/journal >$name 2>/dev/null; do :; done\n\

@@ -149,6 +149,17 @@ fn the_death_of_a_dead_server_waits_for_its_restart() {
 }
 
 #[test]
+fn no_end_is_set_for_a_server_that_was_given_up() {
+    let (mut world, client, server) = two();
+    doom(&mut world, client, Moment::Traps(0), Injection::Kill);
+    doom(&mut world, client, Moment::CpuTime(1000), Injection::Kill);
+    world.ok(world.root, Syscall::ServerAbandon, &[103]);
+    assert_eq!((state(&world, server), world.kernel.doomed), (ServerState::Gone, 0));
+    doom(&mut world, client, Moment::Traps(0), Injection::Undefined);
+    assert_eq!(world.kernel.doomed, 0, "the short way of messages is open");
+}
+
+#[test]
 fn last_words_are_in_no_journal_and_so_need_not_come_again() {
     let (mut world, client, server) = two();
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);

@@ -80,11 +80,11 @@ fn set_end(server: &str, end: &str) -> Result<()> {
 fn wait_for_death(server: &str, expected: u64) -> Result<()> {
     let mut since = Instant::now();
     while deaths(server)? < expected {
-        thread::sleep(LOOK);
         if since.elapsed() > PATIENCE {
             set_end(server, "")?;
             since = Instant::now();
         }
+        thread::sleep(LOOK);
     }
     Ok(())
 }
