@@ -168,7 +168,7 @@ pub enum TaskFigure {
     History = 4,
     /// Journaled server: the digest it told last, how many messages it had received then, and 1 if it ever told one.
     Digest = 5,
-    /// Server: how it died; see [`crate::abi::crash::Fall`].
+    /// Server: how it died; see [`crate::abi::crash::Fall`]; the number of waiting calls is left out here.
     Fall = 6,
 }
 

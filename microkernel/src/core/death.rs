@@ -68,7 +68,7 @@ impl<M: Machine> Kernel<M> {
         );
         self.machine.log(line.bytes());
         if let Some(server) = self.servers.get_mut(id) {
-            server.fell = Some((fault, detail));
+            server.fell = Some(Fell { fault, detail, at: registers.rip });
             let (event, times) = server.falls;
             server.falls = (server.received, if event == server.received { times + 1 } else { 1 });
         }

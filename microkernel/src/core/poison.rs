@@ -10,7 +10,7 @@
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
-use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header};
+use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
 use libipc::abi::syscall::{Info, Syscall};
 use libipc::abi::{KernelError, TaskWord};
 use libipc::server::TIMER_BIT;
@@ -110,9 +110,14 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn fall(&mut self, id: ServerId) -> Outcome {
         let server = self.servers.get(id).ok_or(KernelError::BadHandle)?;
         let (received, journaled) = (server.received, server.journal.is_some());
-        let Some((fault, _)) = server.fell.filter(|_| server.state == ServerState::Dead) else {
+        let Some(fell) = server.fell.filter(|_| server.state == ServerState::Dead) else {
             return Ok([0; 5]);
         };
+        // A loop is left anywhere.
+        let at = if fell.fault == Fault::Watchdog { 0 } else { fell.at };
+        let end = server.journal.map_or(0, |journal| journal.end);
+        let place = [fell.fault as u64, fell.detail, at, end].map(u64::to_le_bytes);
+        let place = sum(SUM_START, place.as_flattened());
         let poison = self.poison(id);
         let call = poison.and_then(|poison| self.poisoned_call(id, &poison));
         let pid = |call: CallRef| {
@@ -125,15 +130,14 @@ impl<M: Machine> Kernel<M> {
         };
         let waiting = count_in(&self.calls, |call| call.server == id && call.phase == Phase::Queued);
         let culprit = call.map_or(0, pid);
-        let fall = Fall { fault, event, disposable: poison.is_some(), culprit, waiting: waiting as u32 };
-        let [flags, event, culprit, waiting] = fall.to_values();
-        Ok([flags, event, culprit, waiting, 0])
+        let (disposable, waiting) = (poison.is_some(), waiting as u32);
+        Ok(Fall { fault: fell.fault, event, place, disposable, culprit, waiting }.to_values())
     }
 
     /// The event that a dead server died of, if something can be done about it.
     fn poison(&mut self, id: ServerId) -> Option<Poison> {
         let server = self.servers.get(id)?;
-        let (fault, _) = server.fell?;
+        let fault = server.fell?.fault;
         if server.state != ServerState::Dead || matches!(fault, Fault::Diverged | Fault::JournalFull) {
             return None;
         }

@@ -34,8 +34,8 @@ fn restart(world: &mut World, number: u64) {
 }
 
 fn told(world: &mut World, number: u64) -> Fall {
-    let [a, b, c, d, _] = world.ok(world.root, Syscall::TaskInfo, &[number + 100, 6]);
-    Fall::from_values([a, b, c, d]).expect("it died of itself")
+    let values = world.ok(world.root, Syscall::TaskInfo, &[number + 100, 6]);
+    Fall::from_values(values).expect("it died of itself")
 }
 
 fn dispose(world: &mut World, number: u64) -> (Option<Disposition>, Option<Kind>) {
