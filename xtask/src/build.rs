@@ -72,8 +72,8 @@ fn freestanding(what: &str, code_model: &str, packages: &[&str], features: &[&st
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .args(["-Zbuild-std=core,alloc,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"])
         .args(["--target", TARGET]);
-    // What runs in the machine is small and on every path: each image is optimised as a whole. Who waits for builds more
-    // than for the machine sets cargo's own variables: `CARGO_PROFILE_RELEASE_LTO=off` halves a build.
+    // What runs in the machine is small and on every path: each image is optimised as a whole. Who waits for builds
+    // more than for the machine sets cargo's own variables: `CARGO_PROFILE_RELEASE_LTO=off` halves a build.
     for (key, value) in [("LTO", "fat"), ("CODEGEN_UNITS", "1"), ("OPT_LEVEL", "3")] {
         let key = format!("CARGO_PROFILE_RELEASE_{key}");
         if env::var_os(&key).is_none() {

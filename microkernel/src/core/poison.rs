@@ -3,9 +3,9 @@
 //!
 //! The event is the last delivery in the server's journal, and behind it lies what the server did about it. If all of
 //! that can be taken back, it is, and the delivery stays as a record that every later replay passes over. If the server
-//! died of an effect that the kernel refused, the effect counts as carried out instead. Anything else cannot be disposed
-//! of: a server's memory of what it did must never be less than what it did. A reissued server has no memory: of the
-//! calls that it would be given again, the one it died of is answered an error.
+//! died of an effect that the kernel refused, the effect counts as carried out instead. Anything else cannot be
+//! disposed of: a server's memory of what it did must never be less than what it did. A reissued server has no memory:
+//! of the calls that it would be given again, the one it died of is answered an error.
 
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};

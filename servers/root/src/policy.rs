@@ -2,9 +2,9 @@
 //!
 //! Only deaths by a server's own fault count. The first of an event may be bad luck, so the server runs again, and
 //! meets the event again; when that kills it in the same place, the event is poison and is disposed of. When not even
-//! that lets the server receive anything new, it is given up. Disposing has a budget, which is filled again by messages served; a
-//! program that sends poison again and again does not use it up, or any program could take a server from all others.
-//! Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
+//! that lets the server receive anything new, it is given up. Disposing has a budget, which is filled again by messages
+//! served; a program that sends poison again and again does not use it up, or any program could take a server from all
+//! others. Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
 
 use libipc::abi::crash::Fall;
 use serde::{Deserialize, Serialize};
