@@ -342,6 +342,25 @@ fn a_death_in_the_middle_of_a_replay_is_no_events_fault() {
 }
 
 #[test]
+fn a_journal_that_stays_full_is_one_death_that_repeats() {
+    let (mut world, client, server) = two(true);
+    let id = world.kernel.server_of(server).unwrap();
+    let mut falls = Vec::new();
+    for word in 0..3 {
+        let journal = world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap();
+        journal.end = journal.memory.bytes() - 8;
+        journal.cursor = None;
+        assert_eq!(world.trap(server, Syscall::Receive, &[]), None);
+        send(&mut world, client, 5, word);
+        falls.push(told(&mut world, 3));
+        restart(&mut world, 3);
+    }
+    assert!(
+        falls.iter().all(|fall| *fall == falls[0] && fall.fault == Fault::JournalFull && !fall.disposable)
+    );
+}
+
+#[test]
 fn the_machine_stops_when_root_dies_of_one_event_again_and_again() {
     let mut world = World::new();
     let root = world.root;
