@@ -5,6 +5,7 @@
 //! A server that is given up is nobody's: the calls it has, and those still to come, fail at once.
 
 use libipc::abi::crash::{Disposition, Fault};
+use libipc::abi::syscall::NO_ANSWER;
 use libipc::abi::{KernelError, Rights, UserRegisters};
 use libipc::linux::errno;
 
@@ -184,6 +185,7 @@ impl<M: Machine> Kernel<M> {
                     self.make_ready(thread);
                 }
             }
+            CallKind::Sent if call.tag == NO_ANSWER.0 => self.end_call(id),
             CallKind::Sent => {
                 self.unlink(id);
                 let Some(call) = self.calls.get_mut(id) else { return };

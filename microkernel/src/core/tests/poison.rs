@@ -3,7 +3,7 @@
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
-use libipc::abi::syscall::Syscall;
+use libipc::abi::syscall::{NO_ANSWER, Syscall};
 use libipc::abi::{KernelError, Rights};
 use libipc::linux::errno;
 use libipc::server::TIMER_BIT;
@@ -113,6 +113,17 @@ fn a_blocking_call_that_kills_again_is_refused() {
     fall(&mut world, server);
     dispose(&mut world, 3);
     assert_eq!(world.result(client), Some(Err(KernelError::PeerDead)));
+    assert_eq!(world.kernel.calls.used(), 0);
+}
+
+#[test]
+fn a_message_without_an_answer_that_kills_again_is_forgotten() {
+    let (mut world, client, server) = two(true);
+    send(&mut world, client, NO_ANSWER.0, 50);
+    receive(&mut world, server);
+    fall(&mut world, server);
+    dispose(&mut world, 3);
+    assert_eq!(world.trap(client, Syscall::Receive, &[]), None, "nobody is told");
     assert_eq!(world.kernel.calls.used(), 0);
 }
 
