@@ -27,6 +27,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn begin_incarnation(&mut self, id: ServerId) {
         let Some(server) = self.servers.get_mut(id) else { return };
         server.incarnation += 1;
+        server.began_at = server.received;
         server.state = ServerState::Alive;
         let Some(thread) = server.thread else { return };
         let registers = UserRegisters {

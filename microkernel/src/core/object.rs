@@ -245,6 +245,8 @@ pub struct Server {
     pub digest: Option<(u64, u64)>,
     /// What it died of last, if it did so itself.
     pub fell: Option<Fell>,
+    /// Messages received before this incarnation.
+    pub began_at: u64,
     /// How much CPU it may use for one event.
     pub patience_ns: u64,
     /// What the watchdog saw last.

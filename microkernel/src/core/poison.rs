@@ -115,7 +115,8 @@ impl<M: Machine> Kernel<M> {
         };
         // A loop is left anywhere.
         let at = if fell.fault == Fault::Watchdog { 0 } else { fell.at };
-        let end = server.journal.map_or(0, |journal| journal.end);
+        // What takes the place of a replay where there is no journal is as many messages as the last incarnation had.
+        let end = server.journal.map_or(received - server.began_at, |journal| journal.end);
         let place = [fell.fault as u64, fell.detail, at, end].map(u64::to_le_bytes);
         let place = sum(SUM_START, place.as_flattened());
         let poison = self.poison(id);
@@ -238,7 +239,7 @@ impl<M: Machine> Kernel<M> {
         let kind = Kind::from_number(poison.delivery.kind);
         let disposition = match (poison.remedy, kind) {
             (Remedy::LeaveOut(_), _) => Disposition::LeftOut,
-            (_, Some(Kind::Answer)) => Disposition::Failed,
+            (Remedy::TakeBack(_), Some(Kind::Answer)) => Disposition::Failed,
             _ if call.is_some() => Disposition::Refused,
             _ => Disposition::Dropped,
         };

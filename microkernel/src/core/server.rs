@@ -102,6 +102,7 @@ impl<M: Machine> Kernel<M> {
             waiting: false,
             digest: None,
             fell: None,
+            began_at: 0,
             patience_ns: u64::MAX,
             watched_at: Watched::default(),
             falls: (0, 0),

@@ -81,9 +81,11 @@ pub fn decide(history: &mut History, death: Death, now_ns: u64) -> Action {
     if history.helped || history.repeats >= REPEATS_MAX || history.times >= TIMES_MAX {
         return Action::Abandon;
     }
-    match history.repeats {
-        2 if fall.disposable => history.dispose(&fall, death.received, after_ns),
-        _ => Action::Restart { after_ns },
+    // A replay that never dies in the same place twice has no more to say after so many tries.
+    let poison = history.repeats == 2 || history.times == TIMES_MAX - 1;
+    match poison && fall.disposable {
+        true => history.dispose(&fall, death.received, after_ns),
+        false => Action::Restart { after_ns },
     }
 }
 
