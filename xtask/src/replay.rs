@@ -101,7 +101,7 @@ fn watch<S: Server + 'static>(history: &History, until: Option<u64>) -> Result<R
         panic::set_hook(Box::new(move |info| match LAST_WORDS.take() {
             Some(words) => {
                 // Who waits for them may have gone.
-                let _ = words.send(Err(Replayed::Died(0, info.to_string())));
+                let _ = words.send(Err(Replayed::Died(0, info.to_string().replace('\n', " "))));
                 loop {
                     thread::park();
                 }

@@ -54,6 +54,8 @@ pub struct Fall {
     pub fault: Fault,
     /// Which event: two deaths with the same name here are of the same event.
     pub event: u64,
+    /// Where and how: two deaths of one event with the same word here are one that a faithful replay has repeated.
+    pub place: u64,
     /// The event can be disposed of.
     pub disposable: bool,
     /// The process whose call or fault it was; 0 when it was nobody's in particular.
@@ -64,16 +66,17 @@ pub struct Fall {
 
 impl Fall {
     /// As the values of a system call.
-    pub fn to_values(self) -> [u64; 4] {
+    pub fn to_values(self) -> [u64; 5] {
         let flags = self.fault as u64 | u64::from(self.disposable) << 8;
-        [flags, self.event, self.culprit.into(), self.waiting.into()]
+        [flags, self.event, self.place, self.culprit.into(), self.waiting.into()]
     }
 
     /// From the values of a system call; `None` for a server that has not died of itself.
-    pub fn from_values([flags, event, culprit, waiting]: [u64; 4]) -> Option<Fall> {
+    pub fn from_values([flags, event, place, culprit, waiting]: [u64; 5]) -> Option<Fall> {
         Some(Fall {
             fault: Fault::from_number(flags & 0xff)?,
             event,
+            place,
             disposable: flags & 0x100 != 0,
             culprit: culprit as u32,
             waiting: waiting as u32,
@@ -87,9 +90,9 @@ mod tests {
 
     #[test]
     fn a_fall_survives_its_values() {
-        let fall =
-            Fall { fault: Fault::Watchdog, event: u64::MAX, disposable: true, culprit: 77, waiting: 3 };
+        let (fault, event, place) = (Fault::Watchdog, u64::MAX, 9);
+        let fall = Fall { fault, event, place, disposable: true, culprit: 77, waiting: 3 };
         assert_eq!(Fall::from_values(fall.to_values()), Some(fall));
-        assert_eq!(Fall::from_values([0; 4]), None);
+        assert_eq!(Fall::from_values([0; 5]), None);
     }
 }

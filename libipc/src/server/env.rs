@@ -171,7 +171,7 @@ pub enum TaskFigure {
     /// Server: how long its last restart took, in ns, from its death until it asked for its next event (0 while it is
     /// under way); snapshots made, and how long all of them took, in ns.
     Recovery = 6,
-    /// Server: how it died; see [`crate::abi::crash::Fall`].
+    /// Server: how it died; see [`crate::abi::crash::Fall`]; the number of waiting calls is left out here.
     Fall = 7,
 }
 

@@ -80,7 +80,7 @@ impl<M: Machine> Kernel<M> {
     /// Keeps what a dead server died of.
     pub(crate) fn keep_reproducer(&mut self, id: ServerId, kind: u32, disposition: Disposition) {
         let Some(server) = self.servers.get(id) else { return };
-        let Some((fault, detail)) = server.fell else { return };
+        let Some(Fell { fault, detail, .. }) = server.fell else { return };
         let (task, number, incarnation, received) =
             (server.task, server.number, server.incarnation, server.received);
         let journal = server.journal;

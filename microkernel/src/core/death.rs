@@ -5,6 +5,7 @@
 //! A server that is given up is nobody's: the calls it has, and those still to come, fail at once.
 
 use libipc::abi::crash::{Disposition, Fault};
+use libipc::abi::syscall::NO_ANSWER;
 use libipc::abi::{KernelError, Rights, UserRegisters};
 use libipc::linux::errno;
 
@@ -26,6 +27,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn begin_incarnation(&mut self, id: ServerId) {
         let Some(server) = self.servers.get_mut(id) else { return };
         server.incarnation += 1;
+        server.began_at = server.received;
         server.state = ServerState::Alive;
         let Some(thread) = server.thread else { return };
         let registers = UserRegisters {
@@ -72,7 +74,7 @@ impl<M: Machine> Kernel<M> {
             return self.die(id, Death::Outside);
         }
         if let Some(server) = self.servers.get_mut(id) {
-            server.fell = Some((fault, detail));
+            server.fell = Some(Fell { fault, detail, at: registers.rip });
             let (event, times) = server.falls;
             server.falls = (server.received, if event == server.received { times + 1 } else { 1 });
         }
@@ -167,6 +169,7 @@ impl<M: Machine> Kernel<M> {
                     self.make_ready(thread);
                 }
             }
+            CallKind::Sent if call.tag == NO_ANSWER.0 => self.end_call(id),
             CallKind::Sent => {
                 self.unlink(id);
                 let Some(call) = self.calls.get_mut(id) else { return };

@@ -137,6 +137,8 @@ impl<M: Machine> Kernel<M> {
         let Some(server) = self.servers.get_mut(inbox.server) else { return };
         match room {
             true => server.note_delivery(&mut self.machine, extent, length),
+            // What it died of for want of room it has not received: it is the same death the next time.
+            false if server.state == ServerState::Dead => {}
             false => server.received += 1,
         }
     }

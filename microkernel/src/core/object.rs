@@ -213,6 +213,17 @@ pub enum ServerState {
     Gone,
 }
 
+/// What a server died of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fell {
+    /// How.
+    pub fault: Fault,
+    /// An address, a vector: a word about it.
+    pub detail: u64,
+    /// The instruction.
+    pub at: u64,
+}
+
 /// What makes a task a server.
 pub struct Server {
     /// Its task.
@@ -273,8 +284,10 @@ pub struct Server {
     pub waiting: bool,
     /// The digest of its state that it told last, and how many messages it had received then.
     pub digest: Option<(u64, u64)>,
-    /// What it died of last, and a word about it, if it did so itself.
-    pub fell: Option<(Fault, u64)>,
+    /// What it died of last, if it did so itself.
+    pub fell: Option<Fell>,
+    /// Messages received before this incarnation.
+    pub began_at: u64,
     /// How much CPU it may use for one event.
     pub patience_ns: u64,
     /// What the watchdog saw last.
@@ -315,6 +328,7 @@ impl Blank for Server {
         waiting: false,
         digest: None,
         fell: None,
+        began_at: 0,
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
         falls: (0, 0),

@@ -3,14 +3,14 @@
 //!
 //! The event is the last delivery in the server's journal, and behind it lies what the server did about it. If all of
 //! that can be taken back, it is, and the delivery stays as a record that every later replay passes over. If the server
-//! died of an effect that the kernel refused, the effect counts as carried out instead. Anything else cannot be disposed
-//! of: a server's memory of what it did must never be less than what it did. A reissued server has no memory: of the
-//! calls that it would be given again, the one it died of is answered an error.
+//! died of an effect that the kernel refused, the effect counts as carried out instead. Anything else cannot be
+//! disposed of: a server's memory of what it did must never be less than what it did. A reissued server has no memory:
+//! of the calls that it would be given again, the one it died of is answered an error.
 
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
-use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header};
+use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
 use libipc::abi::syscall::{Info, Syscall};
 use libipc::abi::{KernelError, TaskWord};
 use libipc::server::TIMER_BIT;
@@ -110,9 +110,15 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn fall(&mut self, id: ServerId) -> Outcome {
         let server = self.servers.get(id).ok_or(KernelError::BadHandle)?;
         let (received, journaled) = (server.received, server.journal.is_some());
-        let Some((fault, _)) = server.fell.filter(|_| server.state == ServerState::Dead) else {
+        let Some(fell) = server.fell.filter(|_| server.state == ServerState::Dead) else {
             return Ok([0; 5]);
         };
+        // A loop is left anywhere.
+        let at = if fell.fault == Fault::Watchdog { 0 } else { fell.at };
+        // What takes the place of a replay where there is no journal is as many messages as the last incarnation had.
+        let end = server.journal.map_or(received - server.began_at, |journal| journal.end);
+        let place = [fell.fault as u64, fell.detail, at, end].map(u64::to_le_bytes);
+        let place = sum(SUM_START, place.as_flattened());
         let poison = self.poison(id);
         let call = poison.and_then(|poison| self.poisoned_call(id, &poison));
         let pid = |call: CallRef| {
@@ -125,15 +131,14 @@ impl<M: Machine> Kernel<M> {
         };
         let waiting = count_in(&self.calls, |call| call.server == id && call.phase == Phase::Queued);
         let culprit = call.map_or(0, pid);
-        let fall = Fall { fault, event, disposable: poison.is_some(), culprit, waiting: waiting as u32 };
-        let [flags, event, culprit, waiting] = fall.to_values();
-        Ok([flags, event, culprit, waiting, 0])
+        let (disposable, waiting) = (poison.is_some(), waiting as u32);
+        Ok(Fall { fault: fell.fault, event, place, disposable, culprit, waiting }.to_values())
     }
 
     /// The event that a dead server died of, if something can be done about it.
     fn poison(&mut self, id: ServerId) -> Option<Poison> {
         let server = self.servers.get(id)?;
-        let (fault, _) = server.fell?;
+        let fault = server.fell?.fault;
         if server.state != ServerState::Dead || matches!(fault, Fault::Diverged | Fault::JournalFull) {
             return None;
         }
@@ -234,7 +239,7 @@ impl<M: Machine> Kernel<M> {
         let kind = Kind::from_number(poison.delivery.kind);
         let disposition = match (poison.remedy, kind) {
             (Remedy::LeaveOut(_), _) => Disposition::LeftOut,
-            (_, Some(Kind::Answer)) => Disposition::Failed,
+            (Remedy::TakeBack(_), Some(Kind::Answer)) => Disposition::Failed,
             _ if call.is_some() => Disposition::Refused,
             _ => Disposition::Dropped,
         };

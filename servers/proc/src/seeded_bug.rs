@@ -1,5 +1,6 @@
 //! A bug on purpose: a host name that this server cannot bear. It shows what becomes of an event that kills its server
-//! each time, and is there to be found with the tools that Naiad has. Only builds with the feature `seeded-bug` have it.
+//! each time, and is there to be found with the tools that Naiad has. Only builds with the feature `seeded-bug` have
+//! it.
 
 /// sethostname(2) of `panic` panics, and of `spin` never ends.
 pub(crate) fn trip_over(name: &[u8]) {

@@ -224,9 +224,9 @@ impl<T: Traps> Kernel<T> {
         self.figure(task, TaskFigure::Incarnation)[0]
     }
 
-    fn figure(&mut self, task: Handle, what: TaskFigure) -> [u64; 4] {
+    fn figure(&mut self, task: Handle, what: TaskFigure) -> [u64; 5] {
         let values = self.traps.trap(Syscall::TaskInfo, [u64::from(task.0), what as u64, 0, 0, 0, 0]);
-        values.map_or([0; 4], |[first, second, third, fourth, _]| [first, second, third, fourth])
+        values.unwrap_or([0; 5])
     }
 
     pub fn port_in(&mut self, port: u16) -> u32 {

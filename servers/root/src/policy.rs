@@ -1,16 +1,18 @@
 //! What root does about a death: a pure function of what is known of the server and its death.
 //!
 //! Only deaths by a server's own fault count. The first of an event may be bad luck, so the server runs again, and
-//! meets the event again; when that kills it too, the event is poison and is disposed of. When not even that lets the
-//! server receive anything new, it is given up. Disposing has a budget, which is filled again by messages served; a
-//! program that sends poison again and again does not use it up, or any program could take a server from all others.
-//! Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
+//! meets the event again; when that kills it in the same place, the event is poison and is disposed of. When not even
+//! that lets the server receive anything new, it is given up. Disposing has a budget, which is filled again by messages
+//! served; a program that sends poison again and again does not use it up, or any program could take a server from all
+//! others. Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
 
 use libipc::abi::crash::Fall;
 use serde::{Deserialize, Serialize};
 
-/// Deaths of one event after which a server is given up.
-const TIMES_MAX: u32 = 3;
+/// Deaths of one event in one place after which a server is given up.
+const REPEATS_MAX: u32 = 3;
+/// Deaths of one event after which it is, wherever they were.
+const TIMES_MAX: u32 = 6;
 /// Events of different origins that are disposed of in a row.
 const DISPOSALS_MAX: u32 = 8;
 /// Messages received after which disposing may begin anew.
@@ -26,10 +28,14 @@ const PAUSE_MAX_NS: u64 = 1_000_000_000;
 /// What is remembered of a server's deaths by its own fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct History {
-    /// The event of the last.
+    /// The event of the last, and the place.
     event: u64,
-    /// How many in a row were of that event.
+    place: u64,
+    /// How many in a row were of that event, and in that place.
     times: u32,
+    repeats: u32,
+    /// That event has been disposed of.
+    helped: bool,
     /// Events disposed of since the server last made progress.
     disposed: u32,
     /// Whose the last of them was; 0 for nobody in particular.
@@ -70,19 +76,29 @@ pub enum Action {
 /// Decides about a death.
 pub fn decide(history: &mut History, death: Death, now_ns: u64) -> Action {
     let Some(fall) = death.fall else { return Action::Restart { after_ns: 0 } };
-    let again = history.times > 0 && history.event == fall.event;
-    (history.event, history.times) = (fall.event, if again { history.times + 1 } else { 1 });
+    history.count(&fall);
     let after_ns = history.pause(&fall, now_ns);
-    if history.times == 1 {
-        return Action::Restart { after_ns };
+    if history.helped || history.repeats >= REPEATS_MAX || history.times >= TIMES_MAX {
+        return Action::Abandon;
     }
-    if history.times == 2 && fall.disposable {
-        return history.dispose(&fall, death.received, after_ns);
+    // A replay that never dies in the same place twice has no more to say after so many tries.
+    let poison = history.repeats == 2 || history.times == TIMES_MAX - 1;
+    match poison && fall.disposable {
+        true => history.dispose(&fall, death.received, after_ns),
+        false => Action::Restart { after_ns },
     }
-    if history.times < TIMES_MAX { Action::Restart { after_ns } } else { Action::Abandon }
 }
 
 impl History {
+    fn count(&mut self, fall: &Fall) {
+        let again = self.times > 0 && self.event == fall.event;
+        let repeated = again && self.place == fall.place;
+        self.times = if again { self.times + 1 } else { 1 };
+        self.repeats = if repeated { self.repeats + 1 } else { 1 };
+        self.helped &= again;
+        (self.event, self.place) = (fall.event, fall.place);
+    }
+
     fn pause(&mut self, fall: &Fall, now_ns: u64) -> u64 {
         let calm = now_ns.saturating_sub(self.last_ns) >= CALM_NS;
         self.storm = if calm { 1 } else { self.storm.saturating_add(1) };
@@ -100,7 +116,7 @@ impl History {
         if fall.culprit == 0 || fall.culprit != self.culprit {
             self.disposed += 1;
         }
-        (self.culprit, self.received) = (fall.culprit, received);
+        (self.culprit, self.received, self.helped) = (fall.culprit, received, true);
         if self.disposed > DISPOSALS_MAX { Action::Abandon } else { Action::Dispose { after_ns } }
     }
 }

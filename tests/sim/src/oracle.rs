@@ -11,8 +11,9 @@ const BAD_WORDS: [&str; 4] = ["disagree", "given up", "cannot be seen to", "no s
 
 /// Calls by which a program waits for another: read, poll, pause, wait4, rt_sigsuspend, futex, epoll_wait.
 const WAITING_CALLS: [u32; 7] = [0, 7, 34, 61, 130, 202, 232];
-/// Deaths of a server by one poisoned message: it is served, and served again.
-const POISONED_DEATHS: u32 = 2;
+/// Deaths of a server by one poisoned message: it is served, and served again. A server without a journal may have to
+/// repeat its last incarnation first.
+const POISONED_DEATHS: std::ops::Range<u32> = 2..6;
 
 /// What is wrong with a run in which one message was poison to its server: whoever it was from may see an error, but
 /// the server lives on.
@@ -26,7 +27,7 @@ pub fn unserved(setup: &Setup, run: &Outcome, poisoned: u32) -> Option<String> {
     let run = &Outcome { end, ..run.clone() };
     let mut text = uncontained(setup, run, poisoned).unwrap_or_default();
     let [_, own] = run.deaths[poisoned as usize - 1];
-    if own != 0 && own != POISONED_DEATHS {
+    if own != 0 && !POISONED_DEATHS.contains(&own) {
         let _ = writeln!(text, "{} died by itself {own} times", setup.name(poisoned));
     }
     if BAD_WORDS.iter().any(|word| run.log.contains(word)) {

@@ -214,8 +214,8 @@ struct Curse {
     message: Option<Message>,
 }
 
-/// What tells a message from others: its kind, its call, its label, and when it came. A reissued server gets its calls again at
-/// other times.
+/// What tells a message from others: its kind, its call, its label, and when it came. A reissued server gets its calls
+/// again at other times.
 type Message = (u32, u64, u32, Option<u64>);
 
 struct World<'a> {
@@ -355,8 +355,8 @@ impl World<'_> {
         trap
     }
 
-    /// Where a message is poison, the program whose call it was is told EIO, and ends, as one that looks at errors does:
-    /// others may wait for what it would have done. Whether it makes that call now.
+    /// Where a message is poison, the program whose call it was is told EIO, and ends, as one that looks at errors
+    /// does: others may wait for what it would have done. Whether it makes that call now.
     fn ends_of_error(&mut self, thread: ThreadId) -> bool {
         if !self.calling.remove(&thread.index()) || self.curse.is_none() {
             return false;

@@ -77,7 +77,7 @@ fn a_message_that_no_incarnation_can_bear_takes_no_server_away() {
             let plan = Plan::poison_message(1, number, traps - traps / 4, cause);
             let (outcome, harm) = exploration.check(&plan);
             assert_eq!(harm, None, "{}", plan.describe(&setup));
-            assert_eq!(outcome.deaths[number as usize - 1], [0, 2], "{}", plan.describe(&setup));
+            assert!(outcome.deaths[number as usize - 1][1] >= 2, "{}", plan.describe(&setup));
             assert!(outcome.log.contains("dies of one event again"), "{}", outcome.log);
         }
     }

@@ -28,7 +28,7 @@ hostname spin 2>&1; echo spin: $?
 hostname works; hostname
 echo a b | tr a b
 sed -n '/^crash/,$p' /proc/naiad/crashes
-ls /proc/naiad/reproducers
+ls -1 /proc/naiad/reproducers
 sed -n 's/^deaths: *//p' /proc/naiad/servers/proc/status
 echo --
 cat /proc/naiad/reproducers/1 /proc/naiad/reproducers/2 | gzip -c

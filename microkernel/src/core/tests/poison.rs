@@ -3,7 +3,7 @@
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
-use libipc::abi::syscall::Syscall;
+use libipc::abi::syscall::{NO_ANSWER, Syscall};
 use libipc::abi::{KernelError, Rights};
 use libipc::linux::errno;
 use libipc::server::TIMER_BIT;
@@ -35,8 +35,8 @@ fn restart(world: &mut World, number: u64) {
 }
 
 fn told(world: &mut World, number: u64) -> Fall {
-    let [a, b, c, d, _] = world.ok(world.root, Syscall::TaskInfo, &[number + 100, TaskFigure::Fall as u64]);
-    Fall::from_values([a, b, c, d]).expect("it died of itself")
+    let values = world.ok(world.root, Syscall::TaskInfo, &[number + 100, TaskFigure::Fall as u64]);
+    Fall::from_values(values).expect("it died of itself")
 }
 
 fn dispose(world: &mut World, number: u64) -> (Option<Disposition>, Option<Kind>) {
@@ -114,6 +114,17 @@ fn a_blocking_call_that_kills_again_is_refused() {
     fall(&mut world, server);
     dispose(&mut world, 3);
     assert_eq!(world.result(client), Some(Err(KernelError::PeerDead)));
+    assert_eq!(world.kernel.calls.used(), 0);
+}
+
+#[test]
+fn a_message_without_an_answer_that_kills_again_is_forgotten() {
+    let (mut world, client, server) = two(true);
+    send(&mut world, client, NO_ANSWER.0, 50);
+    receive(&mut world, server);
+    fall(&mut world, server);
+    dispose(&mut world, 3);
+    assert_eq!(world.trap(client, Syscall::Receive, &[]), None, "nobody is told");
     assert_eq!(world.kernel.calls.used(), 0);
 }
 
@@ -340,6 +351,25 @@ fn a_death_in_the_middle_of_a_replay_is_no_events_fault() {
     receive(&mut world, server);
     fall(&mut world, server);
     assert!(!told(&mut world, 3).disposable);
+}
+
+#[test]
+fn a_journal_that_stays_full_is_one_death_that_repeats() {
+    let (mut world, client, server) = two(true);
+    let id = world.kernel.server_of(server).unwrap();
+    let mut falls = Vec::new();
+    for word in 0..3 {
+        let journal = world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap();
+        journal.end = journal.memory.bytes() - 8;
+        journal.cursor = None;
+        assert_eq!(world.trap(server, Syscall::Receive, &[]), None);
+        send(&mut world, client, 5, word);
+        falls.push(told(&mut world, 3));
+        restart(&mut world, 3);
+    }
+    assert!(
+        falls.iter().all(|fall| *fall == falls[0] && fall.fault == Fault::JournalFull && !fall.disposable)
+    );
 }
 
 #[test]

@@ -49,8 +49,8 @@ fn a_server_that_loops_for_ever_dies_of_it() {
         assert_eq!(state(&world, server), ServerState::Alive);
         compute(&mut world, server, 2 * PATIENCE_NS);
         assert_eq!(state(&world, server), ServerState::Dead);
-        let [a, b, c, d, _] = world.ok(world.root, Syscall::TaskInfo, &[103, TaskFigure::Fall as u64]);
-        let fall = Fall::from_values([a, b, c, d]).unwrap();
+        let values = world.ok(world.root, Syscall::TaskInfo, &[103, TaskFigure::Fall as u64]);
+        let fall = Fall::from_values(values).unwrap();
         assert!(fall.fault == Fault::Watchdog && fall.disposable);
     }
 }

@@ -154,6 +154,15 @@ fn an_exception_runs_its_handler_and_blocked_or_ignored_it_kills() {
 }
 
 #[test]
+fn a_fault_whose_serving_was_lost_ends_the_process_whatever_handler_it_has() {
+    let mut world = World::started();
+    world.registers(2).rsp = STACK + 0x8000;
+    world.action(2, 8, HANDLER, 0);
+    world.fault_of_kind(2, libipc::abi::delivery::FaultKind::Lost, 0);
+    assert_eq!(world.power, Some((128 + 9, false)));
+}
+
+#[test]
 fn a_fault_that_vm_cannot_resolve_is_a_signal_with_its_address() {
     let mut world = World::started();
     world.registers(2).rsp = STACK + 0x8000;

@@ -327,11 +327,16 @@ impl World {
         self.replies.get(&id).map(|reply| reply.result)
     }
 
-    /// A thread has a fault.
+    /// A thread has an exception.
     pub fn fault(&mut self, tid: u32, vector: u64) {
+        self.fault_of_kind(tid, FaultKind::Exception, vector);
+    }
+
+    /// A thread has a fault.
+    pub fn fault_of_kind(&mut self, tid: u32, kind: FaultKind, vector: u64) {
         let thread = self.handle(tid);
         let rip = self.registers(tid).rip;
-        let request = Request::Fault { kind: FaultKind::Exception, words: [vector, 0, rip, 0] };
+        let request = Request::Fault { kind, words: [vector, 0, rip, 0] };
         self.enqueue(thread, 0, false, request);
         self.run();
     }

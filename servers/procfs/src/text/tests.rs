@@ -38,7 +38,7 @@ fn figures() -> Script {
         (Statistic::Waits, 0) => [0; 4],
         (Statistic::Waits, _) => [u64::MAX, 0, 0, 0],
         (Statistic::Crash, 0) => [4 | 9 << 32, 3, 2 | 2 << 8 | 1 << 16, 77],
-        (Statistic::Crash, 1) => [3 | 8 << 32, 2, 5 | 0 << 8 | 5 << 16, 5],
+        (Statistic::Crash, 1) => [3 | 8 << 32, 2, 5 | 5 << 16, 5],
         (Statistic::Crash, 2) => [0; 4],
         (Statistic::Crash, _) => [u64::MAX, 0, 0, 0],
         (Statistic::CrashKept, 0) => [0, 100, 0, 0],
