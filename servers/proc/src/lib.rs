@@ -166,6 +166,7 @@ pub struct Proc {
     armed_ns: u64,
     jobs: BTreeMap<u64, jobs::Job>,
     pidfds: pidfd::Pidfds,
+    signal_files: signal::descriptor::SignalFiles,
     /// Traced threads that have ended.
     departed: trace::Departures,
     last_ticket: u64,
@@ -202,6 +203,7 @@ impl Server for Proc {
             armed_ns: u64::MAX,
             jobs: BTreeMap::new(),
             pidfds: BTreeMap::new(),
+            signal_files: BTreeMap::new(),
             departed: BTreeMap::new(),
             last_ticket: 0,
             last_tag: 0,
@@ -231,7 +233,7 @@ impl Server for Proc {
                 Ok(())
             }
             Event::LastClose { badge, owner } => {
-                self.pidfd_closed(badge.0, *owner, &mut turn);
+                self.closed(badge.0, *owner, &mut turn);
                 Ok(())
             }
             // This server watches no descriptors.
@@ -240,6 +242,7 @@ impl Server for Proc {
         if outcome == Err(Refusal::Again) {
             return Effects::again();
         }
+        self.post_signal_files(&mut turn);
         self.arm(&mut turn);
         turn.out
     }

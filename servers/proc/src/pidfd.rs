@@ -127,8 +127,9 @@ impl Proc {
     }
 
     /// The last descriptor of a session is closed.
-    pub(crate) fn pidfd_closed(&mut self, badge: u64, owner: Handle, turn: &mut Turn) {
+    pub(crate) fn closed(&mut self, badge: u64, owner: Handle, turn: &mut Turn) {
         self.forget_pidfd(badge);
+        self.signal_files.remove(&badge);
         turn.close(owner);
     }
 
