@@ -14,6 +14,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub const MANIFEST: &str = "manifest";
 /// The entry that holds the encoded [`Session`](crate::manifest::Session).
 pub const SESSION: &str = "session";
+/// The entry that holds the shared object that is in every program's memory, if there is one.
+pub const VDSO: &str = "vdso";
 /// The longest name of an entry, in bytes.
 pub const NAME_MAX_BYTES: usize = 32;
 

@@ -31,38 +31,68 @@ pub struct Images {
     pub kernel: PathBuf,
     /// A server's name and its image, as in the manifest.
     pub servers: Vec<(String, PathBuf)>,
+    /// The shared object that is in every program's memory.
+    pub vdso: PathBuf,
 }
+
+/// What is built at once for the bare machine.
+struct Part {
+    /// Its name, which is its target folder's.
+    name: &'static str,
+    /// Of `boot/`.
+    script: &'static str,
+    code_model: &'static str,
+    link: &'static [&'static str],
+    features: &'static [&'static str],
+}
+
+const KERNEL: Part =
+    Part { name: "kernel", script: "kernel.ld", code_model: "kernel", link: &[], features: &[] };
+const SERVERS: Part =
+    Part { name: "servers", script: "server.ld", code_model: "small", link: &[], features: &[] };
+/// A server with a bug on purpose.
+const SEEDED: Part = Part { name: "seeded", features: &["proc/seeded-bug"], ..SERVERS };
+const VDSO: Part = Part {
+    name: "vdso",
+    script: "vdso.ld",
+    code_model: "small",
+    link: &["-shared", "-soname=linux-vdso.so.1", "--hash-style=both", "-znorelro"],
+    features: &[],
+};
 
 /// Builds the kernel and the servers of the manifest.
 pub fn images(manifest: &Manifest) -> Result<Images> {
-    let kernel = freestanding("kernel", "kernel", &["microkernel"], &[])?;
+    let kernel = freestanding(&KERNEL, &["microkernel"])?;
     let packages: BTreeSet<&str> = manifest.servers.iter().map(ServerEntry::package).collect();
-    let built = freestanding("servers", "small", &Vec::from_iter(packages), &[])?;
+    let built = freestanding(&SERVERS, &Vec::from_iter(packages))?;
+    let vdso = freestanding(&VDSO, &["vdso"])?;
     let servers = manifest.servers.iter();
     Ok(Images {
         kernel: kernel.join("microkernel"),
         servers: servers.map(|server| (server.name.clone(), built.join(server.package()))).collect(),
+        vdso: vdso.join("vdso"),
     })
 }
 
 /// The image of a server with a bug on purpose, and the server's name.
 pub fn seeded_bug() -> Result<(&'static str, PathBuf)> {
     const BUGGY: &str = "proc";
-    let built = freestanding("seeded", "small", &[BUGGY], &[&format!("{BUGGY}/seeded-bug")])?;
+    let built = freestanding(&SEEDED, &[BUGGY])?;
     Ok((BUGGY, built.join(BUGGY)))
 }
 
 /// Builds `packages` for the bare machine and returns the folder with the results.
-fn freestanding(what: &str, code_model: &str, packages: &[&str], features: &[&str]) -> Result<PathBuf> {
+fn freestanding(part: &Part, packages: &[&str]) -> Result<PathBuf> {
     let toolchain =
         setup::toolchain().context("no toolchain has the library's sources; run `cargo xtask setup`")?;
-    let script = house::root().join(if what == "kernel" { "boot/kernel.ld" } else { "boot/server.ld" });
+    let script = house::root().join("boot").join(part.script);
     let mut flags: Vec<String> = COMMON_FLAGS.map(str::to_owned).into();
     flags.push(format!("-Clinker={LINKER}"));
-    flags.push(format!("-Ccode-model={code_model}"));
+    flags.push(format!("-Ccode-model={}", part.code_model));
     flags.push(format!("-Clink-arg=-T{}", script.display()));
+    flags.extend(part.link.iter().map(|argument| format!("-Clink-arg={argument}")));
 
-    let folder = house::target().join(what);
+    let folder = house::target().join(part.name);
     let built = folder.join(TARGET).join("release");
     forget_older_than(&script, &built.join("deps"), packages)?;
     let mut cargo = cargo(&toolchain.cargo, &folder);
@@ -83,10 +113,10 @@ fn freestanding(what: &str, code_model: &str, packages: &[&str], features: &[&st
     for package in packages {
         cargo.args(["--package", package]);
     }
-    for feature in features {
+    for feature in part.features {
         cargo.args(["--features", feature]);
     }
-    finish(cargo, what)?;
+    finish(cargo, part.name)?;
     Ok(built)
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use elf::{ElfBytes, endian::LittleEndian};
 use libipc::{
-    archive::{Builder, MANIFEST, SESSION},
+    archive::{Builder, MANIFEST, SESSION, VDSO},
     manifest::{Manifest, Session, encode},
 };
 
@@ -20,6 +20,8 @@ pub fn compose(manifest: &Manifest, images: &Images, session: &Session) -> Resul
     let mut archive = Builder::new();
     archive.add(MANIFEST, encode(manifest)?)?;
     archive.add(SESSION, encode(session)?)?;
+    let vdso = fs::read(&images.vdso).with_context(|| format!("cannot read {}", images.vdso.display()))?;
+    archive.add(VDSO, strip(vdso).context("the vdso is not a shared object")?)?;
     for (name, path) in &images.servers {
         let image = fs::read(path)
             .with_context(|| format!("the server `{name}` has no image: cannot read {}", path.display()))?;
@@ -82,7 +84,9 @@ mod tests {
     #[test]
     fn a_missing_image_is_named() {
         let manifest = crate::system::load(crate::system::SYSTEM).unwrap();
-        let images = Images { kernel: "k".into(), servers: vec![("vm".into(), "/nonexistent/vm".into())] };
+        let vdso = std::env::current_exe().unwrap();
+        let images =
+            Images { kernel: "k".into(), servers: vec![("vm".into(), "/nonexistent/vm".into())], vdso };
         let session =
             Session { path: vec![], argv: vec![], env: vec![], rows: 0, cols: 0, exit_on_end: true };
         let error = compose(&manifest, &images, &session).unwrap_err();

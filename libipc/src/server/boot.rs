@@ -44,6 +44,10 @@ pub struct RootBoot {
     pub seed: u64,
     /// Bytes of root's heap.
     pub heap_bytes: u64,
+    /// Where the processor's counter stood at boot.
+    pub counter_start: u64,
+    /// Nanoseconds per count, as 32.32 fixed point; 0 when programs cannot read the counter.
+    pub ns_per_count: u64,
 }
 
 /// A device that a driver was given.
@@ -92,6 +96,9 @@ pub struct Boot {
     pub epoch_s: u64,
     /// Bits of entropy gathered at boot; the same in every incarnation.
     pub seed: u64,
+    /// The processor's counter: where it stood at boot, and nanoseconds per count as 32.32 fixed point, or 0 when
+    /// programs cannot read it.
+    pub counter: (u64, u64),
 }
 
 impl Boot {

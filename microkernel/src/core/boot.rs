@@ -114,6 +114,7 @@ impl<M: Machine> Kernel<M> {
             traps: 0,
             idle_ns: 0,
             epoch_s: 0,
+            counter: (0, 0),
             seed: 0,
             #[cfg(test)]
             short: (false, 0),

@@ -131,7 +131,7 @@ pub fn load_root<M: Machine>(
     archive: &Archive<'_>,
     layout: Layout,
 ) -> Result<(), KernelError> {
-    let (epoch_s, seed) = (kernel.epoch_s, kernel.seed);
+    let (epoch_s, seed, (counter_start, ns_per_count)) = (kernel.epoch_s, kernel.seed, kernel.counter);
     let image = archive.find(ROOT).ok_or(KernelError::BadArgument)?;
     let file = ElfBytes::<LittleEndian>::minimal_parse(image).map_err(|_| KernelError::BadArgument)?;
     let offset = archive.offset_of(ROOT).ok_or(KernelError::BadArgument)?;
@@ -168,6 +168,8 @@ pub fn load_root<M: Machine>(
         epoch_s,
         seed,
         heap_bytes: u64::from(HEAP_PAGES) * PAGE_SIZE,
+        counter_start,
+        ns_per_count,
     };
     kernel.machine.bytes(boot, 0, size_of::<RootBoot>() as u64).copy_from_slice(words.as_bytes());
     let own = FrameRange { first: Frame(next), count: layout.free.first.0 + layout.free.count - next };

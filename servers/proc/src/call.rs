@@ -99,6 +99,8 @@ pub const CALLS: &[(u32, Serve)] = &[
     (273, Proc::set_robust_list),
     (274, Proc::get_robust_list),
     (281, Proc::masked_wait),
+    (282, Proc::signalfd),
+    (289, Proc::signalfd),
     (297, Proc::rt_tgsigqueueinfo),
     (302, Proc::prlimit64),
     (424, Proc::pidfd_send_signal),
@@ -135,6 +137,9 @@ impl Proc {
 
     fn serve(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
         let number = asked.foreign.number;
+        if self.signal_files.contains_key(&asked.call.badge.0) {
+            return self.signalfd_call(asked, asked.call.badge.0, turn);
+        }
         if asked.call.badge.0 != 0 {
             return errno(if number == IOCTL { ENOTTY } else { EINVAL });
         }

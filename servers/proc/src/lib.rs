@@ -169,6 +169,7 @@ pub struct Proc {
     armed_ns: u64,
     jobs: BTreeMap<u64, jobs::Job>,
     pidfds: pidfd::Pidfds,
+    signal_files: signal::descriptor::SignalFiles,
     /// Traced threads that have ended.
     departed: trace::Departures,
     last_ticket: u64,
@@ -205,6 +206,7 @@ impl Server for Proc {
             armed_ns: u64::MAX,
             jobs: BTreeMap::new(),
             pidfds: BTreeMap::new(),
+            signal_files: BTreeMap::new(),
             departed: BTreeMap::new(),
             last_ticket: 0,
             last_tag: 0,
@@ -234,7 +236,7 @@ impl Server for Proc {
                 Ok(())
             }
             Event::LastClose { badge, owner } => {
-                self.pidfd_closed(badge.0, *owner, &mut turn);
+                self.closed(badge.0, *owner, &mut turn);
                 Ok(())
             }
             // This server watches no descriptors.
@@ -243,6 +245,7 @@ impl Server for Proc {
         if outcome == Err(Refusal::Again) {
             return Effects::again();
         }
+        self.post_signal_files(&mut turn);
         self.arm(&mut turn);
         turn.out
     }

@@ -46,7 +46,7 @@ pub enum On {
         /// TIMER_ABSTIME: the call can simply be made again.
         absolute: bool,
     },
-    /// rt_sigtimedwait(2).
+    /// rt_sigtimedwait(2), read(2) of a descriptor of signalfd(2).
     Signal {
         /// One of these.
         set: SignalSet,
@@ -54,6 +54,8 @@ pub enum On {
         info: u64,
         /// Until when; `None` for ever.
         deadline_ns: Option<u64>,
+        /// It is a read.
+        record: bool,
     },
     /// pause(2), rt_sigsuspend(2): any signal that does something.
     Pause,
@@ -258,6 +260,7 @@ impl Proc {
                 let resume = Resume::Sleep { deadline_ns: *deadline_ns, remainder: *remainder };
                 (Restart::IfNoHandler, Some(resume))
             }
+            On::Signal { record: true, .. } => (Restart::IfAsked, None),
             On::Signal { .. } => (Restart::Never, None),
             // vfork's caller sleeps on through signals, but for one that ends it.
             On::Vfork { .. } if self.is_doomed(tid) => (Restart::Never, None),

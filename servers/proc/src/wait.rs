@@ -8,7 +8,7 @@ use alloc::{vec, vec::Vec};
 
 use libipc::linux::errno::{EAGAIN, EBADF, ECHILD, EINVAL, ESRCH};
 use libipc::linux::signal::{CLD_CONTINUED, CLD_STOPPED, SIGCHLD, SIGCONT};
-use libipc::server::Output;
+use libipc::server::{ForeignReply, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
@@ -204,7 +204,10 @@ impl Proc {
             _ => return errno(EINVAL),
         };
         let form = Form::Info { info: asked.word(2) };
-        if asked.int(0) == P_PIDFD && options & WNOHANG == 0 && self.is_nonblocking(asked, 0) {
+        if asked.int(0) == P_PIDFD
+            && options & WNOHANG == 0
+            && self.is_nonblocking(asked, asked.unsigned(1), turn)
+        {
             return self.wait(asked, target, options | OR_AGAIN, form, asked.word(4), turn);
         }
         self.wait(asked, target, options, form, asked.word(4), turn)
@@ -233,8 +236,10 @@ impl Proc {
             }
             Found::Traced(tid) => {
                 let (result, outputs) = self.report_tracee(&wait, tid).ok_or(Refusal::Errno(ECHILD))?;
+                // Whoever hears of it next, the parent of a dead tracee, does so after the tracer.
+                turn.out.foreign(asked.id, ForeignReply { result, outputs, ..ForeignReply::default() });
                 self.told_of_tracee(&wait, tid, turn);
-                Ok(Reply::Pieces(result, outputs))
+                Ok(Reply::Later)
             }
             Found::Nobody => errno(ECHILD),
             Found::NotYet if options & WNOHANG != 0 => Ok(wait.nothing_yet()),

@@ -9,7 +9,7 @@ use alloc::{
 
 use libipc::abi::delivery::BUFFER_PAGES;
 use libipc::abi::{Frame, Handle, PAGE_SIZE, Protection, Rights};
-use libipc::archive::Archive;
+use libipc::archive::{Archive, VDSO};
 use libipc::manifest::{Class, Manifest, ROOT, ServerEntry, Session};
 use libipc::proto::config::VfsConfig;
 use libipc::server::boot::{
@@ -154,6 +154,7 @@ impl<'a, T: Traps> Start<'a, T> {
             number,
             epoch_s: self.boot.epoch_s,
             seed: self.boot.seed,
+            counter: (self.boot.counter_start, self.boot.ns_per_count),
             ..Boot::default()
         };
         let tables = Tables::default();
@@ -291,6 +292,7 @@ impl<'a, T: Traps> Start<'a, T> {
             server.boot.config = postcard::to_allocvec(&config).map_err(|_| StartError::Manifest)?;
         }
         if entry.frames {
+            server.boot.config = self.archive.find(VDSO).unwrap_or_default().to_vec();
             let (first, count) = self.free.rest();
             self.kernel.give(server.task, Purpose::Own, first, count)?;
             server.boot.frames = alloc::vec![(first, count)];

@@ -199,6 +199,7 @@ fn info(region: &Region, memory: &Memory) -> RegionInfo {
         Purpose::Heap => b"[heap]",
         Purpose::Stack => b"[stack]",
         Purpose::Vdso => b"[vdso]",
+        Purpose::Vvar => b"[vvar]",
     };
     RegionInfo {
         start: region.start,

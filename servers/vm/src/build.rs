@@ -11,6 +11,7 @@ use libipc::linux::errno::{E2BIG, EINVAL, ENOEXEC, ENOMEM};
 use libipc::proto::space::{Answer, Build};
 use libipc::server::{Effects, Operation};
 use serde::{Deserialize, Serialize};
+use vdso::TimePage;
 
 use crate::elf::{ElfError, Image, Segment};
 use crate::fault::{self, Fault};
@@ -199,8 +200,13 @@ impl Plan {
             entry = interpreter.image.entry.wrapping_add(loaded.interpreter);
         }
         if let Some((object, bytes)) = vdso {
-            space.place(vdso_region(stack_top, bytes, object), memory, effects);
-            loaded.vdso = Some(stack_top);
+            for region in vdso_regions(stack_top, bytes, object) {
+                space.place(region, memory, effects);
+            }
+            // Whoever has a C library looks into it at once.
+            let address = stack_top + PAGE_SIZE;
+            touched.push((address, Protection::READ));
+            loaded.vdso = Some(address);
         }
         let stack = match gathered {
             Some(gathered) => gathered.complete(&build, &loaded, space, memory, effects)?,
@@ -281,23 +287,36 @@ fn place(
     touched
 }
 
-fn vdso_region(address: u64, bytes: u64, object: u64) -> Region {
-    let protection = Protection::READ | Protection::EXECUTE;
-    let backing = Backing::Object { object, page: 0, limit: u64::MAX };
-    let purpose = Purpose::Vdso;
-    Region { backing, purpose, ..Region::anonymous(address..address + bytes, protection) }
+/// The page with the time, and behind it the vdso.
+fn vdso_regions(address: u64, bytes: u64, object: u64) -> [Region; 2] {
+    let region = |range: Range<u64>, page, purpose, protection| {
+        let backing = Backing::Object { object, page, limit: u64::MAX };
+        Region { backing, purpose, ..Region::anonymous(range, protection) }
+    };
+    let code = address + PAGE_SIZE;
+    [
+        region(address..code, 0, Purpose::Vvar, Protection::READ),
+        region(code..address + bytes, 1, Purpose::Vdso, Protection::READ | Protection::EXECUTE),
+    ]
 }
 
-/// Makes the object of the vdso and writes its pages; the system keeps it. Its number and its bytes, in whole pages.
-pub fn load_vdso(image: &[u8], memory: &mut Memory, effects: &mut Effects) -> Option<(u64, u64)> {
-    let pages = image.chunks(PAGE_SIZE as usize);
+/// Makes the object of the vdso and writes its pages, that with the time first; the system keeps it. Its number and its
+/// bytes, in whole pages.
+pub fn load_vdso(
+    image: &[u8],
+    time: &TimePage,
+    memory: &mut Memory,
+    effects: &mut Effects,
+) -> Option<(u64, u64)> {
+    let time = time.to_bytes();
+    let pages: Vec<&[u8]> = [&time[..]].into_iter().chain(image.chunks(PAGE_SIZE as usize)).collect();
     if image.is_empty() || (memory.frames.free() as usize) < pages.len() {
         return None;
     }
     let bytes = address_of(pages.len() as u64);
     let object = memory.objects.open_anonymous();
     memory.objects.attach(object, SYSTEM, page_of(bytes));
-    for (index, page) in pages.enumerate() {
+    for (index, page) in pages.into_iter().enumerate() {
         let frame = memory.frames.take()?;
         effects.act(Operation::FrameZero { frame });
         effects.act(Operation::FrameWrite { frame, offset: 0, bytes: page.to_vec() });

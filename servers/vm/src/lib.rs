@@ -46,6 +46,7 @@ use frames::Frames;
 use gather::Gathered;
 use object::Objects;
 use space::{Memory, Space};
+use vdso::TimePage;
 
 /// The memory server's whole state.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -62,7 +63,9 @@ pub struct Vm {
     strings: BTreeMap<u64, Gathered>,
     /// The vdso's file, until the start.
     vdso_image: Vec<u8>,
-    /// Object and bytes of the vdso.
+    /// What its functions tell the time from.
+    time_page: [u64; 3],
+    /// Object and bytes of the vdso, with the page before it.
     vdso: Option<(u64, u64)>,
     /// The process server: faults that cannot be resolved are handed on to it.
     proc: Handle,
@@ -82,6 +85,7 @@ impl Server for Vm {
             last_tag: 0,
             strings: BTreeMap::new(),
             vdso_image: boot.config.clone(),
+            time_page: [boot.counter.0, boot.counter.1, boot.epoch_s],
             vdso: None,
             proc: boot.server("proc"),
         }
@@ -92,7 +96,9 @@ impl Server for Vm {
             Event::Start => {
                 let mut effects = Effects::none();
                 let image = core::mem::take(&mut self.vdso_image);
-                self.vdso = build::load_vdso(&image, &mut self.memory, &mut effects);
+                let [start, ns_per_count, epoch_s] = self.time_page;
+                let time = TimePage { start, ns_per_count, epoch_s };
+                self.vdso = build::load_vdso(&image, &time, &mut self.memory, &mut effects);
                 effects
             }
             Event::Call(call) => self.serve(call, env),

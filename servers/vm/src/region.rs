@@ -44,6 +44,8 @@ pub enum Purpose {
     Stack,
     /// The code the system lends to programs.
     Vdso,
+    /// The page before the vdso, with the time.
+    Vvar,
 }
 
 /// What a child gets of a region when its parent forks.

@@ -54,6 +54,11 @@ impl Clock {
         ((u128::from(counted) * u128::from(self.ns_per_count)) >> 32) as u64
     }
 
+    /// Where the counter stood at boot, and nanoseconds per count as 32.32 fixed point.
+    pub fn counter(&self) -> (u64, u64) {
+        (self.start, self.ns_per_count)
+    }
+
     /// Sets the timer to go off at a time since boot; `u64::MAX` stops it. A time too far off goes off early.
     pub fn set_timer(&self, deadline_ns: u64) {
         if deadline_ns == u64::MAX {

@@ -34,6 +34,7 @@ pub extern "C" fn start(info: u32) -> ! {
     let archive = info.archive.expect("no boot archive: pass one with -initrd");
     let (mut kernel, free) = build(&info, archive, clock, madt);
     kernel.epoch_s = clock::epoch_seconds();
+    kernel.counter = clock.counter();
     kernel.seed = clock::entropy();
     kernel.jitter = Jitter::from_command_line(info.command_line).expect("`seed=` needs a number behind it");
     let bytes =

@@ -123,21 +123,19 @@ impl Proc {
         }
         let set = set(asked.needed(0)?).less(UNBLOCKABLE);
         let timeout = asked.input(1).map(nanoseconds).transpose()?;
-        let thread = self.threads.get_mut(&asked.tid).ok_or(Refusal::Errno(EFAULT))?;
-        let process = self.processes.get_mut(&asked.pid).ok_or(Refusal::Errno(EFAULT))?;
-        let taken = [&mut thread.pending, &mut process.pending].into_iter().find_map(|pending| {
-            let first = pending.outside(SignalSet(!set.0)).next();
-            first.and_then(|signal| pending.take(signal))
-        });
-        if let Some(info) = taken {
-            self.note_timer(asked.pid, &info);
+        if let Some(info) = self.take_one_of(asked.tid, set) {
             return Ok(Reply::Pieces(i64::from(info.signal), piece(asked.word(1), info.to_bytes())));
         }
         if timeout == Some(0) {
             return errno(EAGAIN);
         }
         let deadline_ns = timeout.map(|timeout| turn.env.now().saturating_add(timeout));
-        self.park(asked.tid, asked.id, On::Signal { set, info: asked.word(1), deadline_ns }, turn);
+        self.park(
+            asked.tid,
+            asked.id,
+            On::Signal { set, info: asked.word(1), deadline_ns, record: false },
+            turn,
+        );
         Ok(Reply::Later)
     }
 

@@ -7,6 +7,7 @@
 pub mod action;
 mod calls;
 mod deliver;
+pub mod descriptor;
 pub mod frame;
 mod kill;
 mod queue;

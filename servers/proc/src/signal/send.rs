@@ -3,6 +3,7 @@
 use libipc::linux::signal::{SIGCONT, SIGKILL};
 
 use super::action::Disposition;
+use super::descriptor::RECORD_BYTES;
 use super::{Detail, STOPS, SigInfo, SignalSet};
 use crate::Proc;
 use crate::id::{INIT, Pid, Tid};
@@ -116,8 +117,8 @@ impl Proc {
     /// Gives the signal to a thread in rt_sigtimedwait(2), if one waits for it.
     fn hand_to_waiter(&mut self, aim: Aim, pid: Pid, info: &SigInfo, turn: &mut Turn) -> bool {
         let wants = |tid: &Tid| match self.threads.get(tid).and_then(|thread| thread.waiting.as_ref()) {
-            Some(Waiting { on: On::Signal { set, info: address, .. }, .. }) => {
-                set.has(info.signal).then_some((*tid, *address))
+            Some(Waiting { on: On::Signal { set, info: address, record, .. }, .. }) => {
+                set.has(info.signal).then_some((*tid, *address, *record))
             }
             _ => None,
         };
@@ -127,9 +128,13 @@ impl Proc {
                 self.processes.get(&pid).and_then(|process| process.threads.iter().find_map(wants))
             }
         };
-        let Some((tid, address)) = found else { return false };
+        let Some((tid, address, record)) = found else { return false };
         self.note_timer(pid, info);
-        self.finish_wait(tid, i64::from(info.signal), piece(address, info.to_bytes()), turn);
+        let (result, bytes) = match record {
+            true => (RECORD_BYTES as i64, info.to_record()),
+            false => (i64::from(info.signal), info.to_bytes()),
+        };
+        self.finish_wait(tid, result, piece(address, bytes), turn);
         true
     }
 

@@ -8,6 +8,7 @@ mod fork;
 mod futex;
 mod identity;
 mod jobs;
+mod masks;
 mod misc;
 mod model;
 mod random;

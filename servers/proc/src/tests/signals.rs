@@ -7,15 +7,15 @@ use libipc::server::{Event, Message};
 use super::world::{DATA, STACK, World};
 use crate::memory::{half_at, word_at};
 
-const SIGUSR1: u8 = 10;
+pub const SIGUSR1: u8 = 10;
 const SIGSEGV: u8 = 11;
 const SIGCHLD: u8 = 17;
 const SIGCONT: u8 = 18;
 const SIGSTOP: u8 = 19;
-const HANDLER: u64 = 0x5000;
+pub const HANDLER: u64 = 0x5000;
 
 /// A world whose first program has a stack and a handler for SIGUSR1, and a child to send from.
-fn with_handler(flags: u64) -> (World, u32) {
+pub fn with_handler(flags: u64) -> (World, u32) {
     let mut world = World::started();
     world.registers(2).rsp = STACK + 0x8000;
     let child = world.fork(2);
@@ -191,53 +191,6 @@ fn sigsuspend_waits_with_its_mask_and_the_handler_sees_the_old_one() {
     world.sigreturn(2);
     assert_eq!(world.proc.threads[&crate::id::Tid(2)].blocked.0, 1 << 9);
     assert_eq!(world.registers(2).rax, -4_i64 as u64, "never made again after a handler");
-}
-
-/// The first program, which blocks SIGUSR1, waits in ppoll(2) with a mask that lets it through.
-fn in_masked_wait() -> (World, u32) {
-    let (mut world, child) = with_handler(0);
-    world.mask(2, 1 << 9);
-    world.poke(DATA + 900, &0_u64.to_le_bytes());
-    world.begin(2, 271, &[0, 0, 0, DATA + 900, 8]);
-    world.run();
-    assert_eq!(world.proc.threads[&crate::id::Tid(2)].blocked.0, 0);
-    (world, child)
-}
-
-#[test]
-fn a_wait_with_a_mask_lets_a_signal_through_and_the_handler_returns_to_the_old_mask() {
-    let (mut world, child) = in_masked_wait();
-    world.kill_process(child, 2, SIGUSR1);
-    world.answer_elsewhere(-4, Restart::IfNoHandler);
-    assert!(world.handles(2, HANDLER));
-    let frame = world.registers(2).rsp;
-    assert_eq!(word_at(&world.peek(frame + 304, 8), 0), 1 << 9);
-    world.sigreturn(2);
-    assert_eq!(world.proc.threads[&crate::id::Tid(2)].blocked.0, 1 << 9);
-}
-
-#[test]
-fn a_wait_with_a_mask_that_has_an_answer_leaves_the_signal_pending() {
-    let (mut world, child) = in_masked_wait();
-    world.kill_process(child, 2, SIGUSR1);
-    world.answer_elsewhere(1, Restart::Never);
-    assert!(world.runs(2) && !world.handles(2, HANDLER));
-    assert_eq!(world.registers(2).rax, 1);
-    assert_eq!(world.proc.threads[&crate::id::Tid(2)].blocked.0, 1 << 9);
-    world.mask(2, 0);
-    assert!(world.handles(2, HANDLER));
-}
-
-#[test]
-fn a_wait_with_a_mask_of_the_wrong_size_is_refused_and_one_without_is_handed_on() {
-    let (mut world, _) = with_handler(0);
-    world.poke(DATA + 900, &0_u64.to_le_bytes());
-    assert_eq!(world.syscall(2, 271, &[0, 0, 0, DATA + 900, 4]), Some(-22));
-    world.poke(DATA + 900, &[0; 16]);
-    world.begin(2, 270, &[0, 0, 0, 0, 0, DATA + 900]);
-    world.run();
-    world.answer_elsewhere(0, Restart::Never);
-    assert!(world.runs(2));
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libipc::abi::delivery::{FaultKind, MAKE_CALL, Named, Occasion};
 use libipc::abi::foreign::{Input, LINUX};
-use libipc::abi::{CallId, Handle, TaskWord, UserRegisters};
+use libipc::abi::{CallId, Handle, Readiness, TaskWord, UserRegisters};
 use libipc::proto::process::{self as protocol, Exec};
 use libipc::proto::{space, terminal};
 use libipc::server::effect::Effect;
 use libipc::server::testing::{Script, boot, step};
-use libipc::server::{Caller, Effects, Event, Foreign, ForeignReply, Message, Request, Server, TIMER_BIT};
+use libipc::server::{
+    Caller, Effects, Event, Foreign, ForeignReply, Message, NewSession, Request, Server, TIMER_BIT,
+};
 
 mod lower;
 mod making;
@@ -73,6 +75,10 @@ pub struct World {
     pub power: Option<(u32, bool)>,
     pub timer: u64,
     pub forwarded: Vec<Message>,
+    /// Sessions that programs were given.
+    pub opened: Vec<NewSession>,
+    /// What those of this server are ready for.
+    pub readiness: BTreeMap<Handle, Readiness>,
     /// Calls that another server has now.
     pub elsewhere: Vec<CallId>,
     pub tty_events: Vec<terminal::Event>,
@@ -133,6 +139,8 @@ impl World {
             power: None,
             timer: u64::MAX,
             forwarded: Vec::new(),
+            opened: Vec::new(),
+            readiness: BTreeMap::new(),
             elsewhere: Vec::new(),
             tty_events: Vec::new(),
             foreground: 0,
@@ -386,6 +394,7 @@ impl World {
             let kept = effects.list.iter().any(|effect| match effect {
                 Effect::Reply { call: id, .. }
                 | Effect::ReplyForeign { call: id, .. }
+                | Effect::ReplyOpen { call: id, .. }
                 | Effect::Forward { call: id, .. }
                 | Effect::ForwardForeign { call: id, .. }
                 | Effect::Park { call: id, .. } => *id == call.id,
@@ -411,6 +420,11 @@ impl World {
             match effect {
                 Effect::Reply { call, message } => self.reply(call, None, message),
                 Effect::ReplyForeign { call, reply } => self.reply(call, Some(reply), Message::default()),
+                Effect::ReplyOpen { call, session } => {
+                    self.opened.push(session);
+                    let reply = ForeignReply { result: 3, ..ForeignReply::default() };
+                    self.reply(call, Some(reply), Message::default());
+                }
                 Effect::Forward { call, message, .. } => {
                     self.calls.remove(&call).expect("a call in progress");
                     self.forwarded.push(message);

@@ -2,7 +2,6 @@
 
 use alloc::vec::Vec;
 
-use libipc::abi::CallId;
 use libipc::linux::errno::{EFAULT, EINVAL, EIO, ENODEV, ESRCH};
 use libipc::linux::ptrace::*;
 use libipc::linux::signal::{SIGKILL, SIGTRAP};
@@ -62,7 +61,7 @@ impl Proc {
             | PTRACE_GETREGSET
             | PTRACE_GET_SYSCALL_INFO => self.show_registers(asked, request, tid, turn),
             PTRACE_POKEUSER | PTRACE_SETREGS | PTRACE_SETFPREGS | PTRACE_SETREGSET => {
-                self.take_registers(asked, request, tid, held, turn)
+                self.take_registers(asked, request, tid, turn)
             }
             _ => self.look_after(asked, request, tid, turn),
         }
@@ -155,14 +154,7 @@ impl Proc {
     }
 
     /// The requests that set registers.
-    fn take_registers(
-        &mut self,
-        asked: &Asked,
-        request: u32,
-        tid: Tid,
-        _: CallId,
-        turn: &mut Turn,
-    ) -> Outcome {
+    fn take_registers(&mut self, asked: &Asked, request: u32, tid: Tid, turn: &mut Turn) -> Outcome {
         let (set, address, length) = match request {
             PTRACE_POKEUSER => {
                 self.set_user_word(tid, asked.word(2), asked.word(3), turn)?;
@@ -179,7 +171,7 @@ impl Proc {
             NT_PRSTATUS => words(&self.shown_registers(tid, turn)?),
             _ => self.shown_fpu(tid, turn)?,
         };
-        if length % 8 != 0 {
+        if !length.is_multiple_of(8) {
             return errno(EINVAL);
         }
         let given = turn.env.read_user(asked.id, address, length.min(bytes.len() as u64) as u32)?;

@@ -124,6 +124,9 @@ fn a_dynamic_program_starts_in_its_interpreter() {
     assert_eq!(vdso.end - vdso.start, 2 * PAGE);
     assert_eq!(machine.read(space, vdso.start), Ok(0x90));
     assert_eq!(machine.read(space, vdso.end - 1), Ok(0));
+    let vvar = shown.iter().find(|region| region.name == b"[vvar]").unwrap();
+    assert_eq!((vvar.end, vvar.end - vvar.start, vvar.protection), (vdso.start, PAGE, 1));
+    assert_eq!(machine.read(space, vvar.start), Ok(0x77), "where the counter stood");
     machine.destroy(space);
     machine.check();
 }

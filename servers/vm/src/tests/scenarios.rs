@@ -1,7 +1,7 @@
 //! What programs, the process server and file servers rely on, one sentence each.
 
 use libipc::abi::{Frame, Protection};
-use libipc::linux::errno::{EFAULT, EINVAL, ENOMEM, ESRCH};
+use libipc::linux::errno::{EAGAIN, EFAULT, EINVAL, EIO, ENOMEM, ESRCH};
 use libipc::proto::space::{Answer, REQUEST, Request as Ask};
 use libipc::server::{Foreign, Message};
 
@@ -10,6 +10,7 @@ use super::program::start;
 
 const BASE: u64 = 0x10_0000_0000;
 const RW: u64 = 3;
+const RX: u64 = 5;
 const FIXED: u64 = 0x10;
 const PRIVATE: u64 = 2;
 const SHARED: u64 = 1;
@@ -424,5 +425,32 @@ fn a_mapping_call_of_a_program_without_a_space_closes_what_it_brought() {
     let arguments = [0, PAGE, 1, PRIVATE, 3, 0];
     let call = Foreign { number: 9, arguments, passed, ..Foreign::default() };
     assert_eq!(machine.foreign(999, call).0, -i64::from(EFAULT));
+    machine.check();
+}
+
+#[test]
+fn what_a_tracer_writes_into_code_is_that_programs_alone() {
+    let (mut machine, space) = machine(400);
+    machine.files.insert(2, 4 * PAGE);
+    let address = map_file(&mut machine, space, 0, 2, RX);
+    let child = machine.fork(space).unwrap();
+    let poke = |machine: &mut Machine, address| {
+        machine.ask(&Ask::Poke { space: child, address, bytes: vec![0xcc, 0xcd] }, 0, &[]).0
+    };
+    assert_eq!(poke(&mut machine, address + 7), Answer::Failed(EAGAIN), "nothing is there yet");
+    for of in [space, child] {
+        assert_eq!(machine.read(of, address + 7), Ok(file_byte(2, 7)));
+    }
+    assert_eq!(poke(&mut machine, address + 7), Answer::Done);
+    assert_eq!(machine.read(child, address + 7), Ok(0xcc));
+    assert_eq!(machine.read(child, address + 6), Ok(file_byte(2, 6)), "the rest is the file's");
+    assert_eq!(machine.read(space, address + 7), Ok(file_byte(2, 7)));
+    assert!(machine.write(child, address, 1).is_err(), "the program itself may not write there");
+    machine.read(child, address + PAGE).unwrap();
+    assert_eq!(poke(&mut machine, address + PAGE - 1), Answer::Done, "two pages at once");
+    assert_eq!([0, 1].map(|at| machine.read(child, address + PAGE - 1 + at)), [Ok(0xcc), Ok(0xcd)]);
+    assert_eq!(poke(&mut machine, BASE - PAGE), Answer::Failed(EIO));
+    machine.destroy(child);
+    machine.destroy(space);
     machine.check();
 }

@@ -127,6 +127,23 @@ impl World {
 }
 
 impl World {
+    /// A thread makes a call on a session of this server.
+    pub fn call_session(
+        &mut self,
+        tid: u32,
+        badge: u64,
+        status: u32,
+        number: u32,
+        arguments: &[u64],
+    ) -> CallId {
+        let id = self.begin(tid, number, arguments);
+        if let Some(Event::Call(call)) = self.queue.back_mut() {
+            (call.badge.0, call.status) = (badge, status);
+        }
+        self.run();
+        id
+    }
+
     /// The other server answers that has a thread's call.
     pub fn answer_elsewhere(&mut self, result: i64, restart: Restart) {
         let call = self.elsewhere.pop().expect("a call that was handed on");

@@ -51,7 +51,10 @@ impl World {
             Operation::DescriptorSet { task, slot, handle, .. } => {
                 self.descriptors.push((task, slot, handle))
             }
-            Operation::Close { .. } | Operation::SessionCreate { .. } | Operation::SessionReady { .. } => {}
+            Operation::SessionReady { session, readiness } => {
+                self.readiness.insert(session, readiness);
+            }
+            Operation::Close { .. } | Operation::SessionCreate { .. } => {}
             other => panic!("not an operation of this server: {other:?}"),
         }
         Ok(())

@@ -9,8 +9,8 @@ use std::{
 };
 
 use libc::{
-    AF_UNIX, CLONE_VFORK, CLONE_VM, FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAKE, SIGCHLD, SOCK_STREAM,
-    SYS_futex, c_int, c_long,
+    AF_UNIX, CLOCK_MONOTONIC, CLONE_VFORK, CLONE_VM, FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAKE, SIGCHLD,
+    SOCK_STREAM, SYS_futex, c_int, c_long, timespec,
 };
 use linux_tests::{
     call,
@@ -26,6 +26,14 @@ pub const ROWS: &[Row] = &[
         per_operation(9, 1000, || {
             for _ in 0..1000 {
                 let _ = call!(getppid());
+            }
+        })
+    }),
+    ("clock_gettime", |_| {
+        let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
+        per_operation(9, 1000, || {
+            for _ in 0..1000 {
+                let _ = call!(clock_gettime(CLOCK_MONOTONIC, &raw mut time));
             }
         })
     }),

@@ -1,0 +1,5 @@
+//! What only the processor can do.
+
+mod x86_64;
+
+pub use x86_64::{count, system_call, time_page};
