@@ -84,8 +84,8 @@ pub enum Request {
         /// The limits.
         limits: Limits,
     },
-    /// Writes a few bytes for a tracer, whatever the protection of their pages. [`Answer::Failed`] with EAGAIN when a page
-    /// is not there: it is touched, and one asks again.
+    /// Writes a few bytes for a tracer, whatever the protection of their pages. [`Answer::Failed`] with EAGAIN when a
+    /// page is not there: it is touched, and one asks again.
     Poke {
         /// The space's badge.
         space: u64,

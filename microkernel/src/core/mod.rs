@@ -145,7 +145,7 @@ pub struct Kernel<M: Machine> {
     pub(crate) idle_ns: u64,
     /// Seconds of the Epoch at boot.
     pub epoch_s: u64,
-    /// The counter that programs may read: where it stood at boot, and nanoseconds per count as 32.32 fixed point, or 0.
+    /// The counter programs read: where it stood at boot, and nanoseconds per count as 32.32 fixed point; or 0.
     pub counter: (u64, u64),
     /// Entropy gathered at boot.
     pub seed: u64,

@@ -24,8 +24,6 @@ pub struct Pidfd {
     pid: Option<Pid>,
     /// This server's handle of the session.
     owner: Handle,
-    /// A wait by it does not wait (PIDFD_NONBLOCK).
-    nonblocking: bool,
 }
 
 /// A descriptor being made.
@@ -75,8 +73,7 @@ impl Proc {
                 readiness = Readiness::IN;
             }
         }
-        let nonblocking = flags & O_NONBLOCK != 0;
-        self.pidfds.insert(badge, Pidfd { pid: Some(pid), owner, nonblocking });
+        self.pidfds.insert(badge, Pidfd { pid: Some(pid), owner });
         let create = Operation::SessionCreate {
             owner,
             badge: libipc::abi::Badge(badge),
@@ -152,17 +149,15 @@ impl Proc {
 
     /// The process behind a named descriptor: `None` when it is no pidfd, `Some(None)` when the process is reaped.
     pub(crate) fn named_by_descriptor(&self, asked: &Asked, index: usize) -> Option<Option<Pid>> {
-        self.pidfd_named(asked, index).map(|pidfd| pidfd.pid)
-    }
-
-    fn pidfd_named(&self, asked: &Asked, index: usize) -> Option<&Pidfd> {
         let named = asked.foreign.named.get(index).filter(|named| named.server == u64::from(self.number))?;
-        self.pidfds.get(&named.badge)
+        self.pidfds.get(&named.badge).map(|pidfd| pidfd.pid)
     }
 
-    /// Whether a wait by the named descriptor is not to wait.
-    pub(crate) fn is_nonblocking(&self, asked: &Asked, index: usize) -> bool {
-        self.pidfd_named(asked, index).is_some_and(|pidfd| pidfd.nonblocking)
+    /// Whether a wait by a descriptor of the caller is not to wait.
+    pub(crate) fn is_nonblocking(&self, asked: &Asked, descriptor: u32, turn: &mut Turn) -> bool {
+        let Some(process) = self.processes.get(&asked.pid) else { return false };
+        let found = turn.env.descriptor(process.task, descriptor);
+        found.is_ok_and(|found| found.slot == descriptor && found.status & O_NONBLOCK != 0)
     }
 
     pub(crate) fn pidfd_send_signal(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {

@@ -204,7 +204,10 @@ impl Proc {
             _ => return errno(EINVAL),
         };
         let form = Form::Info { info: asked.word(2) };
-        if asked.int(0) == P_PIDFD && options & WNOHANG == 0 && self.is_nonblocking(asked, 0) {
+        if asked.int(0) == P_PIDFD
+            && options & WNOHANG == 0
+            && self.is_nonblocking(asked, asked.unsigned(1), turn)
+        {
             return self.wait(asked, target, options | OR_AGAIN, form, asked.word(4), turn);
         }
         self.wait(asked, target, options, form, asked.word(4), turn)

@@ -142,7 +142,7 @@ impl Proc {
     /// # Errors
     /// `EIO` for one that is not there.
     pub(super) fn user_word(&self, tid: Tid, offset: u64, turn: &mut Turn) -> Result<u64, Refusal> {
-        if offset % 8 != 0 || offset >= USER_BYTES {
+        if !offset.is_multiple_of(8) || offset >= USER_BYTES {
             return errno(EIO);
         }
         let shown = self.shown_registers(tid, turn)?;
@@ -160,10 +160,10 @@ impl Proc {
         value: u64,
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
-        if (DEBUG_AT..USER_BYTES).contains(&offset) && offset % 8 == 0 && value == 0 {
+        if (DEBUG_AT..USER_BYTES).contains(&offset) && offset.is_multiple_of(8) && value == 0 {
             return Ok(());
         }
-        if offset % 8 != 0 || offset >= REGISTERS_BYTES {
+        if !offset.is_multiple_of(8) || offset >= REGISTERS_BYTES {
             return errno(EIO);
         }
         let mut shown = self.shown_registers(tid, turn)?;

@@ -171,7 +171,7 @@ impl Proc {
             NT_PRSTATUS => words(&self.shown_registers(tid, turn)?),
             _ => self.shown_fpu(tid, turn)?,
         };
-        if length % 8 != 0 {
+        if !length.is_multiple_of(8) {
             return errno(EINVAL);
         }
         let given = turn.env.read_user(asked.id, address, length.min(bytes.len() as u64) as u32)?;

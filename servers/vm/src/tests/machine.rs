@@ -149,6 +149,11 @@ impl Machine {
         assert!(self.replies.insert(call, reply).is_none(), "answered twice");
     }
 
+    /// A frame that is written is idle; only a tracer's words go to pages that are shown.
+    fn writable(&self, frame: Frame, bytes: &[u8]) -> Result<(), KernelError> {
+        if bytes.len() <= 8 { Ok(()) } else { self.idle(frame) }
+    }
+
     fn carry_out(&mut self, operation: Operation) -> Result<(), KernelError> {
         let name = match &operation {
             Operation::SpaceCreate { .. } => "create",
@@ -205,10 +210,7 @@ impl Machine {
                 self.contents.insert(to, bytes);
             }
             Operation::FrameWrite { frame, offset, bytes } => {
-                // A tracer's words go to pages that are shown.
-                if bytes.len() > 8 {
-                    self.idle(frame)?;
-                }
+                self.writable(frame, &bytes)?;
                 let whole = offset == 0 && bytes.len() as u64 == PAGE;
                 let contents = match whole {
                     true => self.contents.entry(frame).or_insert_with(|| vec![0; PAGE as usize]),

@@ -13,6 +13,7 @@ use linux_tests::{
     ok,
     process::{self, Pid, Status, clone, fork, sleeper, wait, waitid},
     run,
+    times::settle,
 };
 
 fn main() -> ExitCode {
@@ -96,6 +97,15 @@ fn not_blocking() {
     let ask = |options| waitid(P_PIDFD, fd as u32, WEXITED | options).map(|info| info.pid);
     equal("50 waitid by a non-blocking pidfd says EAGAIN", ask(0), Err(EAGAIN));
     equal("50 and with WNOHANG 0", ask(WNOHANG), Ok(0));
+    files::set_blocking(fd, true);
+    let killer = process::fork(|| {
+        settle();
+        i32::from(process::kill(child, libc::SIGKILL).is_err())
+    });
+    equal("50 made blocking it waits", ask(WNOWAIT), Ok(child));
+    process::end_of(killer);
+    files::set_blocking(fd, false);
+    equal("50 and says what there is, made non-blocking again", ask(WNOWAIT), Ok(child));
     process::kill_and_reap(child);
     files::close(fd);
 }
