@@ -92,7 +92,7 @@ impl<M: Machine> Kernel<M> {
         // A death on the way back from another is part of that one.
         server.died_ns.get_or_insert(now);
         server.restart_ns = 0;
-        server.waiting = false;
+        (server.waiting, server.struck) = (false, false);
         server.deaths[death as usize] += 1;
         if death == Death::Outside {
             server.fell = None;

@@ -5,6 +5,7 @@
 //! first checks everything and then changes everything: one that returns an error has changed nothing.
 
 pub mod arena;
+mod blank;
 pub mod boot;
 mod crash;
 mod death;

@@ -4,7 +4,7 @@ use bitflags::bitflags;
 use libipc::abi::crash::Fault;
 use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
-use super::arena::{Blank, Id, Link, Linked, List};
+use super::arena::{Id, Link, Linked, List};
 use super::journal::Journal;
 use super::watchdog::Watched;
 
@@ -76,10 +76,6 @@ pub struct Chunk {
     pub taken: u64,
 }
 
-impl Blank for Chunk {
-    const BLANK: Chunk = Chunk { slots: [HandleSlot::EMPTY; CHUNK_SLOTS as usize], taken: 0 };
-}
-
 /// A block of a table's directory: names of chunks.
 pub type ChunkRow = [Option<Id<Chunk>>; 32];
 
@@ -97,10 +93,6 @@ pub struct Table {
     pub rows: [Option<Id<ChunkRow>>; 32],
 }
 
-impl Blank for Table {
-    const BLANK: Table = Table { users: 0, lowest_free: 0, bound: 0, first: Chunk::BLANK, rows: [None; 32] };
-}
-
 /// Working directory and root directory of one or more tasks.
 pub struct Directories {
     /// Tasks that use them.
@@ -109,10 +101,6 @@ pub struct Directories {
     pub sessions: [Option<SessionId>; 2],
     /// File mode creation mask.
     pub umask: u32,
-}
-
-impl Blank for Directories {
-    const BLANK: Directories = Directories { users: 0, sessions: [None; 2], umask: 0 };
 }
 
 /// What a task runs.
@@ -144,20 +132,6 @@ pub struct Task {
     pub peak_pages: u32,
     /// The server's part.
     pub server: Option<ServerId>,
-}
-
-impl Blank for Task {
-    const BLANK: Task = Task {
-        personality: Personality::Native,
-        space: Id::NOTHING,
-        table: Id::NOTHING,
-        directories: None,
-        words: [0; TaskWord::COUNT as usize],
-        first_thread: None,
-        cpu_ns: 0,
-        peak_pages: 0,
-        server: None,
-    };
 }
 
 /// A range of frames in one piece.
@@ -296,45 +270,6 @@ pub struct Server {
     pub falls: (u64, u32),
 }
 
-impl Blank for Server {
-    const BLANK: Server = Server {
-        task: Id::NOTHING,
-        table: Id::NOTHING,
-        number: 0,
-        thread: None,
-        state: ServerState::Embryo,
-        incarnation: 0,
-        deaths: [0; 2],
-        buffer: FrameRange::EMPTY,
-        arena: FrameRange::EMPTY,
-        journal: None,
-        segments: [Segment::EMPTY; SEGMENTS as usize],
-        entry: 0,
-        stack: 0,
-        calls: List::EMPTY,
-        events: List::EMPTY,
-        closes: List::EMPTY,
-        watched: List::EMPTY,
-        bits: 0,
-        deadline: u64::MAX,
-        ports: [(0, 0); 4],
-        irqs: 0,
-        first_free: 0,
-        doom: None,
-        struck: false,
-        died_ns: None,
-        restart_ns: 0,
-        received: 0,
-        waiting: false,
-        digest: None,
-        fell: None,
-        began_at: 0,
-        patience_ns: u64::MAX,
-        watched_at: Watched::NONE,
-        falls: (0, 0),
-    };
-}
-
 /// What a thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ThreadState {
@@ -408,26 +343,6 @@ pub struct Thread {
     pub sibling: (Option<ThreadId>, Option<ThreadId>),
 }
 
-impl Blank for Thread {
-    const BLANK: Thread = Thread {
-        registers: UserRegisters::ZERO,
-        entry: Entry::Interrupt,
-        task: Id::NOTHING,
-        state: ThreadState::Embryo,
-        tid: 0,
-        priority: 0,
-        server: None,
-        top: Frame(0),
-        stopped: true,
-        attention: Attention::empty(),
-        restart: 0,
-        link: Link::NONE,
-        cpu_ns: 0,
-        slice_ns: 0,
-        sibling: (None, None),
-    };
-}
-
 impl Thread {
     /// The arguments of the system call that it makes.
     pub fn arguments(&self) -> [u64; 6] {
@@ -465,10 +380,6 @@ pub struct Space {
     pub peak_pages: u32,
 }
 
-impl Blank for Space {
-    const BLANK: Space = Space::new(Frame(0), Id::NOTHING, Badge(0));
-}
-
 impl Space {
     /// An empty space with nobody in it.
     pub const fn new(root: Frame, pager: ServerId, badge: Badge) -> Space {
@@ -504,23 +415,6 @@ pub struct Session {
     pub link: Link,
 }
 
-impl Blank for Session {
-    const BLANK: Session = Session {
-        server: Id::NOTHING,
-        server_number: 0,
-        badge: Badge(0),
-        object: 0,
-        holders: 0,
-        owned: None,
-        tells_close: false,
-        status: 0,
-        readiness: Readiness::empty(),
-        position: 0,
-        watchers: None,
-        link: Link::NONE,
-    };
-}
-
 impl Linked for Session {
     fn link(&mut self) -> &mut Link {
         &mut self.link
@@ -550,17 +444,6 @@ pub struct Watcher {
     pub next: Option<WatchId>,
     /// Place among what its server is to be told.
     pub link: Link,
-}
-
-impl Blank for Watcher {
-    const BLANK: Watcher = Watcher {
-        by: WatchedBy::Call(Id::NOTHING),
-        session: None,
-        wanted: Readiness::empty(),
-        siblings: (None, None),
-        next: None,
-        link: Link::NONE,
-    };
 }
 
 impl Linked for Watcher {
@@ -657,34 +540,6 @@ pub struct Call {
     pub since: u64,
     /// Place in the server's calls or events.
     pub link: Link,
-}
-
-impl Blank for Call {
-    const BLANK: Call = Call {
-        kind: CallKind::Native,
-        phase: Phase::Queued,
-        signals: 0,
-        faulting: false,
-        rewritten: false,
-        handle_count: 0,
-        label: 0,
-        number: 0,
-        task: Id::NOTHING,
-        thread: None,
-        parent: None,
-        server: Id::NOTHING,
-        session: None,
-        tag: 0,
-        words: [0; 4],
-        buffer: None,
-        payload_len: 0,
-        handles: [Object::None; 4],
-        reserved: [None; 2],
-        watches: None,
-        sequence: 0,
-        since: 0,
-        link: Link::NONE,
-    };
 }
 
 impl Call {
