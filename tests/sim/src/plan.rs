@@ -15,7 +15,7 @@ use crate::world::Setup;
 /// one that dies of the same event again and again.
 const FAULTS_MAX: u32 = 2;
 
-/// After so many faults without progress root gives a server up.
+/// After so many faults in one place without progress root gives a server up.
 const GIVEN_UP_AFTER: u64 = 3;
 
 /// Why a server dies.
