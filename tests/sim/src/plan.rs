@@ -15,7 +15,7 @@ use crate::world::Setup;
 /// one that dies of the same event again and again.
 const FAULTS_MAX: u32 = 2;
 
-/// After so many faults without progress root gives a server up.
+/// After so many faults in one place without progress root gives a server up.
 const GIVEN_UP_AFTER: u64 = 3;
 
 /// Why a server dies.
@@ -169,6 +169,8 @@ impl Plan {
 #[derive(Clone, Debug)]
 pub struct Progress<'p> {
     left: &'p [Crash],
+    /// Faults are one that repeats, not each another.
+    pub one_fault: bool,
     /// Traps of all servers since the last crash.
     since: u64,
     /// Crashes that came about, by cause.
@@ -178,7 +180,7 @@ pub struct Progress<'p> {
 impl<'p> Progress<'p> {
     /// The plan's beginning.
     pub fn new(plan: &'p Plan) -> Progress<'p> {
-        Progress { left: &plan.crashes, since: 0, done: [0; 4] }
+        Progress { left: &plan.crashes, one_fault: plan.gives_up.is_some(), since: 0, done: [0; 4] }
     }
 
     /// A server makes a trap, so many it has made with it. Whether it dies of it, and how.

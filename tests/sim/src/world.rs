@@ -463,6 +463,10 @@ impl World<'_> {
         match self.plan.trap(number, count) {
             Some(Cause::Fault) => {
                 self.hosts.remove(&number);
+                if let Some(state) = self.kernel.threads.get_mut(thread).filter(|_| !self.plan.one_fault) {
+                    // Faults that have nothing to do with each other are at different instructions.
+                    state.registers.rip += count;
+                }
                 return Trap::Exception { vector: 13, code: 0 };
             }
             Some(Cause::Kill) => {

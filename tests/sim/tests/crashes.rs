@@ -62,7 +62,9 @@ fn a_server_that_is_given_up_takes_no_other_with_it() {
         let plan = Plan::poison(1, number, traps - traps / 4);
         let (outcome, harm) = exploration.check(&plan);
         assert_eq!((outcome.crashes, harm), ([0, 3, 0, 0], None), "{}", plan.describe(&setup));
-        assert!(outcome.log.contains("is given up"), "{}", outcome.log);
+        // A server without a journal has calls that can be answered errors first.
+        let reissued = ["blk", "ufs"].contains(&setup.name(number));
+        assert!(reissued || outcome.log.contains("is given up"), "{}", outcome.log);
     }
 }
 
@@ -116,11 +118,12 @@ fn a_server_that_forgets_is_found_out() {
 fn a_schedule_is_made_as_short_as_it_can_be() {
     let setup = workload::setup(&["pipes".to_owned()], 1).unwrap();
     let exploration = Exploration::new(&setup, 1);
-    let text = "+400,+200,vfs@24!,vfs@25!,vfs@26!,+9";
+    let text = "+400,+200,vfs@24!,vfs@25!,vfs@26!,vfs@27!,vfs@28!,vfs@29!,+9";
     let plan = Plan::parse(1, text, &setup).unwrap();
     assert_eq!(plan.describe(&setup).to_string(), text);
     let (_, what) = exploration.check(&plan);
     let failure = sim::explore::Failure { plan, what: what.expect("vfs is given up") };
     let short = exploration.shrink(&failure);
-    assert_eq!(short.plan.describe(&setup).to_string(), "vfs@24!,vfs@25!,vfs@26!");
+    let wanted = "vfs@24!,vfs@25!,vfs@26!,vfs@27!,vfs@28!,vfs@29!";
+    assert_eq!(short.plan.describe(&setup).to_string(), wanted);
 }
