@@ -122,14 +122,16 @@ impl<'a, I: Write> Typist<'a, I> {
 impl<I: Write> Write for Typist<'_, I> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.screen.write_all(bytes)?;
-        self.tail.extend_from_slice(bytes);
-        self.tail.drain(..self.tail.len().saturating_sub(READY.len()));
-        if self.tail == READY
-            && let (Some(line), Some(keyboard)) = (self.lines.next(), &mut self.keyboard)
-        {
-            keyboard.write_all(line.as_bytes())?;
-            keyboard.write_all(b"\n")?;
-            keyboard.flush()?;
+        for byte in bytes {
+            self.tail.push(*byte);
+            self.tail.drain(..self.tail.len().saturating_sub(READY.len()));
+            if self.tail == READY
+                && let (Some(line), Some(keyboard)) = (self.lines.next(), &mut self.keyboard)
+            {
+                keyboard.write_all(line.as_bytes())?;
+                keyboard.write_all(b"\n")?;
+                keyboard.flush()?;
+            }
         }
         Ok(bytes.len())
     }

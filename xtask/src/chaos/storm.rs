@@ -250,8 +250,9 @@ mod tests {
         let parts = parts("noise\n=== round\na\nb\n=== status 42\n=== count\ntasks 10 of 2703\n");
         assert_eq!(rounds(&parts), [("a\nb\n".to_owned(), "status 42".to_owned())]);
         assert_eq!(parts[2].0, "count");
-        let counts = counts(&format!("{}uptime 12.6\nMemFree:  240 kB\n", parts[2].1));
-        let expected = [("MemFree", "240"), ("tasks", "10")].map(|(name, count)| (name.into(), count.into()));
+        let counts = counts(&format!("{}MemFree: 12 kB\nMemAvailable:  240 kB\n", parts[2].1));
+        let expected =
+            [("MemAvailable", "240"), ("tasks", "10")].map(|(name, count)| (name.into(), count.into()));
         assert_eq!(counts, BTreeMap::from(expected));
     }
 
