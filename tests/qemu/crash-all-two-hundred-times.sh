@@ -5,8 +5,8 @@ cd /tmp
 awk 'BEGIN {
   srand(11)
   for (i = 0; i < 9000; i++) {
-    split("blk ufs tty tmpfs procfs vfs proc vm", names)
-    print names[i % 8 + 1], int(rand() * 40)
+    split("blk ufs tty tmpfs procfs vfs proc vm root", names)
+    print names[i % 9 + 1], int(rand() * 40)
   }
 }' > deaths
 deaths() {

@@ -154,8 +154,9 @@ fn exec_of_another_thread() {
     equal("48 and makes a thread", clone, stopped(child, event(libc::PTRACE_EVENT_CLONE, SIGTRAP)));
     let thread = message(child);
     equal("48 that stops as well", wait(thread, __WALL), stopped(thread, Status::Stopped(SIGSTOP)));
-    ptrace(PTRACE_CONT, thread, 0).expect("it goes on");
-    ptrace(PTRACE_CONT, child, 0).expect("so does the leader");
+    // The leader first: it is gone as soon as the thread execs.
+    ptrace(PTRACE_CONT, child, 0).expect("the leader goes on");
+    ptrace(PTRACE_CONT, thread, 0).expect("so does the thread");
     let exec = wait(-1, __WALL);
     equal("48 the exec of a thread is the leader's", exec, stopped(child, event(PTRACE_EVENT_EXEC, SIGTRAP)));
     equal("48 and tells the thread's former id", message(child), thread);
