@@ -7,7 +7,7 @@ use libipc::abi::syscall::{Restart, When};
 use libipc::abi::{KernelError, Rights, TaskWord, UserRegisters};
 use libipc::linux::errno;
 
-use super::arena::Link;
+use super::arena::Blank;
 use super::machine::Machine;
 use super::object::*;
 use super::{Kernel, Outcome};
@@ -321,23 +321,8 @@ impl<M: Machine> Kernel<M> {
         let registers = UserRegisters { rflags: FIXED_FLAGS, ..UserRegisters::default() };
         let owner = self.tasks.get(task).ok_or(KernelError::BadHandle)?;
         let top = self.spaces.get(owner.space).map(|space| space.root).ok_or(KernelError::BadHandle)?;
-        let thread = Thread {
-            registers,
-            entry: Entry::Interrupt,
-            task,
-            state: ThreadState::Embryo,
-            tid,
-            priority,
-            server: owner.server,
-            top,
-            stopped: false,
-            attention: Attention::empty(),
-            restart: 0,
-            link: Link::NONE,
-            cpu_ns: 0,
-            slice_ns: 0,
-            sibling: (None, None),
-        };
+        let server = owner.server;
+        let thread = Thread { registers, task, tid, priority, server, top, stopped: false, ..Thread::BLANK };
         let thread = self.threads.insert(thread).map_err(|_| KernelError::Exhausted)?;
         let first = self.tasks.get_mut(task).and_then(|task| task.first_thread.replace(thread));
         if let Some(state) = self.threads.get_mut(thread) {
