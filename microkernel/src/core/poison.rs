@@ -12,6 +12,7 @@ use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
 use libipc::abi::syscall::{Info, Syscall};
+use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, TaskWord};
 use libipc::server::TIMER_BIT;
 use zerocopy::FromZeros;
@@ -250,6 +251,7 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::Exhausted);
         }
         self.keep_reproducer(id, poison.delivery.kind, disposition);
+        self.trace_server(Event::Disposed, id, &[u64::from(poison.delivery.kind), disposition as u64]);
         match (poison.remedy, journal) {
             (Remedy::TakeBack(event), Some(journal)) => {
                 self.take_back(id, &journal, event, &poison.delivery);

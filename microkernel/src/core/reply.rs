@@ -1,7 +1,7 @@
 //! The answer to a program's system call: result, new file position, bytes for its memory and descriptors for its
 //! table, all in one step. If a page to be written is not there, nothing happens, and the server is told when it is.
 
-use libipc::abi::syscall::{Restart, reply_flags as flag};
+use libipc::abi::syscall::{Restart, Syscall, reply_flags as flag};
 use libipc::abi::{KernelError, Protection, Rights};
 
 use super::ipc::Caller;
@@ -43,6 +43,7 @@ impl<M: Machine> Kernel<M> {
         if outputs > 0 {
             self.write_outputs(task, id, outputs)?;
         }
+        self.trace_answer(by, Syscall::ReplyForeign, &arguments);
         if flags & (flag::POSITION | flag::STATUS) != 0
             && let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
         {

@@ -266,6 +266,7 @@ impl<M: Machine> Kernel<M> {
             let Some(server) = self.servers.get_mut(id) else { continue };
             if server.deadline <= now {
                 server.deadline = u64::MAX;
+                self.trace_notified(id, TIMER_BIT);
                 self.post_bits(id, TIMER_BIT);
             }
         }
@@ -306,6 +307,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn interrupt(&mut self, line: u8) {
         let Some(Some((task, bit))) = self.interrupts.get(usize::from(line)).copied() else { return };
         self.machine.enable_interrupt(line, false);
+        self.trace_notified(task, 1 << bit);
         self.post_bits(task, 1 << bit);
     }
 }

@@ -10,13 +10,14 @@ use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
-use libipc::abi::{Readiness, Rights};
+use libipc::abi::{Readiness, Rights, TaskWord};
 
 use super::Kernel;
 use super::machine::Machine;
 use super::native::{ABI_VERSION, set_outcome};
 use super::object::*;
 use super::sched::SLICE_NS;
+use super::trace::TRACED;
 
 const NULL: u64 = Syscall::Null as u64;
 const CALL: u64 = Syscall::Call as u64;
@@ -60,7 +61,17 @@ impl<M: Machine> Kernel<M> {
         if self.short.0 {
             return false;
         }
-        self.chosen.is_none() && self.doomed == 0
+        self.chosen.is_none() && self.unusual == 0
+    }
+
+    /// Whether it is so but for tracing.
+    #[inline(always)]
+    fn is_quiet_but_traced(&self) -> bool {
+        #[cfg(test)]
+        if self.short.0 {
+            return false;
+        }
+        self.chosen.is_none() && self.unusual == TRACED
     }
 
     /// Serves a server's system call, if the short way is open to it.
@@ -68,10 +79,23 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn short_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
         match number {
             NULL if self.is_quiet() => self.short_null(from),
-            CALL if self.is_quiet() => self.short_call(from),
-            REPLY if self.is_quiet() => self.short_reply(from),
-            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign(from),
+            CALL if self.is_quiet() => self.short_call::<false>(from),
+            REPLY if self.is_quiet() => self.short_reply::<false>(from),
+            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign::<false>(from),
+            CALL | REPLY | REPLY_FOREIGN if self.is_quiet_but_traced() => {
+                self.traced_native_call(from, number)
+            }
             _ => None,
+        }
+    }
+
+    /// The same while tracing is on.
+    #[inline(never)]
+    fn traced_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
+        match number {
+            CALL => self.short_call::<true>(from),
+            REPLY => self.short_reply::<true>(from),
+            _ => self.short_reply_foreign::<true>(from),
         }
     }
 
@@ -85,10 +109,11 @@ impl<M: Machine> Kernel<M> {
 
     /// A server's call of another.
     #[inline(always)]
-    fn short_call(&mut self, from: ThreadId) -> Option<()> {
+    fn short_call<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
         let (task, [handle, info, word0, word1, word2, word3]) = (state.task, state.arguments());
-        let caller = self.servers.get(state.server?)?;
+        let own = state.server?;
+        let caller = self.servers.get(own)?;
         if info & !LABEL_ONLY != 0 || caller.is_replayed() {
             return None;
         }
@@ -125,17 +150,34 @@ impl<M: Machine> Kernel<M> {
         let server = self.servers.get_mut(to)?;
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
+        if TRACE {
+            self.note_call([own, to], id, [handle, info, word0, word1, word2, word3], now);
+        }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
     /// A program's call: of a server, or for a word that the kernel has.
     #[inline(always)]
     pub(crate) fn short_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
+        if self.is_quiet() {
+            self.short_foreign::<false>(from, task, number)
+        } else if self.is_quiet_but_traced() {
+            self.traced_foreign_call(from, task, number)
+        } else {
+            None
+        }
+    }
+
+    /// The same while tracing is on.
+    #[inline(never)]
+    fn traced_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
+        self.short_foreign::<true>(from, task, number)
+    }
+
+    #[inline(always)]
+    fn short_foreign<const TRACE: bool>(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
         let number = number as u32;
         let row = super::deliver::row(number)?;
-        if !self.is_quiet() {
-            return None;
-        }
         let state = self.threads.get_mut(from)?;
         if !state.attention.is_empty() || state.restart != 0 {
             return None;
@@ -143,7 +185,11 @@ impl<M: Machine> Kernel<M> {
         let (tid, words) = (state.tid, state.arguments());
         let caller = self.tasks.get(task)?;
         if let Route::Word(word) = row.route {
-            state.registers.rax = u64::from(caller.words[word as usize]);
+            let (pid, value) = (caller.words[TaskWord::Pid as usize], u64::from(caller.words[word as usize]));
+            state.registers.rax = value;
+            if TRACE {
+                self.note_word([pid, tid], number, words, value);
+            }
             return Some(());
         }
         if !PLAIN[number as usize] {
@@ -185,6 +231,7 @@ impl<M: Machine> Kernel<M> {
         (delivery.badge, delivery.position, delivery.status) =
             session.map_or((0, 0, 0), |session| (session.badge.0, session.position, session.status));
         let caller = self.tasks.get(task)?;
+        let pid = caller.words[TaskWord::Pid as usize];
         let directories = caller.directories.and_then(|id| self.directories.get(id));
         let umask = directories.map_or(0, |directories| directories.umask);
         super::deliver::introduce(delivery, caller, tid, umask, badge);
@@ -194,6 +241,9 @@ impl<M: Machine> Kernel<M> {
         let server = self.servers.get_mut(to)?;
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
+        if TRACE {
+            self.note_linux([pid, tid], to, id, (number, words, input.unwrap_or(0)), now);
+        }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
@@ -220,7 +270,7 @@ impl<M: Machine> Kernel<M> {
 
     /// The answer to a server's call.
     #[inline(always)]
-    fn short_reply(&mut self, from: ThreadId) -> Option<()> {
+    fn short_reply<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
         let (own, arguments) = (state.server?, state.arguments());
         let [token, info, word0, word1, word2, word3] = arguments;
@@ -248,12 +298,15 @@ impl<M: Machine> Kernel<M> {
         server.waiting = true;
         server.note(&mut self.machine, succeeded(Syscall::Reply, 0), arguments);
         let now = self.machine.now();
+        if TRACE {
+            self.note_answer(Syscall::Reply, own, arguments, now);
+        }
         self.give_way(from, wait, next, |next| set_outcome(&mut next.registers, &Ok(values)), now)
     }
 
     /// The answer to a program's call: its result, and perhaps a new position.
     #[inline(always)]
-    fn short_reply_foreign(&mut self, from: ThreadId) -> Option<()> {
+    fn short_reply_foreign<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
         let (task, own, arguments) = (state.task, state.server?, state.arguments());
         let [token, flags, result, position, _, changed] = arguments;
@@ -285,6 +338,9 @@ impl<M: Machine> Kernel<M> {
         server.waiting = true;
         server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), arguments);
         let now = self.machine.now();
+        if TRACE {
+            self.note_answer(Syscall::ReplyForeign, own, arguments, now);
+        }
         let answer = |next: &mut Thread| {
             next.registers.rax = result;
             next.restart = 0;

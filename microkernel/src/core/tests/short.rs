@@ -1,9 +1,10 @@
-//! The short way does what the general way does: two kernels, one of which has only the general way, are led through
-//! the same traps and are the same after each.
+//! The short way does what the general way does: kernels of which one has only the general way, and one is being
+//! traced, are led through the same traps and are the same after each.
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
+use libipc::abi::trace::Filter;
 use libipc::abi::{PAGE_SIZE, Protection, Rights};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
@@ -173,23 +174,29 @@ proptest! {
     #[test]
     fn the_short_way_and_the_general_way_lead_to_the_same(steps in steps(), journaled in any::<bool>()) {
         let (mut short, mut long) = (Scene::new(false, journaled), Scene::new(true, journaled));
+        let mut traced = Scene::new(false, journaled);
+        traced.world.kernel.set_trace(true, Filter::default());
         for (number, step) in steps.into_iter().enumerate() {
             short.step(step);
             long.step(step);
-            let (short, long) = (short.state(), long.state());
-            for (short, long) in short.iter().zip(&long) {
+            traced.step(step);
+            let (short, long, traced) = (short.state(), long.state(), traced.state());
+            for ((short, long), traced) in short.iter().zip(&long).zip(&traced) {
                 prop_assert_eq!(short, long, "after step {}: {:?}", number, step);
+                prop_assert_eq!(traced, long, "after step {}: {:?}", number, step);
             }
             prop_assert_eq!(short.len(), long.len());
+            prop_assert_eq!(traced.len(), long.len());
         }
     }
 }
 
 #[test]
 fn the_short_way_is_open_to_what_is_common() {
-    // A low descriptor, and a high one.
-    for last in [2, 3] {
+    // A low descriptor, and a high one; also while tracing is on.
+    for (last, traced) in [(2, false), (3, false), (2, true), (3, true)] {
         let mut scene = Scene::new(false, true);
+        scene.world.kernel.set_trace(traced, Filter::default());
         // Whoever runs first settles down to wait; then the program seeks and the file server answers, again and again.
         for what in [1; 7].into_iter().chain([6, 14].into_iter().cycle().take(20)) {
             scene.step(Step { what, words: [0, 1, 2, last] });
