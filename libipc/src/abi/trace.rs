@@ -115,7 +115,7 @@ pub struct RingHeader {
     pub rest: [u64; 6],
     /// Written by the kernel: records up to this position are whole.
     pub written: u64,
-    /// Written by the kernel: records dropped so far, told or not.
+    /// Written by the kernel: records dropped that no record tells of yet.
     pub lost: u64,
     /// A line's rest.
     pub written_rest: [u64; 6],

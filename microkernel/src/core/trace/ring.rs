@@ -192,7 +192,7 @@ impl Ring {
         if self.streams && !self.wait() {
             self.lost += 1;
             self.untold += 1;
-            self.page.word(offset_of!(RingHeader, lost)).store(self.lost, Ordering::Relaxed);
+            self.tell_lost();
             return false;
         }
         let (place, rest) = (self.place(), self.limit - self.at);
@@ -204,11 +204,16 @@ impl Ring {
         self.limit += self.part();
         if self.untold > 0 {
             let untold = core::mem::take(&mut self.untold);
+            self.tell_lost();
             let header = Header { number: Event::Lost as u16, error: 0, values: 0, payload: 0 };
             let now = machine.now();
             self.append(machine, [header.pack(), now, 0, 0, 0, untold]);
         }
         true
+    }
+
+    fn tell_lost(&self) {
+        self.page.word(offset_of!(RingHeader, lost)).store(self.untold, Ordering::Relaxed);
     }
 
     /// Waits until the host has read the part that is written next. Whether it has.
