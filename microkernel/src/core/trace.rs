@@ -154,36 +154,31 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Figures about the trace; see `Statistic::Trace`.
-    pub(crate) fn trace_figures(&self) -> Outcome {
+    pub(crate) fn trace_figures(&self, index: u64) -> Outcome {
         let ring = &self.trace.ring;
         let mode = u64::from(self.trace.on) | u64::from(ring.streams()) << 1;
-        Ok([mode, ring.oldest(), ring.end(), ring.lost(), ring.bytes()])
+        match index {
+            0 => Ok([mode, ring.oldest(), ring.end(), ring.lost(), 0]),
+            _ => Ok([ring.bytes(), 0, 0, 0, 0]),
+        }
     }
 
     pub(crate) fn lease_from_trace(&mut self, task: TaskId, arguments: [u64; 6]) -> Outcome {
         let [token, address, handle, position, length, _] = arguments;
         self.server_named(task, handle, Rights::INSPECT)?;
         let id = self.held_call(task, token)?;
-        if position % 8 != 0 || length % 8 != 0 {
-            return Err(KernelError::BadArgument);
-        }
         let root = self.window(id, address, length, Protection::WRITE)?;
-        let words = self.trace.ring.read(position, length).len();
         let mut copied = 0;
-        while copied < words as u64 * 8 {
+        while copied < length {
             let at = address + copied;
-            let Some(place) = self.translate(root, at, Protection::WRITE) else { break };
-            let piece = (PAGE_SIZE - at % PAGE_SIZE).min(words as u64 * 8 - copied);
+            let place = self.translate(root, at, Protection::WRITE).ok_or(KernelError::BadAddress)?;
+            let piece = (PAGE_SIZE - at % PAGE_SIZE).min(length - copied);
             let frame = FrameRange::one(libipc::abi::Frame((place / PAGE_SIZE) as u32));
             let to = self.machine.bytes(frame, place % PAGE_SIZE, piece);
-            let from = self.trace.ring.read(position + copied / 8 * 8, length);
-            let bytes = from.iter().flat_map(|word| word.to_le_bytes()).skip((copied % 8) as usize);
-            for (to, byte) in to.iter_mut().zip(bytes) {
-                *to = byte;
-            }
+            self.trace.ring.copy_out(position.saturating_add(copied), to);
             copied += piece;
         }
-        Ok([copied, 0, 0, 0, 0])
+        Ok([0; 5])
     }
 
     /// Appends a record, unless the filter keeps it back.

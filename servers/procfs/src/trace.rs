@@ -13,7 +13,6 @@ use libipc::linux::errno::*;
 use libipc::server::env::Statistic;
 use libipc::server::{Effect, Env, Operation};
 use serde::{Deserialize, Serialize};
-use zerocopy::IntoBytes;
 
 use crate::Procfs;
 use crate::open::part;
@@ -47,6 +46,11 @@ fn readable(env: &mut dyn Env) -> (u64, u64) {
 }
 
 impl Procfs {
+    /// Some server: who may look at one may look at the trace.
+    pub(crate) fn any_task(&self) -> Result<Handle, i32> {
+        self.tasks.values().next().copied().ok_or(ENXIO)
+    }
+
     /// What a trace begins with.
     fn trace_header(&self, env: &mut dyn Env) -> Vec<u8> {
         let highest = self.numbers.values().copied().max().unwrap_or_default();
@@ -103,7 +107,7 @@ impl Procfs {
             "off" if filter.is_open() => false,
             _ => return Err(EINVAL),
         };
-        let task = self.tasks.values().next().copied().ok_or(ENXIO)?;
+        let task = self.any_task()?;
         Ok(Operation::TraceSet { task, on, filter })
     }
 }
@@ -120,7 +124,12 @@ impl Stream {
         let position = offset.checked_sub(behind).map(|bytes| self.position.saturating_add(bytes));
         if position.is_some_and(|position| position < oldest) {
             // What would have come next has been overwritten.
-            *self = Stream { text: GAP.as_bytes().to_vec(), start: offset, position: oldest, end: self.end };
+            *self = Stream {
+                text: GAP.into_iter().flat_map(u64::to_le_bytes).collect(),
+                start: offset,
+                position: oldest,
+                end: self.end,
+            };
         }
         let within = offset.checked_sub(self.start).ok_or(ESTALE)?;
         let bytes = part(&self.text, within, length).to_vec();

@@ -29,7 +29,20 @@ const PROCESSES: usize = 4;
 const _: () = assert!(TABLE.len() <= NATIVE_WORDS * 64);
 
 /// Which records are made; of zeroes: all. It is the payload of `trace_set`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(C)]
 pub struct Filter {
     /// One bit for each server, by number.

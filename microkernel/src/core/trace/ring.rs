@@ -121,15 +121,20 @@ impl Ring {
         self.limit.saturating_sub(self.bytes())
     }
 
-    /// The bytes from a position on, as far as they lie in one piece, at most so many.
-    pub fn read(&self, position: u64, most: u64) -> &[u64] {
-        if position < self.oldest() || position > self.at {
-            return &[];
+    /// Copies the bytes from a position on. What is not there is pads.
+    pub fn copy_out(&self, position: u64, mut to: &mut [u8]) {
+        let pad = Header { number: Event::Pad as u16, error: 0, values: 0, payload: 0 }.pack();
+        let mut at = position;
+        while !to.is_empty() {
+            let is_there = (self.oldest()..self.at).contains(&at);
+            let word = if is_there { self.words[(at >> 3) as usize & (self.words.len() - 1)] } else { pad };
+            let bytes = word.to_le_bytes();
+            let bytes = &bytes[(at % 8) as usize..];
+            let (piece, rest) = to.split_at_mut(bytes.len().min(to.len()));
+            piece.copy_from_slice(&bytes[..piece.len()]);
+            at += piece.len() as u64;
+            to = rest;
         }
-        let start = (position % self.bytes()) / 8;
-        let count = most.min(self.at - position) / 8;
-        let end = (start + count).min(self.words.len() as u64);
-        self.words.get(start as usize..end as usize).unwrap_or_default()
     }
 
     /// Appends a record of these words.
