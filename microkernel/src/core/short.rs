@@ -135,15 +135,13 @@ impl<M: Machine> Kernel<M> {
         };
         let (next, server) = self.waiting(to)?;
         let (buffer, fill) = (server.buffer, server.fill());
+        let (since, sequence) = (self.since, self.sequence + 1);
         let (id, call) = self.calls.renew().ok()?;
-        self.sequence += 1;
         call.begin(CallKind::Native, task, to);
-        call.thread = Some(from);
-        call.session = session;
-        call.label = info as u32;
-        call.words = [word0, word1, word2, word3];
-        call.phase = Phase::Held;
-        (call.since, call.sequence) = (self.since, self.sequence);
+        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
+        (call.label, call.words) = (info as u32, [word0, word1, word2, word3]);
+        (call.since, call.sequence) = (since, sequence);
+        self.sequence = sequence;
         let now = self.machine.now();
         let delivery = Self::delivery(&mut self.machine, buffer)?;
         Self::head(delivery, Kind::Call, fill, now);
@@ -186,12 +184,12 @@ impl<M: Machine> Kernel<M> {
         if !state.attention.is_empty() || state.restart != 0 {
             return None;
         }
-        let (tid, words) = (state.tid, state.arguments());
         let caller = self.tasks.get(task)?;
         if let Route::Word(word) = row.route {
             let (pid, value) = (caller.words[TaskWord::Pid as usize], u64::from(caller.words[word as usize]));
             state.registers.rax = value;
             if TRACE {
+                let (tid, words) = (state.tid, state.arguments());
                 self.note_word([pid, tid], number, words, value);
             }
             return Some(());
@@ -199,6 +197,7 @@ impl<M: Machine> Kernel<M> {
         if !PLAIN[number as usize] {
             return None;
         }
+        let (tid, words) = (state.tid, state.arguments());
         let (to, session) = self.plain_callee(row.route, caller.table, &words)?;
         let (next, server) = self.waiting(to)?;
         let (buffer, fill) = (server.buffer, server.fill());
@@ -208,22 +207,21 @@ impl<M: Machine> Kernel<M> {
         if address != 0 && bytes != 0 && self.missing(root, address, bytes).is_some() {
             return None;
         }
-        let (id, call) = self.calls.renew().ok()?;
-        self.sequence += 1;
-        call.begin(CallKind::Foreign, task, to);
-        call.thread = Some(from);
-        call.session = session;
-        (call.label, call.number) = (number, number);
-        call.phase = Phase::Held;
-        (call.since, call.sequence) = (self.since, self.sequence);
         let input = match row.inputs[0] {
             Input::Small(at, count) => {
                 let [address, length] =
                     [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
-                self.gather_small(id, address, length, buffer)
+                self.gather_small(root, address, length, buffer)
             }
             _ => None,
         };
+        let (since, sequence) = (self.since, self.sequence + 1);
+        let (id, call) = self.calls.renew().ok()?;
+        call.begin(CallKind::Foreign, task, to);
+        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
+        (call.label, call.number) = (number, number);
+        (call.since, call.sequence) = (since, sequence);
+        self.sequence = sequence;
         let now = self.machine.now();
         let delivery = Self::delivery(&mut self.machine, buffer)?;
         Self::head(delivery, Kind::Foreign, fill, now);
