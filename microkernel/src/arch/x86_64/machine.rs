@@ -109,10 +109,12 @@ fn decode(entry: u64) -> Mapping {
     if entry & paging::TABLE_MARK != 0 {
         return Mapping::Table(frame);
     }
-    let mut protection = Protection::READ;
-    protection.set(Protection::WRITE, entry & paging::WRITABLE != 0);
-    protection.set(Protection::EXECUTE, entry & paging::NO_EXECUTE == 0);
-    Mapping::Page(frame, protection)
+    // Without branches: copies for calls come by here.
+    let (write, execute) = (entry & paging::WRITABLE != 0, entry & paging::NO_EXECUTE == 0);
+    let bits = Protection::READ.bits()
+        | Protection::WRITE.bits() * u8::from(write)
+        | Protection::EXECUTE.bits() * u8::from(execute);
+    Mapping::Page(frame, Protection::from_bits_truncate(bits))
 }
 
 impl Machine for Pc {
