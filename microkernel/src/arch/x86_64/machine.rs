@@ -139,7 +139,7 @@ impl Machine for Pc {
             return unsafe { core::ptr::copy(from, to, length as usize) };
         }
         // Most copies are records and deliveries: whole words, few of them.
-        // SAFETY: as above; the direction flag is clear in the kernel. They do not overlap; if they did, the words would be others.
+        // SAFETY: as above; the direction flag is clear in the kernel. Ascending, as is promised.
         unsafe {
             core::arch::asm!(
                 "rep movsq",
