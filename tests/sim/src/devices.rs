@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use blk::disk::{AttachError, Command, Disk, Extent, Finished, Properties};
-use libipc::proto::block::SECTOR_SIZE;
+use libipc::proto::block::{BlockError, SECTOR_SIZE};
 use libipc::server::Boot;
 use microkernel::arch::emulated::Devices;
 
@@ -40,6 +40,8 @@ pub struct Bus {
     /// The disk's contents.
     image: Arc<[u8]>,
     requests: Vec<Request>,
+    /// So many of the next commands that end have failed.
+    failing: u64,
     next_number: u32,
     /// How long the disk takes for a command, in ns: at least, and by how much more.
     latency: (u64, u64),
@@ -112,6 +114,11 @@ impl Bus {
         } else {
             (self.serial.empty && self.serial.interrupts & 2 != 0).then_some(0xc2)
         }
+    }
+
+    /// The disk fails for a while.
+    pub fn fail(&mut self, commands: u64) {
+        self.failing += commands;
     }
 
     fn is_open(&self, line: u8) -> bool {
@@ -253,6 +260,10 @@ impl Disk for SimDisk {
         with(|bus| {
             let done = bus.requests.iter().position(|request| request.done_at <= bus.now)?;
             let Request { number, read, .. } = bus.requests.remove(done);
+            if let Some(left) = bus.failing.checked_sub(1) {
+                bus.failing = left;
+                return Some(Finished { number, outcome: Err(BlockError::Device) });
+            }
             let bytes = |extent: Extent| {
                 let first = (extent.first * SECTOR_SIZE) as usize;
                 bus.image[first..first + extent.bytes() as usize].to_vec()

@@ -18,6 +18,7 @@ use libipc::server::{Boot, Server};
 use libipc::sys::{BUFFER_BYTES, Trapped, Traps};
 
 use crate::devices::SimDisk;
+use crate::random::Random;
 
 /// Bytes of stack of an incarnation.
 const STACK_BYTES: usize = 1 << 20;
@@ -43,6 +44,8 @@ pub struct Reply {
     pub trapped: Trapped,
     /// The message buffer after it.
     pub buffer: Buffer,
+    /// A wild write into the server's state, before its next message.
+    pub wild: Option<Random>,
 }
 
 type Thread = Coroutine<Reply, Request, Infallible>;
@@ -52,6 +55,7 @@ type Gate = Yielder<Reply, Request>;
 struct Trap<'g> {
     gate: &'g Gate,
     buffer: Option<Buffer>,
+    wild: Option<Random>,
 }
 
 impl Trap<'_> {
@@ -66,6 +70,7 @@ impl Trap<'_> {
         let buffer = self.buffer.take().expect("the buffer is here between traps");
         let reply = self.gate.suspend(Request { number, arguments, buffer, source });
         self.buffer = Some(reply.buffer);
+        self.wild = reply.wild.or(self.wild);
         reply.trapped
     }
 }
@@ -102,7 +107,31 @@ pub struct Incarnation {
 pub struct Panicked;
 
 fn serve<S: Server>(boot: &Boot, trap: Trap<'_>) -> Infallible {
-    Shell::<S, _>::start(boot, trap).run()
+    let mut shell = Shell::<S, _>::start(boot, trap);
+    loop {
+        shell.serve_one();
+        if let Some(mut random) = shell.traps.wild.take() {
+            write_over(&mut shell, &mut random);
+        }
+    }
+}
+
+/// A wild write into what a server remembers. A state is structures, pointers and values; in its serialised form, one
+/// that no longer decodes is one whose structure has been hit: the server faults when it follows it.
+fn write_over<S: Server, T: Traps>(shell: &mut Shell<S, T>, random: &mut Random) {
+    let encode = "a state always encodes";
+    let mut kept = postcard::to_allocvec(&shell.kept).expect(encode);
+    let mut server = postcard::to_allocvec(&shell.server).expect(encode);
+    let bytes = (kept.len() + server.len()) as u64;
+    let hit = "a wild write has hit a pointer";
+    if random.below(bytes) < kept.len() as u64 {
+        random.damage(&mut kept);
+        shell.kept = postcard::from_bytes(&kept).expect(hit);
+    } else {
+        random.damage(&mut server);
+        shell.server = postcard::from_bytes(&server).expect(hit);
+    }
+    shell.save_whole();
 }
 
 fn serve_by_name(boot: &Boot, trap: Trap<'_>) -> Infallible {
@@ -124,7 +153,7 @@ impl Incarnation {
     pub fn new(start: Start) -> Incarnation {
         let stack = DefaultStack::new(STACK_BYTES).expect("there is memory for a stack");
         let thread = Thread::with_stack(stack, move |gate: &Gate, first: Reply| {
-            let trap = Trap { gate, buffer: Some(first.buffer) };
+            let trap = Trap { gate, buffer: Some(first.buffer), wild: None };
             match start {
                 Start::Root(words, archive) => root::run(trap, &words, &archive),
                 Start::Server(boot) => serve_by_name(&boot, trap),

@@ -45,6 +45,8 @@ const INSTRUCTION_NS: u64 = 10;
 const TRAP_NS: (u64, u64) = (200, 1000);
 /// What the disk takes for a command at least, and by how much more at most.
 const DISK_NS: (u64, u64) = (20_000, 180_000);
+/// How many commands in a row fail at most.
+const DISK_FAILS_MAX: u64 = 4;
 /// How long a server that loops runs at a time.
 const LOOP_NS: u64 = 100_000_000;
 /// A run that makes more traps than this has gone astray.
@@ -138,7 +140,7 @@ pub struct Outcome {
     /// Snapshots made by each server.
     pub snapshots: Vec<u64>,
     /// How many crashes of the plan came about, by cause.
-    pub crashes: [u32; 4],
+    pub crashes: [u32; Cause::COUNT],
     /// Where the first trap after the start of the first program lies, by server: traps before are of the start.
     pub booted: Vec<u64>,
     /// Nanoseconds of simulated time.
@@ -162,7 +164,7 @@ impl Outcome {
             messages: vec![0; servers],
             deaths: vec![[0; 2]; servers],
             snapshots: vec![0; servers],
-            crashes: [0; 4],
+            crashes: [0; Cause::COUNT],
             booted: vec![0; servers],
             time_ns: 0,
             trace: String::new(),
@@ -203,6 +205,8 @@ struct Host {
     receives: bool,
     /// It loops for ever.
     hangs: bool,
+    /// A wild write into its state is to come.
+    wild: Option<Random>,
 }
 
 /// A message that its server dies of, or at which it loops.
@@ -220,6 +224,7 @@ type Message = (u32, u64, u32, Option<u64>);
 
 struct World<'a> {
     setup: &'a Setup,
+    seed: u64,
     plan: Progress<'a>,
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
@@ -250,6 +255,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
     });
     let mut world = World {
         setup,
+        seed: plan.seed,
         plan: Progress::new(plan),
         kernel,
         hosts: BTreeMap::new(),
@@ -358,7 +364,8 @@ impl World<'_> {
     /// Where a message is poison, the program whose call it was is told EIO, and ends, as one that looks at errors
     /// does: others may wait for what it would have done. Whether it makes that call now.
     fn ends_of_error(&mut self, thread: ThreadId) -> bool {
-        if !self.calling.remove(&thread.index()) || self.curse.is_none() {
+        let errors = [Cause::Wild, Cause::Torn, Cause::Disk].iter().any(|cause| self.plan.came(*cause));
+        if !self.calling.remove(&thread.index()) || self.curse.is_none() && !errors {
             return false;
         }
         let Some(state) = self.kernel.threads.get_mut(thread) else { return false };
@@ -393,7 +400,7 @@ impl World<'_> {
             trace.brought(number, &registers);
         }
         INSIDE.set(true);
-        let made = host.incarnation.resume(Reply { trapped: trapped(&registers), buffer });
+        let made = host.incarnation.resume(Reply { trapped: trapped(&registers), buffer, wild: host.wild.take() });
         INSIDE.set(false);
         match made {
             Ok(request) => self.enter(thread, number, request),
@@ -432,6 +439,7 @@ impl World<'_> {
             memory,
             receives: false,
             hangs: false,
+            wild: None,
         };
         // The last incarnation ends here, wherever it stood.
         self.hosts.insert(number, host);
@@ -460,20 +468,11 @@ impl World<'_> {
             }
             None => {}
         }
-        match self.plan.trap(number, count) {
-            Some(Cause::Fault) => {
-                self.hosts.remove(&number);
-                if let Some(state) = self.kernel.threads.get_mut(thread).filter(|_| !self.plan.one_fault) {
-                    // Faults that have nothing to do with each other are at different instructions.
-                    state.registers.rip += count;
-                }
-                return Trap::Exception { vector: 13, code: 0 };
-            }
-            Some(Cause::Kill) => {
-                self.kernel.doom(number, 1);
-            }
-            Some(cause) => self.curse = Some(Curse { server: number, cause, message: None }),
-            None => {}
+        let mut buffer = buffer;
+        if let Some(cause) = self.plan.trap(number, count)
+            && let Some(trap) = self.strike(cause, thread, (number, count), &mut buffer)
+        {
+            return trap;
         }
         let top = self.kernel.threads.get(thread).map_or(Frame(0), |state| state.top);
         if call & !THEN_RECEIVE == Syscall::LeaseWrite as u64 {
@@ -495,6 +494,48 @@ impl World<'_> {
             [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] = arguments;
         }
         Trap::Call
+    }
+
+    /// A fault comes about as a server makes a trap. What it does instead of that trap, if it does not come to it.
+    fn strike(
+        &mut self,
+        cause: Cause,
+        thread: ThreadId,
+        (number, count): (u32, u64),
+        buffer: &mut Buffer,
+    ) -> Option<Trap> {
+        let mut random = Random::new(cpu::mix(self.seed, self.all_traps));
+        match cause {
+            Cause::Fault => {
+                self.hosts.remove(&number);
+                if let Some(state) = self.kernel.threads.get_mut(thread).filter(|_| !self.plan.one_fault) {
+                    // Faults that have nothing to do with each other are at different instructions.
+                    state.registers.rip += count;
+                }
+                return Some(Trap::Exception { vector: 13, code: 0 });
+            }
+            Cause::Loop => {
+                if let Some(host) = self.hosts.get_mut(&number) {
+                    host.hangs = true;
+                }
+                return Some(self.loop_on());
+            }
+            Cause::Kill => {
+                self.kernel.doom(number, 1);
+            }
+            Cause::Wild => match self.hosts.get_mut(&number) {
+                // Root's state is out of reach here.
+                Some(host) if number != ROOT && random.below(4) > 0 => host.wild = Some(random),
+                _ => random.damage(&mut buffer[..]),
+            },
+            Cause::Torn => {
+                random.damage(self.kernel.snapshot(number));
+                self.kernel.doom(number, 1);
+            }
+            Cause::Disk => devices::with(|bus| bus.fail(1 + random.below(DISK_FAILS_MAX))),
+            Cause::Poison | Cause::Hang => self.curse = Some(Curse { server: number, cause, message: None }),
+        }
+        None
     }
 
     /// Whether the message that a server has just received is cursed. The first after the curse is.
