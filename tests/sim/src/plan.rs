@@ -68,8 +68,8 @@ impl Kind {
     }
 }
 
-/// After so many faults in one place without progress root gives a server up.
-const GIVEN_UP_AFTER: u64 = 3;
+/// After so many faults in one place without progress root gives a server up, having taken it one snapshot back.
+const GIVEN_UP_AFTER: u64 = 6;
 
 /// Why a server dies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -159,21 +159,25 @@ impl Plan {
         Plan { seed, ..Plan::default() }
     }
 
-    /// So many crashes, at distances that follow from the seed: the first after the beginning of a range of traps, the
-    /// others over about the rest of it. Some of them are what the kind says.
+    /// Crashes at distances that follow from the seed: the first anywhere in a range of traps, the others over about the
+    /// rest of it. The first is what the kind says, and few of the others; so many are kills at most.
     pub fn random(seed: u64, kind: Kind, kills: u64, traps: Range<u64>) -> Plan {
         let mut random = Random::new(seed);
         let (cause, most) = kind.strikes();
         let mut struck = 0;
         let length = traps.end.saturating_sub(traps.start).max(2);
-        let crashes = (0..kills).map(|number| {
+        let more = if most == 0 { kills } else { 1 + random.below(kills + 1) };
+        let crashes = (0..more).map(|number| {
             // Crashes soon after another are as frequent as ones a long time after.
             let bits = random.below(u64::from(length.ilog2()) + 1);
-            let from = if number == 0 { traps.start } else { 0 };
-            let strikes = random.below(4) == 0 && struck < most;
+            let distance = match number {
+                0 => traps.start + random.below(length),
+                _ => random.below(1 << bits),
+            };
+            let strikes = struck < most && (number == 0 || random.below(4) == 0);
             struck += u32::from(strikes);
             let cause = if strikes { cause } else { Cause::Kill };
-            Crash { place: Place::Later(from + 1 + random.below(1 << bits)), cause }
+            Crash { place: Place::Later(1 + distance), cause }
         });
         Plan { seed, kind: Some(kind), crashes: crashes.collect(), ..Plan::default() }
     }

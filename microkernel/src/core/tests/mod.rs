@@ -7,6 +7,7 @@ mod faults;
 mod fuzz;
 mod history;
 mod lists;
+mod mend;
 mod messages;
 mod poison;
 mod processes;
