@@ -137,10 +137,10 @@ impl<M: Machine> Kernel<M> {
         })
     }
 
-    /// Takes the kernel apart: its memory, empty, for the next one.
-    pub fn into_memory(self) -> Memory {
+    /// Takes the kernel apart: its memory, empty, for the next one, and its machine.
+    pub fn into_memory(self) -> (Memory, M) {
         *self.enosys = [0; LINUX_CALLS as usize];
-        Memory {
+        let memory = Memory {
             tasks: self.tasks.into_slots(),
             threads: self.threads.into_slots(),
             spaces: self.spaces.into_slots(),
@@ -155,6 +155,7 @@ impl<M: Machine> Kernel<M> {
             buffers: self.buffers.free,
             enosys: self.enosys,
             frames: self.frames.into_info(),
-        }
+        };
+        (memory, self.machine)
     }
 }

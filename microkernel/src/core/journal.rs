@@ -284,12 +284,11 @@ impl<M: Machine> Kernel<M> {
     /// journal before it is not needed any more.
     pub(crate) fn snapshot_commit(&mut self, task: TaskId, [digest, behind, ..]: [u64; 6]) -> Outcome {
         let now = self.machine.now();
-        let journal = self.own_journal(task)?;
-        if journal.writing_bytes == 0 {
-            return Err(KernelError::WrongState);
-        }
+        let id = self.server_of(task).ok_or(KernelError::WrongState)?;
+        let server = self.servers.get_mut(id).and_then(|server| server.journal.as_mut());
+        let journal = server.filter(|journal| journal.writing_bytes > 0).ok_or(KernelError::WrongState)?;
         let written = core::mem::take(&mut journal.writing_bytes);
-        journal.turn_over();
+        journal.turn_over(&mut self.machine, behind != 0);
         if behind != 0 {
             journal.sound_bytes += written;
         } else {

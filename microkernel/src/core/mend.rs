@@ -32,8 +32,10 @@ struct Saved {
 pub struct Former {
     /// The journal between the two snapshots. The next one is written there; empty when that is one with the other.
     spare: FrameRange,
-    /// The snapshot before the last, and how many bytes of journal are behind it.
+    /// The snapshot before the last, and how many bytes of journal are behind it. It is in the other half.
     saved: Option<(Saved, u64)>,
+    /// So many bytes of the last snapshot are in the other half as well.
+    mirrored: u64,
 }
 
 /// What a replay does where the journal is not what the server does.
@@ -57,14 +59,23 @@ impl Journal {
 
     /// A snapshot is being made: what was kept where it is written is lost.
     pub(crate) fn begin_snapshot(&mut self, behind: bool) {
-        let lost = |saved: &Saved| !behind && saved.half != self.active && saved.bytes > 0;
-        self.former.saved = self.former.saved.filter(|(saved, _)| !lost(saved));
+        if !behind {
+            self.former.saved = self.former.saved.filter(|(saved, _)| saved.bytes == 0);
+            self.former.mirrored = 0;
+        }
     }
 
     /// A snapshot is about to take the place of the last: the journal goes on in the other memory, and what was the
-    /// last stays behind.
-    pub(crate) fn turn_over(&mut self) {
-        let last = Saved { half: self.active, bytes: self.sound_bytes, digest: self.digest };
+    /// last stays behind. Where it is to be the beginning of the next, the other half has it, too.
+    pub(crate) fn turn_over<M: Machine>(&mut self, machine: &mut M, behind: bool) {
+        let mut last = Saved { half: self.active, bytes: self.sound_bytes, digest: self.digest };
+        if behind {
+            let new = last.bytes - self.former.mirrored;
+            let place = |active| self.snapshots.physical() + self.half_offset(active) + self.former.mirrored;
+            machine.copy(place(true), place(false), new);
+            self.former.mirrored = last.bytes;
+            last.half = 1 - self.active;
+        }
         let between = core::mem::take(&mut self.end);
         self.former.saved = Some((last, between));
         if self.former.spare.count == 0 {

@@ -37,7 +37,8 @@ pub struct History {
     repeats: u32,
     /// That event has been disposed of.
     helped: bool,
-    /// Events disposed of since the server last made progress.
+    /// Events disposed of since the server last made progress, and how many of them count.
+    in_a_row: u32,
     disposed: u32,
     /// Whose the last of them was; 0 for nobody in particular.
     culprit: u32,
@@ -117,7 +118,13 @@ impl History {
 
     fn dispose(&mut self, fall: &Fall, received: u64, after_ns: u64) -> Action {
         if received.saturating_sub(self.received) >= PROGRESS {
-            (self.disposed, self.culprit) = (0, 0);
+            (self.in_a_row, self.disposed, self.culprit) = (0, 0, 0);
+        }
+        self.in_a_row += 1;
+        if self.in_a_row > DISPOSALS_MAX && fall.former {
+            // It dies of whatever it meets: that is its state, whoever the others are.
+            self.in_a_row = 0;
+            return self.give_up(fall, after_ns);
         }
         if fall.culprit == 0 || fall.culprit != self.culprit {
             self.disposed += 1;

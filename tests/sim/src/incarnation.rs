@@ -4,6 +4,7 @@
 //! One runs at a time, until its next trap. One that the kernel has ended is dropped where it stands, which unwinds
 //! it; nothing of it but its effects in the kernel is left, as on the machine.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -99,7 +100,22 @@ pub enum Start {
 
 /// A server between two of its traps.
 pub struct Incarnation {
-    thread: Thread,
+    /// It is there until the end.
+    thread: Option<Thread>,
+}
+
+thread_local! {
+    /// Stacks of incarnations that have ended.
+    static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Incarnation {
+    fn drop(&mut self) {
+        if let Some(mut thread) = self.thread.take() {
+            thread.force_unwind();
+            STACKS.with_borrow_mut(|stacks| stacks.push(thread.into_stack()));
+        }
+    }
 }
 
 /// An incarnation ended by itself: it panicked.
@@ -151,7 +167,8 @@ fn serve_by_name(boot: &Boot, trap: Trap<'_>) -> Infallible {
 impl Incarnation {
     /// A new one, which has not run yet. Its first resumption brings the message buffer alone.
     pub fn new(start: Start) -> Incarnation {
-        let stack = DefaultStack::new(STACK_BYTES).expect("there is memory for a stack");
+        let stack = STACKS.with_borrow_mut(Vec::pop);
+        let stack = stack.unwrap_or_else(|| DefaultStack::new(STACK_BYTES).expect("there is memory for a stack"));
         let thread = Thread::with_stack(stack, move |gate: &Gate, first: Reply| {
             let trap = Trap { gate, buffer: Some(first.buffer), wild: None };
             match start {
@@ -159,7 +176,7 @@ impl Incarnation {
                 Start::Server(boot) => serve_by_name(&boot, trap),
             }
         });
-        Incarnation { thread }
+        Incarnation { thread: Some(thread) }
     }
 
     /// Runs it to its next trap.
@@ -167,7 +184,8 @@ impl Incarnation {
     /// # Errors
     /// It panicked.
     pub fn resume(&mut self, reply: Reply) -> Result<Request, Panicked> {
-        let resumed = catch_unwind(AssertUnwindSafe(|| self.thread.resume(reply)));
+        let thread = self.thread.as_mut().ok_or(Panicked)?;
+        let resumed = catch_unwind(AssertUnwindSafe(|| thread.resume(reply)));
         match resumed {
             Ok(CoroutineResult::Yield(request)) => Ok(request),
             Ok(CoroutineResult::Return(never)) => match never {},

@@ -19,7 +19,7 @@ use libipc::manifest::Manifest;
 use libipc::server::Boot;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
 use libipc::sys::BUFFER_BYTES;
-use microkernel::arch::emulated::{self, Emulated};
+use microkernel::arch::emulated::{self, Blank, Emulated};
 use microkernel::core::boot::Memory;
 use microkernel::core::host::{Used, Wait};
 use microkernel::core::jitter::Jitter;
@@ -177,8 +177,8 @@ thread_local! {
     static LAST_WORDS: RefCell<Option<String>> = const { RefCell::new(None) };
     /// An incarnation runs: its panic is the system's, not the simulator's.
     static INSIDE: RefCell<bool> = const { RefCell::new(false) };
-    /// Kernel memory for the next run.
-    static SPARE: RefCell<Option<Memory>> = const { RefCell::new(None) };
+    /// Memory of kernel and machine for the next run.
+    static SPARE: RefCell<Option<(Memory, Blank)>> = const { RefCell::new(None) };
 }
 
 /// Panics of servers are events of the simulation: they are kept, not printed.
@@ -243,8 +243,8 @@ struct World<'a> {
 /// Runs a machine from power-on to its end.
 pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
     keep_panics_quiet();
-    let memory = SPARE.take().unwrap_or_else(|| emulated::memory(FRAMES));
-    let (mut kernel, free) = emulated::kernel_over(memory);
+    let spare = SPARE.take().unwrap_or_else(|| (emulated::memory(FRAMES), Blank::default()));
+    let (mut kernel, free) = emulated::kernel_over(spare.0, spare.1);
     kernel.jitter = Jitter::from_seed(plan.seed);
     kernel.seed = plan.seed;
     kernel.epoch_s = 1_000_000_000;
@@ -523,11 +523,14 @@ impl World<'_> {
             Cause::Kill => {
                 self.kernel.doom(number, 1);
             }
-            Cause::Wild => match self.hosts.get_mut(&number) {
-                // Root's state is out of reach here.
-                Some(host) if number != ROOT && random.below(4) > 0 => host.wild = Some(random),
-                _ => random.damage(&mut buffer[..]),
-            },
+            Cause::Wild => {
+                // A reissued server's state has no serialised form, and root's is out of reach here.
+                let known = number != ROOT && self.kernel.fate(number).is_some_and(|fate| fate.journaled);
+                match self.hosts.get_mut(&number).filter(|_| known && random.below(4) > 0) {
+                    Some(host) => host.wild = Some(random),
+                    None => random.damage(&mut buffer[..]),
+                }
+            }
             Cause::Torn => {
                 random.damage(self.kernel.snapshot(number));
                 self.kernel.doom(number, 1);
@@ -614,7 +617,8 @@ impl World<'_> {
             time_ns: kernel.machine.time_ns,
             trace: trace.map(Trace::finish).unwrap_or_default(),
         };
-        SPARE.set(Some(kernel.into_memory()));
+        let (memory, machine) = kernel.into_memory();
+        SPARE.set(Some((memory, machine.into_blank())));
         outcome
     }
 }

@@ -46,6 +46,29 @@ fn snapshot(world: &mut World, server: TaskId, state: &[u8]) {
     world.ok(server, Syscall::SnapshotCommit, &[sum(SUM_START, state), 0]);
 }
 
+/// Rows that are added to a snapshot, which is `all` then.
+fn add(world: &mut World, server: TaskId, rows: &[u8], all: &[u8]) {
+    world.set_payload(server, rows);
+    world.ok(server, Syscall::SnapshotWrite, &[rows.len() as u64, 1]);
+    world.ok(server, Syscall::SnapshotCommit, &[sum(SUM_START, all), 1]);
+}
+
+#[test]
+fn what_rows_were_added_to_is_not_lost_with_them() {
+    let (mut world, client, server) = two();
+    serve(&mut world, client, server, 1);
+    snapshot(&mut world, server, b"whole");
+    for (word, rows, all) in [(2, " one", "whole one"), (3, " two", "whole one two")] {
+        serve(&mut world, client, server, word);
+        add(&mut world, server, rows.as_bytes(), all.as_bytes());
+    }
+    damage(&mut world);
+    kill(&mut world, server);
+    restart(&mut world);
+    assert!(starts_from(&mut world, server, b"whole one"));
+    receive(&mut world, server, 3);
+}
+
 fn damage(world: &mut World) {
     world.kernel.snapshot(3)[1] ^= 1;
 }

@@ -64,6 +64,17 @@ fn a_server_that_nothing_helps_is_taken_back_to_an_earlier_state_before_it_is_gi
 }
 
 #[test]
+fn a_server_that_dies_of_whatever_one_program_does_is_taken_back_if_it_can_be() {
+    let poisoned = |former| {
+        let mut life = Life { former, ..Life::default() };
+        (0..=DISPOSALS_MAX).map(|_| life.meet_poison(7)).last()
+    };
+    let disposed = poisoned(false).map(|[_, second]| matches!(second, Action::Dispose { .. }));
+    assert_eq!(disposed, Some(true), "the program alone may be what is wrong");
+    assert_eq!(poisoned(true).map(|[_, second]| matches!(second, Action::StepBack { .. })), Some(true));
+}
+
+#[test]
 fn a_death_that_no_event_can_be_blamed_for_gives_a_server_two_more_tries() {
     let mut life = Life { received: 7, ..Life::default() };
     let actions: Vec<Action> = (0..3).map(|_| life.die(false, 0)).collect();
@@ -184,6 +195,7 @@ proptest! {
                     disposed = true;
                     prop_assert!(after_ns <= PAUSE_MAX_NS && (waiting == 0 || after_ns == 0));
                 }
+                Action::StepBack { .. } => prop_assert!(false, "there is no earlier state"),
                 Action::Abandon => {
                     let hopeless = disposed || in_a_row >= REPEATS_MAX;
                     prop_assert!(hopeless || life.history.disposed > DISPOSALS_MAX);
