@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::oracle::{Class, class, difference, unbearable, uncontained, unserved};
+use crate::oracle::{Class, class, difference, torn_log, unbearable, uncontained, unserved};
 use crate::plan::{Cause, Crash, Kind, Place, Plan};
 use crate::world::{self, End, Outcome, Setup};
 
@@ -119,8 +119,26 @@ impl<'s> Exploration<'s> {
         singles.iter().flat_map(|single| (1..=window).map(move |traps| pair(single, traps))).collect()
     }
 
+    /// What a power cut leaves of the log, with a second run that starts from there.
+    fn check_log(&self, plan: &Plan) -> (Outcome, Option<String>) {
+        let cut = run(self.setup, plan);
+        let setup = Setup { log: cut.log_disk.clone(), ..self.setup.clone() };
+        // Calls are numbered alike in both.
+        let next = run(&setup, &Plan::quiet(!plan.seed));
+        let wrong = match (&cut.end, &next.end) {
+            (End::PowerCut | End::Off(0), End::Off(0)) => {
+                torn_log(&self.clean, &cut, &next)
+            }
+            ends => Some(format!("the runs ended with {ends:?}")),
+        };
+        (cut, wrong)
+    }
+
     /// What is different in a run of this plan, or, where it makes root give a server up, not contained.
     pub fn check(&self, plan: &Plan) -> (Outcome, Option<String>) {
+        if plan.crashes.iter().any(|crash| crash.cause == Cause::Power) {
+            return self.check_log(plan);
+        }
         let outcome = run(self.setup, plan);
         let inexact = plan.kind.filter(|kind| kind.worst() > Class::Transparent);
         let difference = match (plan.gives_up, plan.poisons, inexact) {
@@ -203,7 +221,13 @@ impl Tally {
     ) {
         self.runs += 1;
         if let Some(kind) = plan.kind {
-            self.classes.entry(kind).or_default()[class(&exploration.clean, outcome) as usize] += 1;
+            let class = match (kind, &difference) {
+                // Programs do not outlive it.
+                (Kind::Power, None) => Class::Transparent,
+                (Kind::Power, Some(_)) => Class::Fatal,
+                _ => class(&exploration.clean, outcome),
+            };
+            self.classes.entry(kind).or_default()[class as usize] += 1;
         }
         self.crashes += u64::from(outcome.crashes.iter().sum::<u32>());
         for (sum, [outside, own]) in self.deaths.iter_mut().zip(&outcome.deaths) {

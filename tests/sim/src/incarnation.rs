@@ -154,6 +154,7 @@ fn serve_by_name(boot: &Boot, trap: Trap<'_>) -> Infallible {
     match boot.name.as_str() {
         "vm" => serve::<vm::Vm>(boot, trap),
         "blk" => serve::<blk::Driver<SimDisk>>(boot, trap),
+        "logfile" => serve::<logfile::Logfile>(boot, trap),
         "tty" => serve::<tty::Tty>(boot, trap),
         "tmpfs" => serve::<tmpfs::Tmpfs>(boot, trap),
         "ufs" => serve::<ufs::Ufs>(boot, trap),

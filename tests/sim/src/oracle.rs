@@ -5,6 +5,7 @@ use std::fmt::Write;
 use microkernel::core::host::Wait;
 
 use crate::plan::{Cause, Kind};
+use crate::workload::files::{LOG_APPENDS, LOG_NAME, LOG_NOTES_BEFORE};
 use crate::world::{End, Outcome, Setup};
 
 /// What the log of a run says only when recovery has failed.
@@ -145,6 +146,28 @@ fn seen(clean: &Outcome, run: &Outcome) -> String {
 pub fn unbearable(clean: &Outcome, run: &Outcome, kind: Kind) -> Option<String> {
     let class = class(clean, run);
     (class > kind.worst()).then(|| format!("{class:?}\n{}", seen(clean, run)))
+}
+
+/// What is wrong with the log on a disk after a power cut, and after one more run of the same workload, which read what
+/// was left and went on behind it.
+pub fn torn_log(clean: &Outcome, cut: &Outcome, next: &Outcome) -> Option<String> {
+    let appended = |run: &Outcome| -> Vec<Vec<u8>> {
+        logfile::record::all(&run.log_disk).map(|record| record.data).collect()
+    };
+    let [all, kept, then] = [clean, cut, next].map(appended);
+    let told = cut.notes.get(&LOG_NAME).map_or(0, Vec::len).saturating_sub(LOG_NOTES_BEFORE);
+    let synced = (told / (LOG_APPENDS as usize + 1)) * LOG_APPENDS as usize;
+    let mut text = String::new();
+    if kept.len() < synced.min(all.len()) {
+        let _ = writeln!(text, "of {synced} appends that were made durable {} are there", kept.len());
+    }
+    if !all.starts_with(&kept) {
+        let _ = writeln!(text, "the log is not what was appended, in its order");
+    }
+    if next.end == clean.end && then != [kept, all].concat() {
+        let _ = writeln!(text, "what was appended later does not stand behind what was there");
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 /// What is different, in words; nothing if all is equal.

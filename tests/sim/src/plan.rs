@@ -6,7 +6,8 @@
 //! the server receives poison: it faults, in each incarnation, as soon as it has it. With `~` it loops for ever instead.
 //!
 //! Not all faults are deaths. With `?` something writes into the server's own memory, with `%` into the memory from which
-//! it would be started again, and then it is killed. With `#` the disk fails for a while.
+//! it would be started again, and then it is killed. With `#` the disk fails for a while, and with `=`
+//! power fails.
 
 use std::fmt;
 use std::ops::Range;
@@ -30,6 +31,8 @@ pub enum Kind {
     Torn,
     /// The disk fails.
     Disk,
+    /// Power fails while the log is written; it must be there when the machine is started again.
+    Power,
 }
 
 impl Kind {
@@ -43,13 +46,14 @@ impl Kind {
             Kind::Wild => (Cause::Wild, 1),
             Kind::Torn => (Cause::Torn, 1),
             Kind::Disk => (Cause::Disk, 2),
+            Kind::Power => (Cause::Power, 1),
         }
     }
 
     /// The worst that may become of a run. What writes over a server's memory may make it tell lies before it dies.
     pub fn worst(self) -> Class {
         match self {
-            Kind::Kill | Kind::Fault | Kind::Loop => Class::Transparent,
+            Kind::Kill | Kind::Fault | Kind::Loop | Kind::Power => Class::Transparent,
             Kind::Torn | Kind::Disk => Class::Contained,
             Kind::Wild => Class::Wrong,
         }
@@ -64,6 +68,7 @@ impl Kind {
             Kind::Wild => "wild",
             Kind::Torn => "torn",
             Kind::Disk => "disk",
+            Kind::Power => "power",
         }
     }
 }
@@ -90,6 +95,8 @@ pub enum Cause {
     Torn,
     /// The disk fails the commands it has and some that follow.
     Disk,
+    /// Power fails.
+    Power,
 }
 
 impl Cause {
@@ -103,10 +110,11 @@ impl Cause {
         (Cause::Wild, "?"),
         (Cause::Torn, "%"),
         (Cause::Disk, "#"),
+        (Cause::Power, "="),
     ];
 
     /// How many there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     fn mark(self) -> &'static str {
         Cause::MARKS.iter().find(|(cause, _)| *cause == self).map_or("", |(_, mark)| mark)
@@ -174,7 +182,9 @@ impl Plan {
                 0 => traps.start + random.below(length),
                 _ => random.below(1 << bits),
             };
-            let strikes = struck < most && (number == 0 || random.below(4) == 0);
+            // Nothing comes after a power cut.
+            let first = if cause == Cause::Power { number + 1 == more } else { number == 0 };
+            let strikes = struck < most && (first || cause != Cause::Power && random.below(4) == 0);
             struck += u32::from(strikes);
             let cause = if strikes { cause } else { Cause::Kill };
             Crash { place: Place::Later(1 + distance), cause }

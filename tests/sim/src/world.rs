@@ -70,6 +70,8 @@ pub struct Setup {
     pub archive: Arc<[u8]>,
     /// The disk.
     pub volume: Arc<[u8]>,
+    /// The disk for the log.
+    pub log: Arc<[u8]>,
     /// What somebody at the terminal waits to see, and types then.
     pub dialogue: Vec<(&'static str, &'static str)>,
 }
@@ -86,7 +88,8 @@ impl Setup {
         dialogue: Vec<(&'static str, &'static str)>,
     ) -> Result<Setup> {
         let names = manifest.servers.iter().map(|server| server.name.clone()).collect();
-        Ok(Setup { names, archive: image::archive(manifest, program)?.into(), volume, dialogue })
+        let archive = image::archive(manifest, program)?.into();
+        Ok(Setup { names, archive, volume, log: image::log(), dialogue })
     }
 
     /// A server's name.
@@ -110,6 +113,8 @@ pub enum End {
     Hang,
     /// It went on without end.
     Endless,
+    /// Power failed, as the plan said.
+    PowerCut,
     /// The machine did not even start.
     NoStart(String),
     /// The kernel itself, or the simulator, panicked.
@@ -145,6 +150,8 @@ pub struct Outcome {
     pub booted: Vec<u64>,
     /// Nanoseconds of simulated time.
     pub time_ns: u64,
+    /// What is on the disk for the log when the machine is without power.
+    pub log_disk: Arc<[u8]>,
     /// Every trap of every server, a line each, if the plan asks for it.
     pub trace: String,
 }
@@ -167,6 +174,7 @@ impl Outcome {
             crashes: [0; Cause::COUNT],
             booted: vec![0; servers],
             time_ns: 0,
+            log_disk: setup.log.clone(),
             trace: String::new(),
         }
     }
@@ -250,7 +258,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
     kernel.epoch_s = 1_000_000_000;
     kernel.machine.devices = Some(Box::new(Plugged));
     devices::with(|bus| {
-        bus.power_on(&setup.volume, DISK_NS, plan.seed);
+        bus.power_on([&setup.volume, &setup.log], DISK_NS, plan.seed);
         bus.sit_down(&setup.dialogue);
     });
     let mut world = World {
@@ -292,6 +300,9 @@ impl World<'_> {
     fn run(&mut self) -> End {
         let mut resume = self.kernel.trap(Trap::Timer);
         loop {
+            if self.plan.came(Cause::Power) {
+                return End::PowerCut;
+            }
             if self.all_traps > TRAPS_MAX || self.kernel.machine.time_ns > TIME_MAX_NS {
                 return End::Endless;
             }
@@ -536,6 +547,8 @@ impl World<'_> {
                 self.kernel.doom(number, 1);
             }
             Cause::Disk => devices::with(|bus| bus.fail(1 + random.below(DISK_FAILS_MAX))),
+            // The loop sees it.
+            Cause::Power => {}
             Cause::Poison | Cause::Hang => self.curse = Some(Curse { server: number, cause, message: None }),
         }
         None
@@ -605,6 +618,7 @@ impl World<'_> {
             end,
             notes,
             output: devices::with(|bus| bus.output().to_vec()),
+            log_disk: devices::with(|bus| bus.power_off().into()),
             used: kernel.used(),
             waits: kernel.outstanding_calls().collect(),
             log,
