@@ -178,6 +178,9 @@ pub struct BenchArgs {
     /// Only the kernel's own operations
     #[arg(long)]
     pub kernel: bool,
+    /// How much code each server has for recovery alone, instead
+    #[arg(long)]
+    pub sizes: bool,
     /// Arguments for QEMU
     #[arg(last = true, value_name = "QEMU arguments")]
     pub qemu: Vec<String>,

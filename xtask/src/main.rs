@@ -19,6 +19,7 @@ mod qemu;
 mod replay;
 mod run;
 mod setup;
+mod sizes;
 mod system;
 mod terminal;
 mod test;

@@ -208,7 +208,9 @@ impl<M: Machine> Kernel<M> {
         for segment in segments {
             self.refill(space, segment);
         }
-        if !journaled {
+        if journaled {
+            self.check_snapshot(id);
+        } else {
             self.forget_own(task);
             self.deliver_again(id);
         }

@@ -12,6 +12,7 @@ use libipc::abi::{KernelError, PAYLOAD_MAX};
 
 use super::inbox::Inbox;
 use super::machine::Machine;
+use super::mend::{Former, Mended};
 use super::object::*;
 use super::server::Line;
 use super::{Kernel, Outcome};
@@ -48,6 +49,10 @@ pub struct Journal {
     pub snapshot_began_ns: u64,
     /// How long all snapshots took, each from its first byte on.
     pub snapshots_ns: u64,
+    /// What is kept of the time before the last snapshot.
+    pub former: Former,
+    /// Its records are of a server that was not sound: a replay may pass over them.
+    pub mended: bool,
 }
 
 impl Journal {
@@ -64,6 +69,8 @@ impl Journal {
     pub(crate) fn fill(&self) -> u32 {
         match self.memory.bytes() {
             0 => 0,
+            // A snapshot is to take its place as soon as can be.
+            _ if self.mended => 1000,
             bytes => (self.end * 1000 / bytes) as u32,
         }
     }
@@ -175,10 +182,9 @@ impl<M: Machine> Kernel<M> {
         self.pass_disposed(id);
         let Some(server) = self.servers.get(id) else { return Replayed::Live };
         let buffer = server.buffer;
-        let Some(Journal { cursor: Some(at), end, memory, .. }) = &server.journal else {
+        let Some(journal @ Journal { cursor: Some(at), end, memory, .. }) = server.journal else {
             return Replayed::Live;
         };
-        let (at, end, memory) = (*at, *end, *memory);
         if at >= end {
             if let Some(server) = self.servers.get_mut(id)
                 && let Some(journal) = server.journal.as_mut()
@@ -189,10 +195,14 @@ impl<M: Machine> Kernel<M> {
             }
             return Replayed::Live;
         }
-        let Some((header, recorded, _)) = self.next_recorded(id) else { return Replayed::Live };
+        let Some((mut header, recorded, mut at)) = self.next_recorded(id) else { return Replayed::Live };
         let count = header.arguments();
         if header.number != call as u16 || recorded[..count] != arguments[..count] {
-            return Replayed::Diverged;
+            match self.mended(id, call, arguments) {
+                Mended::At(place) => (header, at) = (self.record_at(&journal, place).0, place),
+                Mended::Live => return Replayed::Live,
+                Mended::Diverged => return Replayed::Diverged,
+            }
         }
         if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
             journal.cursor = Some(at + header.bytes());
@@ -255,6 +265,10 @@ impl<M: Machine> Kernel<M> {
         if length > u64::from(PAYLOAD_MAX) {
             return Err(KernelError::TooBig);
         }
+        if journal.cursor.is_some_and(|at| at < journal.end) {
+            // It was made, but is not to start from any more; there may not be one here that forgets what follows.
+            return Err(KernelError::WrongState);
+        }
         let behind = behind != 0;
         let from = if behind { journal.sound_bytes } else { 0 } + journal.writing_bytes;
         if from + length > journal.half_bytes() {
@@ -264,6 +278,7 @@ impl<M: Machine> Kernel<M> {
         let to = journal.snapshots.physical() + journal.half_offset(behind) + from;
         if journal.writing_bytes == 0 {
             journal.snapshot_began_ns = now;
+            journal.begin_snapshot(behind);
         }
         journal.writing_bytes += length;
         self.machine.copy(buffer.physical() + u64::from(PAYLOAD_OFFSET), to, length);
@@ -274,11 +289,11 @@ impl<M: Machine> Kernel<M> {
     /// journal before it is not needed any more.
     pub(crate) fn snapshot_commit(&mut self, task: TaskId, [digest, behind, ..]: [u64; 6]) -> Outcome {
         let now = self.machine.now();
-        let journal = self.own_journal(task)?;
-        if journal.writing_bytes == 0 {
-            return Err(KernelError::WrongState);
-        }
+        let id = self.server_of(task).ok_or(KernelError::WrongState)?;
+        let server = self.servers.get_mut(id).and_then(|server| server.journal.as_mut());
+        let journal = server.filter(|journal| journal.writing_bytes > 0).ok_or(KernelError::WrongState)?;
         let written = core::mem::take(&mut journal.writing_bytes);
+        journal.turn_over(&mut self.machine, behind != 0);
         if behind != 0 {
             journal.sound_bytes += written;
         } else {
@@ -288,8 +303,8 @@ impl<M: Machine> Kernel<M> {
         journal.digest = digest;
         journal.snapshots_made += 1;
         journal.snapshots_ns += now.saturating_sub(journal.snapshot_began_ns);
-        journal.end = 0;
         journal.records = 0;
+        journal.mended = false;
         // A replay that comes to the snapshot it was making when it died has come to the journal's end.
         journal.cursor = None;
         Ok([0; 5])

@@ -26,6 +26,7 @@ pub mod journal;
 mod lease;
 pub mod load;
 pub mod machine;
+mod mend;
 mod native;
 pub mod object;
 mod pmap;

@@ -19,7 +19,7 @@ use libipc::manifest::Manifest;
 use libipc::server::Boot;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
 use libipc::sys::BUFFER_BYTES;
-use microkernel::arch::emulated::{self, Emulated};
+use microkernel::arch::emulated::{self, Blank, Emulated};
 use microkernel::core::boot::Memory;
 use microkernel::core::host::{Used, Wait};
 use microkernel::core::jitter::Jitter;
@@ -45,6 +45,8 @@ const INSTRUCTION_NS: u64 = 10;
 const TRAP_NS: (u64, u64) = (200, 1000);
 /// What the disk takes for a command at least, and by how much more at most.
 const DISK_NS: (u64, u64) = (20_000, 180_000);
+/// How many commands in a row fail at most.
+const DISK_FAILS_MAX: u64 = 4;
 /// How long a server that loops runs at a time.
 const LOOP_NS: u64 = 100_000_000;
 /// A run that makes more traps than this has gone astray.
@@ -68,6 +70,8 @@ pub struct Setup {
     pub archive: Arc<[u8]>,
     /// The disk.
     pub volume: Arc<[u8]>,
+    /// The disk for the log.
+    pub log: Arc<[u8]>,
     /// What somebody at the terminal waits to see, and types then.
     pub dialogue: Vec<(&'static str, &'static str)>,
 }
@@ -84,7 +88,8 @@ impl Setup {
         dialogue: Vec<(&'static str, &'static str)>,
     ) -> Result<Setup> {
         let names = manifest.servers.iter().map(|server| server.name.clone()).collect();
-        Ok(Setup { names, archive: image::archive(manifest, program)?.into(), volume, dialogue })
+        let archive = image::archive(manifest, program)?.into();
+        Ok(Setup { names, archive, volume, log: image::log(), dialogue })
     }
 
     /// A server's name.
@@ -108,6 +113,8 @@ pub enum End {
     Hang,
     /// It went on without end.
     Endless,
+    /// Power failed, as the plan said.
+    PowerCut,
     /// The machine did not even start.
     NoStart(String),
     /// The kernel itself, or the simulator, panicked.
@@ -138,11 +145,13 @@ pub struct Outcome {
     /// Snapshots made by each server.
     pub snapshots: Vec<u64>,
     /// How many crashes of the plan came about, by cause.
-    pub crashes: [u32; 4],
+    pub crashes: [u32; Cause::COUNT],
     /// Where the first trap after the start of the first program lies, by server: traps before are of the start.
     pub booted: Vec<u64>,
     /// Nanoseconds of simulated time.
     pub time_ns: u64,
+    /// What is on the disk for the log when the machine is without power.
+    pub log_disk: Arc<[u8]>,
     /// Every trap of every server, a line each, if the plan asks for it.
     pub trace: String,
 }
@@ -162,9 +171,10 @@ impl Outcome {
             messages: vec![0; servers],
             deaths: vec![[0; 2]; servers],
             snapshots: vec![0; servers],
-            crashes: [0; 4],
+            crashes: [0; Cause::COUNT],
             booted: vec![0; servers],
             time_ns: 0,
+            log_disk: setup.log.clone(),
             trace: String::new(),
         }
     }
@@ -175,8 +185,8 @@ thread_local! {
     static LAST_WORDS: RefCell<Option<String>> = const { RefCell::new(None) };
     /// An incarnation runs: its panic is the system's, not the simulator's.
     static INSIDE: RefCell<bool> = const { RefCell::new(false) };
-    /// Kernel memory for the next run.
-    static SPARE: RefCell<Option<Memory>> = const { RefCell::new(None) };
+    /// Memory of kernel and machine for the next run.
+    static SPARE: RefCell<Option<(Memory, Blank)>> = const { RefCell::new(None) };
 }
 
 /// Panics of servers are events of the simulation: they are kept, not printed.
@@ -203,6 +213,8 @@ struct Host {
     receives: bool,
     /// It loops for ever.
     hangs: bool,
+    /// A wild write into its state is to come.
+    wild: Option<Random>,
 }
 
 /// A message that its server dies of, or at which it loops.
@@ -220,6 +232,7 @@ type Message = (u32, u64, u32, Option<u64>);
 
 struct World<'a> {
     setup: &'a Setup,
+    seed: u64,
     plan: Progress<'a>,
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
@@ -238,18 +251,19 @@ struct World<'a> {
 /// Runs a machine from power-on to its end.
 pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
     keep_panics_quiet();
-    let memory = SPARE.take().unwrap_or_else(|| emulated::memory(FRAMES));
-    let (mut kernel, free) = emulated::kernel_over(memory);
+    let spare = SPARE.take().unwrap_or_else(|| (emulated::memory(FRAMES), Blank::default()));
+    let (mut kernel, free) = emulated::kernel_over(spare.0, spare.1);
     kernel.jitter = Jitter::from_seed(plan.seed);
     kernel.seed = plan.seed;
     kernel.epoch_s = 1_000_000_000;
     kernel.machine.devices = Some(Box::new(Plugged));
     devices::with(|bus| {
-        bus.power_on(&setup.volume, DISK_NS, plan.seed);
+        bus.power_on([&setup.volume, &setup.log], DISK_NS, plan.seed);
         bus.sit_down(&setup.dialogue);
     });
     let mut world = World {
         setup,
+        seed: plan.seed,
         plan: Progress::new(plan),
         kernel,
         hosts: BTreeMap::new(),
@@ -286,6 +300,9 @@ impl World<'_> {
     fn run(&mut self) -> End {
         let mut resume = self.kernel.trap(Trap::Timer);
         loop {
+            if self.plan.came(Cause::Power) {
+                return End::PowerCut;
+            }
             if self.all_traps > TRAPS_MAX || self.kernel.machine.time_ns > TIME_MAX_NS {
                 return End::Endless;
             }
@@ -358,7 +375,8 @@ impl World<'_> {
     /// Where a message is poison, the program whose call it was is told EIO, and ends, as one that looks at errors
     /// does: others may wait for what it would have done. Whether it makes that call now.
     fn ends_of_error(&mut self, thread: ThreadId) -> bool {
-        if !self.calling.remove(&thread.index()) || self.curse.is_none() {
+        let errors = [Cause::Wild, Cause::Torn, Cause::Disk].iter().any(|cause| self.plan.came(*cause));
+        if !self.calling.remove(&thread.index()) || self.curse.is_none() && !errors {
             return false;
         }
         let Some(state) = self.kernel.threads.get_mut(thread) else { return false };
@@ -393,7 +411,7 @@ impl World<'_> {
             trace.brought(number, &registers);
         }
         INSIDE.set(true);
-        let made = host.incarnation.resume(Reply { trapped: trapped(&registers), buffer });
+        let made = host.incarnation.resume(Reply { trapped: trapped(&registers), buffer, wild: host.wild.take() });
         INSIDE.set(false);
         match made {
             Ok(request) => self.enter(thread, number, request),
@@ -432,6 +450,7 @@ impl World<'_> {
             memory,
             receives: false,
             hangs: false,
+            wild: None,
         };
         // The last incarnation ends here, wherever it stood.
         self.hosts.insert(number, host);
@@ -460,20 +479,11 @@ impl World<'_> {
             }
             None => {}
         }
-        match self.plan.trap(number, count) {
-            Some(Cause::Fault) => {
-                self.hosts.remove(&number);
-                if let Some(state) = self.kernel.threads.get_mut(thread).filter(|_| !self.plan.one_fault) {
-                    // Faults that have nothing to do with each other are at different instructions.
-                    state.registers.rip += count;
-                }
-                return Trap::Exception { vector: 13, code: 0 };
-            }
-            Some(Cause::Kill) => {
-                self.kernel.doom(number, 1);
-            }
-            Some(cause) => self.curse = Some(Curse { server: number, cause, message: None }),
-            None => {}
+        let mut buffer = buffer;
+        if let Some(cause) = self.plan.trap(number, count)
+            && let Some(trap) = self.strike(cause, thread, (number, count), &mut buffer)
+        {
+            return trap;
         }
         let top = self.kernel.threads.get(thread).map_or(Frame(0), |state| state.top);
         if call & !THEN_RECEIVE == Syscall::LeaseWrite as u64 {
@@ -495,6 +505,53 @@ impl World<'_> {
             [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] = arguments;
         }
         Trap::Call
+    }
+
+    /// A fault comes about as a server makes a trap. What it does instead of that trap, if it does not come to it.
+    fn strike(
+        &mut self,
+        cause: Cause,
+        thread: ThreadId,
+        (number, count): (u32, u64),
+        buffer: &mut Buffer,
+    ) -> Option<Trap> {
+        let mut random = Random::new(cpu::mix(self.seed, self.all_traps));
+        match cause {
+            Cause::Fault => {
+                self.hosts.remove(&number);
+                if let Some(state) = self.kernel.threads.get_mut(thread).filter(|_| !self.plan.one_fault) {
+                    // Faults that have nothing to do with each other are at different instructions.
+                    state.registers.rip += count;
+                }
+                return Some(Trap::Exception { vector: 13, code: 0 });
+            }
+            Cause::Loop => {
+                if let Some(host) = self.hosts.get_mut(&number) {
+                    host.hangs = true;
+                }
+                return Some(self.loop_on());
+            }
+            Cause::Kill => {
+                self.kernel.doom(number, 1);
+            }
+            Cause::Wild => {
+                // A reissued server's state has no serialised form, and root's is out of reach here.
+                let known = number != ROOT && self.kernel.fate(number).is_some_and(|fate| fate.journaled);
+                match self.hosts.get_mut(&number).filter(|_| known && random.below(4) > 0) {
+                    Some(host) => host.wild = Some(random),
+                    None => random.damage(&mut buffer[..]),
+                }
+            }
+            Cause::Torn => {
+                random.damage(self.kernel.snapshot(number));
+                self.kernel.doom(number, 1);
+            }
+            Cause::Disk => devices::with(|bus| bus.fail(1 + random.below(DISK_FAILS_MAX))),
+            // The loop sees it.
+            Cause::Power => {}
+            Cause::Poison | Cause::Hang => self.curse = Some(Curse { server: number, cause, message: None }),
+        }
+        None
     }
 
     /// Whether the message that a server has just received is cursed. The first after the curse is.
@@ -561,6 +618,7 @@ impl World<'_> {
             end,
             notes,
             output: devices::with(|bus| bus.output().to_vec()),
+            log_disk: devices::with(|bus| bus.power_off().into()),
             used: kernel.used(),
             waits: kernel.outstanding_calls().collect(),
             log,
@@ -573,7 +631,8 @@ impl World<'_> {
             time_ns: kernel.machine.time_ns,
             trace: trace.map(Trace::finish).unwrap_or_default(),
         };
-        SPARE.set(Some(kernel.into_memory()));
+        let (memory, machine) = kernel.into_memory();
+        SPARE.set(Some((memory, machine.into_blank())));
         outcome
     }
 }

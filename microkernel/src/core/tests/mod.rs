@@ -7,6 +7,7 @@ mod faults;
 mod fuzz;
 mod history;
 mod lists;
+mod mend;
 mod messages;
 mod poison;
 mod processes;
@@ -44,7 +45,7 @@ impl World {
 
     /// A world whose objects have this memory.
     pub fn over(memory: Memory) -> World {
-        let (mut kernel, free) = emulated::kernel_over(memory);
+        let (mut kernel, free) = emulated::kernel_over(memory, emulated::Blank::default());
         let top = free.first;
         let (root, server) = kernel.make_root(top, false).unwrap();
         kernel.frames.give(free, root.index() as u16);
