@@ -66,7 +66,7 @@ impl<M: Machine> Kernel<M> {
             }
             Section::Snapshot => {
                 Ok(journal.snapshots.physical() + journal.place_offset(journal.active) + offset)
-            },
+            }
             Section::Journal => Ok(journal.memory.physical() + offset),
         }
     }

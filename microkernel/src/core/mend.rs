@@ -18,6 +18,7 @@ use super::Kernel;
 use super::journal::{Journal, SNAPSHOTS};
 use super::machine::Machine;
 use super::object::*;
+use super::server::Line;
 
 /// A snapshot: at which place, how long, and its checksum.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +87,6 @@ impl Journal {
         }
         core::mem::swap(&mut self.memory, &mut self.former.spare);
     }
-
 }
 
 impl<M: Machine> Kernel<M> {
@@ -104,7 +104,11 @@ impl<M: Machine> Kernel<M> {
         let Some(journal) = self.journal_of(id).copied() else { return };
         let last = Saved { place: journal.active, bytes: journal.sound_bytes, digest: journal.digest };
         if !self.is_sound(&journal, last) {
-            self.machine.log(b"a snapshot is damaged\n");
+            let number = self.servers.get(id).map_or(0, |server| server.number);
+            let mut line = Line::new();
+            let _ =
+                core::fmt::write(&mut line, format_args!("server {number}: its last snapshot is damaged\n"));
+            self.machine.log(line.bytes());
             self.step_back(id);
         }
     }
