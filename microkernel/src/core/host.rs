@@ -96,7 +96,7 @@ impl<M: Machine> Kernel<M> {
         let mut servers = (0..self.servers.bound()).filter_map(|index| self.servers.at(index));
         let found = servers.find(|id| self.servers.get(*id).is_some_and(|server| server.number == number));
         let journal = found.and_then(|id| self.servers.get(id)?.journal).unwrap_or_default();
-        self.machine.bytes(journal.snapshots, journal.half_offset(true), journal.sound_bytes)
+        self.machine.bytes(journal.snapshots, journal.place_offset(journal.active), journal.sound_bytes)
     }
 
     /// How many objects of each kind there are.

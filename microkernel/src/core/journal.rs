@@ -1,7 +1,7 @@
 //! The journal of a server: every trap it made, with what came of it, appended in the same step as the effect, where
 //! the server cannot write. A restarted server runs the same binary; its traps are answered from here until the
-//! journal ends, and from there on it is live. Beside it lie two halves for snapshots, one sound and one being
-//! written. The format of records is [`libipc::abi::journal`]'s.
+//! journal ends, and from there on it is live. Beside it lie the last two snapshots, and room for
+//! the next. The format of records is [`libipc::abi::journal`]'s.
 
 use libipc::abi::crash::Fault;
 use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
@@ -18,6 +18,8 @@ use super::server::Line;
 use super::{Kernel, Outcome};
 use zerocopy::FromBytes;
 
+/// Places for snapshots: the last one, the one before it, and one that is being written.
+pub(crate) const SNAPSHOTS: u8 = 3;
 const VALUES: usize = VALUES_MAX as usize;
 /// Longest record.
 const RECORD_MAX: u64 = FIXED_MAX + 8 * VALUES as u64 + DELIVERY_MAX + PAYLOAD_MAX as u64;
@@ -33,9 +35,9 @@ pub struct Journal {
     pub records: u64,
     /// Where the answers for a restarted server come from; `None` when it is live.
     pub cursor: Option<u64>,
-    /// Two halves of snapshot memory.
+    /// Memory for [`SNAPSHOTS`] snapshots.
     pub snapshots: FrameRange,
-    /// Which half is sound.
+    /// At which place the last one is.
     pub active: u8,
     /// Bytes of the sound snapshot.
     pub sound_bytes: u64,
@@ -43,7 +45,7 @@ pub struct Journal {
     pub digest: u64,
     /// Snapshots made so far.
     pub snapshots_made: u64,
-    /// Bytes written to the other half so far.
+    /// Bytes written of the next one so far.
     pub writing_bytes: u64,
     /// When the first of them was written.
     pub snapshot_began_ns: u64,
@@ -56,13 +58,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    fn half_bytes(&self) -> u64 {
-        self.snapshots.bytes() / 2
+    /// Most bytes of one snapshot.
+    pub(crate) fn place_bytes(&self) -> u64 {
+        self.snapshots.bytes() / u64::from(SNAPSHOTS)
     }
 
-    pub(crate) fn half_offset(&self, active: bool) -> u64 {
-        let index = if active { self.active } else { 1 - self.active };
-        u64::from(index) * self.half_bytes()
+    /// Where a place for a snapshot begins in their memory.
+    pub(crate) fn place_offset(&self, place: u8) -> u64 {
+        u64::from(place) * self.place_bytes()
     }
 
     /// How full it is, in thousandths.
@@ -271,14 +274,14 @@ impl<M: Machine> Kernel<M> {
         }
         let behind = behind != 0;
         let from = if behind { journal.sound_bytes } else { 0 } + journal.writing_bytes;
-        if from + length > journal.half_bytes() {
+        if from + length > journal.place_bytes() {
             journal.writing_bytes = 0;
             return Err(KernelError::Exhausted);
         }
-        let to = journal.snapshots.physical() + journal.half_offset(behind) + from;
+        let place = if behind { journal.active } else { journal.free_place() };
+        let to = journal.snapshots.physical() + journal.place_offset(place) + from;
         if journal.writing_bytes == 0 {
             journal.snapshot_began_ns = now;
-            journal.begin_snapshot(behind);
         }
         journal.writing_bytes += length;
         self.machine.copy(buffer.physical() + u64::from(PAYLOAD_OFFSET), to, length);
@@ -293,11 +296,12 @@ impl<M: Machine> Kernel<M> {
         let server = self.servers.get_mut(id).and_then(|server| server.journal.as_mut());
         let journal = server.filter(|journal| journal.writing_bytes > 0).ok_or(KernelError::WrongState)?;
         let written = core::mem::take(&mut journal.writing_bytes);
+        let place = journal.free_place();
         journal.turn_over(&mut self.machine, behind != 0);
         if behind != 0 {
             journal.sound_bytes += written;
         } else {
-            journal.active = 1 - journal.active;
+            journal.active = place;
             journal.sound_bytes = written;
         }
         journal.digest = digest;
@@ -315,7 +319,9 @@ impl<M: Machine> Kernel<M> {
         let Ok(journal) = self.own_journal(task) else { return Ok([0; 5]) };
         let total = journal.sound_bytes;
         let length = total.saturating_sub(offset).min(u64::from(PAYLOAD_MAX));
-        let from = journal.snapshots.physical() + journal.half_offset(true) + offset.min(journal.sound_bytes);
+        let from = journal.snapshots.physical()
+            + journal.place_offset(journal.active)
+            + offset.min(journal.sound_bytes);
         self.machine.copy(from, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
         Ok([length, total, 0, 0, 0])
     }

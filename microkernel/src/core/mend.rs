@@ -15,14 +15,15 @@ use libipc::abi::journal::{ARGUMENTS, Header, SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 
 use super::Kernel;
-use super::journal::Journal;
+use super::journal::{Journal, SNAPSHOTS};
 use super::machine::Machine;
 use super::object::*;
+use super::server::Line;
 
-/// A snapshot in one of the two halves.
+/// A snapshot: at which place, how long, and its checksum.
 #[derive(Clone, Copy, Debug)]
 struct Saved {
-    half: u8,
+    place: u8,
     bytes: u64,
     digest: u64,
 }
@@ -32,10 +33,10 @@ struct Saved {
 pub struct Former {
     /// The journal between the two snapshots. The next one is written there; empty when that is one with the other.
     spare: FrameRange,
-    /// The snapshot before the last, and how many bytes of journal are behind it. It is in the other half.
+    /// The snapshot before the last, and how many bytes of journal are behind it.
     saved: Option<(Saved, u64)>,
-    /// So many bytes of the last snapshot are in the other half as well.
-    mirrored: u64,
+    /// It has so many bytes in common with the last.
+    common: u64,
 }
 
 /// What a replay does where the journal is not what the server does.
@@ -57,24 +58,22 @@ impl Journal {
         self.former.spare = FrameRange { first: second, count: range.count - first };
     }
 
-    /// A snapshot is being made: what was kept where it is written is lost.
-    pub(crate) fn begin_snapshot(&mut self, behind: bool) {
-        if !behind {
-            self.former.saved = self.former.saved.filter(|(saved, _)| saved.bytes == 0);
-            self.former.mirrored = 0;
-        }
+    /// The place where the next whole snapshot goes.
+    pub(crate) fn free_place(&self) -> u8 {
+        let former = self.former.saved.map(|(saved, _)| saved.place);
+        (0..SNAPSHOTS).find(|place| *place != self.active && former != Some(*place)).unwrap_or(0)
     }
 
     /// A snapshot is about to take the place of the last: the journal goes on in the other memory, and what was the
-    /// last stays behind. Where it is to be the beginning of the next, the other half has it, too.
+    /// last stays behind. Where it is to be the beginning of the next, it is copied.
     pub(crate) fn turn_over<M: Machine>(&mut self, machine: &mut M, behind: bool) {
-        let mut last = Saved { half: self.active, bytes: self.sound_bytes, digest: self.digest };
+        let mut last = Saved { place: self.active, bytes: self.sound_bytes, digest: self.digest };
+        let common = core::mem::take(&mut self.former.common);
         if behind {
-            let new = last.bytes - self.former.mirrored;
-            let place = |active| self.snapshots.physical() + self.half_offset(active) + self.former.mirrored;
-            machine.copy(place(true), place(false), new);
-            self.former.mirrored = last.bytes;
-            last.half = 1 - self.active;
+            last.place = self.former.saved.map_or(self.free_place(), |(saved, _)| saved.place);
+            let at = |place| self.snapshots.physical() + self.place_offset(place) + common;
+            machine.copy(at(self.active), at(last.place), last.bytes - common);
+            self.former.common = last.bytes;
         }
         let between = core::mem::take(&mut self.end);
         self.former.saved = Some((last, between));
@@ -82,13 +81,12 @@ impl Journal {
             self.set_memory(self.memory);
             if between > self.memory.bytes() {
                 // There is no room to keep it beside a new one.
-                self.former.saved = None;
+                (self.former.saved, self.former.common) = (None, 0);
                 return;
             }
         }
         core::mem::swap(&mut self.memory, &mut self.former.spare);
     }
-
 }
 
 impl<M: Machine> Kernel<M> {
@@ -96,17 +94,21 @@ impl<M: Machine> Kernel<M> {
         self.servers.get_mut(id)?.journal.as_mut()
     }
 
-    fn is_sound(&mut self, journal: &Journal, Saved { half, bytes, digest }: Saved) -> bool {
-        let from = u64::from(half) * (journal.snapshots.bytes() / 2);
+    fn is_sound(&mut self, journal: &Journal, Saved { place, bytes, digest }: Saved) -> bool {
+        let from = journal.place_offset(place);
         bytes == 0 || sum(SUM_START, self.machine.bytes(journal.snapshots, from, bytes)) == digest
     }
 
     /// Makes sure that a dead server is not started from a snapshot that has suffered.
     pub(crate) fn check_snapshot(&mut self, id: ServerId) {
         let Some(journal) = self.journal_of(id).copied() else { return };
-        let last = Saved { half: journal.active, bytes: journal.sound_bytes, digest: journal.digest };
+        let last = Saved { place: journal.active, bytes: journal.sound_bytes, digest: journal.digest };
         if !self.is_sound(&journal, last) {
-            self.machine.log(b"a snapshot is damaged\n");
+            let number = self.servers.get(id).map_or(0, |server| server.number);
+            let mut line = Line::new();
+            let _ =
+                core::fmt::write(&mut line, format_args!("server {number}: its last snapshot is damaged\n"));
+            self.machine.log(line.bytes());
             self.step_back(id);
         }
     }
@@ -139,7 +141,7 @@ impl<M: Machine> Kernel<M> {
         self.machine.copy(from, whole.physical() + between, journal.end);
         if let Some(journal) = self.journal_of(id) {
             (journal.memory, journal.end) = (whole, between + journal.end);
-            (journal.active, journal.sound_bytes, journal.digest) = (saved.half, saved.bytes, saved.digest);
+            (journal.active, journal.sound_bytes, journal.digest) = (saved.place, saved.bytes, saved.digest);
             journal.former = Former::default();
             journal.writing_bytes = 0;
         }

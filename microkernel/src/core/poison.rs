@@ -219,7 +219,11 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A record's header, arguments and first values.
-    pub(crate) fn record_at(&mut self, journal: &Journal, at: u64) -> (Header, [u64; ARGUMENTS as usize], [u64; 2]) {
+    pub(crate) fn record_at(
+        &mut self,
+        journal: &Journal,
+        at: u64,
+    ) -> (Header, [u64; ARGUMENTS as usize], [u64; 2]) {
         let mut first = [0];
         Self::words(&mut self.machine, journal.memory, at, &mut first);
         let header = Header::unpack(first[0]);

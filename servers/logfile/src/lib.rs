@@ -232,10 +232,13 @@ impl Logfile {
     fn opened(&mut self, tag: Tag, result: &Result<u64, KernelError>) -> Effects {
         let mut effects = Effects::none();
         if let Some((call, owner)) = self.openings.remove(&tag) {
-            effects.reply(call, match result {
-                Ok(_) => Message::default().with_handles(&[owner]),
-                Err(_) => Message::label(ENFILE as u32),
-            });
+            effects.reply(
+                call,
+                match result {
+                    Ok(_) => Message::default().with_handles(&[owner]),
+                    Err(_) => Message::label(ENFILE as u32),
+                },
+            );
         }
         effects
     }
@@ -354,7 +357,9 @@ impl Logfile {
 
     /// Bytes of a record have come for the first job.
     fn read(&mut self, place: Place, data: &[u8], effects: &mut Effects) {
-        let Some((call, Job::Read { offset, address, length, moves })) = self.jobs.pop_front() else { return };
+        let Some((call, Job::Read { offset, address, length, moves })) = self.jobs.pop_front() else {
+            return;
+        };
         let from = ((offset - place.offset) as usize).min(data.len());
         let count = (data.len() - from).min(usize::try_from(length).unwrap_or(usize::MAX));
         let bytes = data[from..from + count].to_vec();

@@ -32,7 +32,10 @@ impl Bench {
     }
 
     fn linux(&mut self, number: u32, arguments: [u64; 6]) -> Call {
-        Call { status: libipc::linux::open::O_RDWR, ..self.script.linux(Caller::default(), number, arguments) }
+        Call {
+            status: libipc::linux::open::O_RDWR,
+            ..self.script.linux(Caller::default(), number, arguments)
+        }
     }
 
     /// An append of these bytes, as a call to be made.
@@ -172,7 +175,9 @@ fn a_disk_that_fails_is_an_error_for_that_call_alone() {
     let answer = Ok(Message::label(3));
     let event = Event::Answer { tag: tag.expect("the disk is asked"), answer };
     let effects = step(&mut bench.server, &event, &mut bench.script);
-    assert!(matches!(&effects.list[..], [Effect::ReplyForeign { reply, .. }] if reply.result == -i64::from(EIO)));
+    assert!(
+        matches!(&effects.list[..], [Effect::ReplyForeign { reply, .. }] if reply.result == -i64::from(EIO))
+    );
     let call = bench.append(b"kept");
     assert_eq!(bench.made(&call).0, 4);
     assert_eq!(bench.contents(), b"kept");

@@ -148,7 +148,9 @@ impl Bus {
                 let mut bytes = medium[first..first + extent.bytes() as usize].to_vec();
                 let cached = self.cache.iter().filter(|_| disk == LOG);
                 for (sector, new) in cached {
-                    if let Some(place) = sector.checked_sub(extent.first).filter(|place| *place < extent.count) {
+                    if let Some(place) =
+                        sector.checked_sub(extent.first).filter(|place| *place < extent.count)
+                    {
                         let at = (place * SECTOR_SIZE) as usize;
                         bytes[at..at + new.len()].copy_from_slice(new);
                     }

@@ -126,9 +126,7 @@ impl<'s> Exploration<'s> {
         // Calls are numbered alike in both.
         let next = run(&setup, &Plan::quiet(!plan.seed));
         let wrong = match (&cut.end, &next.end) {
-            (End::PowerCut | End::Off(0), End::Off(0)) => {
-                torn_log(&self.clean, &cut, &next)
-            }
+            (End::PowerCut | End::Off(0), End::Off(0)) => torn_log(&self.clean, &cut, &next),
             ends => Some(format!("the runs ended with {ends:?}")),
         };
         (cut, wrong)

@@ -169,7 +169,8 @@ impl Incarnation {
     /// A new one, which has not run yet. Its first resumption brings the message buffer alone.
     pub fn new(start: Start) -> Incarnation {
         let stack = STACKS.with_borrow_mut(Vec::pop);
-        let stack = stack.unwrap_or_else(|| DefaultStack::new(STACK_BYTES).expect("there is memory for a stack"));
+        let stack =
+            stack.unwrap_or_else(|| DefaultStack::new(STACK_BYTES).expect("there is memory for a stack"));
         let thread = Thread::with_stack(stack, move |gate: &Gate, first: Reply| {
             let trap = Trap { gate, buffer: Some(first.buffer), wild: None };
             match start {

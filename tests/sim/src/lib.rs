@@ -2,7 +2,7 @@
 //! happens, crashes of servers included.
 //!
 //! What is real: the whole kernel core, root and every other server with the shell they are made of, the manifest, the
-//! boot archive, a UFS volume made by makefs. What stands for something else: programs run on a processor of the
+//! boot archive, a UFS volume made by makefs, and a log on a disk of its own. What stands for something else: programs run on a processor of the
 //! simulator's own ([`cpu`]), the disk below the real block driver and the serial port are models ([`devices`]), and
 //! a server's heap is the host's.
 //!

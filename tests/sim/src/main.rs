@@ -231,7 +231,10 @@ fn describe_classes(classes: &BTreeMap<Kind, [u64; Class::ALL.len()]>) {
         return;
     }
     let percent = |part: u64, all: u64| format!("{part} ({:.2} %)", 100.0 * part as f64 / all as f64);
-    println!("{:>8} {:>8} {:>18} {:>16} {:>16} {:>16}", "", "runs", "transparent", "contained", "wrong", "fatal");
+    println!(
+        "{:>8} {:>8} {:>18} {:>16} {:>16} {:>16}",
+        "", "runs", "transparent", "contained", "wrong", "fatal"
+    );
     for (kind, counts) in classes {
         let all = counts.iter().sum();
         let [transparent, contained, wrong, fatal] = counts.map(|count| percent(count, all));

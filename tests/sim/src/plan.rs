@@ -269,7 +269,12 @@ pub struct Progress<'p> {
 impl<'p> Progress<'p> {
     /// The plan's beginning.
     pub fn new(plan: &'p Plan) -> Progress<'p> {
-        Progress { left: &plan.crashes, one_fault: plan.gives_up.is_some(), since: 0, done: [0; Cause::COUNT] }
+        Progress {
+            left: &plan.crashes,
+            one_fault: plan.gives_up.is_some(),
+            since: 0,
+            done: [0; Cause::COUNT],
+        }
     }
 
     /// Whether something of this cause has come about.

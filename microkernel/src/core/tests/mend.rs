@@ -108,6 +108,22 @@ fn a_damaged_snapshot_is_found_out_and_the_one_before_it_takes_its_place() {
 }
 
 #[test]
+fn damage_while_the_next_snapshot_is_written_is_no_worse() {
+    let (mut world, client, server) = two();
+    for (word, state) in [(1, b"one"), (2, b"two")] {
+        serve(&mut world, client, server, word);
+        snapshot(&mut world, server, state);
+    }
+    world.set_payload(server, b"three");
+    world.ok(server, Syscall::SnapshotWrite, &[5, 0]);
+    damage(&mut world);
+    kill(&mut world, server);
+    restart(&mut world);
+    assert!(starts_from(&mut world, server, b"one"));
+    receive(&mut world, server, 2);
+}
+
+#[test]
 fn a_sound_server_starts_from_its_last_snapshot() {
     let (mut world, client, server) = two();
     serve(&mut world, client, server, 1);

@@ -129,7 +129,7 @@ impl World {
         let buffer = self.frames(BUFFER_PAGES);
         self.memory(number, 0, buffer);
         if journaled {
-            let (journal, snapshots) = (self.frames(64), self.frames(8));
+            let (journal, snapshots) = (self.frames(64), self.frames(12));
             self.memory(number, 2, journal);
             self.memory(number, 3, snapshots);
         }
