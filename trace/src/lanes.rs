@@ -30,7 +30,7 @@ pub struct Lane {
     pub spans: Vec<Span>,
 }
 
-/// All lanes: those of programs in order of process and thread, then servers by number.
+/// All lanes: those of servers by number, then programs' in order of process and thread.
 pub fn lanes(trace: &Trace, selection: &Selection<'_>) -> Vec<Lane> {
     let mut owners: BTreeMap<Owner, Vec<Span>> = BTreeMap::new();
     for item in selection.items() {
@@ -56,16 +56,16 @@ struct Owner(u8, u32, u32);
 impl Owner {
     fn of(actor: Actor) -> Owner {
         match actor {
-            Actor::Thread { pid, tid } => Owner(0, pid, tid),
-            Actor::Server(number) => Owner(1, number, 0),
+            Actor::Server(number) => Owner(0, number, 0),
+            Actor::Thread { pid, tid } => Owner(1, pid, tid),
             Actor::Kernel => Owner(2, 0, 0),
         }
     }
 
     fn actor(self) -> Actor {
         match self {
-            Owner(0, pid, tid) => Actor::Thread { pid, tid },
-            Owner(1, number, _) => Actor::Server(number),
+            Owner(0, number, _) => Actor::Server(number),
+            Owner(1, pid, tid) => Actor::Thread { pid, tid },
             Owner(..) => Actor::Kernel,
         }
     }

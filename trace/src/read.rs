@@ -15,7 +15,7 @@ use libipc::server::Message;
 
 use crate::linux::{Gathered, Inputs};
 use crate::model::{
-    Actor, Call, CallRef, Event, Item, Leg, LegEnd, Mark, MarkRef, Outcome, Process, Request, Sent, Trace,
+    Actor, Call, CallRef, Event, Item, Leg, LegEnd, Mark, MarkRef, Outcome, Request, Sent, Trace,
 };
 
 /// Reads a trace from the bytes of its file. One that is damaged or cut off somewhere is read up to there, with a note.
@@ -45,6 +45,8 @@ pub fn read(file: &[u8]) -> Result<Trace, Damage> {
 struct Builder {
     trace: Trace,
     calls: BTreeMap<CallId, CallRef>,
+    /// The last Linux call of each thread.
+    of_thread: BTreeMap<u32, CallRef>,
     /// When the last record of each processor was made.
     before: BTreeMap<u8, u64>,
 }
@@ -121,7 +123,10 @@ impl Builder {
                 self.thread_made(record, pid, tid);
                 Event::ThreadMade { pid, tid }
             }
-            What::ThreadEnded { process: pid, thread: tid, .. } => Event::ThreadEnded { pid, tid },
+            What::ThreadEnded { process: pid, thread: tid, .. } => {
+                self.thread_ended(record, tid);
+                Event::ThreadEnded { pid, tid }
+            }
             What::Exec { process: pid } => Event::Exec { pid, name: self.exec(record, pid) },
             What::ProcessEnded { process: pid } => Event::ProcessEnded { pid },
             What::ServerStarted { server, incarnation } => Event::Restarted { server, incarnation },
@@ -165,11 +170,20 @@ impl Builder {
             Actor::Thread { pid, .. } => self.trace.processes.get(&pid).map(|process| process.name.clone()),
             _ => None,
         });
-        let process = self.trace.processes.entry(pid).or_insert_with(Process::default);
+        let process = self.trace.processes.entry(pid).or_default();
         if process.threads.is_empty() {
             process.name = parent.unwrap_or_default();
         }
         self.meet(Who::Program { pid, tid });
+    }
+
+    /// What the thread still waited for has no end but this one.
+    fn thread_ended(&mut self, record: &Record<'_>, tid: u32) {
+        if let Some(at) = self.of_thread.remove(&tid)
+            && self.trace.call(at).is_unanswered()
+        {
+            self.end(at, record.stamp.time_ns, Outcome::Withdrawn, LegEnd::Dropped);
+        }
     }
 
     /// The name of the program that a process runs from now on: the last component of what it asked for.
@@ -196,6 +210,9 @@ impl Builder {
             _ => None,
         };
         let at = self.made(record, Request::Linux { number, arguments, inputs: [first, None] }, to);
+        if let Who::Program { tid, .. } = record.stamp.who {
+            self.of_thread.insert(tid, at);
+        }
         if let Some(result) = result {
             self.end(at, record.stamp.time_ns, Outcome::Returned(result), LegEnd::Answered);
         }

@@ -277,6 +277,9 @@ impl Writer {
             self.linux(pid, "getpid", 0, &[pid.into()], &[]);
             self.open(pid, &format!("/etc/missing{}", round % 10), -2);
             let write = self.linux(pid, "write", TTY, &[1, 0x4000, 6], b"hello\n");
+            if round % 50 == 7 {
+                self.wait(300_000);
+            }
             self.answer(TTY, write, 6);
             if round % 500 == 20 {
                 self.crash(pid, u64::from(round / 500));
@@ -302,5 +305,7 @@ pub fn trace(rounds: u32) -> Vec<u8> {
         let path = ["/bin/ls", "/usr/bin/wc"][number % 2];
         writer.program(SHELL + 1 + number as u32, path, first..rounds.min(first + ROUNDS));
     }
+    // The shell waits for what is typed next.
+    writer.linux(SHELL, "poll", VFS, &[0x7fff_0000, 1, u64::MAX], &[]);
     writer.finish()
 }

@@ -132,8 +132,8 @@ impl Call {
             (Some(Outcome::Answered(answer)), _) if answer.message.label == 0 => "done".to_owned(),
             (Some(Outcome::Answered(answer)), _) => format!("error {}", answer.message.label),
             (Some(Outcome::Refused(error)), _) => format!("refused: {error}"),
+            (None | Some(Outcome::Withdrawn), Request::Linux { number, .. }) => linux::result(*number, None),
             (Some(Outcome::Withdrawn), _) => "withdrawn".to_owned(),
-            (None, Request::Linux { number, .. }) => linux::result(*number, None),
             (None, _) => "?".to_owned(),
         }
     }

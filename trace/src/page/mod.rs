@@ -1,7 +1,7 @@
-//! `trace html`: one page with everything in it, that a browser opens from the disk: a timeline, a list with search, the
-//! messages in words, their causes and effects, and a sequence diagram of what belongs together.
+//! `trace html`: one page with everything in it, that a browser opens from the disk: a timeline, a list with search,
+//! the messages in words, their causes and effects, and a sequence diagram of what belongs together.
 //!
-//! The page has the trace as columns of numbers, and every text once. `page.js` draws what is visible, and nothing else.
+//! The page has the trace as columns of numbers, and every text once. `page.js` draws what is visible, and no more.
 
 use std::collections::BTreeMap;
 
@@ -71,11 +71,10 @@ struct Strings {
 impl Strings {
     fn place(&mut self, text: String) -> u32 {
         let next = self.all.len() as u32;
-        let place = *self.places.entry(text).or_insert_with_key(|text| {
+        *self.places.entry(text).or_insert_with_key(|text| {
             self.all.push(text.clone());
             next
-        });
-        place
+        })
     }
 }
 

@@ -113,7 +113,17 @@ function choose(i, show = true) {
   rows();
   details();
   sequence();
-  const end = items.at[i] + items.len[i];
+  reveal(i);
+  draw();
+}
+
+// Moves the timeline so that an item can be seen, and is wide enough for it.
+function reveal(i) {
+  const end = items.at[i] + items.len[i], own = ofItem.get(i) || [];
+  const height = canvas.clientHeight - RULER;
+  if (own.length && !own.some((s) => spans.lane[s] * LANE >= view.top && (spans.lane[s] + 1) * LANE <= view.top + height)) {
+    view.top = Math.max(0, spans.lane[own[0]] * LANE - height / 2);
+  }
   if (items.at[i] < view.from || items.at[i] > view.from + view.span) {
     view.from = items.at[i] - view.span / 2;
   } else if (end - items.at[i] < view.span / 400) {
@@ -121,7 +131,6 @@ function choose(i, show = true) {
     view.from = items.at[i] - about / 3;
     view.span = about;
   }
-  draw();
 }
 
 // --- one message -----------------------------------------------------------------------------------------------------

@@ -1,3 +1,5 @@
+//! Made-up traces, whole and damaged.
+
 use super::*;
 use crate::synthetic::{self, Entry, Writer};
 use libipc::abi::trace::Event as Number;

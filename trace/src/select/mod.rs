@@ -223,8 +223,8 @@ impl<'a> Selection<'a> {
         match flag {
             Flag::Failed => call.has_failed(),
             Flag::Slow => {
-                let median = self.medians.get(&call.operation()).copied().unwrap_or(0);
-                call.latency_ns() >= median.saturating_mul(10).max(1)
+                let median = self.medians.get(&call.operation());
+                median.is_some_and(|median| call.latency_ns() >= median.saturating_mul(10).max(1))
             }
             Flag::Unanswered => call.is_unanswered(),
             Flag::Linux => matches!(call.request, Request::Linux { .. }),

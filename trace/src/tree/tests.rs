@@ -1,3 +1,5 @@
+//! Trees and flat forms of a made-up trace.
+
 use super::*;
 use crate::synthetic;
 
