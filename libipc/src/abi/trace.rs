@@ -255,6 +255,7 @@ const PID_MASK: u64 = 0xff_ffff;
 
 impl Who {
     /// As a word of a record, on processor 0.
+    #[inline]
     pub const fn to_word(self) -> u64 {
         match self {
             Who::Kernel => 0,

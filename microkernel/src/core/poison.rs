@@ -78,7 +78,8 @@ fn undo(call: Syscall, arguments: [u64; 6], values: [u64; 2]) -> Undo {
     let [first, second, third, ..] = arguments;
     match call {
         Null | Clock | Log | Statistics | TaskInfo | DescriptorInfo | ThreadRegisters => Undo::Nothing,
-        TraceSet | LeaseFromTrace | JournalSum | LeaseFromJournal | DigestAsk | Digest | PortIn | IrqAck | Notify => Undo::Nothing,
+        TraceSet | LeaseFromTrace | JournalSum | LeaseFromJournal | DigestAsk | Digest | PortIn | IrqAck
+        | Notify => Undo::Nothing,
         LeaseRead | LeaseProbe | LeaseWrite | LeaseFromArena | FrameRead | ArenaRead => Undo::Nothing,
         // What lies in memory that is in use for nothing yet is nobody's; a write that fails may have come half-way.
         LeaseToArena | ArenaWrite | ArenaZero | ArenaCopy => Undo::Nothing,

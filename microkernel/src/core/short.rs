@@ -10,6 +10,7 @@ use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
+use libipc::abi::trace::Who;
 use libipc::abi::{Readiness, Rights, TaskWord};
 
 use super::Kernel;
@@ -112,8 +113,8 @@ impl<M: Machine> Kernel<M> {
     fn short_call<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
         let (task, [handle, info, word0, word1, word2, word3]) = (state.task, state.arguments());
-        let own = state.server?;
-        let caller = self.servers.get(own)?;
+        let caller = self.servers.get(state.server?)?;
+        let (own, cause) = (u64::from(caller.number), caller.handling);
         if info & !LABEL_ONLY != 0 || caller.is_replayed() {
             return None;
         }
@@ -138,6 +139,9 @@ impl<M: Machine> Kernel<M> {
         call.session = session;
         call.label = info as u32;
         call.words = [word0, word1, word2, word3];
+        if TRACE {
+            call.cause = cause;
+        }
         call.phase = Phase::Held;
         (call.since, call.sequence) = (self.since, self.sequence);
         let now = self.machine.now();
@@ -151,7 +155,9 @@ impl<M: Machine> Kernel<M> {
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
         if TRACE {
-            self.note_call([own, to], id, [handle, info, word0, word1, word2, word3], now);
+            server.handling = id.to_word();
+            let words = [handle, info, word0, word1, word2, word3];
+            self.trace.note_call([own, cause, u64::from(server.number)], id, words, now);
         }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
@@ -188,7 +194,8 @@ impl<M: Machine> Kernel<M> {
             let (pid, value) = (caller.words[TaskWord::Pid as usize], u64::from(caller.words[word as usize]));
             state.registers.rax = value;
             if TRACE {
-                self.note_word([pid, tid], number, words, value);
+                let who = Who::Program { pid, tid }.to_word();
+                self.trace.note_word(&mut self.machine, who, (number, words), value);
             }
             return Some(());
         }
@@ -210,6 +217,9 @@ impl<M: Machine> Kernel<M> {
         call.thread = Some(from);
         call.session = session;
         (call.label, call.number) = (number, number);
+        if TRACE {
+            call.cause = 0;
+        }
         call.phase = Phase::Held;
         (call.since, call.sequence) = (self.since, self.sequence);
         let input = match row.inputs[0] {
@@ -242,7 +252,10 @@ impl<M: Machine> Kernel<M> {
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
         if TRACE {
-            self.note_linux([pid, tid], to, id, (number, words, input.unwrap_or(0)), now);
+            server.handling = id.to_word();
+            let who = Who::Program { pid, tid }.to_word();
+            let made = (number, words, input.unwrap_or(0));
+            self.trace.note_linux(&mut self.machine, who, server, id, made, now);
         }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
@@ -299,7 +312,7 @@ impl<M: Machine> Kernel<M> {
         server.note(&mut self.machine, succeeded(Syscall::Reply, 0), arguments);
         let now = self.machine.now();
         if TRACE {
-            self.note_answer(Syscall::Reply, own, arguments, now);
+            self.trace.note_answer(Syscall::Reply, server, arguments, now);
         }
         self.give_way(from, wait, next, |next| set_outcome(&mut next.registers, &Ok(values)), now)
     }
@@ -339,7 +352,7 @@ impl<M: Machine> Kernel<M> {
         server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), arguments);
         let now = self.machine.now();
         if TRACE {
-            self.note_answer(Syscall::ReplyForeign, own, arguments, now);
+            self.trace.note_answer(Syscall::ReplyForeign, server, arguments, now);
         }
         let answer = |next: &mut Thread| {
             next.registers.rax = result;

@@ -8,10 +8,8 @@ use libipc::abi::PAGE_SIZE;
 use libipc::abi::journal::Header;
 use libipc::abi::trace::{Event, MAGIC, PARTS, RingHeader};
 
-use crate::core::machine::Machine;
-
 /// How often the kernel looks whether a host that reads along has come on: some seconds' worth.
-const LOOKS: u32 = 1 << 24;
+const LOOKS: u32 = if cfg!(test) { 16 } else { 1 << 24 };
 /// Records kept by a kernel that nobody reads along with: bytes.
 pub const OWN_BYTES: u64 = 1 << 18;
 /// The smallest ring.
@@ -112,6 +110,11 @@ impl Ring {
         self.streams
     }
 
+    /// Its words; what lies where is told by the positions.
+    pub fn words(&self) -> &[u64] {
+        self.words
+    }
+
     fn part(&self) -> u64 {
         self.bytes() / PARTS
     }
@@ -137,11 +140,11 @@ impl Ring {
         }
     }
 
-    /// Appends a record of these words.
+    /// Appends a record of these words. `now` is told if it has to be told that others are lost.
     #[inline(always)]
-    pub fn append<M: Machine, const N: usize>(&mut self, machine: &mut M, words: [u64; N]) {
+    pub fn append<const N: usize>(&mut self, now: u64, words: [u64; N]) {
         let bytes = N as u64 * 8;
-        if self.at + bytes > self.limit && !self.make_room(machine) {
+        if self.at + bytes > self.limit && !self.make_room(now) {
             return;
         }
         let place = self.place();
@@ -152,16 +155,10 @@ impl Ring {
     }
 
     /// Appends a record whose payload, or number of words, is not known beforehand.
-    pub fn append_with<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        first: &[u64],
-        second: &[u64],
-        payload: &[u8],
-    ) {
+    pub fn append_with(&mut self, now: u64, first: &[u64], second: &[u64], payload: &[u8]) {
         let words = first.len() + second.len();
         let bytes = words as u64 * 8 + (payload.len() as u64).next_multiple_of(8);
-        if self.at + bytes > self.limit && !self.make_room(machine) {
+        if self.at + bytes > self.limit && !self.make_room(now) {
             return;
         }
         let place = self.place();
@@ -193,7 +190,7 @@ impl Ring {
     /// lost.
     #[cold]
     #[inline(never)]
-    fn make_room<M: Machine>(&mut self, machine: &mut M) -> bool {
+    fn make_room(&mut self, now: u64) -> bool {
         if self.streams && !self.wait() {
             self.lost += 1;
             self.untold += 1;
@@ -211,8 +208,7 @@ impl Ring {
             let untold = core::mem::take(&mut self.untold);
             self.tell_lost();
             let header = Header { number: Event::Lost as u16, error: 0, values: 0, payload: 0 };
-            let now = machine.now();
-            self.append(machine, [header.pack(), now, 0, 0, 0, untold]);
+            self.append(now, [header.pack(), now, 0, 0, 0, untold]);
         }
         true
     }
@@ -234,5 +230,78 @@ impl Ring {
         });
         self.is_stuck = !comes_on;
         comes_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libipc::abi::trace::{Reader, What};
+
+    use super::*;
+
+    fn ring(is_read_along: bool) -> Ring {
+        let words = Box::leak(vec![0; BYTES_MIN as usize / 8].into_boxed_slice());
+        Ring::new(RingMemory { page: Box::leak(Box::default()), words, is_read_along })
+    }
+
+    /// Appends a record with a number.
+    fn append(ring: &mut Ring, number: u64) {
+        let header = Header { number: Event::Result as u16, error: 0, values: 0, payload: 0 };
+        ring.append(0, [header.pack(), 0, 0, 0, 0, number]);
+    }
+
+    fn append_many(ring: &mut Ring, numbers: core::ops::Range<u64>) {
+        let header = Header { number: Event::Result as u16, error: 0, values: 0, payload: 3 };
+        for number in numbers {
+            let head = [header.pack(), 0, 0, 0, 0];
+            ring.append_with(0, &head, &[number], b"abc");
+        }
+    }
+
+    fn read(ring: &Ring, position: u64) -> Vec<What> {
+        let mut bytes = vec![0; (ring.end() - position) as usize];
+        ring.copy_out(position, &mut bytes);
+        Reader::of_records(&bytes).map(|record| record.unwrap().what()).collect()
+    }
+
+    #[test]
+    fn the_newest_records_are_there_whole_however_often_the_ring_went_round() {
+        let mut ring = ring(false);
+        append_many(&mut ring, 0..10_000);
+        append(&mut ring, 10_000);
+        assert!(ring.end() > 4 * ring.bytes() && ring.oldest() > 0);
+        let records = read(&ring, ring.oldest());
+        let first = 10_001 - records.len() as i64;
+        assert!(records.len() > 900);
+        for (number, record) in (first..).zip(&records) {
+            assert_eq!(*record, What::Result { result: number });
+        }
+        assert_eq!(ring.lost(), 0);
+    }
+
+    #[test]
+    fn what_a_host_does_not_read_in_time_is_lost_and_told_when_it_goes_on() {
+        let mut ring = ring(true);
+        append_many(&mut ring, 0..5000);
+        let (kept, end) = (read(&ring, 0), ring.end());
+        assert!(end <= ring.bytes());
+        assert_eq!(ring.lost() + kept.len() as u64, 5000);
+        let untold = ring.page.word(offset_of!(RingHeader, lost)).load(Ordering::Relaxed);
+        assert_eq!(untold, ring.lost());
+        ring.page.word(offset_of!(RingHeader, read)).store(end, Ordering::Relaxed);
+        append_many(&mut ring, 5000..5010);
+        let more = read(&ring, end);
+        assert_eq!(more[0], What::Lost { records: ring.lost() });
+        let wanted: Vec<What> = (5000..5010).map(|number| What::Result { result: number }).collect();
+        assert_eq!(more[1..], wanted);
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_reads_as_nothing() {
+        let mut ring = ring(false);
+        append_many(&mut ring, 0..5000);
+        let mut bytes = [1; 4099];
+        ring.copy_out(3, &mut bytes);
+        assert_eq!(Reader::of_records(&bytes[5..][..4088]).count(), 0);
     }
 }
