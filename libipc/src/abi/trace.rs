@@ -47,9 +47,11 @@
 //!
 //! The kernel writes records into a ring of memory behind a page with a [`RingHeader`]. Positions count bytes since
 //! tracing began, and are never turned back; a record with the position `p` lies at `p` modulo the ring's size, in one
-//! piece. What is left at the ring's end is filled with [`Event::Pad`]. A host that reads along says how far it has
-//! come; the kernel then waits before it overwrites what has not been read, and if the host does not come on it drops
-//! records and counts them. The count is told by [`Event::Lost`], as the next record that is not dropped.
+//! piece. The ring has [`PARTS`] parts of equal size, each of which begins with a record; what is left at the end of
+//! one is filled with [`Event::Pad`]. So a reader who comes late can begin with any part that is whole. A host that
+//! reads along says how far it has come; the kernel then waits before it overwrites what has not been read, and if the
+//! host does not come on it drops records and counts them. The count is told by [`Event::Lost`], as the next record
+//! that is not dropped.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -59,10 +61,12 @@ use super::journal::{Header, VALUES_MAX};
 use super::syscall::Syscall;
 use super::types::CallId;
 
+mod filter;
 mod reader;
 #[cfg(test)]
 mod tests;
 
+pub use filter::{BadFilter, Filter};
 pub use reader::{Damage, Names, Reader, file_header};
 
 /// What a trace in a file begins with.
@@ -111,7 +115,7 @@ pub struct RingHeader {
     pub rest: [u64; 6],
     /// Written by the kernel: records up to this position are whole.
     pub written: u64,
-    /// Written by the kernel: records dropped so far, told or not.
+    /// Written by the kernel: records dropped that no record tells of yet.
     pub lost: u64,
     /// A line's rest.
     pub written_rest: [u64; 6],
@@ -120,6 +124,9 @@ pub struct RingHeader {
     /// A line's rest.
     pub read_rest: [u64; 7],
 }
+
+/// Parts of a ring, each of which begins with a record.
+pub const PARTS: u64 = 64;
 
 /// Where a ring's header page ends and its records begin.
 pub const RING_OFFSET: u64 = super::PAGE_SIZE;
@@ -155,13 +162,13 @@ macro_rules! events {
 }
 
 events! {
-    0 Pad "pad" () "Nothing: fills the ring's end. Its payload means nothing and may be of any length.";
+    0 Pad "pad" () "Nothing: fills the end of a part of the ring. Its payload means nothing and may be of any length; it has no stamp.";
     1 Lost "lost" (records) "So many records are missing here.";
     2 Filter "filter" (servers, processes, calls, natives)
         "From here on only what passes this filter is recorded; all zero: everything. servers: one bit by number; the others: how many the filter names. The first record of a trace.";
     3 Linux "linux" (call, word0, word1, word2, word3, word4, word5)
         "A program makes a system call: its number, and in the high half where it goes (To). With a value the kernel has answered it by itself, and the value is the result. Payload: a small input, if it went along at once.";
-    4 Result "result" (result) "A program's call is over, with this result.";
+    4 Result "result" (result) "A call is over by the kernel's doing, with this result: of a program's call what it gets, else a negative errno.";
     5 Delivered "delivered" (kind, badge, word0, word1, lengths)
         "A server receives an event: its kind, and in the high half its label; the badge (of an answer: the tag); the lengths of a program's two inputs, or of the payload. Payload: what came along.";
     6 Fault "fault" (kind, address, access, instruction, to)
@@ -248,6 +255,7 @@ const PID_MASK: u64 = 0xff_ffff;
 
 impl Who {
     /// As a word of a record, on processor 0.
+    #[inline]
     pub const fn to_word(self) -> u64 {
         match self {
             Who::Kernel => 0,

@@ -38,6 +38,7 @@ pub(super) fn call_of(effect: &Effect) -> Option<CallId> {
         | Effect::ToArena { call, .. }
         | Effect::FromArena { call, .. }
         | Effect::FromJournal { call, .. }
+        | Effect::FromTrace { call, .. }
         | Effect::ToFrame { call, .. } => Some(*call),
         Effect::Park { .. } | Effect::Send { .. } | Effect::Do(_) | Effect::Try { .. } => None,
     }
@@ -154,6 +155,10 @@ pub(super) fn carry<T: Traps>(
         Effect::FromJournal { call, address, task, source, offset, length } => {
             let arguments = [call.0, *address, u64::from(task.0), source.to_word(), *offset, *length];
             done(traps.trap(Syscall::LeaseFromJournal, arguments))
+        }
+        Effect::FromTrace { call, address, task, position, length } => {
+            let arguments = [call.0, *address, u64::from(task.0), *position, *length, 0];
+            done(traps.trap(Syscall::LeaseFromTrace, arguments))
         }
         Effect::ToFrame { call, address, frame, offset, length } => {
             let arguments = [call.0, *address, u64::from(frame.0), u64::from(*offset), u64::from(*length), 0];
@@ -462,6 +467,10 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
         Operation::Crash { task, doom } => {
             let [count, what] = doom.pack();
             (Syscall::Crash, [h(task), count, what, 0])
+        }
+        Operation::TraceSet { task, on, filter } => {
+            put_payload(traps, filter.as_bytes())?;
+            (Syscall::TraceSet, [h(task), u64::from(*on), 0, 0])
         }
         Operation::DigestAsk { task } => (Syscall::DigestAsk, [h(task), 0, 0, 0]),
         _ => return Err(KernelError::BadCall),

@@ -54,28 +54,38 @@ pub struct Head {
     pub handle_count: u32,
 }
 
-/// Takes a delivery apart.
+/// Has the delivery in a buffer looked at, where it lies if it is aligned; it is not only on the host.
 #[inline(always)]
-pub fn decode(buffer: &[u8; BUFFER_BYTES]) -> Option<(Head, Incoming)> {
+fn with_delivery<T>(buffer: &[u8; BUFFER_BYTES], look: impl FnOnce(&Delivery) -> T) -> T {
     let at = DELIVERY_OFFSET as usize;
-    let bytes = buffer.get(at..at + size_of::<Delivery>())?;
-    let copied;
-    let delivery = match Delivery::ref_from_bytes(bytes) {
-        Ok(delivery) => delivery,
-        // A buffer that is not aligned: only on the host.
-        Err(_) => {
-            copied = Delivery::read_from_bytes(bytes).ok()?;
-            &copied
-        }
-    };
-    let from = PAYLOAD_OFFSET as usize;
-    let payload = buffer.get(from..from + delivery.payload_len as usize)?;
-    let Delivery { now, fill, handles, handle_count, .. } = *delivery;
-    Some((Head { now, fill, handles, handle_count }, incoming(delivery, payload)?))
+    let bytes = &buffer[at..at + size_of::<Delivery>()];
+    match Delivery::ref_from_bytes(bytes) {
+        Ok(delivery) => look(delivery),
+        Err(_) => look(&Delivery::read_from_bytes(bytes).unwrap_or_default()),
+    }
+}
+
+/// What the shell wants to know of the delivery in a buffer.
+#[inline(always)]
+pub fn head(buffer: &[u8; BUFFER_BYTES]) -> Head {
+    with_delivery(buffer, |delivery| {
+        let Delivery { now, fill, handles, handle_count, .. } = *delivery;
+        Head { now, fill, handles, handle_count }
+    })
+}
+
+/// Takes the delivery in a buffer apart. `None` when it is none.
+#[inline(always)]
+pub fn incoming(buffer: &[u8; BUFFER_BYTES]) -> Option<Incoming> {
+    with_delivery(buffer, |delivery| {
+        let from = PAYLOAD_OFFSET as usize;
+        let payload = buffer.get(from..from + delivery.payload_len as usize)?;
+        event(delivery, payload)
+    })
 }
 
 #[inline(always)]
-fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
+fn event(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
     let call = CallId(delivery.token);
     let event = match Kind::from_number(delivery.kind)? {
         Kind::Call => Event::Call(self::call(delivery, Request::Native(message(delivery, payload)))),

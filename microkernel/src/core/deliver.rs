@@ -145,6 +145,7 @@ impl<M: Machine> Kernel<M> {
         let Some(call) = self.calls.get(id) else { return Delivered::No };
         let (kept, length) = (call.buffer, call.payload_len);
         let (handles, count) = (call.handles, call.handle_count);
+        self.trace_returns(id);
         let given = self.hand_over(inbox.task, inbox.buffer, &handles, count);
         if let Some(kept) = kept {
             self.copy_kept(kept, inbox.buffer, length);
