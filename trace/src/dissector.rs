@@ -4,13 +4,12 @@
 use std::fmt::{Display, Write};
 
 use libipc::abi::KernelError;
-use libipc::abi::foreign::LINUX;
 use libipc::abi::syscall::TABLE;
 use libipc::abi::trace::{EVENTS, FIRST_EVENT};
 use libipc::linux::errno;
 
 use crate::model::Trace;
-use crate::native;
+use crate::{linux, native};
 
 /// The dissector's text, with the names of this trace's servers.
 pub fn lua(trace: &Trace) -> String {
@@ -21,8 +20,7 @@ pub fn lua(trace: &Trace) -> String {
     let events =
         EVENTS.iter().enumerate().map(|(index, row)| (first(index), record(row.name, row.arguments)));
     table(&mut text, "records", calls.chain(events));
-    let linux = LINUX.iter().enumerate().filter(|(_, row)| row.name != "unknown");
-    table(&mut text, "linux", linux.map(|(number, row)| (number, quoted(row.name))));
+    table(&mut text, "linux", linux::names().map(|(number, name)| (number, quoted(name))));
     table(&mut text, "errnos", errno::NAMES.iter().map(|(name, number)| (*number, quoted(name))));
     let refusals = KernelError::ALL.iter().map(|error| (*error as u8, quoted(&error.to_string())));
     table(&mut text, "refusals", refusals);

@@ -148,8 +148,9 @@ fn payload(decode: Payload, sent: &Sent) -> String {
     }
     let whole = message.payload.len() >= *full as usize;
     let text = match message.label {
-        fs::REQUEST if !whole => cut_fs_request(sent),
-        _ => decode(message).filter(|_| whole),
+        _ if whole => decode(message),
+        fs::REQUEST => cut_fs_request(sent),
+        _ => decode(&filled(sent)).map(|text| kind(&text, *full)),
     };
     text.unwrap_or_else(|| format!("{full} bytes"))
 }
@@ -166,14 +167,24 @@ fn fs_request(message: &Message) -> Option<String> {
     fs::Request::from_message(message).ok().map(|request| of_request(&request))
 }
 
-/// A walk that the trace has cut: what it asks stands at its beginning, and the path is what is left of it.
-fn cut_fs_request(sent: &Sent) -> Option<String> {
+/// A message that the trace has cut, with zeroes for what is missing.
+fn filled(sent: &Sent) -> Message {
     let mut message = sent.message.clone();
     message.payload.resize((sent.full as usize).min(PAYLOAD_MAX as usize), 0);
-    let mut request = fs::Request::from_message(&message).ok()?;
+    message
+}
+
+/// Of a message that was cut what it is, which stands at its beginning; what it says may be made up.
+fn kind(text: &str, full: u32) -> String {
+    let name = text.split([' ', '(']).next().unwrap_or_default();
+    format!("{name} … ({full} bytes)")
+}
+
+/// A walk that was cut: what it asks stands at its beginning, and the path is what is left of it.
+fn cut_fs_request(sent: &Sent) -> Option<String> {
+    let mut request = fs::Request::from_message(&filled(sent)).ok()?;
     request.path.retain(|byte| *byte != 0);
-    let text = of_request(&request);
-    Some(format!("{text} (cut from {} bytes)", sent.full))
+    Some(format!("{} (cut from {} bytes)", of_request(&request), sent.full))
 }
 
 fn fs_handed_back(message: &Message) -> Option<String> {
@@ -280,6 +291,14 @@ mod tests {
         asked.message.payload.clear();
         asked.message.payload.push(9);
         assert_eq!(request(&asked), "pid=0, tid=0, 130 bytes");
+    }
+
+    #[test]
+    fn of_a_message_that_was_cut_its_kind_is_told_and_nothing_made_up() {
+        let asked = space::Request::Supply { object: 3, page: 9, data: vec![1; 4096] };
+        let mut asked = sent(Message::typed(space::REQUEST, &asked));
+        asked.message.payload.truncate(128);
+        assert_eq!(request(&asked), format!("Supply … ({} bytes)", asked.full));
     }
 
     #[test]

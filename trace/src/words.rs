@@ -125,7 +125,10 @@ impl Call {
             (Some(Outcome::Returned(value)), Request::Linux { number, .. }) => {
                 linux::result(*number, Some(*value))
             }
-            (Some(Outcome::Returned(value)), _) => value.to_string(),
+            (Some(Outcome::Returned(value)), _) => {
+                let errno = linux::errno_of(*value).and_then(linux::errno_name);
+                errno.map_or_else(|| value.to_string(), |errno| format!("failed: {errno}"))
+            }
             (Some(Outcome::Answered(answer)), Request::Message(asked)) => {
                 native::answer(asked.message.label, answer).0
             }

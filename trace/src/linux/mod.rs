@@ -29,17 +29,24 @@ pub struct Gathered {
 /// The inputs of a call, in the order of its row in the kernel's table; `None` for one that did not come along.
 pub type Inputs = [Option<Gathered>; 2];
 
-/// The name of a call; `syscall_N` for one that the table does not have.
+/// The name of a call, also of one that Naiad does not have; `syscall_N` for one that has none here.
 pub fn name(number: u32) -> String {
-    match LINUX.get(number as usize) {
-        Some(row) if row.name != "unknown" => row.name.to_owned(),
-        _ => format!("syscall_{number:#x}"),
-    }
+    let named = LINUX.get(number as usize).map(|row| row.name).filter(|name| *name != "unknown");
+    let other =
+        || names::ELSEWHERE.iter().find(|(_, known)| *known == u64::from(number)).map(|(name, _)| *name);
+    named.or_else(other).map_or_else(|| format!("syscall_{number:#x}"), str::to_owned)
+}
+
+/// All calls that have a name, by number.
+pub fn names() -> impl Iterator<Item = (u32, &'static str)> {
+    let own = (0..).zip(LINUX.iter()).map(|(number, row)| (number, row.name));
+    let others = names::ELSEWHERE.iter().map(|(name, number)| (*number as u32, *name));
+    own.filter(|(_, name)| *name != "unknown").chain(others)
 }
 
 /// The number of a call by its name.
 pub fn number(name: &str) -> Option<u32> {
-    LINUX.iter().position(|row| row.name == name && name != "unknown").map(|number| number as u32)
+    names().find(|(_, known)| *known == name).map(|(number, _)| number)
 }
 
 /// The name of an errno, if it has one.

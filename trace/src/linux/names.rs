@@ -13,8 +13,8 @@ macro_rules! names {
 
 names! {
     OPEN: O_TMPFILE 0o20200000 O_CREAT 0o100 O_EXCL 0o200 O_NOCTTY 0o400 O_TRUNC 0o1000 O_APPEND 0o2000
-        O_NONBLOCK 0o4000 O_SYNC 0o4010000 O_DSYNC 0o10000 O_ASYNC 0o20000 O_DIRECT 0o40000 O_LARGEFILE 0o100000
-        O_DIRECTORY 0o200000 O_NOFOLLOW 0o400000 O_NOATIME 0o1000000 O_CLOEXEC 0o2000000 O_PATH 0o10000000;
+        O_NONBLOCK 0o4000 O_SYNC 0o4010000 O_ASYNC 0o20000 O_DSYNC 0o10000 O_DIRECT 0o40000 O_LARGEFILE 0o100000
+        O_NOFOLLOW 0o400000 O_NOATIME 0o1000000 O_CLOEXEC 0o2000000 O_PATH 0o10000000 O_DIRECTORY 0o200000;
     ACCESS_MODE: O_RDONLY 0 O_WRONLY 1 O_RDWR 2;
     AT: AT_SYMLINK_NOFOLLOW 0x100 AT_REMOVEDIR 0x200 AT_SYMLINK_FOLLOW 0x400 AT_NO_AUTOMOUNT 0x800
         AT_EMPTY_PATH 0x1000;
@@ -82,5 +82,16 @@ names! {
         S_IFLNK 0o120000 S_IFSOCK 0o140000;
     FLOCK: LOCK_SH 1 LOCK_EX 2 LOCK_NB 4 LOCK_UN 8;
     UNMOUNT: MNT_FORCE 1 MNT_DETACH 2 MNT_EXPIRE 4 UMOUNT_NOFOLLOW 8;
+    ELSEWHERE: ustat 136 sysfs 139 modify_ldt 154 pivot_root 155 adjtimex 159 acct 163 swapon 167 swapoff 168
+        ioperm 173 init_module 175 delete_module 176 quotactl 179 getxattr 191 lgetxattr 192 fgetxattr 193
+        listxattr 194 llistxattr 195 flistxattr 196 setxattr 188 lsetxattr 189 fsetxattr 190 io_setup 206
+        io_submit 209 remap_file_pages 216 semtimedop 220 mbind 237 mq_open 240 keyctl 250 ioprio_set 251
+        ioprio_get 252 inotify_init 253 inotify_add_watch 254 inotify_rm_watch 255 unshare 272 splice 275 tee 276
+        sync_file_range 277 vmsplice 278 inotify_init1 294 perf_event_open 298 fanotify_init 300 setns 308
+        process_vm_readv 310 process_vm_writev 311 kcmp 312 sched_setattr 314 sched_getattr 315 seccomp 317
+        bpf 321 userfaultfd 323 membarrier 324 pkey_mprotect 329 pkey_alloc 330 pkey_free 331 rseq 334
+        io_uring_setup 425 io_uring_enter 426 io_uring_register 427 landlock_create_ruleset 444 futex_waitv 449
+        shmget 29 shmat 30 shmctl 31 semget 64 semop 65 semctl 66 shmdt 67 msgget 68 msgsnd 69 msgrcv 70
+        msgctl 71;
     CLOSE_RANGE: CLOSE_RANGE_UNSHARE 2 CLOSE_RANGE_CLOEXEC 4;
 }

@@ -81,6 +81,7 @@ fn what_has_no_name_is_a_number() {
         call(9999, &[1, 2, 3, 4, 5, 6], &[None, None]),
         "syscall_0x270f(0x1, 0x2, 0x3, 0x4, 0x5, 0x6)"
     );
+    assert_eq!(name(334), "rseq");
     assert_eq!(shown("mprotect", &[1, 2, 0x1001], [None, None]), "mprotect(0x1, 2, PROT_READ|0x1000)");
     assert_eq!(result(0, Some(-4000)), "-1 (errno 4000)");
 }
