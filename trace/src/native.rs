@@ -9,7 +9,7 @@ use libipc::proto::{block, fs, proc_tree, process, space, terminal};
 use libipc::server::Message;
 use serde::de::DeserializeOwned;
 
-use crate::linux::{Gathered, errno_name, quoted};
+use crate::linux::{Gathered, errno_name, open_flags, quoted};
 use crate::model::Sent;
 
 /// A payload in words. `None` when there is nothing to say but its length.
@@ -194,7 +194,10 @@ fn fs_handed_back(message: &Message) -> Option<String> {
 
 fn of_request(request: &fs::Request) -> String {
     let path = quoted(&Gathered { bytes: request.path.clone(), len: request.path.len() as u32 });
-    let operation = compact(&format!("{:?}", request.operation));
+    let operation = match &request.operation {
+        fs::Operation::Open { flags, mode } => format!("Open({}, {mode:#o})", open_flags((*flags).into())),
+        other => compact(&format!("{other:?}")),
+    };
     let program = if request.program.is_some() { ", for the program" } else { "" };
     format!("{operation} {path} from {:?}{program}", request.from)
 }

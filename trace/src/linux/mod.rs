@@ -137,10 +137,7 @@ fn argument(shape: Shape, value: u64, input: Option<&Gathered>) -> String {
         (Shape::Size, _) => value.to_string(),
         (Shape::Mode, _) => mode(value),
         (Shape::Node, _) => node(value),
-        (Shape::Open, _) => {
-            let access = one(names::ACCESS_MODE, value & u64::from(open::O_ACCMODE));
-            with(access, names::OPEN, value & !u64::from(open::O_ACCMODE))
-        }
+        (Shape::Open, _) => open_flags(value),
         (Shape::Any(set), _) => any(set, value),
         (Shape::One(set), _) => one(set, value),
         (Shape::OneAnd(set, flags), _) => {
@@ -183,6 +180,12 @@ pub fn result(number: u32, result: Option<i64>) -> String {
 pub fn errno_text(errno: i32) -> String {
     let text = std::io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// Flags of open(2) by their names.
+pub fn open_flags(flags: u64) -> String {
+    let access = one(names::ACCESS_MODE, flags & u64::from(open::O_ACCMODE));
+    with(access, names::OPEN, flags & !u64::from(open::O_ACCMODE))
 }
 
 fn pointer(value: u64) -> String {

@@ -4,7 +4,7 @@ const begun = performance.now();
 const data = JSON.parse(document.getElementById("data").textContent);
 const { items, spans, lanes, strings } = data;
 const MARK = 1, FAILED = 2, UNANSWERED = 8, TRAP = 16;
-const COUNT = items.at.length, ROW = 18, LANE = 17, LABEL = 130, RULER = 18;
+const COUNT = items.at.length, ROW = 18, LANE = 17, THIN = 5, LABEL = 130, RULER = 18;
 const $ = (id) => document.getElementById(id);
 
 // --- what belongs together -------------------------------------------------------------------------------------------
@@ -121,9 +121,8 @@ function choose(i, show = true) {
 function reveal(i) {
   const end = items.at[i] + items.len[i], own = ofItem.get(i) || [];
   const height = canvas.clientHeight - RULER;
-  if (own.length && !own.some((s) => spans.lane[s] * LANE >= view.top && (spans.lane[s] + 1) * LANE <= view.top + height)) {
-    view.top = Math.max(0, spans.lane[own[0]] * LANE - height / 2);
-  }
+  const visible = (s) => tops[spans.lane[s]] >= view.top && tops[spans.lane[s] + 1] <= view.top + height;
+  if (own.length && !own.some(visible)) view.top = Math.max(0, tops[spans.lane[own[0]]] - height / 2);
   if (items.at[i] < view.from || items.at[i] > view.from + view.span) {
     view.from = items.at[i] - view.span / 2;
   } else if (end - items.at[i] < view.span / 400) {
@@ -225,17 +224,28 @@ function draw() {
   requestAnimationFrame(() => { waiting = false; drawNow(); });
 }
 
+// Red is for what has failed.
 const colours = new Map();
 function colour(operation) {
   if (!colours.has(operation)) {
     let hash = 7;
     for (const c of strings[operation]) hash = (hash * 31 + c.charCodeAt(0)) >>> 0;
-    colours.set(operation, `hsl(${hash % 360} 55% 72%)`);
+    colours.set(operation, `hsl(${40 + hash % 280} 55% 72%)`);
   }
   return colours.get(operation);
 }
 const xOf = (at, width) => LABEL + (at - view.from) / view.span * (width - LABEL);
-const yOf = (lane) => RULER + lane * LANE - view.top;
+
+// A server that has many calls at once has as many lanes: they are thin until its name is clicked.
+const opened = new Set(), tops = new Array(lanes.length + 1).fill(0);
+const heightOf = (lane) => lanes[lane][1] === 0 || opened.has(lanes[lane][0]) ? LANE : THIN;
+function layOut() { for (let lane = 0; lane < lanes.length; lane++) tops[lane + 1] = tops[lane] + heightOf(lane); }
+layOut();
+const yOf = (lane) => RULER + tops[lane] - view.top;
+function laneAt(y) {
+  const at = y - RULER + view.top;
+  return y < RULER ? -1 : tops.findIndex((top, lane) => lane < lanes.length && at >= top && at < tops[lane + 1]);
+}
 
 // The first span of a lane that may be visible: one before the first that begins in the view.
 function firstVisible(lane) {
@@ -249,7 +259,7 @@ function firstVisible(lane) {
 }
 
 function drawLane(lane, number, width) {
-  const y = yOf(number), end = view.from + view.span;
+  const y = yOf(number), end = view.from + view.span, high = heightOf(number);
   let filled = -1, outer = -1;
   for (let n = firstVisible(lane); n < lane.length && spans.from[lane[n]] <= end; n++) {
     const s = lane[n], i = spans.item[s], from = spans.from[s], to = from + spans.len[s];
@@ -259,15 +269,15 @@ function drawLane(lane, number, width) {
     // Many in one pixel are drawn once.
     if (x + w < filled && !inside) continue;
     filled = Math.max(filled, Math.ceil(x + w));
-    const inset = inside ? 4 : 1;
+    const inset = inside ? 4 : high === THIN ? 0.5 : 1;
     pen.fillStyle = items.flags[i] & FAILED ? "#f0a0a0" : colour(items.operation[i]);
-    pen.fillRect(x, y + inset, Math.max(w, 1), LANE - 2 * inset);
+    pen.fillRect(x, y + inset, Math.max(w, 1), high - 2 * inset);
     if (i === chosen) {
       pen.strokeStyle = "#c50";
       pen.lineWidth = 2;
-      pen.strokeRect(x, y + inset, Math.max(w, 2), LANE - 2 * inset);
+      pen.strokeRect(x, y + inset, Math.max(w, 2), high - 2 * inset);
     }
-    if (w > 30 && !inside) {
+    if (w > 30 && !inside && high === LANE) {
       pen.save();
       pen.beginPath();
       pen.rect(x, y, w, LANE);
@@ -284,8 +294,8 @@ function arrow(fromItem, toItem, width) {
     (ofItem.get(fromItem) || [])[0];
   const b = (ofItem.get(toItem) || []).at(0);
   if (a === undefined || b === undefined) return;
-  const x1 = xOf(items.at[toItem], width), y1 = yOf(spans.lane[a]) + LANE / 2;
-  const x2 = xOf(spans.from[b], width), y2 = yOf(spans.lane[b]) + LANE / 2;
+  const x1 = xOf(items.at[toItem], width), y1 = yOf(spans.lane[a]) + heightOf(spans.lane[a]) / 2;
+  const x2 = xOf(spans.from[b], width), y2 = yOf(spans.lane[b]) + heightOf(spans.lane[b]) / 2;
   pen.strokeStyle = "#c50";
   pen.lineWidth = 1;
   pen.beginPath();
@@ -312,16 +322,16 @@ function drawNow() {
     }
     drawLane(ofLane[lane], lane, width);
     pen.fillStyle = "white";
-    pen.fillRect(0, y + 1, LABEL - 2, LANE - 1);
+    pen.fillRect(0, y + 1, LABEL - 2, heightOf(lane) - 1);
     pen.fillStyle = number ? "#aaa" : "#222";
-    pen.fillText(number ? "  +" + number : strings[owner], 6, y + LANE - 5);
+    if (heightOf(lane) === LANE) pen.fillText(number ? "  +" + number : strings[owner], 6, y + LANE - 5);
   });
   if (chosen >= 0) {
     if (items.cause[chosen] >= 0) arrow(items.cause[chosen], chosen, width);
     for (const i of effectsOf(chosen).subarray(0, 50)) arrow(chosen, i, width);
   }
   ruler(width);
-  $("hint").textContent = `${duration(view.span)} visible · wheel: zoom, drag: move, click: choose`;
+  $("hint").textContent = `${duration(view.span)} visible · wheel: zoom, drag: move, click: choose, a name: all its lanes`;
 }
 
 function ruler(width) {
@@ -336,7 +346,7 @@ function ruler(width) {
 }
 
 function spanAt(x, y) {
-  const lane = Math.floor((y - RULER + view.top) / LANE), own = ofLane[lane];
+  const own = ofLane[laneAt(y)];
   if (!own || x < LABEL) return -1;
   const width = canvas.clientWidth, at = view.from + (x - LABEL) / (width - LABEL) * view.span;
   const near = view.span / width * 2;
@@ -357,11 +367,19 @@ canvas.onmousemove = (event) => {
   if (Math.abs(dx) + Math.abs(dy) > 3) drag.moved = true;
   if (!drag.moved) return;
   view.from -= dx / (canvas.clientWidth - LABEL) * view.span;
-  view.top = Math.max(0, Math.min(view.top - dy, lanes.length * LANE - 60));
+  view.top = Math.max(0, Math.min(view.top - dy, tops[lanes.length] - 60));
   Object.assign(drag, { x: event.offsetX, y: event.offsetY });
   draw();
 };
 canvas.onclick = (event) => {
+  const lane = laneAt(event.offsetY);
+  if (event.offsetX < LABEL && lane >= 0) {
+    const owner = lanes[lane][0];
+    if (!opened.delete(owner)) opened.add(owner);
+    layOut();
+    draw();
+    return;
+  }
   const s = spanAt(event.offsetX, event.offsetY);
   if (s >= 0) choose(spans.item[s]);
 };

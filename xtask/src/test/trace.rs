@@ -28,6 +28,17 @@ const NAME: &str = "trace: every call of a pipeline is there as strace sees it o
 const COMMAND: &str = "sh -c \"ls /bin | wc -l\" </dev/null >/dev/null";
 const TIMEOUT_S: u64 = 120;
 
+/// Runs strace in a file tree ($1) with a log ($2) over a command ($3), in the environment that follows and with no
+/// descriptors open but the first three.
+const ON_HOST: &str = r#"
+mount --rbind /proc "$1/proc" && mount --rbind /dev "$1/dev" || exit
+for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    [ "$fd" -gt 2 ] && eval "exec $fd>&-"
+done
+exec env -i "${@:4}" strace -f -o "$2" chroot "$1" /bin/sh -c "$3"
+"#;
+
 /// Calls whose result is a process: compared by who that is.
 const TELL_PROCESSES: [&str; 8] =
     ["clone", "fork", "vfork", "getpid", "gettid", "getppid", "set_tid_address", "wait4"];
@@ -85,12 +96,11 @@ fn on_host() -> Result<String> {
     let (root, log) = (folder.path().join("root"), folder.path().join("log"));
     fs::create_dir(&root)?;
     image::stage(&root)?;
-    let script = "mount --rbind /proc \"$1/proc\" && mount --rbind /dev \"$1/dev\" && \
-                  exec strace -f -o \"$2\" chroot \"$1\" /bin/sh -c \"$3\"";
     let mut command = Command::new("unshare");
     // A name space of its own: nothing is mounted for anybody else, and nobody has to be root.
-    command.args(["--map-root-user", "--mount", "sh", "-c", script, "sh"]);
-    command.args([&root, &log]).arg(COMMAND).env_clear().envs(run::ENVIRONMENT).env("TERM", "dumb");
+    command.args(["--map-root-user", "--mount", "bash", "-c", ON_HOST, "bash"]);
+    command.args([&root, &log]).arg(COMMAND).arg("TERM=dumb");
+    command.args(run::ENVIRONMENT.map(|(name, value)| format!("{name}={value}")));
     let output = command.stdin(Stdio::null()).output().context("cannot run unshare")?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "strace on the host ends with {}: {complaint}", output.status);
