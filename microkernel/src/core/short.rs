@@ -18,7 +18,6 @@ use super::machine::Machine;
 use super::native::{ABI_VERSION, set_outcome};
 use super::object::*;
 use super::sched::SLICE_NS;
-use super::trace::TRACED;
 
 const NULL: u64 = Syscall::Null as u64;
 const CALL: u64 = Syscall::Call as u64;
@@ -57,51 +56,29 @@ static PLAIN: [bool; LINUX_CALLS as usize] = {
 };
 
 impl<M: Machine> Kernel<M> {
-    /// Whether nothing out of the ordinary is about to happen.
-    #[inline(always)]
-    fn is_quiet(&self) -> bool {
-        #[cfg(test)]
-        if self.short.0 {
-            return false;
-        }
-        self.unusual == 0
-    }
-
-    /// Whether it is so but for tracing.
-    #[inline(always)]
-    fn is_quiet_but_traced(&self) -> bool {
-        #[cfg(test)]
-        if self.short.0 {
-            return false;
-        }
-        self.unusual == TRACED
-    }
-
     /// Serves a server's system call, if the short way is open to it.
     #[inline(always)]
-    pub(crate) fn short_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
+    pub(crate) fn short_native_call<const TRACE: bool>(&mut self, from: ThreadId, number: u64) -> Option<()> {
+        self.is_open()?;
         match number {
-            NULL if self.is_quiet() => self.short_null(from),
-            CALL if self.is_quiet() => self.short_call::<false>(from),
-            REPLY if self.is_quiet() => self.short_reply::<false>(from),
-            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign::<false>(from, true),
-            REPLY_AND_GO_ON if self.is_quiet() => self.short_reply_foreign::<false>(from, false),
-            RECEIVE if self.is_quiet() || self.is_quiet_but_traced() => self.short_receive(from),
-            CALL | REPLY | REPLY_FOREIGN | REPLY_AND_GO_ON if self.is_quiet_but_traced() => {
-                self.traced_native_call(from, number)
-            }
+            NULL if !TRACE => self.short_null(from),
+            CALL => self.short_call::<TRACE>(from),
+            REPLY => self.short_reply::<TRACE>(from),
+            REPLY_FOREIGN => self.short_reply_foreign::<TRACE>(from, true),
+            REPLY_AND_GO_ON => self.short_reply_foreign::<TRACE>(from, false),
+            RECEIVE => self.short_receive(from),
             _ => None,
         }
     }
 
-    /// The same while tracing is on.
-    #[inline(never)]
-    fn traced_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
-        match number {
-            CALL => self.short_call::<true>(from),
-            REPLY => self.short_reply::<true>(from),
-            number => self.short_reply_foreign::<true>(from, number == REPLY_FOREIGN),
+    /// Whether it may be taken at all: a test can close it.
+    #[inline(always)]
+    fn is_open(&self) -> Option<()> {
+        #[cfg(test)]
+        if self.short.0 {
+            return None;
         }
+        Some(())
     }
 
     /// What changes nothing leaves the order as it was.
@@ -168,24 +145,13 @@ impl<M: Machine> Kernel<M> {
 
     /// A program's call: of a server, or for a word that the kernel has.
     #[inline(always)]
-    pub(crate) fn short_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
-        if self.is_quiet() {
-            self.short_foreign::<false>(from, task, number)
-        } else if self.is_quiet_but_traced() {
-            self.traced_foreign_call(from, task, number)
-        } else {
-            None
-        }
-    }
-
-    /// The same while tracing is on.
-    #[inline(never)]
-    fn traced_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
-        self.short_foreign::<true>(from, task, number)
-    }
-
-    #[inline(always)]
-    fn short_foreign<const TRACE: bool>(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
+    pub(crate) fn short_foreign_call<const TRACE: bool>(
+        &mut self,
+        from: ThreadId,
+        task: TaskId,
+        number: u64,
+    ) -> Option<()> {
+        self.is_open()?;
         let number = number as u32;
         let row = super::deliver::row(number)?;
         let state = self.threads.get_mut(from)?;

@@ -49,7 +49,21 @@ pub unsafe fn kernel() -> &'static mut Kernel<Pc> {
 pub extern "C" fn system_call() -> u64 {
     // SAFETY: entry code calls this once per entry, with interrupts off.
     let kernel = unsafe { kernel() };
+    if kernel.is_unusual() {
+        return unusual_system_call();
+    }
     match kernel.call() {
+        None => cpu::registers(),
+        Some(resume) => leave(kernel, resume),
+    }
+}
+
+/// The same while something is unusual: a function of its own, so that neither has to make room for the other.
+#[inline(never)]
+extern "C" fn unusual_system_call() -> u64 {
+    // SAFETY: the caller has let go of its reference.
+    let kernel = unsafe { kernel() };
+    match kernel.unusual_call() {
         None => cpu::registers(),
         Some(resume) => leave(kernel, resume),
     }

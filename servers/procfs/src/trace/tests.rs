@@ -34,13 +34,10 @@ fn old(what: Statistic, index: u64) -> [u64; 4] {
     if (what, index) == (Statistic::Trace, 0) { [1, 35_840, 100_000, 0] } else { young(what, index) }
 }
 
-/// One read: bytes of the header, or the position and length of what the kernel copies.
-fn read(
-    bench: &mut Bench,
-    badge: Badge,
-    offset: u64,
-    length: u64,
-) -> Result<(Vec<u8>, Option<(u64, u64)>), i64> {
+/// What a read gives: bytes of the header, or the position and length of what the kernel copies; or an errno.
+type Got = Result<(Vec<u8>, Option<(u64, u64)>), i64>;
+
+fn read(bench: &mut Bench, badge: Badge, offset: u64, length: u64) -> Got {
     let (reply, effects) = bench.linux(badge, offset, 0, 0, [3, 0x100, length, 0, 0, 0]);
     if reply.result < 0 {
         return Err(reply.result);
