@@ -202,13 +202,7 @@ impl<M: Machine> Kernel<M> {
         self.resume(ready)
     }
 
-    /// Whether messages may not go the shortest way. It is asked before [`Kernel::call`].
-    #[inline(always)]
-    pub fn is_unusual(&self) -> bool {
-        self.unusual != 0
-    }
-
-    /// The entry of system calls while nothing is unusual, after most of which it is clear who runs, and the machine is
+    /// The entry of system calls while nothing is unusual (`unusual` is 0: the machine looks before), after most of which it is clear who runs, and the machine is
     /// ready for that: `None` then. It is [`Kernel::trap`] without the detour.
     #[inline]
     pub fn call(&mut self) -> Option<Resume> {
@@ -228,7 +222,7 @@ impl<M: Machine> Kernel<M> {
     /// Serves the current thread's system call, in whatever way is open to it. Whether the current thread, who need not
     /// be the same any more, simply runs on: the machine is ready for it.
     fn system_call(&mut self, ready: u32) -> bool {
-        if self.is_unusual() { self.unusual_system_call(ready) } else { self.serve::<true, false>(ready) }
+        if self.unusual == 0 { self.serve::<true, false>(ready) } else { self.unusual_system_call(ready) }
     }
 
     #[inline(always)]
