@@ -202,8 +202,8 @@ impl<M: Machine> Kernel<M> {
         self.resume(ready)
     }
 
-    /// The entry of system calls while nothing is unusual (`unusual` is 0: the machine looks before), after most of which it is clear who runs, and the machine is
-    /// ready for that: `None` then. It is [`Kernel::trap`] without the detour.
+    /// The entry of system calls while nothing is unusual (the machine looks at `unusual` before), after most of which
+    /// it is clear who runs, and the machine is ready for that: `None` then. It is [`Kernel::trap`] without the detour.
     #[inline]
     pub fn call(&mut self) -> Option<Resume> {
         self.traps += 1;

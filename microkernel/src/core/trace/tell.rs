@@ -349,12 +349,14 @@ impl Trace {
     pub(crate) fn note_linux<M: Machine>(
         &mut self,
         machine: &mut M,
-        who: u64,
-        to: &Server,
+        [pid, tid]: [u32; 2],
+        to: &mut Server,
         id: CallRef,
         (number, words, input): (u32, [u64; 6], u32),
         now: u64,
     ) {
+        to.handling = id.to_word();
+        let who = Who::Program { pid, tid }.to_word();
         let [first, a, b, c, d, e, f] = linux(number, u64::from(to.number) | To::AT_ONCE, words);
         let id = id.to_word();
         if input > 0 {
