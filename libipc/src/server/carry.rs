@@ -185,15 +185,15 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
     } else if goes_with_reply(reply) {
         let payload = &mut traps.buffer()[PAYLOAD_OFFSET as usize..];
         let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            payload[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-        };
-        for output in &reply.outputs {
-            put(&output.address.to_le_bytes());
-            put(&(output.bytes.len() as u64).to_le_bytes());
+        for (place, output) in payload.as_chunks_mut::<16>().0.iter_mut().zip(&reply.outputs) {
+            let words = u128::from(output.address) | (output.bytes.len() as u128) << 64;
+            *place = words.to_le_bytes();
+            at += place.len();
         }
-        reply.outputs.iter().for_each(|output| put(&output.bytes));
+        for output in &reply.outputs {
+            payload[at..at + output.bytes.len()].copy_from_slice(&output.bytes);
+            at += output.bytes.len();
+        }
         flags |= (reply.outputs.len() as u64) << flag::OUTPUTS_SHIFT | (at as u64) << flag::PAYLOAD_SHIFT;
     } else {
         for output in &reply.outputs {

@@ -159,7 +159,8 @@ impl<S: Server, T: Traps> Shell<S, T> {
     /// Carries effects out in order; the outcomes of those that were attempted are stepped after the last.
     fn carry_out(&mut self, list: &[Effect], now: u64, join: bool) {
         match list {
-            // Most steps answer a call, and that is all.
+            // Most steps answer a call, or keep it, and that is all.
+            [Effect::Park { .. }] => {}
             [answer @ (Effect::ReplyForeign { .. } | Effect::Reply { .. })] if self.kept.again.is_empty() => {
                 self.carry_one(answer, join);
             }

@@ -379,7 +379,9 @@ impl<M: Machine> Kernel<M> {
             let (address, wanted) = match *input {
                 Input::None => continue,
                 Input::Small(at, count) => {
-                    let there = self.gather_small(id, argument(at), argument(count), buffer);
+                    let root = self.lessor(id).ok();
+                    let there =
+                        root.and_then(|root| self.gather_small(root, argument(at), argument(count), buffer));
                     (*length, total) = there.map_or((INPUT_NULL, total), |bytes| (bytes, bytes));
                     continue;
                 }

@@ -51,7 +51,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The top table of a call's caller, if it is a program that still lives.
-    fn lessor(&self, id: CallRef) -> Result<Frame, KernelError> {
+    pub(crate) fn lessor(&self, id: CallRef) -> Result<Frame, KernelError> {
         let call = self.calls.get(id).ok_or(KernelError::NoSuchCall)?;
         if matches!(call.kind, CallKind::Native | CallKind::Sent) || call.thread.is_none() {
             return Err(KernelError::NoSuchCall);
@@ -376,7 +376,7 @@ impl<M: Machine> Kernel<M> {
     /// Few bytes at the payload's beginning; none when there are more, or one of them is not there now.
     pub(crate) fn gather_small(
         &mut self,
-        id: CallRef,
+        root: Frame,
         address: u64,
         length: u64,
         buffer: FrameRange,
@@ -384,7 +384,6 @@ impl<M: Machine> Kernel<M> {
         if length == 0 || length > SMALL_MAX || address.checked_add(length)? > M::USER_END {
             return None;
         }
-        let root = self.lessor(id).ok()?;
         let other = buffer.physical() + u64::from(PAYLOAD_OFFSET);
         if is_in_one_page(address, length) {
             let mine = self.translate(root, address, Protection::READ)?;

@@ -11,14 +11,13 @@ use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 use libipc::abi::trace::Who;
-use libipc::abi::{Readiness, Rights, TaskWord};
+use libipc::abi::{Frame, Readiness, Rights, TaskWord};
 
 use super::Kernel;
 use super::machine::Machine;
 use super::native::{ABI_VERSION, set_outcome};
 use super::object::*;
 use super::sched::SLICE_NS;
-use super::trace::TRACED;
 
 const NULL: u64 = Syscall::Null as u64;
 const CALL: u64 = Syscall::Call as u64;
@@ -57,51 +56,29 @@ static PLAIN: [bool; LINUX_CALLS as usize] = {
 };
 
 impl<M: Machine> Kernel<M> {
-    /// Whether nothing out of the ordinary is about to happen.
-    #[inline(always)]
-    fn is_quiet(&self) -> bool {
-        #[cfg(test)]
-        if self.short.0 {
-            return false;
-        }
-        self.unusual == 0
-    }
-
-    /// Whether it is so but for tracing.
-    #[inline(always)]
-    fn is_quiet_but_traced(&self) -> bool {
-        #[cfg(test)]
-        if self.short.0 {
-            return false;
-        }
-        self.unusual == TRACED
-    }
-
     /// Serves a server's system call, if the short way is open to it.
     #[inline(always)]
-    pub(crate) fn short_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
+    pub(crate) fn short_native_call<const TRACE: bool>(&mut self, from: ThreadId, number: u64) -> Option<()> {
+        self.is_open()?;
         match number {
-            NULL if self.is_quiet() => self.short_null(from),
-            CALL if self.is_quiet() => self.short_call::<false>(from),
-            REPLY if self.is_quiet() => self.short_reply::<false>(from),
-            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign::<false>(from, true),
-            REPLY_AND_GO_ON if self.is_quiet() => self.short_reply_foreign::<false>(from, false),
-            RECEIVE if self.is_quiet() || self.is_quiet_but_traced() => self.short_receive(from),
-            CALL | REPLY | REPLY_FOREIGN | REPLY_AND_GO_ON if self.is_quiet_but_traced() => {
-                self.traced_native_call(from, number)
-            }
+            NULL if !TRACE => self.short_null(from),
+            CALL => self.short_call::<TRACE>(from),
+            REPLY => self.short_reply::<TRACE>(from),
+            REPLY_FOREIGN => self.short_reply_foreign::<TRACE>(from, true),
+            REPLY_AND_GO_ON => self.short_reply_foreign::<TRACE>(from, false),
+            RECEIVE => self.short_receive(from),
             _ => None,
         }
     }
 
-    /// The same while tracing is on.
-    #[inline(never)]
-    fn traced_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
-        match number {
-            CALL => self.short_call::<true>(from),
-            REPLY => self.short_reply::<true>(from),
-            number => self.short_reply_foreign::<true>(from, number == REPLY_FOREIGN),
+    /// Whether it may be taken at all: a test can close it.
+    #[inline(always)]
+    fn is_open(&self) -> Option<()> {
+        #[cfg(test)]
+        if self.short.0 {
+            return None;
         }
+        Some(())
     }
 
     /// What changes nothing leaves the order as it was.
@@ -136,18 +113,14 @@ impl<M: Machine> Kernel<M> {
         };
         let (next, server) = self.waiting(to)?;
         let (buffer, fill) = (server.buffer, server.fill());
+        let (since, sequence) = (self.since, self.sequence + 1);
         let (id, call) = self.calls.renew().ok()?;
-        self.sequence += 1;
         call.begin(CallKind::Native, task, to);
-        call.thread = Some(from);
-        call.session = session;
-        call.label = info as u32;
-        call.words = [word0, word1, word2, word3];
-        if TRACE {
-            call.cause = cause;
-        }
-        call.phase = Phase::Held;
-        (call.since, call.sequence) = (self.since, self.sequence);
+        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
+        (call.label, call.words) = (info as u32, [word0, word1, word2, word3]);
+        (call.since, call.sequence) = (since, sequence);
+        call.cause = if TRACE { cause } else { call.cause };
+        self.sequence = sequence;
         let now = self.machine.now();
         let delivery = Self::delivery(&mut self.machine, buffer)?;
         Self::head(delivery, Kind::Call, fill, now);
@@ -168,72 +141,48 @@ impl<M: Machine> Kernel<M> {
 
     /// A program's call: of a server, or for a word that the kernel has.
     #[inline(always)]
-    pub(crate) fn short_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
-        if self.is_quiet() {
-            self.short_foreign::<false>(from, task, number)
-        } else if self.is_quiet_but_traced() {
-            self.traced_foreign_call(from, task, number)
-        } else {
-            None
-        }
-    }
-
-    /// The same while tracing is on.
-    #[inline(never)]
-    fn traced_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
-        self.short_foreign::<true>(from, task, number)
-    }
-
-    #[inline(always)]
-    fn short_foreign<const TRACE: bool>(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
+    pub(crate) fn short_foreign_call<const TRACE: bool>(
+        &mut self,
+        from: ThreadId,
+        task: TaskId,
+        number: u64,
+    ) -> Option<()> {
+        self.is_open()?;
         let number = number as u32;
         let row = super::deliver::row(number)?;
         let state = self.threads.get_mut(from)?;
         if !state.attention.is_empty() || state.restart != 0 {
             return None;
         }
-        let (tid, words) = (state.tid, state.arguments());
         let caller = self.tasks.get(task)?;
         if let Route::Word(word) = row.route {
             let (pid, value) = (caller.words[TaskWord::Pid as usize], u64::from(caller.words[word as usize]));
             state.registers.rax = value;
             if TRACE {
-                let who = Who::Program { pid, tid }.to_word();
-                self.trace.note_word(&mut self.machine, who, (number, words), value);
+                let who = Who::Program { pid, tid: state.tid }.to_word();
+                self.trace.note_word(&mut self.machine, who, (number, state.arguments()), value);
             }
             return Some(());
         }
         if !PLAIN[number as usize] {
             return None;
         }
+        let (tid, words) = (state.tid, state.arguments());
         let (to, session) = self.plain_callee(row.route, caller.table, &words)?;
         let (next, server) = self.waiting(to)?;
         let (buffer, fill) = (server.buffer, server.fill());
         let space = self.spaces.get(caller.space)?;
         let (badge, root) = (space.badge, space.root);
-        let (address, bytes) = super::deliver::output(row, &words);
-        if address != 0 && bytes != 0 && self.missing(root, address, bytes).is_some() {
-            return None;
-        }
+        self.output_is_there(row, &words, root)?;
+        let input = self.short_input(row, &words, root, buffer);
+        let (since, sequence) = (self.since, self.sequence + 1);
         let (id, call) = self.calls.renew().ok()?;
-        self.sequence += 1;
         call.begin(CallKind::Foreign, task, to);
-        call.thread = Some(from);
-        call.session = session;
+        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
         (call.label, call.number) = (number, number);
-        if TRACE {
-            call.cause = 0;
-        }
-        call.phase = Phase::Held;
-        (call.since, call.sequence) = (self.since, self.sequence);
-        let input = match row.inputs[0] {
-            Input::Small(at, count) => {
-                let [address, length] =
-                    [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
-                self.gather_small(id, address, length, buffer)
-            }
-            _ => None,
-        };
+        (call.since, call.sequence) = (since, sequence);
+        call.cause = if TRACE { 0 } else { call.cause };
+        self.sequence = sequence;
         let now = self.machine.now();
         let delivery = Self::delivery(&mut self.machine, buffer)?;
         Self::head(delivery, Kind::Foreign, fill, now);
@@ -256,12 +205,25 @@ impl<M: Machine> Kernel<M> {
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
         if TRACE {
-            server.handling = id.to_word();
-            let who = Who::Program { pid, tid }.to_word();
             let made = (number, words, input.unwrap_or(0));
-            self.trace.note_linux(&mut self.machine, who, server, id, made, now);
+            self.trace.note_linux(&mut self.machine, [pid, tid], server, id, made, now);
         }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
+    }
+
+    /// Goes on if there is all of the memory that the answer will fill.
+    #[inline(always)]
+    fn output_is_there(&mut self, row: &Row, words: &[u64; 6], root: Frame) -> Option<()> {
+        let (address, bytes) = super::deliver::output(row, words);
+        (address == 0 || bytes == 0 || self.missing(root, address, bytes).is_none()).then_some(())
+    }
+
+    /// The small input of a program's call, if it has one and it is there: its length in the receiver's payload.
+    #[inline(always)]
+    fn short_input(&mut self, row: &Row, words: &[u64; 6], root: Frame, buffer: FrameRange) -> Option<u32> {
+        let Input::Small(at, count) = row.inputs[0] else { return None };
+        let [address, length] = [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
+        self.gather_small(root, address, length, buffer)
     }
 
     /// Whom a program's call goes to, unless it is one who resolves paths and so is told the caller's directories.

@@ -23,7 +23,6 @@ mod last;
 mod ring;
 mod tell;
 
-pub use last::tell_last;
 pub use ring::{BYTES_MAX, BYTES_MIN, OWN_BYTES, Ring, RingMemory, RingPage};
 
 /// What keeps messages from the short way, in a word that it looks at: an end is set for a server.

@@ -7,7 +7,6 @@ use libipc::manifest::{DEBUG_EXIT_PORT, PANIC_LINE};
 
 use super::super::x86::{port, serial::Log};
 use super::{cpu, trap};
-use crate::core::trace;
 
 /// Deepest backtrace.
 const FRAMES_MAX: u32 = 24;
@@ -39,8 +38,7 @@ fn epitaph(frame: u64) -> ! {
         let _ = writeln!(Log, "  running: server {server}, process {pid}, thread {tid}");
     }
     backtrace(frame);
-    // An empty ring, as there is before `install`, has no last records.
-    let _ = trace::tell_last(&kernel.trace.ring, &mut Log);
+    let _ = kernel.trace.tell_last(&mut Log);
     port::write(DEBUG_EXIT_PORT, 4, PANIC_EXIT);
     loop {
         cpu::halt();

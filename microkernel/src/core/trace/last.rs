@@ -6,7 +6,7 @@ use libipc::abi::journal::Header;
 use libipc::abi::syscall::Syscall;
 use libipc::abi::trace::{Event, PARTS, STAMP_WORDS, Who, arguments};
 
-use super::Ring;
+use super::{Ring, Trace};
 
 /// How many records are told.
 const LAST: usize = 12;
@@ -72,7 +72,36 @@ impl fmt::Display for Told<'_> {
     }
 }
 
-/// Tells the last records, a line each.
-pub fn tell_last(ring: &Ring, to: &mut dyn Write) -> fmt::Result {
-    ring.last().try_for_each(|record| writeln!(to, "  {record}"))
+impl Trace {
+    /// Tells the last records, a line each, if there are any.
+    pub fn tell_last(&self, to: &mut dyn Write) -> fmt::Result {
+        if !self.on {
+            return Ok(());
+        }
+        self.ring.last().try_for_each(|record| writeln!(to, "  {record}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::emulated;
+    use libipc::abi::trace::Filter;
+
+    #[test]
+    fn the_last_records_are_told_in_order_a_line_each() {
+        let (mut kernel, _) = emulated::kernel(64);
+        let mut text = String::new();
+        kernel.trace.tell_last(&mut text).unwrap();
+        assert_eq!(text, "");
+        for count in 0..100 {
+            kernel.machine.time_ns = count * 1500;
+            kernel.set_trace(true, Filter::default());
+        }
+        kernel.trace.tell_last(&mut text).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), LAST);
+        assert_eq!(lines[LAST - 1], "         148.500 us kernel filter 0x0 0x0 0x0 0x0 (call 0x0, for 0x0)");
+        assert!(lines[0].contains(" 132.000 us "), "{text}");
+    }
 }

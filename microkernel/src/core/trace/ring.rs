@@ -52,10 +52,12 @@ pub struct RingMemory {
 pub struct Ring {
     page: &'static RingPage,
     words: &'static mut [u64],
-    /// The position of the next record.
-    at: u64,
-    /// Where the part ends that is being written.
-    limit: u64,
+    /// The word at which the next record begins.
+    next: usize,
+    /// The word at which the part ends that is being written.
+    part_end: usize,
+    /// The position of the ring's first word, in this round.
+    base: u64,
     /// Records dropped, and how many of them nobody has been told of.
     lost: u64,
     untold: u64,
@@ -68,18 +70,18 @@ impl Ring {
     /// An empty ring.
     pub fn new(memory: RingMemory) -> Ring {
         let RingMemory { page, words, is_read_along } = memory;
-        let bytes = words.len() as u64 * 8;
         let ring = Ring {
             page,
-            at: 0,
-            limit: bytes / PARTS,
+            next: 0,
+            part_end: words.len() / PARTS as usize,
+            base: 0,
             words,
             lost: 0,
             untold: 0,
             streams: is_read_along,
             is_stuck: false,
         };
-        ring.page.word(offset_of!(RingHeader, bytes)).store(bytes, Ordering::Relaxed);
+        ring.page.word(offset_of!(RingHeader, bytes)).store(ring.bytes(), Ordering::Relaxed);
         ring.page.word(offset_of!(RingHeader, magic)).store(u64::from_le_bytes(MAGIC), Ordering::Release);
         ring
     }
@@ -95,9 +97,15 @@ impl Ring {
         self.words.len() as u64 * 8
     }
 
-    /// Where the next record goes.
+    /// The position of the next record.
+    #[inline(always)]
     pub fn end(&self) -> u64 {
-        self.at
+        self.base + self.next as u64 * 8
+    }
+
+    /// The position at which the part ends that is being written.
+    fn limit(&self) -> u64 {
+        self.base + self.part_end as u64 * 8
     }
 
     /// Records dropped so far.
@@ -115,13 +123,9 @@ impl Ring {
         self.words
     }
 
-    fn part(&self) -> u64 {
-        self.bytes() / PARTS
-    }
-
     /// The position of the oldest part that is whole.
     pub fn oldest(&self) -> u64 {
-        self.limit.saturating_sub(self.bytes())
+        self.limit().saturating_sub(self.bytes())
     }
 
     /// Copies the bytes from a position on. What is not there is pads.
@@ -129,7 +133,7 @@ impl Ring {
         let pad = Header { number: Event::Pad as u16, error: 0, values: 0, payload: 0 }.pack();
         let mut at = position;
         while !to.is_empty() {
-            let is_there = (self.oldest()..self.at).contains(&at);
+            let is_there = (self.oldest()..self.end()).contains(&at);
             let word = if is_there { self.words[(at >> 3) as usize & (self.words.len() - 1)] } else { pad };
             let bytes = word.to_le_bytes();
             let bytes = &bytes[(at % 8) as usize..];
@@ -143,27 +147,25 @@ impl Ring {
     /// Appends a record of these words. `now` is told if it has to be told that others are lost.
     #[inline(always)]
     pub fn append<const N: usize>(&mut self, now: u64, words: [u64; N]) {
-        let bytes = N as u64 * 8;
-        if self.at + bytes > self.limit && !self.make_room(now) {
+        if self.next + N > self.part_end && !self.make_room(now) {
             return;
         }
-        let place = self.place();
-        if let Some(to) = self.words.get_mut(place..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+        let to = self.words.get_mut(self.next..self.next + N);
+        if let Some(to) = to.and_then(|to| to.first_chunk_mut::<N>()) {
             *to = words;
         }
-        self.publish(bytes);
+        self.publish(N);
     }
 
     /// Appends a record whose payload, or number of words, is not known beforehand.
     pub fn append_with(&mut self, now: u64, first: &[u64], second: &[u64], payload: &[u8]) {
-        let words = first.len() + second.len();
-        let bytes = words as u64 * 8 + (payload.len() as u64).next_multiple_of(8);
-        if self.at + bytes > self.limit && !self.make_room(now) {
+        let fixed = first.len() + second.len();
+        let length = fixed + payload.len().div_ceil(8);
+        if self.next + length > self.part_end && !self.make_room(now) {
             return;
         }
-        let place = self.place();
-        let Some(to) = self.words.get_mut(place..place + bytes as usize / 8) else { return };
-        let (fixed, rest) = to.split_at_mut(words);
+        let Some(to) = self.words.get_mut(self.next..self.next + length) else { return };
+        let (fixed, rest) = to.split_at_mut(fixed);
         for (to, word) in fixed.iter_mut().zip(first.iter().chain(second)) {
             *to = *word;
         }
@@ -172,18 +174,13 @@ impl Ring {
             word[..bytes.len()].copy_from_slice(bytes);
             *to = u64::from_le_bytes(word);
         }
-        self.publish(bytes);
+        self.publish(length);
     }
 
     #[inline(always)]
-    fn place(&self) -> usize {
-        (self.at >> 3) as usize & (self.words.len() - 1)
-    }
-
-    #[inline(always)]
-    fn publish(&mut self, bytes: u64) {
-        self.at += bytes;
-        self.page.word(offset_of!(RingHeader, written)).store(self.at, Ordering::Release);
+    fn publish(&mut self, words: usize) {
+        self.next += words;
+        self.page.word(offset_of!(RingHeader, written)).store(self.end(), Ordering::Release);
     }
 
     /// Goes on to the next part, as soon as the host has read what is there. `false` when it does not: then a record is
@@ -197,13 +194,17 @@ impl Ring {
             self.tell_lost();
             return false;
         }
-        let (place, rest) = (self.place(), self.limit - self.at);
-        if let Some(to) = self.words.get_mut(place).filter(|_| rest > 0) {
-            let payload = rest as u32 - 8;
+        let payload = (self.part_end - self.next) as u32 * 8;
+        if let Some(to) = self.words.get_mut(self.next).filter(|_| payload > 0) {
+            let payload = payload - 8;
             *to = Header { number: Event::Pad as u16, error: 0, values: 0, payload }.pack();
         }
-        self.at = self.limit;
-        self.limit += self.part();
+        self.next = self.part_end;
+        if self.next == self.words.len() {
+            self.base += self.bytes();
+            self.next = 0;
+        }
+        self.part_end = self.next + self.words.len() / PARTS as usize;
         if self.untold > 0 {
             let untold = core::mem::take(&mut self.untold);
             self.tell_lost();
@@ -219,7 +220,7 @@ impl Ring {
 
     /// Waits until the host has read the part that is written next. Whether it has.
     fn wait(&mut self) -> bool {
-        let wanted = (self.limit + self.part()).saturating_sub(self.bytes());
+        let wanted = (self.limit() + self.bytes() / PARTS).saturating_sub(self.bytes());
         let looks = if self.is_stuck { 1 } else { LOOKS };
         let read = || self.page.word(offset_of!(RingHeader, read)).load(Ordering::Acquire);
         let comes_on = (0..looks).any(|look| {

@@ -13,6 +13,14 @@ const fn plain(number: u16, values: u8) -> u64 {
     Header { number, error: 0, values, payload: 0 }.pack()
 }
 
+/// The call that a server handles which has received this; of an answer, that is not told here.
+fn call_of(delivery: &Delivery) -> u64 {
+    match Kind::from_number(delivery.kind) {
+        Some(Kind::Answer | Kind::Notify | Kind::LastClose | Kind::Watched) | None => 0,
+        Some(_) => delivery.token,
+    }
+}
+
 impl<M: Machine> Kernel<M> {
     /// A program's call has become a call object.
     #[inline]
@@ -193,10 +201,9 @@ impl<M: Machine> Kernel<M> {
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
         let delivery: Delivery = *delivery;
         let kind = Kind::from_number(delivery.kind);
-        let (call, handling) = match kind {
-            Some(Kind::Answer) => core::mem::take(&mut self.trace.answer),
-            Some(Kind::Notify | Kind::LastClose | Kind::Watched) | None => (0, 0),
-            _ => (delivery.token, delivery.token),
+        let (call, handling) = match (kind, call_of(&delivery)) {
+            (Some(Kind::Answer), _) => core::mem::take(&mut self.trace.answer),
+            (_, call) => (call, call),
         };
         if let Some(server) = self.servers.get_mut(inbox.server) {
             server.handling = handling;
@@ -222,6 +229,17 @@ impl<M: Machine> Kernel<M> {
         let payload = self.message_payload(inbox.task, delivery.payload_len);
         let length = delivery.payload_len.min(PAYLOAD_KEPT) as usize;
         self.tell(head, &[what, badge, words[0], words[1], lengths], &payload[..length]);
+    }
+
+    /// A server that is answered from its journal is at a delivery again, which is not told.
+    #[inline]
+    pub(crate) fn trace_again(&mut self, id: ServerId) {
+        if self.trace.is_on()
+            && let Some(server) = self.servers.get_mut(id)
+            && let Some(delivery) = Self::delivery(&mut self.machine, server.buffer)
+        {
+            server.handling = call_of(delivery);
+        }
     }
 
     /// A thread has faulted, or a page is missing for a call.
@@ -331,12 +349,14 @@ impl Trace {
     pub(crate) fn note_linux<M: Machine>(
         &mut self,
         machine: &mut M,
-        who: u64,
-        to: &Server,
+        [pid, tid]: [u32; 2],
+        to: &mut Server,
         id: CallRef,
         (number, words, input): (u32, [u64; 6], u32),
         now: u64,
     ) {
+        to.handling = id.to_word();
+        let who = Who::Program { pid, tid }.to_word();
         let [first, a, b, c, d, e, f] = linux(number, u64::from(to.number) | To::AT_ONCE, words);
         let id = id.to_word();
         if input > 0 {
