@@ -72,6 +72,7 @@ impl<M: Machine> Kernel<M> {
             ),
         );
         self.machine.log(line.bytes());
+        self.log_last_records();
         // A fault that was put into its way is none of its own.
         if self.servers.get_mut(id).is_some_and(|server| core::mem::take(&mut server.struck)) {
             return self.die(id, Death::Outside);

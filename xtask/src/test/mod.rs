@@ -10,6 +10,8 @@ mod roots;
 mod scenario;
 mod sim;
 mod storm;
+mod strace;
+mod trace;
 mod unit;
 
 use std::env;
@@ -65,10 +67,12 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 7] = [
+const KINDS: [(TestKind, Kind); 9] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
+    (TestKind::Qemu, trace::run),
+    (TestKind::Qemu, strace::run),
     (TestKind::Qemu, poison::run),
     (TestKind::Qemu, roots::run),
     (TestKind::Qemu, storm::run),
