@@ -20,7 +20,9 @@ const LINUX_TARGET: &str = "x86_64-unknown-linux-gnu";
 const LINKER: &str = "/usr/bin/ld.lld-19";
 
 /// Frame pointers are what the kernel's epitaph walks along.
-const COMMON_FLAGS: [&str; 2] = ["-Crelocation-model=static", "-Cforce-frame-pointers=yes"];
+const FRAME_POINTERS: &str = "-Cforce-frame-pointers=yes";
+/// What always lies where it was linked for.
+const STATIC: &str = "static";
 
 /// Variables by which the user's flags, meant for the host, would reach what is built for Naiad.
 const INHERITED: [&str; 4] = ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
@@ -43,13 +45,27 @@ struct Part {
     script: &'static str,
     code_model: &'static str,
     link: &'static [&'static str],
+    /// How it names addresses of its own.
+    relocation: &'static str,
     features: &'static [&'static str],
 }
 
-const KERNEL: Part =
-    Part { name: "kernel", script: "kernel.ld", code_model: "kernel", link: &[], features: &[] };
-const SERVERS: Part =
-    Part { name: "servers", script: "server.ld", code_model: "small", link: &[], features: &[] };
+const KERNEL: Part = Part {
+    name: "kernel",
+    script: "kernel.ld",
+    code_model: "kernel",
+    link: &[],
+    relocation: STATIC,
+    features: &[],
+};
+const SERVERS: Part = Part {
+    name: "servers",
+    script: "server.ld",
+    code_model: "small",
+    link: &[],
+    relocation: STATIC,
+    features: &[],
+};
 /// A server with a bug on purpose.
 const SEEDED: Part = Part { name: "seeded", features: &["proc/seeded-bug"], ..SERVERS };
 const VDSO: Part = Part {
@@ -57,6 +73,8 @@ const VDSO: Part = Part {
     script: "vdso.ld",
     code_model: "small",
     link: &["-shared", "-soname=linux-vdso.so.1", "--hash-style=both", "-znorelro"],
+    // It lies elsewhere in each program.
+    relocation: "pic",
     features: &[],
 };
 
@@ -86,7 +104,7 @@ fn freestanding(part: &Part, packages: &[&str]) -> Result<PathBuf> {
     let toolchain =
         setup::toolchain().context("no toolchain has the library's sources; run `cargo xtask setup`")?;
     let script = house::root().join("boot").join(part.script);
-    let mut flags: Vec<String> = COMMON_FLAGS.map(str::to_owned).into();
+    let mut flags = vec![format!("-Crelocation-model={}", part.relocation), FRAME_POINTERS.to_owned()];
     flags.push(format!("-Clinker={LINKER}"));
     flags.push(format!("-Ccode-model={}", part.code_model));
     flags.push(format!("-Clink-arg=-T{}", script.display()));
