@@ -22,7 +22,7 @@ const LINKER: &str = "/usr/bin/ld.lld-19";
 /// Frame pointers are what the kernel's epitaph walks along.
 const FRAME_POINTERS: &str = "-Cforce-frame-pointers=yes";
 /// What always lies where it was linked for.
-const STATIC: &str = "static";
+const STATIC: &[&str] = &["-Crelocation-model=static"];
 
 /// Variables by which the user's flags, meant for the host, would reach what is built for Naiad.
 const INHERITED: [&str; 4] = ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
@@ -46,7 +46,7 @@ struct Part {
     code_model: &'static str,
     link: &'static [&'static str],
     /// How it names addresses of its own.
-    relocation: &'static str,
+    addresses: &'static [&'static str],
     features: &'static [&'static str],
 }
 
@@ -55,7 +55,7 @@ const KERNEL: Part = Part {
     script: "kernel.ld",
     code_model: "kernel",
     link: &[],
-    relocation: STATIC,
+    addresses: STATIC,
     features: &[],
 };
 const SERVERS: Part = Part {
@@ -63,7 +63,7 @@ const SERVERS: Part = Part {
     script: "server.ld",
     code_model: "small",
     link: &[],
-    relocation: STATIC,
+    addresses: STATIC,
     features: &[],
 };
 /// A server with a bug on purpose.
@@ -72,9 +72,9 @@ const VDSO: Part = Part {
     name: "vdso",
     script: "vdso.ld",
     code_model: "small",
-    link: &["-shared", "-soname=linux-vdso.so.1", "--hash-style=both", "-znorelro"],
-    // It lies elsewhere in each program.
-    relocation: "pic",
+    link: &["-no-pie", "-shared", "-soname=linux-vdso.so.1", "--hash-style=both", "-znorelro"],
+    // It lies elsewhere in each program, and has no table of addresses that somebody would have to fill in.
+    addresses: &["-Crelocation-model=pic", "-Zplt=yes"],
     features: &[],
 };
 
@@ -104,7 +104,8 @@ fn freestanding(part: &Part, packages: &[&str]) -> Result<PathBuf> {
     let toolchain =
         setup::toolchain().context("no toolchain has the library's sources; run `cargo xtask setup`")?;
     let script = house::root().join("boot").join(part.script);
-    let mut flags = vec![format!("-Crelocation-model={}", part.relocation), FRAME_POINTERS.to_owned()];
+    let mut flags: Vec<String> = part.addresses.iter().map(|flag| (*flag).to_owned()).collect();
+    flags.push(FRAME_POINTERS.to_owned());
     flags.push(format!("-Clinker={LINKER}"));
     flags.push(format!("-Ccode-model={}", part.code_model));
     flags.push(format!("-Clink-arg=-T{}", script.display()));

@@ -18,6 +18,7 @@ mod qemu;
 mod replay;
 mod run;
 mod setup;
+mod symbols;
 mod system;
 mod terminal;
 mod test;

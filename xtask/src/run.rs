@@ -17,7 +17,9 @@ use crate::{
     house, image,
     machine::{self, Ending, Terminal},
     qemu::{Disk, Qemu},
-    setup, system,
+    setup,
+    symbols::Symbols,
+    system,
     terminal::{self, tell},
 };
 
@@ -114,7 +116,12 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     }
     let term = env::var("TERM").ok().filter(|_| on_terminal()).unwrap_or_else(|| "dumb".to_owned());
     let session = session(args.command.as_deref(), terminal::size(), &term);
-    let ending = built.boot(args, &session, Terminal::Own, &mut tell)?;
+    let symbols = Symbols::new(&built.images.kernel, &built.images.servers);
+    let mut tell_more = |line: &str| {
+        tell(line);
+        symbols.explain(line).iter().for_each(|place| tell(place));
+    };
+    let ending = built.boot(args, &session, Terminal::Own, &mut tell_more)?;
     if let Some(message) = ending.message() {
         tell(&format!("naiad: {message}"));
     }

@@ -196,4 +196,7 @@ pub enum Statistic {
     Crash = 5,
     /// Of the same: bytes of snapshot and of journal that are kept, snapshots made, a word about the fault.
     CrashKept = 6,
+    /// The core of a dead server that is kept at a place: its number, the server's in the high half; the incarnation;
+    /// its length. Zeroes for none, and all bits behind the last place.
+    Core = 7,
 }

@@ -74,6 +74,7 @@ impl fmt::Display for HistoryError {
                     Section::Boot => "boot block",
                     Section::Snapshot => "snapshot",
                     Section::Journal => "list of records",
+                    Section::Core => "core",
                 };
                 write!(f, "the journal's {name} is damaged, or changed while it was copied: copy it again")
             }

@@ -10,6 +10,7 @@ use super::jitter::Jitter;
 use super::machine::Machine;
 use super::object::*;
 use super::pmap::{WALKS, Walk};
+use super::remains::Remains;
 use super::{Buffers, Kernel, PRIORITIES};
 
 /// How much CPU root may use for one event; the start of the system is one.
@@ -108,6 +109,7 @@ impl<M: Machine> Kernel<M> {
             doomed: 0,
             walks: [Walk::NONE; WALKS],
             reproducers: Reproducers::default(),
+            remains: Remains::default(),
             off: None,
             enosys: memory.enosys,
             switches: 0,

@@ -31,6 +31,7 @@ pub mod object;
 mod pmap;
 mod poison;
 mod process;
+mod remains;
 mod reply;
 mod sched;
 mod server;
@@ -146,6 +147,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) doomed: u32,
     /// What servers died of again.
     pub(crate) reproducers: crash::Reproducers,
+    /// What is left of servers that have died.
+    pub(crate) remains: remains::Remains,
     pub(crate) off: Option<(u32, bool)>,
     /// For tests: the short way is closed, and how often it was taken.
     #[cfg(test)]

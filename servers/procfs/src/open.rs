@@ -18,7 +18,7 @@ use libipc::server::{
 use serde::{Deserialize, Serialize};
 
 use crate::Procfs;
-use crate::crash::Crash;
+use crate::crash::{Core, Crash};
 use crate::history::View;
 use crate::names::stat_fs;
 use crate::tree::{Kind, Node};
@@ -78,7 +78,8 @@ impl Procfs {
         };
         effects.attempt(Tag(badge), session);
         if let Some(task) = opening.state
-            && Node::from_number(opening.node).is_some_and(|node| node.kind != Kind::Reproducer)
+            && Node::from_number(opening.node)
+                .is_some_and(|node| !matches!(node.kind, Kind::Reproducer | Kind::Core))
         {
             effects.act(Operation::DigestAsk { task });
         }
@@ -285,6 +286,10 @@ impl Procfs {
                     (crash.serial, node, decimal(crash.serial))
                 });
                 kept.collect()
+            }
+            Kind::Cores => {
+                let node = |id| Node { kind: Kind::Core, id, tid: 0 };
+                Core::all(env).map(|core| (core.serial, node(core.serial), decimal(core.serial))).collect()
             }
             _ => Vec::new(),
         };
