@@ -48,7 +48,12 @@ struct Part {
     /// How it names addresses of its own.
     addresses: &'static [&'static str],
     features: &'static [&'static str],
+    /// How much debuggers are told: what of it there is stays out of the machine.
+    debug: &'static str,
 }
+
+/// Names and lines of code.
+const LINES: &str = "1";
 
 const KERNEL: Part = Part {
     name: "kernel",
@@ -57,6 +62,8 @@ const KERNEL: Part = Part {
     link: &[],
     addresses: STATIC,
     features: &[],
+    // The script for gdb (`xtask/src/gdb/naiad.py`) reads its types.
+    debug: "2",
 };
 const SERVERS: Part = Part {
     name: "servers",
@@ -65,6 +72,7 @@ const SERVERS: Part = Part {
     link: &[],
     addresses: STATIC,
     features: &[],
+    debug: LINES,
 };
 /// A server with a bug on purpose.
 const SEEDED: Part = Part { name: "seeded", features: &["proc/seeded-bug"], ..SERVERS };
@@ -76,6 +84,7 @@ const VDSO: Part = Part {
     // It lies elsewhere in each program, and has no table of addresses that somebody would have to fill in.
     addresses: &["-Crelocation-model=pic", "-Zplt=yes"],
     features: &[],
+    debug: LINES,
 };
 
 /// Builds the kernel and the servers of the manifest.
@@ -129,6 +138,7 @@ fn freestanding(part: &Part, packages: &[&str]) -> Result<PathBuf> {
             cargo.env(key, value);
         }
     }
+    cargo.env("CARGO_PROFILE_RELEASE_DEBUG", part.debug);
     for package in packages {
         cargo.args(["--package", package]);
     }

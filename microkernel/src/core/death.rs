@@ -75,7 +75,7 @@ impl<M: Machine> Kernel<M> {
         let _ = core::fmt::Write::write_str(&mut line, "\n");
         self.machine.log(line.bytes());
         // A fault that was put into its way is none of its own.
-        if self.servers.get_mut(id).is_some_and(|server| core::mem::take(&mut server.struck)) {
+        if self.servers.get_mut(id).is_some_and(|server| server.struck.take().is_some()) {
             return self.die(id, Death::Outside);
         }
         if let Some(server) = self.servers.get_mut(id) {
@@ -97,7 +97,7 @@ impl<M: Machine> Kernel<M> {
         // A death on the way back from another is part of that one.
         server.died_ns.get_or_insert(now);
         server.restart_ns = 0;
-        (server.waiting, server.struck) = (false, false);
+        (server.waiting, server.struck) = (false, None);
         server.deaths[death as usize] += 1;
         if death == Death::Outside {
             server.fell = None;

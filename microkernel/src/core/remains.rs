@@ -85,12 +85,17 @@ impl<M: Machine> Kernel<M> {
     /// Keeps what is left of a server, whose memory is still there. The number it is kept under; 0 when there is no
     /// memory for such.
     pub(crate) fn keep_core(&mut self, id: ServerId, signal: u8) -> u32 {
-        let Some(&Server { task, number, incarnation, stack, thread, .. }) = self.servers.get(id) else {
+        let Some(&Server { task, number, incarnation, stack, thread, struck, .. }) = self.servers.get(id)
+        else {
             return 0;
         };
         let registers = thread.and_then(|thread| self.threads.get(thread)).map(|thread| thread.registers);
         let root = self.tasks.get(task).and_then(|task| self.spaces.get(task.space)).map(|space| space.root);
-        let (Some(registers), Some(root)) = (registers, root) else { return 0 };
+        let (Some(mut registers), Some(root)) = (registers, root) else { return 0 };
+        // A fault that was put into its way befell it where it was, unless it has called something since.
+        if let Some((at, _)) = struck.filter(|(_, pointer)| *pointer == registers.rsp) {
+            registers.rip = at;
+        }
         if self.remains.memory.count == 0 {
             return 0;
         }
