@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod journal;
 pub mod manual;
 pub mod syscall;
+pub mod trace;
 pub mod types;
 
 pub use delivery::{Delivery, Kind, MessageBuffer, PAYLOAD_MAX};

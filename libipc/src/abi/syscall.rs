@@ -223,6 +223,11 @@ syscalls! {
         "Value 0: how many bytes of the caller's memory can be read from there on, without a gap; never none.";
     81 ServerDispose "server_dispose" (task) [BadHandle, WrongKind, NoRight, WrongState, Exhausted]
         "Disposes of the event that a server has died of. Values: what was done, the kind of the event.";
+    82 TraceSet "trace_set" (task, on) [BadHandle, WrongKind, NoRight, BadArgument, WrongState]
+        "Switches tracing on (1) or off (0), with the filter in the payload. task: any server that one may inspect.";
+    83 LeaseFromTrace "lease_from_trace" (token, address, task, position, length)
+        [NoSuchCall, NotResident, BadAddress, BadHandle, WrongKind, NoRight, TooBig]
+        "Copies a part of the trace into the caller's memory. What has been overwritten meanwhile reads as nothing (pads).";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.

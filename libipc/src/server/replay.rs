@@ -170,8 +170,8 @@ impl Message {
         put(&mut buffer, record, true);
         let at = DELIVERY_OFFSET as usize;
         let delivery = Delivery::read_from_bytes(&buffer[at..at + size_of::<Delivery>()]).unwrap_or_default();
-        let event = match receive::decode(&buffer) {
-            Some((_, receive::Incoming::Event(event))) => Some(event),
+        let event = match receive::incoming(&buffer) {
+            Some(receive::Incoming::Event(event)) => Some(event),
             _ => None,
         };
         Message { delivery, event }

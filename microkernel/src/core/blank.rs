@@ -67,6 +67,7 @@ impl Blank for Server {
         began_at: 0,
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
+        handling: 0,
         falls: (0, 0),
     };
 }
@@ -147,6 +148,8 @@ impl Blank for Call {
         watches: None,
         sequence: 0,
         since: 0,
+        cause: 0,
+        origin: 0,
         link: Link::NONE,
     };
 }

@@ -21,12 +21,13 @@ use crate::Procfs;
 use crate::crash::{Core, Crash};
 use crate::history::View;
 use crate::names::stat_fs;
+use crate::trace::Stream;
 use crate::tree::{Kind, Node};
 
 /// Most bytes that go with a reply.
 const OUTPUTS_MAX: u64 = 512;
 /// Longest command that is read from a control file.
-const COMMAND_MAX: u64 = 64;
+const COMMAND_MAX: u64 = 512;
 /// Where the positions of entries begin that are named by a number; below are the fixed names.
 const NUMBERED: u64 = 1 << 16;
 
@@ -41,6 +42,8 @@ pub struct Open {
     pub(crate) state: Option<Handle>,
     /// What such a file says, once it has been read from.
     pub(crate) view: Option<View>,
+    /// Where the reader of the trace is.
+    pub(crate) stream: Option<Stream>,
 }
 
 /// A file whose session is being made.
@@ -79,7 +82,7 @@ impl Procfs {
         effects.attempt(Tag(badge), session);
         if let Some(task) = opening.state
             && Node::from_number(opening.node)
-                .is_some_and(|node| !matches!(node.kind, Kind::Reproducer | Kind::Core))
+                .is_some_and(|node| matches!(node.kind, Kind::ServerDigest | Kind::ServerJournal))
         {
             effects.act(Operation::DigestAsk { task });
         }
@@ -94,7 +97,7 @@ impl Procfs {
         let Opening { call, node, text, state, stat, .. } = opening;
         match result {
             Ok(_) => {
-                self.opens.insert(tag.0, Open { node, text, state, view: None });
+                self.opens.insert(tag.0, Open { node, text, state, view: None, stream: None });
                 let answer = Answer::Found(Found::Opened { stat, created: false });
                 effects.reply(call, Message::typed(0, &answer).with_handles(&[owner]));
             }
@@ -192,7 +195,7 @@ impl Procfs {
             let piece = (*address, offset, *length);
             let (copy, copied) = match open.state {
                 None => text_piece(call.id, &open.text, piece),
-                Some(_) => match self.read_state(call.id, call.badge.0, piece, env) {
+                Some(_) => match self.read_from_kernel(call.id, call.badge.0, piece, env) {
                     Ok(copied) => copied,
                     Err(_) if offset > start => break,
                     Err(errno) => return failed(call.id, errno),
@@ -208,6 +211,20 @@ impl Procfs {
         let position = at.is_none().then_some(offset);
         effects.foreign(call.id, ForeignReply { result, position, ..ForeignReply::default() });
         effects
+    }
+
+    /// Reads into one buffer what the kernel brings there.
+    fn read_from_kernel(
+        &mut self,
+        call: CallId,
+        badge: u64,
+        piece: (u64, u64, u64),
+        env: &mut dyn Env,
+    ) -> Result<(Option<Effect>, u64), i32> {
+        match self.node_of(Badge(badge)) {
+            Some(Node { kind: Kind::Trace, .. }) => self.read_trace(call, badge, piece, env),
+            _ => self.read_state(call, badge, piece, env),
+        }
     }
 
     /// getdents64(2) and getdents(2).
@@ -299,6 +316,9 @@ impl Procfs {
 
     /// Does what a control file was told.
     fn command(&self, node: Node, command: &[u8]) -> Result<Operation, i32> {
+        if node.kind == Kind::Trace {
+            return self.trace_command(command);
+        }
         let name = self.server_name(node.id).ok_or(ENOENT)?;
         let task = *self.tasks.get(name).ok_or(ENXIO)?;
         let command = core::str::from_utf8(command).map_err(|_| EINVAL)?;
@@ -310,12 +330,12 @@ impl Procfs {
     }
 }
 
-/// write(2) and its relatives: one command to a server's control file.
+/// write(2) and its relatives: one command to a server's control file, or to the trace.
 fn write(procfs: &Procfs, call: &Call, node: Node, buffers: &[[u64; 2]], env: &mut dyn Env) -> Effects {
     if let Err(errno) = check_writable(call.status) {
         return failed(call.id, errno);
     }
-    if node.kind != Kind::ServerControl {
+    if !matches!(node.kind, Kind::ServerControl | Kind::Trace) {
         return failed(call.id, EIO);
     }
     let mut command = Vec::new();

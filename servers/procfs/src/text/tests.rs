@@ -42,7 +42,8 @@ fn figures() -> Script {
         (Statistic::Crash, 2) => [0; 4],
         (Statistic::Crash, _) => [u64::MAX, 0, 0, 0],
         (Statistic::CrashKept, 0) => [0, 100, 0, 0],
-        (Statistic::CrashKept | Statistic::Core, _) => [0; 4],
+        (Statistic::Trace | Statistic::Core, _) => [0; 4],
+        (Statistic::CrashKept, _) => [0; 4],
     };
     script
 }
