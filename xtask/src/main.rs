@@ -12,6 +12,7 @@ mod capture;
 mod chaos;
 mod cli;
 mod console;
+mod gdb;
 mod house;
 mod image;
 mod machine;

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     bundle,
     capture::Capture,
     cli::{Arch, RunArgs},
-    house, image,
+    gdb, house, image,
     machine::{self, Ending, Terminal},
     qemu::{Disk, Qemu},
     setup,
@@ -32,6 +32,9 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
     ("SHELL", "/bin/sh"),
     ("USER", "root"),
 ];
+
+/// Where QEMU listens for gdb.
+const GDB_PORT: &str = ":1234";
 
 /// Everything that is built once and then booted any number of times.
 #[derive(Clone)]
@@ -59,6 +62,12 @@ impl Built {
     /// The servers' names, in the order of their numbers, which begin at 1.
     pub fn server_names(&self) -> Vec<String> {
         self.manifest.servers.iter().map(|server| server.name.clone()).collect()
+    }
+
+    /// A server's image, with its symbols.
+    pub fn server_image(&self, name: &str) -> Option<&Path> {
+        let mut servers = self.images.servers.iter();
+        servers.find(|(server, _)| server == name).map(|(_, image)| image.as_path())
     }
 
     /// The same with a server that has a bug on purpose in the place of the sound one.
@@ -116,8 +125,11 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         built = built.with_seeded_bug()?;
     }
     if args.gdb {
-        let kernel = built.images.kernel.display();
-        tell(&format!("naiad: waiting for `gdb {kernel} -ex 'target remote :1234'`"));
+        let script = gdb::script(&built.images, GDB_PORT)?;
+        tell(&format!(
+            "naiad: waiting for `gdb -x {}`, which has commands that begin with `naiad`",
+            script.display()
+        ));
     }
     if args.command.is_none() && on_terminal() {
         tell("naiad: ^A x ends the machine");
