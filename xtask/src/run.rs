@@ -70,6 +70,11 @@ impl Built {
         servers.find(|(server, _)| server == name).map(|(_, image)| image.as_path())
     }
 
+    /// Writes the script by which gdb looks at a machine that listens there.
+    pub fn gdb_script(&self, target: &str) -> Result<PathBuf> {
+        gdb::script(&self.images, target)
+    }
+
     /// The same with a server that has a bug on purpose in the place of the sound one.
     pub fn with_seeded_bug(mut self) -> Result<Self> {
         let (name, image) = build::seeded_bug()?;
@@ -125,7 +130,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         built = built.with_seeded_bug()?;
     }
     if args.gdb {
-        let script = gdb::script(&built.images, GDB_PORT)?;
+        let script = built.gdb_script(GDB_PORT)?;
         tell(&format!(
             "naiad: waiting for `gdb -x {}`, which has commands that begin with `naiad`",
             script.display()

@@ -187,7 +187,8 @@ pub enum Statistic {
     Cpu = 2,
     /// Objects in use and possible: index is the kind.
     Objects = 3,
-    /// An outstanding call, by arena index: server number and 1 if in progress, caller pid << 32 | tid, label, since
+    /// An outstanding call, by arena index: server number, in its high half 1 if in progress and 2 if its caller is a
+    /// server that does nothing else until it is answered; caller pid << 32 | tid, or a server's number; label; since
     /// ns. All zero when there is none; value 0 is u64::MAX past the last.
     Waits = 4,
     /// A death that was of an event its server had died of before, by place: its number and the server's << 32 (0 for

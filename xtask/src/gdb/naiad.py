@@ -219,8 +219,8 @@ class Handles(gdb.Command):
         for index in range(64):
             slot = chunk["slots"][index]
             if short(slot["object"]) != "None":
-                yield (first + index, str(slot["object"]).split("::")[-1].split("(")[0] + self.what(slot["object"]),
-                       "%#x" % raw(slot["rights"]))
+                what = short(slot["object"]) + self.what(slot["object"])
+                yield (first + index, what, "%#x" % raw(slot["rights"]))
 
     def what(self, held):
         """Whom a handle leads to."""
@@ -297,7 +297,7 @@ class Backtrace(gdb.Command):
         image = words[1] if len(words) > 1 else image
         wanted = {name: int(thread["registers"][name]) for name in self.REGISTERS}
         wanted["cr3"] = raw(thread["top"]) * PAGE
-        before = {name: int(gdb.parse_and_eval("(unsigned long)$" + name)) for name in wanted}
+        before = {name: int(gdb.parse_and_eval("$" + name).format_string(format="x"), 16) for name in wanted}
         # The registers of the processor are those of the thread meanwhile, its address space among them.
         if image:
             gdb.execute("add-symbol-file %s" % image, to_string=True)
@@ -310,7 +310,12 @@ class Backtrace(gdb.Command):
                 gdb.execute("remove-symbol-file %s" % image, to_string=True)
 
     def put(self, registers):
-        for name in ("cr3",) + self.REGISTERS:
+        # gdb has no assignment to a register of flags: QEMU is told directly.
+        lines = gdb.execute("maintenance print remote-registers", to_string=True).splitlines()
+        number = next(int(line.split()[-2]) for line in lines if line.split()[:1] == ["cr3"])
+        value = registers["cr3"].to_bytes(8, "little").hex()
+        gdb.execute("maintenance packet P%x=%s" % (number, value), to_string=True)
+        for name in self.REGISTERS:
             gdb.execute("set $%s = %d" % (name, registers[name]), to_string=True)
         gdb.execute("maintenance flush register-cache", to_string=True)
 

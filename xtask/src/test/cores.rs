@@ -90,7 +90,8 @@ fn cores(built: &Built, program: &Path) -> Result<(String, Vec<Vec<u8>>)> {
         "cd /tmp; ulimit -c unlimited\n\
          for k in {kinds}; do crash $k 2>/dev/null; echo $k $?; mv core core.$k; done\n\
          (ulimit -c 0; crash load 2>/dev/null); echo small: $(ls core 2>/dev/null)\n\
-         for f in {}; do echo crash 40000ns $f >/proc/naiad/servers/{SERVER}/ctl; ls /bin >/dev/null; done\n\
+         n=0; for f in {}; do n=$((n + 1)); echo crash 40000ns $f >/proc/naiad/servers/{SERVER}/ctl\n\
+         until [ -e /proc/naiad/cores/$n ]; do ls -l /bin >/dev/null; done; done\n\
          for n in $(ls /proc/naiad/cores); do cat /proc/naiad/cores/$n >server.$n; done\n\
          all=\"$(for k in {kinds}; do echo core.$k; done) $(ls server.*)\"\n\
          wc -c $all | sed '$d'\n\

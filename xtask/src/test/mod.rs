@@ -2,6 +2,7 @@
 
 mod cores;
 mod linux;
+mod live;
 mod model;
 mod poison;
 mod prompt;
@@ -66,12 +67,13 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 8] = [
+const KINDS: [(TestKind, Kind); 9] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
     (TestKind::Qemu, poison::run),
     (TestKind::Qemu, cores::run),
+    (TestKind::Qemu, live::run),
     (TestKind::Qemu, roots::run),
     (TestKind::Qemu, storm::run),
     (TestKind::Qemu, prompt::run),
