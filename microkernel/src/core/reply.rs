@@ -2,7 +2,7 @@
 //! table, all in one step. If a page to be written is not there, nothing happens, and the server is told when it is.
 
 use libipc::abi::syscall::{Restart, Syscall, reply_flags as flag};
-use libipc::abi::{KernelError, Protection, Rights};
+use libipc::abi::{KernelError, PAGE_SIZE, Protection, Rights};
 use zerocopy::FromBytes;
 
 use super::ipc::Caller;
@@ -94,6 +94,14 @@ impl<M: Machine> Kernel<M> {
         let root = self.spaces.get(space).map(|space| space.root).ok_or(KernelError::NoSuchCall)?;
         let listed = Self::payload(&mut self.machine, buffer, size_of::<Pieces>() as u64);
         let pieces = Pieces::read_from_bytes(listed).map_err(|_| KernelError::WrongState)?;
+        if let ([[address, length], ..], 1) = (pieces, count)
+            && length <= PAGE_SIZE
+            && is_in_one_page(address, length)
+            && let Some(place) = self.translate(root, address, Protection::WRITE)
+        {
+            self.write_piece(root, (address, Some(place)), buffer, 16, length);
+            return Ok(());
+        }
         let pieces = pieces.get(..count as usize).ok_or(KernelError::TooBig)?;
         let mut places = [None; OUTPUTS_MAX as usize];
         for (place, [address, length]) in places.iter_mut().zip(pieces) {

@@ -134,15 +134,15 @@ impl Machine for Pc {
 
     fn copy(&mut self, from: u64, to: u64, length: u64) {
         let (Some(from), Some(to)) = (self.pointer(from, length), self.pointer(to, length)) else { return };
-        if length & 7 != 0 {
-            // SAFETY: both are memory that is not the kernel's own, in bounds. `copy` allows them to overlap.
-            return unsafe { core::ptr::copy(from, to, length as usize) };
-        }
-        // Most copies are records and deliveries: whole words, few of them.
-        // SAFETY: as above; the direction flag is clear in the kernel. Ascending, as is promised.
+        // Most copies are of few words or few bytes.
+        // SAFETY: both are memory that is not the kernel's own, in bounds; the direction flag is clear in the kernel.
+        // Ascending, as is promised.
         unsafe {
             core::arch::asm!(
                 "rep movsq",
+                "mov ecx, {rest:e}",
+                "rep movsb",
+                rest = in(reg) length & 7,
                 inout("rcx") length / 8 => _,
                 inout("rsi") from => _,
                 inout("rdi") to => _,
