@@ -10,7 +10,7 @@ use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
-use libipc::abi::{Readiness, Rights, TaskWord};
+use libipc::abi::{Protection, Readiness, Rights, TaskWord};
 
 use super::Kernel;
 use super::machine::Machine;
@@ -204,8 +204,14 @@ impl<M: Machine> Kernel<M> {
         let space = self.spaces.get(caller.space)?;
         let (badge, root) = (space.badge, space.root);
         let (address, bytes) = super::deliver::output(row, &words);
-        if address != 0 && bytes != 0 && self.missing(root, address, bytes).is_some() {
-            return None;
+        if address != 0 && bytes != 0 {
+            let there = match super::lease::is_in_one_page(address, bytes) {
+                true => self.translate_here(root, address, Protection::WRITE).is_some(),
+                false => self.missing(root, address, bytes).is_none(),
+            };
+            if !there {
+                return None;
+            }
         }
         let input = match row.inputs[0] {
             Input::Small(at, count) => {
@@ -336,9 +342,14 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         let outputs = flags >> reply_flags::OUTPUTS_SHIFT & OUTPUTS_MAX;
-        if outputs != 0 {
+        match outputs {
+            0 => {}
+            1 => {
+                let (root, buffer) = (client.top, self.servers.get(own)?.buffer);
+                self.write_output(root, buffer)?;
+            }
             // When a page is missing, it is asked for now, and the general way finds that it has been.
-            self.write_outputs(task, id, outputs).ok()?;
+            _ => self.write_outputs(task, id, outputs).ok()?,
         }
         if let Some(session) = ready.and_then(|session| self.sessions.get_mut(session)) {
             session.readiness = Readiness::from_bits_truncate((changed >> 32) as u32);
