@@ -411,7 +411,11 @@ impl<M: Machine> Kernel<M> {
     #[inline(always)]
     fn share_time(&mut self, priority: u8) -> Option<()> {
         if self.has_equals(priority) {
-            self.arm(Some(priority));
+            let slice =
+                self.current.and_then(|thread| self.threads.get(thread)).map_or(0, |state| state.slice_ns);
+            if self.since + slice < self.armed {
+                self.arm(Some(priority));
+            }
         }
         Some(())
     }

@@ -48,6 +48,7 @@ pub struct Pc {
 
 impl Pc {
     /// A pointer to physical memory, if all of it is the core's to reach.
+    #[inline(always)]
     fn pointer(&self, start: u64, length: u64) -> Option<*mut u8> {
         let end = start.checked_add(length)?;
         (start >= self.memory.start && end <= self.memory.end).then_some((DIRECT_MAP + start) as *mut u8)
@@ -132,6 +133,7 @@ impl Machine for Pc {
         }
     }
 
+    #[inline(always)]
     fn copy(&mut self, from: u64, to: u64, length: u64) {
         let (Some(from), Some(to)) = (self.pointer(from, length), self.pointer(to, length)) else { return };
         // Most copies are of few words or few bytes.
