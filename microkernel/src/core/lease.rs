@@ -28,7 +28,7 @@ enum Direction {
 /// Whether there are bytes, and a page has them all.
 #[inline]
 pub(crate) fn is_in_one_page(address: u64, length: u64) -> bool {
-    length != 0 && (address & (PAGE_SIZE - 1)) + length <= PAGE_SIZE
+    length.wrapping_sub(1) < PAGE_SIZE - (address & (PAGE_SIZE - 1))
 }
 
 fn part(address: u64, left: u64) -> u64 {
@@ -374,6 +374,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Few bytes at the payload's beginning; none when there are more, or one of them is not there now.
+    #[inline]
     pub(crate) fn gather_small(
         &mut self,
         root: Frame,
@@ -386,7 +387,7 @@ impl<M: Machine> Kernel<M> {
         }
         let other = buffer.physical() + u64::from(PAYLOAD_OFFSET);
         if is_in_one_page(address, length) {
-            let mine = self.translate(root, address, Protection::READ)?;
+            let mine = self.translate_here(root, address, Protection::READ)?;
             self.machine.copy(mine, other, length);
             return Some(length as u32);
         }

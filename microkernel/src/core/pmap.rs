@@ -46,7 +46,7 @@ impl Walk {
 
 impl<M: Machine> Kernel<M> {
     /// The table of the lowest level for an address, if every level above is there.
-    #[inline]
+    #[inline(always)]
     fn leaf_table(&mut self, root: Frame, address: u64) -> Option<Frame> {
         let span = address / (PAGE_SIZE << M::LEVEL_BITS);
         let at = (span ^ u64::from(root.0)) as usize % WALKS;
@@ -59,6 +59,7 @@ impl<M: Machine> Kernel<M> {
         Some(leaf)
     }
 
+    #[cold]
     fn walk(&mut self, root: Frame, address: u64) -> Option<Frame> {
         let mut table = root;
         for level in (1..M::LEVELS).rev() {
@@ -72,6 +73,12 @@ impl<M: Machine> Kernel<M> {
 
     /// The physical address behind a user address, if it is mapped for this access.
     pub(crate) fn translate(&mut self, root: Frame, address: u64, access: Protection) -> Option<u64> {
+        self.translate_here(root, address, access)
+    }
+
+    /// The same, for the short way.
+    #[inline(always)]
+    pub(crate) fn translate_here(&mut self, root: Frame, address: u64, access: Protection) -> Option<u64> {
         if address >= M::USER_END {
             return None;
         }

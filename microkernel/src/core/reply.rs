@@ -1,8 +1,9 @@
 //! The answer to a program's system call: result, new file position, bytes for its memory and descriptors for its
 //! table, all in one step. If a page to be written is not there, nothing happens, and the server is told when it is.
 
+use libipc::abi::delivery::PAYLOAD_OFFSET;
 use libipc::abi::syscall::{Restart, Syscall, reply_flags as flag};
-use libipc::abi::{KernelError, Protection, Rights};
+use libipc::abi::{Frame, KernelError, Protection, Rights};
 use zerocopy::FromBytes;
 
 use super::ipc::Caller;
@@ -84,6 +85,20 @@ impl<M: Machine> Kernel<M> {
             };
         }
         Ok(objects)
+    }
+
+    /// Writes the one piece that a payload lists, if a page has all of it.
+    #[inline(always)]
+    pub(crate) fn write_output(&mut self, root: Frame, buffer: FrameRange) -> Option<()> {
+        let listed = Self::payload(&mut self.machine, buffer, size_of::<[u64; 2]>() as u64);
+        let [address, length] = <[u64; 2]>::read_from_bytes(listed).ok()?;
+        if !is_in_one_page(address, length) {
+            return None;
+        }
+        let place = self.translate_here(root, address, Protection::WRITE)?;
+        let from = buffer.physical() + u64::from(PAYLOAD_OFFSET) + size_of::<[u64; 2]>() as u64;
+        self.machine.copy(from, place, length);
+        Some(())
     }
 
     /// Checks and writes the pieces that the payload lists: address, length, then all bytes in order.

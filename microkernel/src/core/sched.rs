@@ -65,6 +65,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Takes the thread whose turn it is.
+    #[inline]
     pub(crate) fn take_next(&mut self) -> Option<ThreadId> {
         if let Some((chosen, _)) = self.chosen.take() {
             return Some(chosen);

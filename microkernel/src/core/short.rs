@@ -11,7 +11,7 @@ use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 use libipc::abi::trace::Who;
-use libipc::abi::{Frame, Readiness, Rights, TaskWord};
+use libipc::abi::{Frame, Protection, Readiness, Rights, TaskWord};
 
 use super::Kernel;
 use super::machine::Machine;
@@ -215,7 +215,13 @@ impl<M: Machine> Kernel<M> {
     #[inline(always)]
     fn output_is_there(&mut self, row: &Row, words: &[u64; 6], root: Frame) -> Option<()> {
         let (address, bytes) = super::deliver::output(row, words);
-        (address == 0 || bytes == 0 || self.missing(root, address, bytes).is_none()).then_some(())
+        let there = address == 0
+            || bytes == 0
+            || match super::lease::is_in_one_page(address, bytes) {
+                true => self.translate_here(root, address, Protection::WRITE).is_some(),
+                false => self.missing(root, address, bytes).is_none(),
+            };
+        there.then_some(())
     }
 
     /// The small input of a program's call, if it has one and it is there: its length in the receiver's payload.
@@ -313,9 +319,14 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         let outputs = flags >> reply_flags::OUTPUTS_SHIFT & OUTPUTS_MAX;
-        if outputs != 0 {
+        match outputs {
+            0 => {}
+            1 => {
+                let (root, buffer) = (client.top, self.servers.get(own)?.buffer);
+                self.write_output(root, buffer)?;
+            }
             // When a page is missing, it is asked for now, and the general way finds that it has been.
-            self.write_outputs(task, id, outputs).ok()?;
+            _ => self.write_outputs(task, id, outputs).ok()?,
         }
         if let Some(session) = ready.and_then(|session| self.sessions.get_mut(session)) {
             session.readiness = Readiness::from_bits_truncate((changed >> 32) as u32);
@@ -377,7 +388,11 @@ impl<M: Machine> Kernel<M> {
     #[inline(always)]
     fn share_time(&mut self, priority: u8) -> Option<()> {
         if self.has_equals(priority) {
-            self.arm(Some(priority));
+            let slice =
+                self.current.and_then(|thread| self.threads.get(thread)).map_or(0, |state| state.slice_ns);
+            if self.since + slice < self.armed {
+                self.arm(Some(priority));
+            }
         }
         Some(())
     }

@@ -250,13 +250,8 @@ impl Pipe {
         desk: &mut Desk,
         env: &mut dyn Env,
     ) -> Result<(), Refusal> {
-        let mut manner = manner;
-        let total = ranges.total();
-        if let Some(address) = self.waits_for(total, &manner) {
-            self.pass_on(call, address, manner.given.take().unwrap_or_default(), desk);
-            return Ok(());
-        }
         let Manner { nonblock, quiet, given, parcel } = manner;
+        let total = ranges.total();
         if total == 0 {
             desk.answer(call, 0);
             return Ok(());
@@ -310,24 +305,29 @@ impl Pipe {
 
     /// Where the first reader wants all of a writer's bytes, when they came with the call and there is nothing else to
     /// be thought of.
-    fn waits_for(&self, total: u64, manner: &Manner) -> Option<u64> {
+    pub fn waits_for(&self, given: &[u8], total: u64) -> Option<u64> {
         let reader = self.reading.front()?;
         let Ranges::One(range) = reader.ranges else { return None };
-        let given = manner.given.as_ref().is_some_and(|bytes| bytes.len() as u64 == total && total > 0);
+        let whole = given.len() as u64 == total && total > 0 && total <= range.length;
         let alone = self.buffer.length() == 0 && self.marks.is_empty() && self.writing.is_empty();
-        let plain = given && alone && manner.parcel.is_empty() && reader.is_plain();
-        (plain && total <= range.length).then_some(range.address)
+        (whole && alone && reader.is_plain()).then_some(range.address)
     }
 
-    /// Hands a writer's bytes to the first reader as if they had been in the queue, and answers both.
-    fn pass_on(&mut self, call: CallId, address: u64, bytes: Vec<u8>, desk: &mut Desk) {
-        let Some(reader) = self.reading.pop_front() else { return };
-        let result = bytes.len() as i64;
-        self.taken += bytes.len() as u64;
-        desk.parked.remove(&reader.call);
-        let outputs = vec![Output { address, bytes }];
-        desk.effects.foreign(reader.call, ForeignReply { result, outputs, ..ForeignReply::default() });
-        desk.effects.result(call, result);
+    /// Hands a writer's bytes to the first reader as if they had been in the queue, and answers both. Tells who reads.
+    pub fn pass_on(
+        &mut self,
+        call: CallId,
+        address: u64,
+        given: &[u8],
+        effects: &mut Effects,
+    ) -> Option<CallId> {
+        let reader = self.reading.pop_front()?;
+        let result = given.len() as i64;
+        self.taken += given.len() as u64;
+        let outputs = vec![Output { address, bytes: given.to_vec() }];
+        effects.foreign(reader.call, ForeignReply { result, outputs, ..ForeignReply::default() });
+        effects.result(call, result);
+        Some(reader.call)
     }
 
     /// Takes bytes that another server has, as many as there is room for.

@@ -48,6 +48,7 @@ pub struct Pc {
 
 impl Pc {
     /// A pointer to physical memory, if all of it is the core's to reach.
+    #[inline(always)]
     fn pointer(&self, start: u64, length: u64) -> Option<*mut u8> {
         let end = start.checked_add(length)?;
         (start >= self.memory.start && end <= self.memory.end).then_some((DIRECT_MAP + start) as *mut u8)
@@ -132,17 +133,18 @@ impl Machine for Pc {
         }
     }
 
+    #[inline(always)]
     fn copy(&mut self, from: u64, to: u64, length: u64) {
         let (Some(from), Some(to)) = (self.pointer(from, length), self.pointer(to, length)) else { return };
-        if length & 7 != 0 {
-            // SAFETY: both are memory that is not the kernel's own, in bounds. `copy` allows them to overlap.
-            return unsafe { core::ptr::copy(from, to, length as usize) };
-        }
-        // Most copies are records and deliveries: whole words, few of them.
-        // SAFETY: as above; the direction flag is clear in the kernel. Ascending, as is promised.
+        // Most copies are of few words or few bytes.
+        // SAFETY: both are memory that is not the kernel's own, in bounds; the direction flag is clear in the kernel.
+        // Ascending, as is promised.
         unsafe {
             core::arch::asm!(
                 "rep movsq",
+                "mov ecx, {rest:e}",
+                "rep movsb",
+                rest = in(reg) length & 7,
                 inout("rcx") length / 8 => _,
                 inout("rsi") from => _,
                 inout("rdi") to => _,

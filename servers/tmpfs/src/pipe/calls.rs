@@ -148,9 +148,28 @@ impl Tmpfs {
 
     /// write(2) to a pipe.
     pub(crate) fn pipe_write(&mut self, call: &Call, ino: Ino, ranges: Ranges, env: &mut dyn Env) -> Outcome {
+        if let Some(effects) = self.pass_on(call, ino, &ranges) {
+            return Ok(effects);
+        }
         let nonblock = call.status & O_NONBLOCK != 0;
-        let manner = Manner { nonblock, given: given(call), ..Manner::default() };
+        let given = given(call).map(<[u8]>::to_vec);
+        let manner = Manner { nonblock, given, ..Manner::default() };
         self.with_pipe(ino, |pipe, desk| pipe.write(call.id, ranges, manner, desk, env))
+    }
+
+    /// A write that brings along all that somebody waits for.
+    pub(crate) fn pass_on(&mut self, call: &Call, ino: Ino, ranges: &Ranges) -> Option<Effects> {
+        let given = given(call)?;
+        let pipe = self.pipes.get_mut(&ino)?;
+        let address = pipe.waits_for(given, ranges.total())?;
+        let mut effects = Effects::none();
+        let reader = pipe.pass_on(call.id, address, given, &mut effects)?;
+        let news = pipe.news();
+        self.parked.remove(&reader);
+        if news != (false, false) {
+            self.tell_ends(ino, news, &mut effects);
+        }
+        Some(effects)
     }
 
     /// F_SETPIPE_SZ.
@@ -179,9 +198,9 @@ impl Tmpfs {
 }
 
 /// The bytes that a write(2) of few brings along.
-pub fn given(call: &Call) -> Option<Vec<u8>> {
+pub fn given(call: &Call) -> Option<&[u8]> {
     match &call.request {
-        Request::Foreign(foreign) if foreign.number == number::WRITE => foreign.inputs[0].clone(),
+        Request::Foreign(foreign) if foreign.number == number::WRITE => foreign.inputs[0].as_deref(),
         _ => None,
     }
 }

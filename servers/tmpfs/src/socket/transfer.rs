@@ -49,7 +49,12 @@ impl Tmpfs {
             parcel.credentials.get_or_insert(Credentials::of(&call.caller));
         }
         let nonblock = call.status & O_NONBLOCK != 0 || flags & DONT_WAIT != 0;
-        let given = given(call);
+        if parcel.is_empty()
+            && let Some(effects) = self.pass_on(call, peer, &ranges)
+        {
+            return Ok(effects);
+        }
+        let given = given(call).map(<[u8]>::to_vec);
         let manner = Manner { nonblock, quiet, given, parcel };
         self.with_pipe(peer, |pipe, desk| pipe.write(call.id, ranges, manner, desk, env))
     }
