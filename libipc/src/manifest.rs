@@ -68,10 +68,10 @@ pub struct ServerEntry {
     pub priority: u8,
     /// KiB of heap.
     pub heap_kib: u32,
-    /// KiB of journal; none for a reissued server.
+    /// KiB of journal since its last snapshot, and as much again before that; none for a reissued server.
     #[serde(default)]
     pub journal_kib: u32,
-    /// KiB for each of its two snapshots; none for a reissued server.
+    /// KiB for each of its three snapshots: the last two, and one that is being made; none for a reissued server.
     #[serde(default)]
     pub snapshot_kib: u32,
     /// KiB of arena that outlive an incarnation.

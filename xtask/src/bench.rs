@@ -107,6 +107,10 @@ struct NoArguments {
 
 /// Measures and prints; the status to end with.
 pub fn bench(args: &BenchArgs) -> Result<u8> {
+    if args.sizes {
+        print!("{}", Built::new()?.sizes()?);
+        return Ok(0);
+    }
     let filter = args.filter.as_deref().unwrap_or_default();
     ensure!(!filter.contains('\''), "a filter is part of a row's name, and none has a quotation mark");
     let progress = ProgressBar::new_spinner();

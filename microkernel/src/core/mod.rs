@@ -26,11 +26,13 @@ pub mod journal;
 mod lease;
 pub mod load;
 pub mod machine;
+mod mend;
 mod native;
 pub mod object;
 mod pmap;
 mod poison;
 mod process;
+mod remains;
 mod reply;
 mod sched;
 mod server;
@@ -151,6 +153,8 @@ pub struct Kernel<M: Machine> {
     pub trace: trace::Trace,
     /// What servers died of again.
     pub(crate) reproducers: crash::Reproducers,
+    /// What is left of servers that have died.
+    pub(crate) remains: remains::Remains,
     pub(crate) off: Option<(u32, bool)>,
     /// For tests: the short way is closed, and how often it was taken.
     #[cfg(test)]

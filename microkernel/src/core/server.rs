@@ -116,13 +116,13 @@ impl<M: Machine> Kernel<M> {
             _ => return Err(KernelError::BadArgument),
         };
         if what == 5 {
-            self.reproducers.memory = range;
+            self.reproducers.memory = self.remains.take(range);
         }
         let server = self.embryo(task, handle)?;
         match (what, &mut server.journal) {
             (0, _) => server.buffer = range,
             (1, _) => server.arena = range,
-            (2, Some(journal)) => journal.memory = range,
+            (2, Some(journal)) => journal.set_memory(range),
             (3, Some(journal)) => journal.snapshots = range,
             (2 | 3, None) => return Err(KernelError::BadArgument),
             _ => {}

@@ -18,7 +18,7 @@ use libipc::server::{
 use serde::{Deserialize, Serialize};
 
 use crate::Procfs;
-use crate::crash::Crash;
+use crate::crash::{Core, Crash};
 use crate::history::View;
 use crate::names::stat_fs;
 use crate::trace::Stream;
@@ -305,6 +305,10 @@ impl Procfs {
                     (crash.serial, node, decimal(crash.serial))
                 });
                 kept.collect()
+            }
+            Kind::Cores => {
+                let node = |id| Node { kind: Kind::Core, id, tid: 0 };
+                Core::all(env).map(|core| (core.serial, node(core.serial), decimal(core.serial))).collect()
             }
             _ => Vec::new(),
         };

@@ -50,7 +50,8 @@ impl Procfs {
             | Kind::ServerDigest
             | Kind::ServerJournal
             | Kind::Reproducer
-            | Kind::Trace => Vec::new(),
+            | Kind::Trace
+            | Kind::Core => Vec::new(),
             _ => return self.process_text(node, env),
         })
     }

@@ -237,8 +237,9 @@ impl<'a, T: Traps> Start<'a, T> {
         self.map(server, BOOT_ADDRESS, first, BOOT_PAGES as u32, Protection::READ)?;
         let arena = pages(entry.arena_kib).min(self.all / ARENA_SHARE);
         server.boot.arena_bytes = u64::from(arena) * PAGE_SIZE;
-        let journal = pages(entry.journal_kib).min(self.all / JOURNAL_SHARE);
-        let snapshots = 2 * pages(entry.snapshot_kib).min(self.all / snapshot_share);
+        // One since the last snapshot, and the one before it; the last two snapshots, and one that is being written.
+        let journal = 2 * pages(entry.journal_kib).min(self.all / JOURNAL_SHARE);
+        let snapshots = 3 * pages(entry.snapshot_kib).min(self.all / snapshot_share);
         let wanted = [(Purpose::Arena, arena), (Purpose::Journal, journal), (Purpose::Snapshots, snapshots)];
         for (purpose, count) in wanted.into_iter().filter(|(_, count)| *count > 0) {
             let first = self.take(entry, count)?;
