@@ -95,6 +95,10 @@ long_start:
     mov [rsp + {rdi}], rdi
 .endm
 
+unusual_system_call_entry:
+    call {unusual_system_call}
+    jmp resume_thread
+
 .global system_call_entry
 system_call_entry:
     swapgs
@@ -216,10 +220,6 @@ interrupt_common:
 .endm
 
 .balign 16
-unusual_system_call_entry:
-    call {unusual_system_call}
-    jmp resume_thread
-
 .global interrupt_stubs
 interrupt_stubs:
 .set number, 0
