@@ -24,8 +24,9 @@
 //! A number below [`FIRST_EVENT`] is a system call that a server made, as in its journal: arguments and values are
 //! those of the [`Syscall`], the error is the one it was refused with. The record of a message that was sent
 //! ([`Syscall::Call`], [`Syscall::Send`], [`Syscall::Forward`]) is made before it takes effect, and has one value:
-//! where it goes ([`To`]). Of an answer the record is made before it takes effect, too. Every other system call is recorded
-//! when it is over. `receive` is not recorded; what it brings is [`Event::Delivered`]. Other numbers are [`Event`]s.
+//! where it goes ([`To`]). Of an answer the record is made before it takes effect, too. Every other system call is
+//! recorded when it is over. `receive` is not recorded; what it brings is [`Event::Delivered`]. Other numbers are
+//! [`Event`]s.
 //!
 //! Payload of a message, or of the inputs that a program's call gathers, is cut off at [`PAYLOAD_KEPT`] bytes; how
 //! much there was is told by the message's info word, or the lengths in [`Event::Delivered`].
