@@ -68,10 +68,10 @@ pub struct ServerEntry {
     pub priority: u8,
     /// KiB of heap.
     pub heap_kib: u32,
-    /// KiB of journal; none for a reissued server.
+    /// KiB of journal since its last snapshot, and as much again before that; none for a reissued server.
     #[serde(default)]
     pub journal_kib: u32,
-    /// KiB for each of its two snapshots; none for a reissued server.
+    /// KiB for each of its three snapshots: the last two, and one that is being made; none for a reissued server.
     #[serde(default)]
     pub snapshot_kib: u32,
     /// KiB of arena that outlive an incarnation.
@@ -89,6 +89,9 @@ pub struct ServerEntry {
     /// It gets every frame that is left.
     #[serde(default)]
     pub frames: bool,
+    /// It may look at every server, make it fail, and see to the trace.
+    #[serde(default)]
+    pub observes: bool,
     /// Milliseconds of CPU that it may use for one event; then it is taken to loop for ever, and dies.
     #[serde(default = "watchdog_ms")]
     pub watchdog_ms: u32,

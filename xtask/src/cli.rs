@@ -24,6 +24,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run servers again on this machine, over journals copied from /proc/naiad/servers/NAME/journal
     Replay(ReplayArgs),
+    /// Show what `run --trace` has recorded: as tables, trees, pictures, and files for other tools
+    Trace(TraceArgs),
     /// Crash servers, and compare what programs saw with a run without crashes
     Chaos(ChaosArgs),
     /// Install the Debian packages that the other commands need
@@ -167,6 +169,76 @@ impl FromStr for Range {
     }
 }
 
+/// The arguments of `trace`.
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    /// What `run --trace` has written
+    pub file: PathBuf,
+    #[command(subcommand)]
+    pub form: Option<Form>,
+}
+
+/// How a trace is shown.
+#[derive(Subcommand, Debug)]
+pub enum Form {
+    /// Per server and operation: how often, errors, how long, how much work
+    Summary {
+        /// Only of what fulfils this, as for grep
+        expression: Vec<String>,
+    },
+    /// Calls below the calls that caused them
+    Tree(TreeArgs),
+    /// Everything that fulfils an expression, a line each
+    #[command(after_help = trace::select::HELP)]
+    Grep {
+        /// server=ufs and (failed or latency>1ms)
+        #[arg(required = true)]
+        expression: Vec<String>,
+    },
+    /// A sequence diagram (SVG)
+    Seq(Picture),
+    /// A file for ui.perfetto.dev and its trace processor
+    Perfetto(Picture),
+    /// A capture of all records for Wireshark and tshark, and the dissector that reads it
+    Pcapng {
+        /// The file to write
+        output: PathBuf,
+        /// Where the dissector goes, rather than beside it
+        #[arg(long, value_name = "FILE")]
+        dissector: Option<PathBuf>,
+    },
+    /// One page to look at in a browser: timeline, search, messages, causes and effects
+    Html(Picture),
+}
+
+/// The arguments of `trace FILE tree`.
+#[derive(Args, Debug)]
+pub struct TreeArgs {
+    /// Only this call, by its name (#…), and what it caused
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Only what this process did, and what was done for it
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Only programs' calls, in the lines of strace -f
+    #[arg(long)]
+    pub strace: bool,
+    /// Servers' system calls that send nothing, too
+    #[arg(long)]
+    pub traps: bool,
+    /// Only what fulfils this, as for grep, and what it caused
+    pub expression: Vec<String>,
+}
+
+/// The arguments of the forms that are files.
+#[derive(Args, Debug)]
+pub struct Picture {
+    /// The file to write
+    pub output: PathBuf,
+    /// Only of what fulfils this, as for grep
+    pub expression: Vec<String>,
+}
+
 /// The arguments of `chaos`.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true)]
@@ -229,6 +301,9 @@ pub struct BenchArgs {
     /// Only the kernel's own operations
     #[arg(long)]
     pub kernel: bool,
+    /// How much code each server has for recovery alone, instead
+    #[arg(long)]
+    pub sizes: bool,
     /// Arguments for QEMU
     #[arg(last = true, value_name = "QEMU arguments")]
     pub qemu: Vec<String>,

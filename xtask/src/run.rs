@@ -18,7 +18,7 @@ use crate::{
     gdb, house, image,
     machine::{self, Ending, Terminal},
     qemu::{Disk, Qemu},
-    setup,
+    setup, sizes,
     symbols::Symbols,
     system,
     terminal::{self, tell},
@@ -57,6 +57,11 @@ impl Built {
         let images = build::images(&manifest)?;
         let programs = build::linux_programs()?;
         Ok(Self { manifest, images, programs })
+    }
+
+    /// How much code each server has for recovery alone, as a table.
+    pub fn sizes(&self) -> Result<String> {
+        sizes::table(&self.images.servers)
     }
 
     /// The servers' names, in the order of their numbers, which begin at 1.

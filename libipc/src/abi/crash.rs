@@ -44,6 +44,8 @@ named! {
         Dropped = 3, "event dropped";
         LeftOut = 4, "effect left out";
         GivenUp = 5, "server given up";
+        Mended = 6, "journal passed over";
+        SteppedBack = 7, "earlier state restored";
     }
 }
 
@@ -58,6 +60,8 @@ pub struct Fall {
     pub place: u64,
     /// The event can be disposed of.
     pub disposable: bool,
+    /// There is an earlier state that the server can be started from.
+    pub former: bool,
     /// The process whose call or fault it was; 0 when it was nobody's in particular.
     pub culprit: u32,
     /// Calls that wait to be received.
@@ -67,7 +71,7 @@ pub struct Fall {
 impl Fall {
     /// As the values of a system call.
     pub fn to_values(self) -> [u64; 5] {
-        let flags = self.fault as u64 | u64::from(self.disposable) << 8;
+        let flags = self.fault as u64 | u64::from(self.disposable) << 8 | u64::from(self.former) << 9;
         [flags, self.event, self.place, self.culprit.into(), self.waiting.into()]
     }
 
@@ -78,6 +82,7 @@ impl Fall {
             event,
             place,
             disposable: flags & 0x100 != 0,
+            former: flags & 0x200 != 0,
             culprit: culprit as u32,
             waiting: waiting as u32,
         })
@@ -91,7 +96,7 @@ mod tests {
     #[test]
     fn a_fall_survives_its_values() {
         let (fault, event, place) = (Fault::Watchdog, u64::MAX, 9);
-        let fall = Fall { fault, event, place, disposable: true, culprit: 77, waiting: 3 };
+        let fall = Fall { fault, event, place, disposable: true, former: true, culprit: 77, waiting: 3 };
         assert_eq!(Fall::from_values(fall.to_values()), Some(fall));
         assert_eq!(Fall::from_values([0; 5]), None);
     }

@@ -1,6 +1,6 @@
 //! What can happen to a server.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
@@ -79,14 +79,28 @@ pub struct Foreign {
     pub arguments: [u64; 6],
     /// What was gathered of the caller's memory; `None` for a null pointer or no such input.
     pub inputs: [Option<Vec<u8>>; 2],
-    /// The descriptors its row names; server 0 when the argument was no descriptor (AT_FDCWD, -1).
-    pub named: [Named; 2],
-    /// Working directory and root directory.
-    pub directories: [Named; 2],
+    /// What descriptors and directories it is about, when its row says that they are told.
+    pub names: Option<Box<Names>>,
     /// The descriptor numbers reserved for its results.
     pub slots: [u32; 2],
     /// The descriptor passed along as a handle, when its row says so and there was one.
     pub passed: Option<Handle>,
+}
+
+impl Foreign {
+    /// What it is about; nothing when its row does not say so.
+    pub fn names(&self) -> Names {
+        self.names.as_deref().copied().unwrap_or_default()
+    }
+}
+
+/// The open files that a system call is about. They stand aside, so that calls without them are short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Names {
+    /// The descriptors its row names; server 0 when the argument was no descriptor (AT_FDCWD, -1).
+    pub named: [Named; 2],
+    /// Working directory and root directory.
+    pub directories: [Named; 2],
 }
 
 /// Something that happens to a server.

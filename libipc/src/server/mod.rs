@@ -28,7 +28,7 @@ pub use boot::Boot;
 pub use carry::map as map_pages;
 pub use effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation, Output};
 pub use env::{Env, LeaseError, ThreadState};
-pub use event::{Call, Caller, Event, Foreign, Request};
+pub use event::{Call, Caller, Event, Foreign, Names, Request};
 pub use message::{Message, ProtocolError};
 pub use numbered::{Number, Numbered};
 pub use rows::{Rows, Table};

@@ -1,8 +1,10 @@
 //! From a message buffer to an event.
 
+use alloc::boxed::Box;
+
 use zerocopy::FromBytes;
 
-use super::event::{Call, Caller, Event, Foreign, Request};
+use super::event::{Call, Caller, Event, Foreign, Names, Request};
 use super::message::Message;
 use crate::abi::delivery::{
     DELIVERY_OFFSET, Delivery, Extent, FaultKind, INPUT_NULL, Kind, MessageBuffer, Occasion, PAYLOAD_OFFSET,
@@ -75,7 +77,7 @@ pub fn head(buffer: &[u8; BUFFER_BYTES]) -> Head {
 }
 
 /// Takes the delivery in a buffer apart. `None` when it is none.
-#[inline(always)]
+#[inline(never)]
 pub fn incoming(buffer: &[u8; BUFFER_BYTES]) -> Option<Incoming> {
     with_delivery(buffer, |delivery| {
         let from = PAYLOAD_OFFSET as usize;
@@ -84,56 +86,74 @@ pub fn incoming(buffer: &[u8; BUFFER_BYTES]) -> Option<Incoming> {
     })
 }
 
+/// Each kind is made by itself, where it is wanted: on a way that they share a call would be moved word by word.
 #[inline(always)]
 fn event(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
-    let call = CallId(delivery.token);
-    let request = match Kind::from_number(delivery.kind)? {
-        Kind::Foreign => Request::Foreign(foreign(delivery, payload)),
-        Kind::Call => Request::Native(message(delivery, payload)),
-        Kind::Fault => {
-            let [word0, word1, word2, word3, ..] = delivery.words;
-            let kind = FaultKind::from_number(delivery.label)?;
-            Request::Fault { kind, words: [word0, word1, word2, word3] }
+    match Kind::from_number(delivery.kind)? {
+        Kind::Foreign => {
+            let request = Request::Foreign(foreign(delivery, payload));
+            Some(Incoming::Event(Event::Call(call(delivery, caller(delivery), request))))
         }
-        Kind::Attention => {
-            let [restart, occasion, ..] = delivery.words;
-            Request::Attention { restart, occasion: Occasion::from_number(occasion)? }
+        Kind::Call => {
+            let request = Request::Native(message(delivery, payload));
+            Some(Incoming::Event(Event::Call(call(delivery, known_caller(delivery), request))))
         }
         Kind::Answer => {
             let dead = delivery.label == u32::MAX;
             let answer = if dead { Err(KernelError::PeerDead) } else { Ok(message(delivery, payload)) };
-            return Some(Incoming::Event(Event::Answer { tag: Tag(delivery.token), answer }));
+            Some(Incoming::Event(Event::Answer { tag: Tag(delivery.token), answer }))
         }
-        kind => return told(kind, delivery),
-    };
-    let known = delivery.extent >= Extent::Caller as u32;
-    Some(Incoming::Event(Event::Call(Call {
-        id: call,
-        caller: if known { caller(delivery) } else { Caller::default() },
-        badge: Badge(delivery.badge),
-        position: delivery.position,
-        status: delivery.status,
-        request,
-    })))
+        kind => rare(kind, delivery),
+    }
 }
 
-/// What is no call and no answer.
-fn told(kind: Kind, delivery: &Delivery) -> Option<Incoming> {
-    let call = CallId(delivery.token);
+/// What brings no message and is no system call.
+#[inline(never)]
+fn rare(kind: Kind, delivery: &Delivery) -> Option<Incoming> {
+    let id = CallId(delivery.token);
     let event = match kind {
+        Kind::Fault => {
+            let [word0, word1, word2, word3, ..] = delivery.words;
+            let kind = FaultKind::from_number(delivery.label)?;
+            let request = Request::Fault { kind, words: [word0, word1, word2, word3] };
+            Event::Call(call(delivery, known_caller(delivery), request))
+        }
+        Kind::Attention => {
+            let [restart, occasion, ..] = delivery.words;
+            let occasion = Occasion::from_number(occasion)?;
+            Event::Call(call(delivery, known_caller(delivery), Request::Attention { restart, occasion }))
+        }
         Kind::Notify => Event::Notify { bits: delivery.words[0] },
-        Kind::Cancel => Event::Cancel { call },
+        Kind::Cancel => Event::Cancel { call: id },
         Kind::LastClose => Event::LastClose { badge: Badge(delivery.badge), owner: Handle(delivery.owner) },
-        Kind::Watch => Event::Watch { call },
+        Kind::Watch => Event::Watch { call: id },
         Kind::Watched => {
             let [cookie, bits, gone, ..] = delivery.words;
             let ready = Readiness::from_bits_truncate(bits as u32);
             Event::Watched { cookie, ready: (gone == 0).then_some(ready) }
         }
-        Kind::Ready => return Some(Incoming::Ready { call, failed: delivery.words[0] != 0 }),
-        Kind::Call | Kind::Foreign | Kind::Fault | Kind::Attention | Kind::Answer => return None,
+        Kind::Ready => return Some(Incoming::Ready { call: id, failed: delivery.words[0] != 0 }),
+        Kind::Call | Kind::Foreign | Kind::Answer => return None,
     };
     Some(Incoming::Event(event))
+}
+
+#[inline(always)]
+fn call(delivery: &Delivery, caller: Caller, request: Request) -> Call {
+    Call {
+        id: CallId(delivery.token),
+        caller,
+        badge: Badge(delivery.badge),
+        position: delivery.position,
+        status: delivery.status,
+        request,
+    }
+}
+
+/// Who calls, if it is a program.
+fn known_caller(delivery: &Delivery) -> Caller {
+    let known = delivery.extent >= Extent::Caller as u32;
+    if known { caller(delivery) } else { Caller::default() }
 }
 
 #[inline(always)]
@@ -175,14 +195,12 @@ fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
         Some(input.to_vec())
     });
     let known = delivery.extent >= Extent::Named as u32;
-    let (named, directories) =
-        if known { (delivery.named, delivery.directories) } else { Default::default() };
+    let Delivery { named, directories, .. } = *delivery;
     Foreign {
         number: delivery.label,
         arguments: delivery.words,
         inputs,
-        named,
-        directories,
+        names: known.then(|| Box::new(Names { named, directories })),
         slots: delivery.slots,
         passed: (delivery.handle_count > 0).then(|| Handle(delivery.handles[0])),
     }

@@ -373,6 +373,11 @@ impl<S: Server, T: Traps> Shell<S, T> {
         postcard::to_allocvec(&(&self.kept, &self.server)).expect("state always encodes")
     }
 
+    /// The next snapshot is a whole one: somebody has changed the state behind its tables' backs.
+    pub fn save_whole(&mut self) {
+        self.saved = None;
+    }
+
     /// The digest of the whole state.
     pub fn digest(&self) -> u64 {
         let state = (&self.kept, &self.server);

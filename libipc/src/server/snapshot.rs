@@ -3,7 +3,7 @@
 //!
 //! A snapshot is a whole state, and behind it any number of later ones that have of each table only the rows that were
 //! changed ([`super::rows`]). Such a one is added where the last ends; when there is no more room, a whole one is begun
-//! in the other half of the memory.
+//! in other memory.
 
 use postcard::ser_flavors::Flavor;
 use postcard::{Error, Result};

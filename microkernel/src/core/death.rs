@@ -77,6 +77,7 @@ impl<M: Machine> Kernel<M> {
         }
         let _ = core::fmt::Write::write_str(&mut line, "\n");
         self.machine.log(line.bytes());
+        self.log_last_records();
         // A fault that was put into its way is none of its own.
         if self.servers.get_mut(id).is_some_and(|server| server.struck.take().is_some()) {
             return self.die(id, Death::Outside);
@@ -213,7 +214,9 @@ impl<M: Machine> Kernel<M> {
         for segment in segments {
             self.refill(space, segment);
         }
-        if !journaled {
+        if journaled {
+            self.check_snapshot(id);
+        } else {
             self.forget_own(task);
             self.deliver_again(id);
         }

@@ -41,7 +41,7 @@ impl<M: Machine> Kernel<M> {
         }
         let (kept, bytes) = match (reproducer, section) {
             (0, Section::Boot) => (None, BOOT_PAGES * PAGE_SIZE),
-            (0, Section::Snapshot) => (None, journal?.snapshots.bytes() / 2),
+            (0, Section::Snapshot) => (None, journal?.place_bytes()),
             (0, Section::Journal) => (None, journal?.memory.bytes()),
             (serial, Section::Core) => {
                 let (place, bytes) = self.remains.find(serial, server.number)?;
@@ -68,7 +68,9 @@ impl<M: Machine> Kernel<M> {
                 let root = space.map(|space| space.root).ok_or(KernelError::BadHandle)?;
                 self.translate(root, BOOT_ADDRESS + offset, Protection::READ).ok_or(KernelError::BadArgument)
             }
-            Section::Snapshot => Ok(journal.snapshots.physical() + journal.half_offset(true) + offset),
+            Section::Snapshot => {
+                Ok(journal.snapshots.physical() + journal.place_offset(journal.active) + offset)
+            }
             Section::Journal => Ok(journal.memory.physical() + offset),
             Section::Core => Err(KernelError::BadArgument),
         }

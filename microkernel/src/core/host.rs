@@ -91,6 +91,14 @@ impl<M: Machine> Kernel<M> {
         })
     }
 
+    /// The bytes that a server would be started again from, if it has made a snapshot.
+    pub fn snapshot(&mut self, number: u32) -> &mut [u8] {
+        let mut servers = (0..self.servers.bound()).filter_map(|index| self.servers.at(index));
+        let found = servers.find(|id| self.servers.get(*id).is_some_and(|server| server.number == number));
+        let journal = found.and_then(|id| self.servers.get(id)?.journal).unwrap_or_default();
+        self.machine.bytes(journal.snapshots, journal.place_offset(journal.active), journal.sound_bytes)
+    }
+
     /// How many objects of each kind there are.
     pub fn used(&self) -> Used {
         let (mapped_frames, table_frames) = self.frames.used();
@@ -108,6 +116,15 @@ impl<M: Machine> Kernel<M> {
             mapped_frames,
             table_frames,
         }
+    }
+
+    /// Appends what has been traced since a position, and moves that on.
+    pub fn take_trace(&self, position: &mut u64, to: &mut Vec<u8>) {
+        let ring = &self.trace.ring;
+        let from = to.len();
+        to.resize(from + ring.end().saturating_sub(*position) as usize, 0);
+        ring.copy_out(*position, &mut to[from..]);
+        *position = ring.end();
     }
 
     /// Who waits for whom.
@@ -129,10 +146,10 @@ impl<M: Machine> Kernel<M> {
         })
     }
 
-    /// Takes the kernel apart: its memory, empty, for the next one.
-    pub fn into_memory(self) -> Memory {
+    /// Takes the kernel apart: its memory, empty, for the next one, and its machine.
+    pub fn into_memory(self) -> (Memory, M) {
         *self.enosys = [0; LINUX_CALLS as usize];
-        Memory {
+        let memory = Memory {
             tasks: self.tasks.into_slots(),
             threads: self.threads.into_slots(),
             spaces: self.spaces.into_slots(),
@@ -148,6 +165,7 @@ impl<M: Machine> Kernel<M> {
             enosys: self.enosys,
             frames: self.frames.into_info(),
             ring: self.trace.ring.into_memory(),
-        }
+        };
+        (memory, self.machine)
     }
 }

@@ -1,7 +1,7 @@
 //! The journal of a server: every trap it made, with what came of it, appended in the same step as the effect, where
 //! the server cannot write. A restarted server runs the same binary; its traps are answered from here until the
-//! journal ends, and from there on it is live. Beside it lie two halves for snapshots, one sound and one being
-//! written. The format of records is [`libipc::abi::journal`]'s.
+//! journal ends, and from there on it is live. Beside it lie the last two snapshots, and room for
+//! the next. The format of records is [`libipc::abi::journal`]'s.
 
 use libipc::abi::crash::Fault;
 use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
@@ -12,11 +12,14 @@ use libipc::abi::{KernelError, PAYLOAD_MAX};
 
 use super::inbox::Inbox;
 use super::machine::Machine;
+use super::mend::{Former, Mended};
 use super::object::*;
 use super::server::Line;
 use super::{Kernel, Outcome};
 use zerocopy::FromBytes;
 
+/// Places for snapshots: the last one, the one before it, and one that is being written.
+pub(crate) const SNAPSHOTS: u8 = 3;
 const VALUES: usize = VALUES_MAX as usize;
 /// Longest record.
 const RECORD_MAX: u64 = FIXED_MAX + 8 * VALUES as u64 + DELIVERY_MAX + PAYLOAD_MAX as u64;
@@ -32,9 +35,9 @@ pub struct Journal {
     pub records: u64,
     /// Where the answers for a restarted server come from; `None` when it is live.
     pub cursor: Option<u64>,
-    /// Two halves of snapshot memory.
+    /// Memory for [`SNAPSHOTS`] snapshots.
     pub snapshots: FrameRange,
-    /// Which half is sound.
+    /// At which place the last one is.
     pub active: u8,
     /// Bytes of the sound snapshot.
     pub sound_bytes: u64,
@@ -42,28 +45,35 @@ pub struct Journal {
     pub digest: u64,
     /// Snapshots made so far.
     pub snapshots_made: u64,
-    /// Bytes written to the other half so far.
+    /// Bytes written of the next one so far.
     pub writing_bytes: u64,
     /// When the first of them was written.
     pub snapshot_began_ns: u64,
     /// How long all snapshots took, each from its first byte on.
     pub snapshots_ns: u64,
+    /// What is kept of the time before the last snapshot.
+    pub former: Former,
+    /// Its records are of a server that was not sound: a replay may pass over them.
+    pub mended: bool,
 }
 
 impl Journal {
-    fn half_bytes(&self) -> u64 {
-        self.snapshots.bytes() / 2
+    /// Most bytes of one snapshot.
+    pub(crate) fn place_bytes(&self) -> u64 {
+        self.snapshots.bytes() / u64::from(SNAPSHOTS)
     }
 
-    pub(crate) fn half_offset(&self, active: bool) -> u64 {
-        let index = if active { self.active } else { 1 - self.active };
-        u64::from(index) * self.half_bytes()
+    /// Where a place for a snapshot begins in their memory.
+    pub(crate) fn place_offset(&self, place: u8) -> u64 {
+        u64::from(place) * self.place_bytes()
     }
 
     /// How full it is, in thousandths.
     pub(crate) fn fill(&self) -> u32 {
         match self.memory.bytes() {
             0 => 0,
+            // A snapshot is to take its place as soon as can be.
+            _ if self.mended => 1000,
             bytes => (self.end * 1000 / bytes) as u32,
         }
     }
@@ -175,10 +185,9 @@ impl<M: Machine> Kernel<M> {
         self.pass_disposed(id);
         let Some(server) = self.servers.get(id) else { return Replayed::Live };
         let buffer = server.buffer;
-        let Some(Journal { cursor: Some(at), end, memory, .. }) = &server.journal else {
+        let Some(journal @ Journal { cursor: Some(at), end, memory, .. }) = server.journal else {
             return Replayed::Live;
         };
-        let (at, end, memory) = (*at, *end, *memory);
         if at >= end {
             if let Some(server) = self.servers.get_mut(id)
                 && let Some(journal) = server.journal.as_mut()
@@ -189,10 +198,14 @@ impl<M: Machine> Kernel<M> {
             }
             return Replayed::Live;
         }
-        let Some((header, recorded, _)) = self.next_recorded(id) else { return Replayed::Live };
+        let Some((mut header, recorded, mut at)) = self.next_recorded(id) else { return Replayed::Live };
         let count = header.arguments();
         if header.number != call as u16 || recorded[..count] != arguments[..count] {
-            return Replayed::Diverged;
+            match self.mended(id, call, arguments) {
+                Mended::At(place) => (header, at) = (self.record_at(&journal, place).0, place),
+                Mended::Live => return Replayed::Live,
+                Mended::Diverged => return Replayed::Diverged,
+            }
         }
         if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
             journal.cursor = Some(at + header.bytes());
@@ -206,6 +219,7 @@ impl<M: Machine> Kernel<M> {
             let length = u64::from(header.payload).saturating_sub(extent);
             let to = buffer.physical() + u64::from(PAYLOAD_OFFSET);
             self.machine.copy(payload_at + extent, to, length);
+            self.trace_again(id);
             return Replayed::Delivery;
         }
         self.machine.copy(
@@ -255,13 +269,18 @@ impl<M: Machine> Kernel<M> {
         if length > u64::from(PAYLOAD_MAX) {
             return Err(KernelError::TooBig);
         }
+        if journal.cursor.is_some_and(|at| at < journal.end) {
+            // It was made, but is not to start from any more; there may not be one here that forgets what follows.
+            return Err(KernelError::WrongState);
+        }
         let behind = behind != 0;
         let from = if behind { journal.sound_bytes } else { 0 } + journal.writing_bytes;
-        if from + length > journal.half_bytes() {
+        if from + length > journal.place_bytes() {
             journal.writing_bytes = 0;
             return Err(KernelError::Exhausted);
         }
-        let to = journal.snapshots.physical() + journal.half_offset(behind) + from;
+        let place = if behind { journal.active } else { journal.free_place() };
+        let to = journal.snapshots.physical() + journal.place_offset(place) + from;
         if journal.writing_bytes == 0 {
             journal.snapshot_began_ns = now;
         }
@@ -274,22 +293,23 @@ impl<M: Machine> Kernel<M> {
     /// journal before it is not needed any more.
     pub(crate) fn snapshot_commit(&mut self, task: TaskId, [digest, behind, ..]: [u64; 6]) -> Outcome {
         let now = self.machine.now();
-        let journal = self.own_journal(task)?;
-        if journal.writing_bytes == 0 {
-            return Err(KernelError::WrongState);
-        }
+        let id = self.server_of(task).ok_or(KernelError::WrongState)?;
+        let server = self.servers.get_mut(id).and_then(|server| server.journal.as_mut());
+        let journal = server.filter(|journal| journal.writing_bytes > 0).ok_or(KernelError::WrongState)?;
         let written = core::mem::take(&mut journal.writing_bytes);
+        let place = journal.free_place();
+        journal.turn_over(&mut self.machine, behind != 0);
         if behind != 0 {
             journal.sound_bytes += written;
         } else {
-            journal.active = 1 - journal.active;
+            journal.active = place;
             journal.sound_bytes = written;
         }
         journal.digest = digest;
         journal.snapshots_made += 1;
         journal.snapshots_ns += now.saturating_sub(journal.snapshot_began_ns);
-        journal.end = 0;
         journal.records = 0;
+        journal.mended = false;
         // A replay that comes to the snapshot it was making when it died has come to the journal's end.
         journal.cursor = None;
         Ok([0; 5])
@@ -300,7 +320,9 @@ impl<M: Machine> Kernel<M> {
         let Ok(journal) = self.own_journal(task) else { return Ok([0; 5]) };
         let total = journal.sound_bytes;
         let length = total.saturating_sub(offset).min(u64::from(PAYLOAD_MAX));
-        let from = journal.snapshots.physical() + journal.half_offset(true) + offset.min(journal.sound_bytes);
+        let from = journal.snapshots.physical()
+            + journal.place_offset(journal.active)
+            + offset.min(journal.sound_bytes);
         self.machine.copy(from, buffer.physical() + u64::from(PAYLOAD_OFFSET), length);
         Ok([length, total, 0, 0, 0])
     }

@@ -133,8 +133,16 @@ impl<M: Machine> Kernel<M> {
         };
         let waiting = count_in(&self.calls, |call| call.server == id && call.phase == Phase::Queued);
         let culprit = call.map_or(0, pid);
-        let (disposable, waiting) = (poison.is_some(), waiting as u32);
-        Ok(Fall { fault: fell.fault, event, place, disposable, culprit, waiting }.to_values())
+        let (disposable, waiting) = (poison.is_some() || self.is_mendable(id), waiting as u32);
+        let former = self.has_former(id);
+        Ok(Fall { fault: fell.fault, event, place, disposable, former, culprit, waiting }.to_values())
+    }
+
+    /// A dead server does not do what its journal has, and it is not known why.
+    fn is_mendable(&self, id: ServerId) -> bool {
+        let Some(server) = self.servers.get(id) else { return false };
+        let diverged = server.fell.is_some_and(|fell| fell.fault == Fault::Diverged);
+        diverged && server.journal.is_some_and(|journal| !journal.mended)
     }
 
     /// The event that a dead server died of, if something can be done about it.
@@ -211,7 +219,11 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A record's header, arguments and first values.
-    fn record_at(&mut self, journal: &Journal, at: u64) -> (Header, [u64; ARGUMENTS as usize], [u64; 2]) {
+    pub(crate) fn record_at(
+        &mut self,
+        journal: &Journal,
+        at: u64,
+    ) -> (Header, [u64; ARGUMENTS as usize], [u64; 2]) {
         let mut first = [0];
         Self::words(&mut self.machine, journal.memory, at, &mut first);
         let header = Header::unpack(first[0]);
@@ -234,8 +246,18 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Disposes of the event that a dead server died of.
-    pub(crate) fn server_dispose(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn server_dispose(&mut self, task: TaskId, [handle, former, ..]: [u64; 6]) -> Outcome {
         let id = self.dead_server(task, handle)?;
+        let mended = match former {
+            0 => self.is_mendable(id).then_some(Disposition::Mended),
+            _ if !self.has_former(id) => return Err(KernelError::WrongState),
+            _ => Some(Disposition::SteppedBack),
+        };
+        if let Some(disposition) = mended {
+            self.keep_reproducer(id, 0, disposition);
+            let done = if former == 0 { self.mend(id) } else { self.step_back(id) };
+            return if done { Ok([disposition as u64, 0, 0, 0, 0]) } else { Err(KernelError::WrongState) };
+        }
         let poison = self.poison(id).ok_or(KernelError::WrongState)?;
         let call = self.poisoned_call(id, &poison);
         let kind = Kind::from_number(poison.delivery.kind);
@@ -407,6 +429,12 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn restart_root(&mut self, id: ServerId) {
         let falls = self.servers.get(id).map_or(0, |server| server.falls.1);
         if falls < ROOT_FALLS_MAX {
+            return self.restart(id);
+        }
+        if self.is_mendable(id) && self.mend(id) || self.step_back(id) {
+            if let Some(server) = self.servers.get_mut(id) {
+                server.falls = (0, 0);
+            }
             return self.restart(id);
         }
         self.machine.log(b"root dies of the same event again and again: the machine stops\n");

@@ -122,7 +122,7 @@ impl<M: Machine> Kernel<M> {
         match (what, &mut server.journal) {
             (0, _) => server.buffer = range,
             (1, _) => server.arena = range,
-            (2, Some(journal)) => journal.memory = range,
+            (2, Some(journal)) => journal.set_memory(range),
             (3, Some(journal)) => journal.snapshots = range,
             (2 | 3, None) => return Err(KernelError::BadArgument),
             _ => {}

@@ -149,7 +149,8 @@ impl Proc {
 
     /// The process behind a named descriptor: `None` when it is no pidfd, `Some(None)` when the process is reaped.
     pub(crate) fn named_by_descriptor(&self, asked: &Asked, index: usize) -> Option<Option<Pid>> {
-        let named = asked.foreign.named.get(index).filter(|named| named.server == u64::from(self.number))?;
+        let named = asked.foreign.names().named;
+        let named = named.get(index).filter(|named| named.server == u64::from(self.number))?;
         self.pidfds.get(&named.badge).map(|pidfd| pidfd.pid)
     }
 

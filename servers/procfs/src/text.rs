@@ -50,6 +50,7 @@ impl Procfs {
             | Kind::ServerDigest
             | Kind::ServerJournal
             | Kind::Reproducer
+            | Kind::Trace
             | Kind::Core => Vec::new(),
             _ => return self.process_text(node, env),
         })

@@ -216,8 +216,10 @@ impl<T: Traps> Kernel<T> {
     }
 
     /// Disposes of the event that a dead server died of: what was done with it.
-    pub fn dispose(&mut self, task: Handle) -> Result<Option<Disposition>, KernelError> {
-        self.call(Syscall::ServerDispose, [u64::from(task.0), 0, 0, 0, 0]).map(Disposition::from_number)
+    /// With `former` the server is taken back to an earlier state instead.
+    pub fn dispose(&mut self, task: Handle, former: bool) -> Result<Option<Disposition>, KernelError> {
+        self.call(Syscall::ServerDispose, [u64::from(task.0), former.into(), 0, 0, 0])
+            .map(Disposition::from_number)
     }
 
     pub fn incarnation(&mut self, task: Handle) -> u64 {

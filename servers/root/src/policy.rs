@@ -2,7 +2,8 @@
 //!
 //! Only deaths by a server's own fault count. The first of an event may be bad luck, so the server runs again, and
 //! meets the event again; when that kills it in the same place, the event is poison and is disposed of. When not even
-//! that lets the server receive anything new, it is given up. Disposing has a budget, which is filled again by messages
+//! that lets the server receive anything new, the state it is started from may be what is wrong: it is taken back to an
+//! earlier one if there is one, and given up else. Disposing has a budget, which is filled again by messages
 //! served; a program that sends poison again and again does not use it up, or any program could take a server from all
 //! others. Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
 
@@ -36,7 +37,8 @@ pub struct History {
     repeats: u32,
     /// That event has been disposed of.
     helped: bool,
-    /// Events disposed of since the server last made progress.
+    /// Events disposed of since the server last made progress, and how many of them count.
+    in_a_row: u32,
     disposed: u32,
     /// Whose the last of them was; 0 for nobody in particular.
     culprit: u32,
@@ -69,6 +71,11 @@ pub enum Action {
         /// Nanoseconds.
         after_ns: u64,
     },
+    /// It is taken back to an earlier state; then as above.
+    StepBack {
+        /// Nanoseconds.
+        after_ns: u64,
+    },
     /// No more: its clients get errors.
     Abandon,
 }
@@ -79,7 +86,7 @@ pub fn decide(history: &mut History, death: Death, now_ns: u64) -> Action {
     history.count(&fall);
     let after_ns = history.pause(&fall, now_ns);
     if history.helped || history.repeats >= REPEATS_MAX || history.times >= TIMES_MAX {
-        return Action::Abandon;
+        return history.give_up(&fall, after_ns);
     }
     // A replay that never dies in the same place twice has no more to say after so many tries.
     let poison = history.repeats == 2 || history.times == TIMES_MAX - 1;
@@ -111,13 +118,28 @@ impl History {
 
     fn dispose(&mut self, fall: &Fall, received: u64, after_ns: u64) -> Action {
         if received.saturating_sub(self.received) >= PROGRESS {
-            (self.disposed, self.culprit) = (0, 0);
+            (self.in_a_row, self.disposed, self.culprit) = (0, 0, 0);
+        }
+        self.in_a_row += 1;
+        if self.in_a_row > DISPOSALS_MAX && fall.former {
+            // It dies of whatever it meets: that is its state, whoever the others are.
+            self.in_a_row = 0;
+            return self.give_up(fall, after_ns);
         }
         if fall.culprit == 0 || fall.culprit != self.culprit {
             self.disposed += 1;
         }
         (self.culprit, self.received, self.helped) = (fall.culprit, received, true);
         if self.disposed > DISPOSALS_MAX { Action::Abandon } else { Action::Dispose { after_ns } }
+    }
+
+    /// Nothing has helped from the state it is started from; from an earlier one its life begins anew.
+    fn give_up(&mut self, fall: &Fall, after_ns: u64) -> Action {
+        if !fall.former {
+            return Action::Abandon;
+        }
+        (self.times, self.repeats, self.helped) = (0, 0, false);
+        Action::StepBack { after_ns }
     }
 }
 

@@ -28,8 +28,6 @@ use crate::policy::History;
 use crate::supervise::Charge;
 use crate::tables::Tables;
 
-/// The server that may look into all others and make them fail.
-const OBSERVER: &str = "procfs";
 /// Root's handle of its own task, and its number.
 const OWN: (Handle, u32) = (Handle(1), 1);
 /// The server that mounts and starts the session.
@@ -239,8 +237,9 @@ impl<'a, T: Traps> Start<'a, T> {
         self.map(server, BOOT_ADDRESS, first, BOOT_PAGES as u32, Protection::READ)?;
         let arena = pages(entry.arena_kib).min(self.all / ARENA_SHARE);
         server.boot.arena_bytes = u64::from(arena) * PAGE_SIZE;
-        let journal = pages(entry.journal_kib).min(self.all / JOURNAL_SHARE);
-        let snapshots = 2 * pages(entry.snapshot_kib).min(self.all / snapshot_share);
+        // One since the last snapshot, and the one before it; the last two snapshots, and one that is being written.
+        let journal = 2 * pages(entry.journal_kib).min(self.all / JOURNAL_SHARE);
+        let snapshots = 3 * pages(entry.snapshot_kib).min(self.all / snapshot_share);
         let wanted = [(Purpose::Arena, arena), (Purpose::Journal, journal), (Purpose::Snapshots, snapshots)];
         for (purpose, count) in wanted.into_iter().filter(|(_, count)| *count > 0) {
             let first = self.take(entry, count)?;
@@ -277,7 +276,7 @@ impl<'a, T: Traps> Start<'a, T> {
             self.kernel.grant(server.task, into, *task, Rights::CALL)?;
             server.boot.servers.insert(name.clone(), into);
         }
-        if entry.name == OBSERVER {
+        if entry.observes {
             for (name, (task, _)) in tasks {
                 let into = slot();
                 self.kernel.grant(server.task, into, *task, Rights::INSPECT | Rights::CRASH)?;

@@ -34,8 +34,10 @@ pub struct Charge {
 /// Makes what root knows the state that a later incarnation starts from.
 pub fn keep<T: Traps>(kernel: &mut Kernel<T>, servers: &[Charge]) {
     let kept = postcard::to_allocvec(servers).map_err(|_| KernelError::TooBig);
-    if let Err(error) = kept.and_then(|kept| kernel.write_snapshot(&kept)) {
-        kernel.log(&format!("root: no snapshot: {error}\n"));
+    match kept.and_then(|kept| kernel.write_snapshot(&kept)) {
+        // A replay has come past a snapshot that was made.
+        Ok(()) | Err(KernelError::WrongState) => {}
+        Err(error) => kernel.log(&format!("root: no snapshot: {error}\n")),
     }
 }
 
@@ -65,7 +67,8 @@ fn see_to<T: Traps>(kernel: &mut Kernel<T>, server: &mut Charge, now_ns: u64) {
     let death = kernel.death(server.task);
     let (after_ns, done) = match decide(&mut server.history, death, now_ns) {
         Action::Restart { after_ns } => (after_ns, Ok(())),
-        Action::Dispose { after_ns } => (after_ns, dispose(kernel, server)),
+        Action::Dispose { after_ns } => (after_ns, dispose(kernel, server, false)),
+        Action::StepBack { after_ns } => (after_ns, dispose(kernel, server, true)),
         Action::Abandon => return give_up(kernel, server),
     };
     match done {
@@ -77,8 +80,8 @@ fn see_to<T: Traps>(kernel: &mut Kernel<T>, server: &mut Charge, now_ns: u64) {
     }
 }
 
-fn dispose<T: Traps>(kernel: &mut Kernel<T>, server: &Charge) -> Result<(), KernelError> {
-    let done = kernel.dispose(server.task)?;
+fn dispose<T: Traps>(kernel: &mut Kernel<T>, server: &Charge, former: bool) -> Result<(), KernelError> {
+    let done = kernel.dispose(server.task, former)?;
     let done = done.map(|done| format!(": {done}")).unwrap_or_default();
     kernel.log(&format!("root: {} dies of one event again{done}\n", server.name));
     Ok(())

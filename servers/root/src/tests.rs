@@ -83,7 +83,15 @@ impl Traps for Script {
 
 /// A death of an event, with nobody waiting.
 fn death(event: u64, disposable: bool) -> News {
-    News::Death(Fall { fault: Fault::Exception, event, place: 1, disposable, culprit: 7, waiting: 0 })
+    News::Death(Fall {
+        fault: Fault::Exception,
+        event,
+        place: 1,
+        disposable,
+        former: false,
+        culprit: 7,
+        waiting: 0,
+    })
 }
 
 /// What root does about all this to a server that the machine can or cannot do without.

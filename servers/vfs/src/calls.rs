@@ -93,7 +93,7 @@ impl Args<'_> {
         if self.int(argument) as i32 == AT_FDCWD {
             return Ok(self.who.cwd);
         }
-        self.foreign.named.get(named).and_then(Place::session).ok_or(EBADF)
+        self.foreign.names().named.get(named).and_then(Place::session).ok_or(EBADF)
     }
 
     /// A row that walks a path for an operation.
@@ -144,7 +144,8 @@ impl Vfs {
             _ => {}
         }
         let Some(namespace) = self.mounts.namespace() else { return value(call.id, -i64::from(ENOENT)) };
-        let mut who = Who::program(call.caller, &foreign.directories, namespace.place(), self.known_root);
+        let mut who =
+            Who::program(call.caller, &foreign.names().directories, namespace.place(), self.known_root);
         who.groups = self.groups_of(&call.caller, env);
         let now_ns = self.epoch_s.saturating_mul(1_000_000_000).saturating_add(env.now());
         let args = Args { call, foreign, who, now_ns: i64::try_from(now_ns).unwrap_or(i64::MAX) };

@@ -203,7 +203,7 @@ impl Vfs {
     fn epoll_control(&mut self, call: &Call, foreign: &Foreign, env: &mut dyn Env) -> Result<Effects, i32> {
         let [_, operation, descriptor, ..] = foreign.arguments;
         let (badge, descriptor) = (call.badge.0, descriptor as u32);
-        let [own, named] = foreign.named;
+        let [own, named] = foreign.names().named;
         if named.server == 0 {
             return Err(EBADF);
         }

@@ -16,8 +16,8 @@ use crate::{Vfs, close_all};
 
 /// Most bytes that can go with a reply; more are copied beforehand.
 const OUTPUTS_MAX: u64 = 512;
-/// The majors of devices, and the servers that have them.
-const DEVICES: [(u32, &str); 4] = [(1, "tmpfs"), (4, "tty"), (5, "tty"), (136, "tty")];
+/// The majors of devices, and the servers that have them. The log server is not in every system.
+const DEVICES: [(u32, &str); 5] = [(1, "tmpfs"), (4, "tty"), (5, "tty"), (136, "tty"), (240, "logfile")];
 
 impl Vfs {
     /// Ends a row with an error.

@@ -126,10 +126,15 @@ pub fn mix(a: u64, b: u64) -> u64 {
 /// What programs told: under each name, in order.
 pub type Notes = std::collections::BTreeMap<u64, Vec<u64>>;
 
+/// Pages whose place is remembered while one program runs: nothing changes its page tables meanwhile.
+const PLACES: usize = 16;
+
 /// Memory as a thread sees it.
 struct View<'k> {
     machine: &'k mut Emulated,
     top: Frame,
+    /// A page for one kind of access, and where it is.
+    places: [Option<(u64, Protection, Frame)>; PLACES],
 }
 
 /// An access that the page tables do not allow.
@@ -161,7 +166,17 @@ impl View<'_> {
         if !address.is_multiple_of(length) {
             return Err(Trap::Exception { vector: ALIGNMENT_CHECK, code: 0 });
         }
-        let frame = translate(self.machine, self.top, address, access).ok_or(fault(address, access))?;
+        let page = address / PAGE_SIZE;
+        let place = (page + u64::from(access.bits()) * 5) as usize % PLACES;
+        let frame = match self.places[place] {
+            Some((known, like, frame)) if known == page && like == access => frame,
+            _ => {
+                let found = translate(self.machine, self.top, address, access);
+                let frame = found.ok_or(fault(address, access))?;
+                self.places[place] = Some((page, access, frame));
+                frame
+            }
+        };
         Ok(self.machine.bytes(FrameRange::one(frame), address % PAGE_SIZE, length))
     }
 
@@ -201,7 +216,7 @@ pub fn run(
 ) -> (u64, Option<Trap>) {
     let Some(state) = kernel.threads.get(thread) else { return (0, None) };
     let (mut registers, top) = (state.registers, state.top);
-    let mut view = View { machine: &mut kernel.machine, top };
+    let mut view = View { machine: &mut kernel.machine, top, places: [None; PLACES] };
     let (mut used, mut trap) = (0, None);
     while used < budget && trap.is_none() {
         used += 1;

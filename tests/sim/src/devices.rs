@@ -2,15 +2,18 @@
 //!
 //! The disk is what the real driver (`servers/blk`) drives in place of virtio: it implements [`blk::disk::Disk`], and
 //! its interrupts go through the kernel. It is a device, not a server: what is under way when the driver dies goes on,
-//! until the next incarnation resets it. The state is this host thread's, since a driver in its incarnation and the
+//! until the next incarnation resets it. The second disk can be written. It holds what it was given in a volatile cache
+//! until it is told to flush; when power fails, some sectors of what is there reach the medium, in any order, and
+//! others do not. The state is this host thread's, since a driver in its incarnation and the
 //! machine under the kernel both reach it.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::Arc;
 
-use blk::disk::{AttachError, Command, Disk, Extent, Finished, Properties};
-use libipc::proto::block::SECTOR_SIZE;
+use blk::disk::{AttachError, Command, Disk, Finished, Properties};
+use libipc::proto::block::{BlockError, SECTOR_SIZE};
 use libipc::server::Boot;
 use microkernel::arch::emulated::Devices;
 
@@ -19,8 +22,10 @@ use crate::random::Random;
 /// The serial port's interrupt line, and the disk's.
 const SERIAL_LINE: u8 = 4;
 const DISK_LINE: u8 = 11;
-/// Where the disk is on the PCI bus, and what it says it is: a virtio block device.
-const DISK_ADDRESS: u32 = 0x20;
+/// Where the disks are on the PCI bus, and what they say they are: virtio block devices.
+const DISK_ADDRESSES: [u32; 2] = [0x20, 0x28];
+/// The disk that can be written.
+const LOG: usize = 1;
 const DISK_IDENTITY: u32 = 0x1042_1af4;
 /// One command in so many takes the disk long, and how long that is.
 const SLOW_ONES: u64 = 16;
@@ -37,9 +42,14 @@ pub struct Bus {
     open: u32,
     pci_address: u32,
     serial: Serial,
-    /// The disk's contents.
+    /// The first disk's contents.
     image: Arc<[u8]>,
+    /// What is on the second disk's medium, and what is in its cache: sectors, in the order in which they were written.
+    medium: Vec<u8>,
+    cache: Vec<(u64, Vec<u8>)>,
     requests: Vec<Request>,
+    /// So many of the next commands that end have failed.
+    failing: u64,
     next_number: u32,
     /// How long the disk takes for a command, in ns: at least, and by how much more.
     latency: (u64, u64),
@@ -74,10 +84,11 @@ impl Serial {
 /// A command that the disk has.
 #[derive(Debug)]
 struct Request {
+    disk: usize,
     number: u32,
     done_at: u64,
     told: bool,
-    read: Option<Extent>,
+    command: Command,
 }
 
 thread_local! {
@@ -91,8 +102,72 @@ pub fn with<T>(act: impl FnOnce(&mut Bus) -> T) -> T {
 
 impl Bus {
     /// Devices as they are when the machine is switched on.
-    pub fn power_on(&mut self, image: &Arc<[u8]>, latency: (u64, u64), seed: u64) {
-        *self = Bus { image: image.clone(), latency, random: Random::new(seed), ..Bus::default() };
+    pub fn power_on(&mut self, disks: [&Arc<[u8]>; 2], latency: (u64, u64), seed: u64) {
+        let [image, medium] = disks;
+        let random = Random::new(seed);
+        *self = Bus { image: image.clone(), medium: medium.to_vec(), latency, random, ..Bus::default() };
+    }
+
+    /// Power fails, or the machine is switched off: what is on the second disk's medium then.
+    pub fn power_off(&mut self) -> Vec<u8> {
+        self.stop_commands();
+        let mut cache = mem::take(&mut self.cache);
+        self.random.shuffle(&mut cache);
+        for (sector, bytes) in cache {
+            if self.random.below(2) == 0 {
+                self.store(sector, &bytes);
+            }
+        }
+        mem::take(&mut self.medium)
+    }
+
+    /// The disks are reset. Of what was being written, any sectors may have been.
+    fn stop_commands(&mut self) {
+        for request in mem::take(&mut self.requests) {
+            if let Command::Write(extent, bytes) = request.command {
+                let sectors = (extent.first..).zip(bytes.chunks(SECTOR_SIZE as usize));
+                let written = sectors.filter(|_| self.random.below(2) == 0);
+                let written: Vec<_> = written.map(|(sector, bytes)| (sector, bytes.to_vec())).collect();
+                self.cache.extend(written);
+            }
+        }
+    }
+
+    /// Puts a sector on the second disk's medium.
+    fn store(&mut self, sector: u64, bytes: &[u8]) {
+        let first = (sector * SECTOR_SIZE) as usize;
+        self.medium[first..first + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Carries a command out: what was read.
+    fn carry_out(&mut self, disk: usize, command: Command) -> Vec<u8> {
+        match command {
+            Command::Read(extent) => {
+                let first = (extent.first * SECTOR_SIZE) as usize;
+                let medium = if disk == LOG { &self.medium[..] } else { &self.image[..] };
+                let mut bytes = medium[first..first + extent.bytes() as usize].to_vec();
+                let cached = self.cache.iter().filter(|_| disk == LOG);
+                for (sector, new) in cached {
+                    if let Some(place) =
+                        sector.checked_sub(extent.first).filter(|place| *place < extent.count)
+                    {
+                        let at = (place * SECTOR_SIZE) as usize;
+                        bytes[at..at + new.len()].copy_from_slice(new);
+                    }
+                }
+                return bytes;
+            }
+            Command::Write(extent, bytes) => {
+                let sectors = (extent.first..).zip(bytes.chunks(SECTOR_SIZE as usize));
+                self.cache.extend(sectors.map(|(sector, bytes)| (sector, bytes.to_vec())));
+            }
+            Command::Flush => {
+                for (sector, bytes) in mem::take(&mut self.cache) {
+                    self.store(sector, &bytes);
+                }
+            }
+        }
+        Vec::new()
     }
 
     /// What the serial port was given to send.
@@ -112,6 +187,11 @@ impl Bus {
         } else {
             (self.serial.empty && self.serial.interrupts & 2 != 0).then_some(0xc2)
         }
+    }
+
+    /// The disk fails for a while.
+    pub fn fail(&mut self, commands: u64) {
+        self.failing += commands;
     }
 
     fn is_open(&self, line: u8) -> bool {
@@ -137,9 +217,9 @@ impl Bus {
     fn pci_read(&self) -> u32 {
         let (device, register) = (self.pci_address >> 8 & 0xff, self.pci_address & 0xfc);
         match (device, register) {
-            (DISK_ADDRESS, 0) => DISK_IDENTITY,
-            (DISK_ADDRESS, 0x3c) => u32::from(DISK_LINE),
-            (DISK_ADDRESS, _) => 0,
+            (device, 0) if DISK_ADDRESSES.contains(&device) => DISK_IDENTITY,
+            (device, 0x3c) if DISK_ADDRESSES.contains(&device) => u32::from(DISK_LINE),
+            (device, _) if DISK_ADDRESSES.contains(&device) => 0,
             _ => u32::MAX,
         }
     }
@@ -206,58 +286,57 @@ impl Devices for Plugged {
     }
 }
 
-/// The disk as its driver reaches it.
+/// A disk as its driver reaches it.
 #[derive(Debug)]
-pub struct SimDisk(());
+pub struct SimDisk(usize);
 
 impl Disk for SimDisk {
     fn attach(boot: &Boot) -> Vec<Result<SimDisk, AttachError>> {
-        with(|bus| bus.requests.clear());
-        boot.devices.iter().map(|_| Ok(SimDisk(()))).collect()
+        with(Bus::stop_commands);
+        (0..boot.devices.len()).map(|disk| Ok(SimDisk(disk))).collect()
     }
 
     fn properties(&self) -> Properties {
-        let sectors = with(|bus| bus.image.len() as u64 / SECTOR_SIZE);
-        Properties { sectors, read_only: true, volatile_cache: false }
+        let writable = self.0 == LOG;
+        let bytes = with(|bus| if writable { bus.medium.len() } else { bus.image.len() });
+        Properties { sectors: bytes as u64 / SECTOR_SIZE, read_only: !writable, volatile_cache: writable }
     }
 
     fn submit(&mut self, command: &Command) -> Option<u32> {
         with(|bus| {
-            if bus.requests.len() == DISK_COMMANDS_MAX {
+            if bus.requests.iter().filter(|request| request.disk == self.0).count() == DISK_COMMANDS_MAX {
                 return None;
             }
-            let read = match command {
-                Command::Read(extent) => Some(*extent),
-                Command::Write(..) | Command::Flush => None,
-            };
             let (least, more) = bus.latency;
             let slow = if bus.random.below(SLOW_ONES) == 0 { SLOW_NS } else { 0 };
             let done_at = bus.now + least + bus.random.below(more + 1) + slow;
             bus.next_number += 1;
-            bus.requests.push(Request { number: bus.next_number, done_at, told: false, read });
-            Some(bus.next_number)
+            let (number, command) = (bus.next_number, command.clone());
+            bus.requests.push(Request { disk: self.0, number, done_at, told: false, command });
+            Some(number)
         })
     }
 
     fn acknowledge(&mut self) {
         with(|bus| {
             let now = bus.now;
-            bus.requests
-                .iter_mut()
-                .filter(|request| request.done_at <= now)
-                .for_each(|request| request.told = true);
+            let done = bus.requests.iter_mut().filter(|request| request.done_at <= now);
+            done.filter(|request| request.disk == self.0).for_each(|request| request.told = true);
         });
     }
 
     fn finished(&mut self) -> Option<Finished> {
         with(|bus| {
-            let done = bus.requests.iter().position(|request| request.done_at <= bus.now)?;
-            let Request { number, read, .. } = bus.requests.remove(done);
-            let bytes = |extent: Extent| {
-                let first = (extent.first * SECTOR_SIZE) as usize;
-                bus.image[first..first + extent.bytes() as usize].to_vec()
+            let ready = |request: &Request| request.disk == self.0 && request.done_at <= bus.now;
+            let Request { number, command, .. } = {
+                let done = bus.requests.iter().position(ready)?;
+                bus.requests.remove(done)
             };
-            Some(Finished { number, outcome: Ok(read.map(bytes).unwrap_or_default()) })
+            if let Some(left) = bus.failing.checked_sub(1) {
+                bus.failing = left;
+                return Some(Finished { number, outcome: Err(BlockError::Device) });
+            }
+            Some(Finished { number, outcome: Ok(bus.carry_out(self.0, command)) })
         })
     }
 }

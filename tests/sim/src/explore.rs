@@ -1,12 +1,13 @@
 //! Many runs of one workload, each with other crashes, and what became of them.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::oracle::{difference, uncontained, unserved};
-use crate::plan::{Cause, Crash, Place, Plan};
+use crate::oracle::{Class, class, difference, torn_log, unbearable, uncontained, unserved};
+use crate::plan::{Cause, Crash, Kind, Place, Plan};
 use crate::world::{self, End, Outcome, Setup};
 
 /// Different runs that are kept to be shown; after so many an exploration stops.
@@ -44,6 +45,8 @@ pub struct Tally {
     pub crashes: u64,
     /// Deaths, by server.
     pub deaths: Vec<u64>,
+    /// What became of runs, by what struck in them: so many of each class.
+    pub classes: BTreeMap<Kind, [u64; Class::ALL.len()]>,
     /// Those that did not.
     pub failures: Vec<Failure>,
     /// The time they took.
@@ -116,13 +119,31 @@ impl<'s> Exploration<'s> {
         singles.iter().flat_map(|single| (1..=window).map(move |traps| pair(single, traps))).collect()
     }
 
+    /// What a power cut leaves of the log, with a second run that starts from there.
+    fn check_log(&self, plan: &Plan) -> (Outcome, Option<String>) {
+        let cut = run(self.setup, plan);
+        let setup = Setup { log: cut.log_disk.clone(), ..self.setup.clone() };
+        // Calls are numbered alike in both.
+        let next = run(&setup, &Plan::quiet(!plan.seed));
+        let wrong = match (&cut.end, &next.end) {
+            (End::PowerCut | End::Off(0), End::Off(0)) => torn_log(&self.clean, &cut, &next),
+            ends => Some(format!("the runs ended with {ends:?}")),
+        };
+        (cut, wrong)
+    }
+
     /// What is different in a run of this plan, or, where it makes root give a server up, not contained.
     pub fn check(&self, plan: &Plan) -> (Outcome, Option<String>) {
+        if plan.crashes.iter().any(|crash| crash.cause == Cause::Power) {
+            return self.check_log(plan);
+        }
         let outcome = run(self.setup, plan);
-        let difference = match (plan.gives_up, plan.poisons) {
-            (Some(server), _) => uncontained(self.setup, &outcome, server),
-            (None, Some(server)) => unserved(self.setup, &outcome, server),
-            (None, None) => difference(self.setup, &self.clean, &outcome),
+        let inexact = plan.kind.filter(|kind| kind.worst() > Class::Transparent);
+        let difference = match (plan.gives_up, plan.poisons, inexact) {
+            (Some(server), ..) => uncontained(self.setup, &outcome, server),
+            (None, Some(server), _) => unserved(self.setup, &outcome, server),
+            (None, None, Some(kind)) => unbearable(&self.clean, &outcome, kind),
+            (None, None, None) => difference(self.setup, &self.clean, &outcome),
         };
         (outcome, difference)
     }
@@ -146,7 +167,7 @@ impl<'s> Exploration<'s> {
                         let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
                         let (outcome, difference) = self.check(plan);
                         let Ok(mut tally) = tally.lock() else { return };
-                        tally.count(&outcome, plan, difference);
+                        tally.count(self, &outcome, plan, difference);
                         let enough = tally.failures.len() >= FAILURES_MAX || begin.elapsed() >= limit;
                         stop.fetch_or(enough, Ordering::Relaxed);
                         tell(tally.runs, plans.len());
@@ -189,8 +210,23 @@ impl<'s> Exploration<'s> {
 }
 
 impl Tally {
-    fn count(&mut self, outcome: &Outcome, plan: &Plan, difference: Option<String>) {
+    fn count(
+        &mut self,
+        exploration: &Exploration<'_>,
+        outcome: &Outcome,
+        plan: &Plan,
+        difference: Option<String>,
+    ) {
         self.runs += 1;
+        if let Some(kind) = plan.kind {
+            let class = match (kind, &difference) {
+                // Programs do not outlive it.
+                (Kind::Power, None) => Class::Transparent,
+                (Kind::Power, Some(_)) => Class::Fatal,
+                _ => class(&exploration.clean, outcome),
+            };
+            self.classes.entry(kind).or_default()[class as usize] += 1;
+        }
         self.crashes += u64::from(outcome.crashes.iter().sum::<u32>());
         for (sum, [outside, own]) in self.deaths.iter_mut().zip(&outcome.deaths) {
             *sum += u64::from(outside + own);

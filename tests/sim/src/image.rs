@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use libipc::archive::{Builder, MANIFEST, SESSION};
-use libipc::manifest::{self, Manifest, Session};
+use libipc::manifest::{self, Manifest, ServerEntry, Session};
 
 use crate::assembler;
 
@@ -16,6 +16,8 @@ use crate::assembler;
 const HEAP_KIB: u32 = 128;
 /// The same for the server that reckons with the size of its heap before it promises anything.
 const MEMORY_HEAP_KIB: u32 = 2048;
+/// Bytes of the disk for the log.
+const LOG_BYTES: usize = 1 << 20;
 /// KiB of journal: few, so that there are many snapshots.
 const JOURNAL_KIB_MAX: u32 = 128;
 /// KiB of arena at most.
@@ -35,6 +37,7 @@ pub fn manifest() -> Result<Manifest> {
     let path = house().join("boot/system.toml");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut manifest: Manifest = toml::from_str(&text).context("the manifest is not sound")?;
+    add_log(&mut manifest);
     manifest.check().context("the manifest is not sound")?;
     for server in &mut manifest.servers {
         server.heap_kib = if server.frames { MEMORY_HEAP_KIB } else { HEAP_KIB };
@@ -42,6 +45,18 @@ pub fn manifest() -> Result<Manifest> {
         server.arena_kib = server.arena_kib.min(ARENA_KIB_MAX);
     }
     Ok(manifest)
+}
+
+/// Puts the log server into a system, which has no use for it on a real machine yet.
+fn add_log(manifest: &mut Manifest) {
+    let Some(ufs) = manifest.servers.iter().find(|server| server.name == "ufs").cloned() else { return };
+    let (calls, forwards) = (vec!["blk".into()], Vec::new());
+    let name = "logfile".to_owned();
+    for vfs in manifest.servers.iter_mut().filter(|server| server.name == "vfs") {
+        vfs.calls.push(name.clone());
+    }
+    let place = manifest.servers.iter().position(|server| server.name == "ufs").unwrap_or_default();
+    manifest.servers.insert(place, ServerEntry { name, calls, forwards, ..ufs });
 }
 
 /// The boot archive of a system whose first program is at this path of the disk.
@@ -89,6 +104,11 @@ pub fn volume(files: &[(&str, Vec<u8>)]) -> Result<Arc<[u8]>> {
     let output = command.arg(&image).arg(&tree).output().context("cannot run makefs")?;
     ensure!(output.status.success(), "makefs: {}", String::from_utf8_lossy(&output.stderr));
     Ok(fs::read(&image)?.into())
+}
+
+/// A disk for the log, as it comes from the shop.
+pub fn log() -> Arc<[u8]> {
+    vec![0; LOG_BYTES].into()
 }
 
 /// The program makefs; it often lies where only an administrator's PATH leads.

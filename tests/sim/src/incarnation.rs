@@ -4,6 +4,7 @@
 //! One runs at a time, until its next trap. One that the kernel has ended is dropped where it stands, which unwinds
 //! it; nothing of it but its effects in the kernel is left, as on the machine.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use libipc::server::{Boot, Server};
 use libipc::sys::{BUFFER_BYTES, Trapped, Traps};
 
 use crate::devices::SimDisk;
+use crate::random::Random;
 
 /// Bytes of stack of an incarnation.
 const STACK_BYTES: usize = 1 << 20;
@@ -43,6 +45,8 @@ pub struct Reply {
     pub trapped: Trapped,
     /// The message buffer after it.
     pub buffer: Buffer,
+    /// A wild write into the server's state, before its next message.
+    pub wild: Option<Random>,
 }
 
 type Thread = Coroutine<Reply, Request, Infallible>;
@@ -52,6 +56,7 @@ type Gate = Yielder<Reply, Request>;
 struct Trap<'g> {
     gate: &'g Gate,
     buffer: Option<Buffer>,
+    wild: Option<Random>,
 }
 
 impl Trap<'_> {
@@ -66,6 +71,7 @@ impl Trap<'_> {
         let buffer = self.buffer.take().expect("the buffer is here between traps");
         let reply = self.gate.suspend(Request { number, arguments, buffer, source });
         self.buffer = Some(reply.buffer);
+        self.wild = reply.wild.or(self.wild);
         reply.trapped
     }
 }
@@ -94,7 +100,22 @@ pub enum Start {
 
 /// A server between two of its traps.
 pub struct Incarnation {
-    thread: Thread,
+    /// It is there until the end.
+    thread: Option<Thread>,
+}
+
+thread_local! {
+    /// Stacks of incarnations that have ended.
+    static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Incarnation {
+    fn drop(&mut self) {
+        if let Some(mut thread) = self.thread.take() {
+            thread.force_unwind();
+            STACKS.with_borrow_mut(|stacks| stacks.push(thread.into_stack()));
+        }
+    }
 }
 
 /// An incarnation ended by itself: it panicked.
@@ -102,13 +123,38 @@ pub struct Incarnation {
 pub struct Panicked;
 
 fn serve<S: Server>(boot: &Boot, trap: Trap<'_>) -> Infallible {
-    Shell::<S, _>::start(boot, trap).run()
+    let mut shell = Shell::<S, _>::start(boot, trap);
+    loop {
+        shell.serve_one();
+        if let Some(mut random) = shell.traps.wild.take() {
+            write_over(&mut shell, &mut random);
+        }
+    }
+}
+
+/// A wild write into what a server remembers. A state is structures, pointers and values; in its serialised form, one
+/// that no longer decodes is one whose structure has been hit: the server faults when it follows it.
+fn write_over<S: Server, T: Traps>(shell: &mut Shell<S, T>, random: &mut Random) {
+    let encode = "a state always encodes";
+    let mut kept = postcard::to_allocvec(&shell.kept).expect(encode);
+    let mut server = postcard::to_allocvec(&shell.server).expect(encode);
+    let bytes = (kept.len() + server.len()) as u64;
+    let hit = "a wild write has hit a pointer";
+    if random.below(bytes) < kept.len() as u64 {
+        random.damage(&mut kept);
+        shell.kept = postcard::from_bytes(&kept).expect(hit);
+    } else {
+        random.damage(&mut server);
+        shell.server = postcard::from_bytes(&server).expect(hit);
+    }
+    shell.save_whole();
 }
 
 fn serve_by_name(boot: &Boot, trap: Trap<'_>) -> Infallible {
     match boot.name.as_str() {
         "vm" => serve::<vm::Vm>(boot, trap),
         "blk" => serve::<blk::Driver<SimDisk>>(boot, trap),
+        "logfile" => serve::<logfile::Logfile>(boot, trap),
         "tty" => serve::<tty::Tty>(boot, trap),
         "tmpfs" => serve::<tmpfs::Tmpfs>(boot, trap),
         "ufs" => serve::<ufs::Ufs>(boot, trap),
@@ -122,15 +168,17 @@ fn serve_by_name(boot: &Boot, trap: Trap<'_>) -> Infallible {
 impl Incarnation {
     /// A new one, which has not run yet. Its first resumption brings the message buffer alone.
     pub fn new(start: Start) -> Incarnation {
-        let stack = DefaultStack::new(STACK_BYTES).expect("there is memory for a stack");
+        let stack = STACKS.with_borrow_mut(Vec::pop);
+        let stack =
+            stack.unwrap_or_else(|| DefaultStack::new(STACK_BYTES).expect("there is memory for a stack"));
         let thread = Thread::with_stack(stack, move |gate: &Gate, first: Reply| {
-            let trap = Trap { gate, buffer: Some(first.buffer) };
+            let trap = Trap { gate, buffer: Some(first.buffer), wild: None };
             match start {
                 Start::Root(words, archive) => root::run(trap, &words, &archive),
                 Start::Server(boot) => serve_by_name(&boot, trap),
             }
         });
-        Incarnation { thread }
+        Incarnation { thread: Some(thread) }
     }
 
     /// Runs it to its next trap.
@@ -138,7 +186,8 @@ impl Incarnation {
     /// # Errors
     /// It panicked.
     pub fn resume(&mut self, reply: Reply) -> Result<Request, Panicked> {
-        let resumed = catch_unwind(AssertUnwindSafe(|| self.thread.resume(reply)));
+        let thread = self.thread.as_mut().ok_or(Panicked)?;
+        let resumed = catch_unwind(AssertUnwindSafe(|| thread.resume(reply)));
         match resumed {
             Ok(CoroutineResult::Yield(request)) => Ok(request),
             Ok(CoroutineResult::Return(never)) => match never {},

@@ -1,14 +1,16 @@
 //! The simulator as a program: `cargo xtask chaos --sim` runs it.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use sim::explore::{Exploration, Failure, Tally};
-use sim::plan::{Cause, Crash, Plan};
+use sim::oracle::Class;
+use sim::plan::{Cause, Crash, Kind, Plan};
 use sim::random::Random;
 use sim::{workload, world};
 
@@ -22,6 +24,9 @@ struct Args {
     /// Only these servers crash (all, if none is named)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     servers: Vec<String>,
+    /// What strikes in random runs, beside kills (all, if none is named); each run has one of them
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    faults: Vec<Kind>,
     /// Crashes in each random run
     #[arg(long, value_name = "N", default_value_t = 8)]
     kills: u64,
@@ -53,6 +58,9 @@ struct Args {
     /// With --plan: write every trap of every server into a file
     #[arg(long, value_name = "FILE", requires = "plan")]
     trace: Option<PathBuf>,
+    /// With --plan: write the kernel's trace into a file, as `cargo xtask run --trace` does
+    #[arg(long, value_name = "FILE", requires = "plan")]
+    records: Option<PathBuf>,
     /// Only these scripts of the workload
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scripts: Vec<String>,
@@ -80,14 +88,15 @@ fn chaos(args: &Args) -> Result<ExitCode> {
     let exploration = Exploration::new(&setup, args.seed);
     describe(&exploration);
     if let Some(plan) = &args.plan {
-        let trace = args.trace.is_some();
+        let trace = args.trace.is_some() || args.records.is_some();
         let mut plan = Plan { trace, ..Plan::parse(args.seed, plan, &setup)? };
         let first = plan.first_server();
         let cursed = |crash: &Crash| matches!(crash.cause, Cause::Poison | Cause::Hang);
         let message = plan.crashes.first().is_some_and(cursed);
+        plan.kind = args.faults.first().copied();
         plan.poisons = first.filter(|_| message);
         plan.gives_up = first.filter(|_| args.poison && !message);
-        return one(&exploration, &plan, args.trace.as_deref());
+        return one(&exploration, &plan, args);
     }
     let mut servers = Vec::new();
     for name in &args.servers {
@@ -127,8 +136,13 @@ fn plans(args: &Args, exploration: &Exploration, servers: &[u32]) -> Vec<(&'stat
     if !args.exhaustive {
         let start = if args.start { 0 } else { exploration.clean.booted.iter().sum() };
         // Whatever the seed, programs see the same, so one run without crashes is enough to compare with.
-        let random =
-            |number| Plan::random(args.seed.wrapping_add(number), args.kills, start..exploration.traps());
+        let all = Kind::value_variants();
+        let kinds = if args.faults.is_empty() { all } else { &args.faults };
+        let random = |number| {
+            let seed = args.seed.wrapping_add(number);
+            let kind = kinds[(seed % kinds.len() as u64) as usize];
+            Plan::random(seed, kind, args.kills, start..exploration.traps())
+        };
         return vec![("random", (0..args.runs).map(random).collect())];
     }
     let kills = exploration.singles(servers, args.start, Cause::Kill);
@@ -159,10 +173,12 @@ fn describe(exploration: &Exploration) {
 }
 
 /// One run, in detail.
-fn one(exploration: &Exploration, plan: &Plan, trace: Option<&Path>) -> Result<ExitCode> {
+fn one(exploration: &Exploration, plan: &Plan, args: &Args) -> Result<ExitCode> {
     let (outcome, difference) = exploration.check(plan);
-    if let Some(path) = trace {
-        std::fs::write(path, &outcome.trace).with_context(|| format!("cannot write {}", path.display()))?;
+    for (path, bytes) in [(&args.trace, outcome.trace.as_bytes()), (&args.records, &outcome.records[..])] {
+        if let Some(path) = path {
+            std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
     print!("{}", outcome.log);
     println!(
@@ -194,7 +210,7 @@ fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -
     if lively {
         eprint!("\r\x1b[K");
     }
-    let Tally { runs, equal, crashes, left, time, deaths, failures } = &tally;
+    let Tally { runs, equal, crashes, left, time, deaths, classes, failures } = &tally;
     println!(
         "{what}: {runs} runs with {crashes} crashes in {:.1} s: {equal} equal, {} different{}",
         time.as_secs_f64(),
@@ -203,13 +219,32 @@ fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -
     );
     let deaths = exploration.setup.names.iter().zip(deaths).map(|(name, deaths)| format!("{name} {deaths}"));
     println!("  deaths: {}", deaths.collect::<Vec<_>>().join(", "));
+    describe_classes(classes);
     for failure in failures {
         let Failure { plan, what } = exploration.shrink(failure);
         let crashes = plan.describe(exploration.setup);
         let poison = if plan.gives_up.is_some() { " --poison" } else { "" };
-        println!("  different: --seed {}{poison} --plan {crashes}\n{}", plan.seed, indent(&what));
+        let kind = plan.kind.map(|kind| format!(" --faults {}", kind.name())).unwrap_or_default();
+        println!("  different: --seed {}{poison}{kind} --plan {crashes}\n{}", plan.seed, indent(&what));
     }
     failures.is_empty()
+}
+
+/// Says what became of runs, by what struck in them.
+fn describe_classes(classes: &BTreeMap<Kind, [u64; Class::ALL.len()]>) {
+    if classes.is_empty() {
+        return;
+    }
+    let percent = |part: u64, all: u64| format!("{part} ({:.2} %)", 100.0 * part as f64 / all as f64);
+    println!(
+        "{:>8} {:>8} {:>18} {:>16} {:>16} {:>16}",
+        "", "runs", "transparent", "contained", "wrong", "fatal"
+    );
+    for (kind, counts) in classes {
+        let all = counts.iter().sum();
+        let [transparent, contained, wrong, fatal] = counts.map(|count| percent(count, all));
+        println!("{:>8} {all:>8} {transparent:>18} {contained:>16} {wrong:>16} {fatal:>16}", kind.name());
+    }
 }
 
 fn indent(text: &str) -> String {

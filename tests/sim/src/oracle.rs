@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use microkernel::core::host::Wait;
 
+use crate::plan::{Cause, Kind};
+use crate::workload::files::{LOG_APPENDS, LOG_NAME, LOG_NOTES_BEFORE};
 use crate::world::{End, Outcome, Setup};
 
 /// What the log of a run says only when recovery has failed.
@@ -11,6 +13,8 @@ const BAD_WORDS: [&str; 4] = ["disagree", "given up", "cannot be seen to", "no s
 
 /// Calls by which a program waits for another: read, poll, pause, wait4, rt_sigsuspend, futex, epoll_wait.
 const WAITING_CALLS: [u32; 7] = [0, 7, 34, 61, 130, 202, 232];
+/// An answer to a program is an error if it is not more than so much below zero.
+const ERRORS: i64 = 4095;
 /// Deaths of a server by one poisoned message: it is served, and served again. A server without a journal may have to
 /// repeat its last incarnation first.
 const POISONED_DEATHS: std::ops::Range<u32> = 2..6;
@@ -19,11 +23,7 @@ const POISONED_DEATHS: std::ops::Range<u32> = 2..6;
 /// the server lives on.
 pub fn unserved(setup: &Setup, run: &Outcome, poisoned: u32) -> Option<String> {
     // A program may wait for what another did not do, having been told of an error.
-    let waits = |wait: &Wait| wait.held && wait.foreign && WAITING_CALLS.contains(&wait.what);
-    let end = match run.end {
-        End::Hang if run.waits.iter().all(waits) => End::Off(0),
-        ref end => end.clone(),
-    };
+    let end = if only_programs_wait(run) { End::Off(0) } else { run.end.clone() };
     let run = &Outcome { end, ..run.clone() };
     let mut text = uncontained(setup, run, poisoned).unwrap_or_default();
     let [_, own] = run.deaths[poisoned as usize - 1];
@@ -54,6 +54,63 @@ pub fn uncontained(setup: &Setup, run: &Outcome, given_up: u32) -> Option<String
     (!text.is_empty()).then_some(text)
 }
 
+/// Nothing will ever happen any more, but all that is waited for is what programs do for each other.
+fn only_programs_wait(run: &Outcome) -> bool {
+    let waits = |wait: &Wait| wait.held && wait.foreign && WAITING_CALLS.contains(&wait.what);
+    run.end == End::Hang && run.waits.iter().all(waits)
+}
+
+/// What became of a run, from the view of its programs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Class {
+    /// Each saw what it would have seen.
+    Transparent,
+    /// Some were told of an error, or ended by a signal.
+    Contained,
+    /// Nobody was told of an error, but somebody saw something else.
+    Wrong,
+    /// Somebody waits for ever, a server is gone, or the machine has stopped.
+    Fatal,
+}
+
+impl Class {
+    /// All, the worst last.
+    pub const ALL: [Class; 4] = [Class::Transparent, Class::Contained, Class::Wrong, Class::Fatal];
+}
+
+/// What became of a run.
+pub fn class(clean: &Outcome, run: &Outcome) -> Class {
+    let different = |name: &u64| run.notes.get(name) != clean.notes.get(name);
+    let names = clean.notes.keys().chain(run.notes.keys());
+    let mut differing = names.filter(|name| different(name));
+    let told = |name: &u64| {
+        let [before, now] = notes(clean, run, *name);
+        let first = now.get(first_difference(before, now));
+        // A number that is an error; or it told no more, having been ended.
+        first.is_none_or(|note| (-ERRORS..0).contains(&(*note as i64)))
+    };
+    let is_told = differing.clone().any(told);
+    let ended = matches!(run.end, End::Off(_)) || only_programs_wait(run) && is_told;
+    if !ended || run.log.contains("given up") {
+        Class::Fatal
+    } else if is_told {
+        Class::Contained
+    } else if differing.next().is_some() || !seen(clean, run).is_empty() {
+        Class::Wrong
+    } else {
+        Class::Transparent
+    }
+}
+
+/// What a process told in either run.
+fn notes<'o>(clean: &'o Outcome, run: &'o Outcome, name: u64) -> [&'o [u64]; 2] {
+    [clean, run].map(|outcome| outcome.notes.get(&name).map_or(&[][..], Vec::as_slice))
+}
+
+fn first_difference(before: &[u64], now: &[u64]) -> usize {
+    before.iter().zip(now).take_while(|(before, now)| before == now).count()
+}
+
 fn lines(output: &[u8]) -> Vec<&[u8]> {
     let mut lines: Vec<&[u8]> = output.split(|byte| *byte == b'\n').collect();
     // Lines of several processes may change places.
@@ -61,20 +118,19 @@ fn lines(output: &[u8]) -> Vec<&[u8]> {
     lines
 }
 
-/// What is different, in words; nothing if all is equal.
-pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<String> {
+/// What is different for programs and whoever sits at the terminal.
+fn seen(clean: &Outcome, run: &Outcome) -> String {
     let mut text = String::new();
     if clean.end != run.end {
         let _ = writeln!(text, "it ended with {:?} instead of {:?}", run.end, clean.end);
     }
     let names = clean.notes.keys().chain(run.notes.keys().filter(|name| !clean.notes.contains_key(name)));
     for name in names {
-        let [before, now] =
-            [clean, run].map(|outcome| outcome.notes.get(name).map_or(&[][..], Vec::as_slice));
+        let [before, now] = notes(clean, run, *name);
         if before == now {
             continue;
         }
-        let at = before.iter().zip(now).take_while(|(before, now)| before == now).count();
+        let at = first_difference(before, now);
         let show =
             |notes: &[u64]| notes.get(at).map_or("nothing".to_owned(), |note| (*note as i64).to_string());
         let _ = writeln!(text, "process {name} saw {} instead of {} at {at}", show(now), show(before));
@@ -82,6 +138,41 @@ pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<Strin
     if lines(&clean.output) != lines(&run.output) {
         let _ = writeln!(text, "the terminal shows\n{}", String::from_utf8_lossy(&run.output));
     }
+    text
+}
+
+/// What is wrong with a run in which something beside crashes struck: the worst that may become of it depends on what
+/// it was.
+pub fn unbearable(clean: &Outcome, run: &Outcome, kind: Kind) -> Option<String> {
+    let class = class(clean, run);
+    (class > kind.worst()).then(|| format!("{class:?}\n{}", seen(clean, run)))
+}
+
+/// What is wrong with the log on a disk after a power cut, and after one more run of the same workload, which read what
+/// was left and went on behind it.
+pub fn torn_log(clean: &Outcome, cut: &Outcome, next: &Outcome) -> Option<String> {
+    let appended = |run: &Outcome| -> Vec<Vec<u8>> {
+        logfile::record::all(&run.log_disk).map(|record| record.data).collect()
+    };
+    let [all, kept, then] = [clean, cut, next].map(appended);
+    let told = cut.notes.get(&LOG_NAME).map_or(0, Vec::len).saturating_sub(LOG_NOTES_BEFORE);
+    let synced = (told / (LOG_APPENDS as usize + 1)) * LOG_APPENDS as usize;
+    let mut text = String::new();
+    if kept.len() < synced.min(all.len()) {
+        let _ = writeln!(text, "of {synced} appends that were made durable {} are there", kept.len());
+    }
+    if !all.starts_with(&kept) {
+        let _ = writeln!(text, "the log is not what was appended, in its order");
+    }
+    if next.end == clean.end && then != [kept, all].concat() {
+        let _ = writeln!(text, "what was appended later does not stand behind what was there");
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// What is different, in words; nothing if all is equal.
+pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<String> {
+    let mut text = seen(clean, run);
     if clean.used != run.used {
         let _ = writeln!(text, "objects in use are {:?} instead of {:?}", run.used, clean.used);
     }
@@ -90,7 +181,8 @@ pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<Strin
         .filter(|(_, [_, own])| *own > 0)
         .map(|(number, [_, own])| format!("{} {own}", setup.name(number)))
         .collect();
-    if run.deaths.iter().map(|[_, own]| own).sum::<u32>() != run.crashes[1] {
+    let meant = run.crashes[Cause::Fault as usize] + run.crashes[Cause::Loop as usize];
+    if run.deaths.iter().map(|[_, own]| own).sum::<u32>() != meant {
         let _ = writeln!(text, "servers died by themselves: {}", own.join(", "));
     }
     if BAD_WORDS.iter().any(|word| run.log.contains(word) && !clean.log.contains(word)) {

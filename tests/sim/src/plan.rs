@@ -2,21 +2,79 @@
 //!
 //! A plan is written as it is read: `vfs@123` kills vfs right after its 123rd trap, `+5` then kills whichever server
 //! makes the fifth trap after that (one that recovers, most often), and a `!` behind either makes the server fault
-//! instead, right before the trap. A `*` makes the next message that the server receives poison: it faults, in each
-//! incarnation, as soon as it has it. With `~` it loops for ever instead.
+//! instead, right before the trap. With `&` it loops there, until the watchdog finds it. A `*` makes the next message that
+//! the server receives poison: it faults, in each incarnation, as soon as it has it. With `~` it loops for ever instead.
+//!
+//! Not all faults are deaths. With `?` something writes into the server's own memory, with `%` into the memory from which
+//! it would be started again, and then it is killed. With `#` the disk fails for a while, and with `=`
+//! power fails.
 
 use std::fmt;
 use std::ops::Range;
 
+use crate::oracle::Class;
 use crate::random::Random;
 use crate::world::Setup;
 
-/// Most faults in a random plan: a server that faults once more before it has received anything new is given up, as
-/// one that dies of the same event again and again.
-const FAULTS_MAX: u32 = 2;
+/// What strikes in a random run, beside kills.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
+pub enum Kind {
+    /// Nothing else.
+    Kill,
+    /// Servers fault, and a kill is soon after.
+    Fault,
+    /// A server loops.
+    Loop,
+    /// Something writes into a server's memory.
+    Wild,
+    /// Something writes into a server's snapshot.
+    Torn,
+    /// The disk fails.
+    Disk,
+    /// Power fails while the log is written; it must be there when the machine is started again.
+    Power,
+}
 
-/// After so many faults in one place without progress root gives a server up.
-const GIVEN_UP_AFTER: u64 = 3;
+impl Kind {
+    /// The cause that it is about, and how often it may be in one run. A server that faults once more before it has
+    /// received anything new is given up, as one that dies of the same event again and again.
+    fn strikes(self) -> (Cause, u32) {
+        match self {
+            Kind::Kill => (Cause::Kill, 0),
+            Kind::Fault => (Cause::Fault, 2),
+            Kind::Loop => (Cause::Loop, 1),
+            Kind::Wild => (Cause::Wild, 1),
+            Kind::Torn => (Cause::Torn, 1),
+            Kind::Disk => (Cause::Disk, 2),
+            Kind::Power => (Cause::Power, 1),
+        }
+    }
+
+    /// The worst that may become of a run. What writes over a server's memory may make it tell lies before it dies.
+    pub fn worst(self) -> Class {
+        match self {
+            Kind::Kill | Kind::Fault | Kind::Loop | Kind::Power => Class::Transparent,
+            Kind::Torn | Kind::Disk => Class::Contained,
+            Kind::Wild => Class::Wrong,
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Kill => "kill",
+            Kind::Fault => "fault",
+            Kind::Loop => "loop",
+            Kind::Wild => "wild",
+            Kind::Torn => "torn",
+            Kind::Disk => "disk",
+            Kind::Power => "power",
+        }
+    }
+}
+
+/// After so many faults in one place without progress root gives a server up, having taken it one snapshot back.
+const GIVEN_UP_AFTER: u64 = 6;
 
 /// Why a server dies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -29,12 +87,34 @@ pub enum Cause {
     Poison,
     /// The next message that it receives makes it loop for ever, whenever it has it.
     Hang,
+    /// It loops instead of making the trap.
+    Loop,
+    /// A byte or word of its own memory changes: of its state, or of its message buffer.
+    Wild,
+    /// A byte or word of its snapshot changes, and it is killed.
+    Torn,
+    /// The disk fails the commands it has and some that follow.
+    Disk,
+    /// Power fails.
+    Power,
 }
 
 impl Cause {
     /// All, with the marks by which a plan tells them.
-    const MARKS: [(Cause, &str); 4] =
-        [(Cause::Kill, ""), (Cause::Fault, "!"), (Cause::Poison, "*"), (Cause::Hang, "~")];
+    const MARKS: [(Cause, &str); Cause::COUNT] = [
+        (Cause::Kill, ""),
+        (Cause::Fault, "!"),
+        (Cause::Poison, "*"),
+        (Cause::Hang, "~"),
+        (Cause::Loop, "&"),
+        (Cause::Wild, "?"),
+        (Cause::Torn, "%"),
+        (Cause::Disk, "#"),
+        (Cause::Power, "="),
+    ];
+
+    /// How many there are.
+    pub const COUNT: usize = 9;
 
     fn mark(self) -> &'static str {
         Cause::MARKS.iter().find(|(cause, _)| *cause == self).map_or("", |(_, mark)| mark)
@@ -75,6 +155,8 @@ pub struct Plan {
     pub gives_up: Option<u32>,
     /// The server that meets poison: it is to live on, and to do no harm to others than who sent it.
     pub poisons: Option<u32>,
+    /// What strikes, of a random plan.
+    pub kind: Option<Kind>,
     /// Whether every trap is written down.
     pub trace: bool,
 }
@@ -85,22 +167,29 @@ impl Plan {
         Plan { seed, ..Plan::default() }
     }
 
-    /// So many crashes, at distances that follow from the seed: the first after the beginning of a range of traps, the
-    /// others over about the rest of it.
-    pub fn random(seed: u64, kills: u64, traps: Range<u64>) -> Plan {
+    /// Crashes at distances that follow from the seed: the first anywhere in a range of traps, the others over about the
+    /// rest of it. The first is what the kind says, and few of the others; so many are kills at most.
+    pub fn random(seed: u64, kind: Kind, kills: u64, traps: Range<u64>) -> Plan {
         let mut random = Random::new(seed);
-        let mut faults = 0;
+        let (cause, most) = kind.strikes();
+        let mut struck = 0;
         let length = traps.end.saturating_sub(traps.start).max(2);
-        let crashes = (0..kills).map(|number| {
+        let more = if most == 0 { kills } else { 1 + random.below(kills + 1) };
+        let crashes = (0..more).map(|number| {
             // Crashes soon after another are as frequent as ones a long time after.
             let bits = random.below(u64::from(length.ilog2()) + 1);
-            let from = if number == 0 { traps.start } else { 0 };
-            let fault = random.below(4) == 0 && faults < FAULTS_MAX;
-            faults += u32::from(fault);
-            let cause = if fault { Cause::Fault } else { Cause::Kill };
-            Crash { place: Place::Later(from + 1 + random.below(1 << bits)), cause }
+            let distance = match number {
+                0 => traps.start + random.below(length),
+                _ => random.below(1 << bits),
+            };
+            // Nothing comes after a power cut.
+            let first = if cause == Cause::Power { number + 1 == more } else { number == 0 };
+            let strikes = struck < most && (first || cause != Cause::Power && random.below(4) == 0);
+            struck += u32::from(strikes);
+            let cause = if strikes { cause } else { Cause::Kill };
+            Crash { place: Place::Later(1 + distance), cause }
         });
-        Plan { seed, crashes: crashes.collect(), ..Plan::default() }
+        Plan { seed, kind: Some(kind), crashes: crashes.collect(), ..Plan::default() }
     }
 
     /// A server that faults at a trap, and again in each incarnation, until it is given up.
@@ -174,13 +263,23 @@ pub struct Progress<'p> {
     /// Traps of all servers since the last crash.
     since: u64,
     /// Crashes that came about, by cause.
-    pub done: [u32; 4],
+    pub done: [u32; Cause::COUNT],
 }
 
 impl<'p> Progress<'p> {
     /// The plan's beginning.
     pub fn new(plan: &'p Plan) -> Progress<'p> {
-        Progress { left: &plan.crashes, one_fault: plan.gives_up.is_some(), since: 0, done: [0; 4] }
+        Progress {
+            left: &plan.crashes,
+            one_fault: plan.gives_up.is_some(),
+            since: 0,
+            done: [0; Cause::COUNT],
+        }
+    }
+
+    /// Whether something of this cause has come about.
+    pub fn came(&self, cause: Cause) -> bool {
+        self.done[cause as usize] > 0
     }
 
     /// A server makes a trap, so many it has made with it. Whether it dies of it, and how.

@@ -31,4 +31,17 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         self.number().checked_rem(bound).unwrap_or(0)
     }
+
+    /// Writes over a byte of these, or over eight of them.
+    pub fn damage(&mut self, bytes: &mut [u8]) {
+        let at = self.below(bytes.len() as u64) as usize;
+        if self.below(2) == 0 {
+            let other = 1 + self.below(255) as u8;
+            bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= other);
+        } else {
+            // What goes astray is a small number as often as any.
+            let word = self.number() >> (self.below(8) * 8);
+            bytes.iter_mut().skip(at & !7).zip(word.to_le_bytes()).for_each(|(byte, new)| *byte = new);
+        }
+    }
 }

@@ -10,16 +10,16 @@ use std::mem;
 use std::sync::{Arc, Once};
 
 use anyhow::{Context, Result};
-use libipc::abi::delivery::{BUFFER_PAGES, DELIVERY_OFFSET};
+use libipc::abi::delivery::BUFFER_PAGES;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
-use libipc::abi::{Delivery, Frame, Kind, PAGE_SIZE, Protection};
+use libipc::abi::trace::{Filter, Names, file_header};
+use libipc::abi::{Frame, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
-use libipc::linux::errno;
 use libipc::manifest::Manifest;
 use libipc::server::Boot;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
 use libipc::sys::BUFFER_BYTES;
-use microkernel::arch::emulated::{self, Emulated};
+use microkernel::arch::emulated::{self, Blank, Emulated};
 use microkernel::core::boot::Memory;
 use microkernel::core::host::{Used, Wait};
 use microkernel::core::jitter::Jitter;
@@ -37,6 +37,10 @@ use crate::plan::{Cause, Plan, Progress};
 use crate::random::Random;
 use crate::trace::Trace;
 
+mod faults;
+
+use faults::Curse;
+
 /// Frames of the machine: 32 MiB.
 const FRAMES: u32 = 8192;
 /// What an instruction of a program takes.
@@ -45,17 +49,12 @@ const INSTRUCTION_NS: u64 = 10;
 const TRAP_NS: (u64, u64) = (200, 1000);
 /// What the disk takes for a command at least, and by how much more at most.
 const DISK_NS: (u64, u64) = (20_000, 180_000);
-/// How long a server that loops runs at a time.
-const LOOP_NS: u64 = 100_000_000;
 /// A run that makes more traps than this has gone astray.
 const TRAPS_MAX: u64 = 5_000_000;
 /// As has one that takes longer than this.
 const TIME_MAX_NS: u64 = 600_000_000_000;
 /// The instruction pointer of a server's thread whose incarnation has begun; no image starts there.
 const BEGUN: u64 = 1;
-/// exit_group(2), and the status of a program that was told EIO.
-const EXIT_GROUP: u64 = 231;
-const EXIT_STATUS: u64 = 5;
 /// Root's number, and in the manifest the first.
 pub const ROOT: u32 = 1;
 
@@ -68,6 +67,8 @@ pub struct Setup {
     pub archive: Arc<[u8]>,
     /// The disk.
     pub volume: Arc<[u8]>,
+    /// The disk for the log.
+    pub log: Arc<[u8]>,
     /// What somebody at the terminal waits to see, and types then.
     pub dialogue: Vec<(&'static str, &'static str)>,
 }
@@ -84,7 +85,8 @@ impl Setup {
         dialogue: Vec<(&'static str, &'static str)>,
     ) -> Result<Setup> {
         let names = manifest.servers.iter().map(|server| server.name.clone()).collect();
-        Ok(Setup { names, archive: image::archive(manifest, program)?.into(), volume, dialogue })
+        let archive = image::archive(manifest, program)?.into();
+        Ok(Setup { names, archive, volume, log: image::log(), dialogue })
     }
 
     /// A server's name.
@@ -108,6 +110,8 @@ pub enum End {
     Hang,
     /// It went on without end.
     Endless,
+    /// Power failed, as the plan said.
+    PowerCut,
     /// The machine did not even start.
     NoStart(String),
     /// The kernel itself, or the simulator, panicked.
@@ -138,13 +142,17 @@ pub struct Outcome {
     /// Snapshots made by each server.
     pub snapshots: Vec<u64>,
     /// How many crashes of the plan came about, by cause.
-    pub crashes: [u32; 4],
+    pub crashes: [u32; Cause::COUNT],
     /// Where the first trap after the start of the first program lies, by server: traps before are of the start.
     pub booted: Vec<u64>,
     /// Nanoseconds of simulated time.
     pub time_ns: u64,
+    /// What is on the disk for the log when the machine is without power.
+    pub log_disk: Arc<[u8]>,
     /// Every trap of every server, a line each, if the plan asks for it.
     pub trace: String,
+    /// What the kernel has traced, as a file, if the plan asks for it.
+    pub records: Vec<u8>,
 }
 
 impl Outcome {
@@ -162,10 +170,12 @@ impl Outcome {
             messages: vec![0; servers],
             deaths: vec![[0; 2]; servers],
             snapshots: vec![0; servers],
-            crashes: [0; 4],
+            crashes: [0; Cause::COUNT],
             booted: vec![0; servers],
             time_ns: 0,
+            log_disk: setup.log.clone(),
             trace: String::new(),
+            records: Vec::new(),
         }
     }
 }
@@ -175,8 +185,8 @@ thread_local! {
     static LAST_WORDS: RefCell<Option<String>> = const { RefCell::new(None) };
     /// An incarnation runs: its panic is the system's, not the simulator's.
     static INSIDE: RefCell<bool> = const { RefCell::new(false) };
-    /// Kernel memory for the next run.
-    static SPARE: RefCell<Option<Memory>> = const { RefCell::new(None) };
+    /// Memory of kernel and machine for the next run.
+    static SPARE: RefCell<Option<(Memory, Blank)>> = const { RefCell::new(None) };
 }
 
 /// Panics of servers are events of the simulation: they are kept, not printed.
@@ -203,23 +213,13 @@ struct Host {
     receives: bool,
     /// It loops for ever.
     hangs: bool,
+    /// A wild write into its state is to come.
+    wild: Option<Random>,
 }
-
-/// A message that its server dies of, or at which it loops.
-#[derive(Clone, Copy)]
-struct Curse {
-    server: u32,
-    cause: Cause,
-    /// The message; none as long as the server has not received it.
-    message: Option<Message>,
-}
-
-/// What tells a message from others: its kind, its call, its label, and when it came. A reissued server gets its calls
-/// again at other times.
-type Message = (u32, u64, u32, Option<u64>);
 
 struct World<'a> {
     setup: &'a Setup,
+    seed: u64,
     plan: Progress<'a>,
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
@@ -233,23 +233,27 @@ struct World<'a> {
     all_traps: u64,
     said: String,
     trace: Option<Trace>,
+    /// The kernel's trace, and how far it has been taken.
+    records: (Vec<u8>, u64),
 }
 
 /// Runs a machine from power-on to its end.
 pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
     keep_panics_quiet();
-    let memory = SPARE.take().unwrap_or_else(|| emulated::memory(FRAMES));
-    let (mut kernel, free) = emulated::kernel_over(memory);
+    let spare = SPARE.take().unwrap_or_else(|| (emulated::memory(FRAMES), Blank::default()));
+    let (mut kernel, free) = emulated::kernel_over(spare.0, spare.1);
     kernel.jitter = Jitter::from_seed(plan.seed);
     kernel.seed = plan.seed;
     kernel.epoch_s = 1_000_000_000;
     kernel.machine.devices = Some(Box::new(Plugged));
+    kernel.set_trace(plan.trace, Filter::default());
     devices::with(|bus| {
-        bus.power_on(&setup.volume, DISK_NS, plan.seed);
+        bus.power_on([&setup.volume, &setup.log], DISK_NS, plan.seed);
         bus.sit_down(&setup.dialogue);
     });
     let mut world = World {
         setup,
+        seed: plan.seed,
         plan: Progress::new(plan),
         kernel,
         hosts: BTreeMap::new(),
@@ -262,6 +266,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         all_traps: 0,
         said: String::new(),
         trace: plan.trace.then(Trace::default),
+        records: (Vec::new(), 0),
     };
     let end = match world.load(free) {
         Ok(()) => world.run(),
@@ -286,10 +291,15 @@ impl World<'_> {
     fn run(&mut self) -> End {
         let mut resume = self.kernel.trap(Trap::Timer);
         loop {
+            if self.plan.came(Cause::Power) {
+                return End::PowerCut;
+            }
             if self.all_traps > TRAPS_MAX || self.kernel.machine.time_ns > TIME_MAX_NS {
                 return End::Endless;
             }
             self.all_traps += 1;
+            let (records, position) = &mut self.records;
+            self.kernel.take_trace(position, records);
             let trap = match (resume, self.due()) {
                 (Resume::Off { status, .. }, _) => return End::Off(status),
                 (_, Some(trap)) => trap,
@@ -355,21 +365,6 @@ impl World<'_> {
         trap
     }
 
-    /// Where a message is poison, the program whose call it was is told EIO, and ends, as one that looks at errors
-    /// does: others may wait for what it would have done. Whether it makes that call now.
-    fn ends_of_error(&mut self, thread: ThreadId) -> bool {
-        if !self.calling.remove(&thread.index()) || self.curse.is_none() {
-            return false;
-        }
-        let Some(state) = self.kernel.threads.get_mut(thread) else { return false };
-        let failed = state.registers.rax as i64 == -i64::from(errno::EIO);
-        if failed {
-            (state.registers.rax, state.registers.rdi) = (EXIT_GROUP, EXIT_STATUS);
-            self.calling.insert(thread.index());
-        }
-        failed
-    }
-
     /// Lets a server run to its next trap.
     fn serve(&mut self, thread: ThreadId) -> Trap {
         let (number, ..) = self.kernel.describe(thread);
@@ -393,7 +388,8 @@ impl World<'_> {
             trace.brought(number, &registers);
         }
         INSIDE.set(true);
-        let made = host.incarnation.resume(Reply { trapped: trapped(&registers), buffer });
+        let made =
+            host.incarnation.resume(Reply { trapped: trapped(&registers), buffer, wild: host.wild.take() });
         INSIDE.set(false);
         match made {
             Ok(request) => self.enter(thread, number, request),
@@ -432,6 +428,7 @@ impl World<'_> {
             memory,
             receives: false,
             hangs: false,
+            wild: None,
         };
         // The last incarnation ends here, wherever it stood.
         self.hosts.insert(number, host);
@@ -460,20 +457,11 @@ impl World<'_> {
             }
             None => {}
         }
-        match self.plan.trap(number, count) {
-            Some(Cause::Fault) => {
-                self.hosts.remove(&number);
-                if let Some(state) = self.kernel.threads.get_mut(thread).filter(|_| !self.plan.one_fault) {
-                    // Faults that have nothing to do with each other are at different instructions.
-                    state.registers.rip += count;
-                }
-                return Trap::Exception { vector: 13, code: 0 };
-            }
-            Some(Cause::Kill) => {
-                self.kernel.doom(number, 1);
-            }
-            Some(cause) => self.curse = Some(Curse { server: number, cause, message: None }),
-            None => {}
+        let mut buffer = buffer;
+        if let Some(cause) = self.plan.trap(number, count)
+            && let Some(trap) = self.strike(cause, thread, (number, count), &mut buffer)
+        {
+            return trap;
         }
         let top = self.kernel.threads.get(thread).map_or(Frame(0), |state| state.top);
         if call & !THEN_RECEIVE == Syscall::LeaseWrite as u64 {
@@ -497,39 +485,6 @@ impl World<'_> {
         Trap::Call
     }
 
-    /// Whether the message that a server has just received is cursed. The first after the curse is.
-    fn is_cursed(&mut self, number: u32) -> bool {
-        let (Some(curse), Some(host)) =
-            (self.curse.filter(|curse| curse.server == number), self.hosts.get(&number))
-        else {
-            return false;
-        };
-        let bytes =
-            self.kernel.machine.bytes(host.memory, DELIVERY_OFFSET.into(), size_of::<Delivery>() as u64);
-        let Ok(delivery) = Delivery::read_from_bytes(bytes) else { return false };
-        let journaled = self.kernel.fate(number).is_some_and(|fate| fate.journaled);
-        let message = (delivery.kind, delivery.token, delivery.label, journaled.then_some(delivery.now));
-        let is_call =
-            [Kind::Call, Kind::Foreign, Kind::Fault].iter().any(|kind| *kind as u32 == delivery.kind);
-        match curse.message {
-            // Of other events a reissued server remembers nothing, and so they do not come again.
-            None if journaled || is_call => {
-                self.curse = Some(Curse { message: Some(message), ..curse });
-                true
-            }
-            cursed => cursed == Some(message),
-        }
-    }
-
-    /// A server that loops lets time pass until something else happens.
-    fn loop_on(&mut self) -> Trap {
-        let machine = &self.kernel.machine;
-        let until = machine.timer_ns.min(devices::with(|bus| bus.next_event()).unwrap_or(u64::MAX));
-        let time_ns = until.saturating_sub(machine.time_ns).clamp(1, LOOP_NS);
-        self.pass(time_ns);
-        self.due().unwrap_or(Trap::Timer)
-    }
-
     /// Puts bytes of a server's memory on the host where the kernel will look for them: into its emulated heap.
     fn stage(&mut self, top: Frame, bytes: &[u8]) {
         for (page, part) in (0..).zip(bytes.chunks(PAGE_SIZE as usize)) {
@@ -543,7 +498,9 @@ impl World<'_> {
     }
 
     fn finish(self, end: End) -> Outcome {
-        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, .. } = self;
+        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, records, .. } = self;
+        let (mut traced, mut position) = records;
+        kernel.take_trace(&mut position, &mut traced);
         INSIDE.set(true);
         drop(hosts);
         INSIDE.set(false);
@@ -561,6 +518,7 @@ impl World<'_> {
             end,
             notes,
             output: devices::with(|bus| bus.output().to_vec()),
+            log_disk: devices::with(|bus| bus.power_off().into()),
             used: kernel.used(),
             waits: kernel.outstanding_calls().collect(),
             log,
@@ -571,9 +529,19 @@ impl World<'_> {
             snapshots: fates.iter().map(|fate| fate.snapshots).collect(),
             crashes: plan.done,
             time_ns: kernel.machine.time_ns,
+            records: trace.as_ref().map(|_| as_file(setup, &traced)).unwrap_or_default(),
             trace: trace.map(Trace::finish).unwrap_or_default(),
         };
-        SPARE.set(Some(kernel.into_memory()));
+        let (memory, machine) = kernel.into_memory();
+        SPARE.set(Some((memory, machine.into_blank())));
         outcome
     }
+}
+
+/// Records of the kernel as a file.
+fn as_file(setup: &Setup, records: &[u8]) -> Vec<u8> {
+    let names = Names::new(setup.names.iter().map(String::as_str));
+    let mut file = file_header(&names, "the simulator", u64::from(FRAMES) * PAGE_SIZE);
+    file.extend_from_slice(records);
+    file
 }

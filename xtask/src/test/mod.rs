@@ -12,6 +12,8 @@ mod roots;
 mod scenario;
 mod sim;
 mod storm;
+mod strace;
+mod trace;
 mod unit;
 
 use std::env;
@@ -67,10 +69,12 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 9] = [
+const KINDS: [(TestKind, Kind); 11] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
+    (TestKind::Qemu, trace::run),
+    (TestKind::Qemu, strace::run),
     (TestKind::Qemu, poison::run),
     (TestKind::Qemu, cores::run),
     (TestKind::Qemu, live::run),

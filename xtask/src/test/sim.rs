@@ -7,12 +7,19 @@ use super::report::Report;
 use crate::chaos;
 
 /// Samples: what each proves, and the simulator's arguments.
-const SAMPLES: [(&str, &[&str]); 4] = [
+const SAMPLES: [(&str, &[&str]); 5] = [
     (
         "sim: no program notices a crash, nor a second one soon after it",
         &["--exhaustive", "--start", "--stride", "23", "--window", "4", "--rounds", "2", "--limit", "30"],
     ),
-    ("sim: no program notices crashes at random", &["--runs", "2000", "--kills", "12", "--limit", "30"]),
+    (
+        "sim: no program notices crashes, faults and loops at random",
+        &["--faults", "kill,fault,loop", "--runs", "4000", "--kills", "12", "--rounds", "2", "--limit", "30"],
+    ),
+    (
+        "sim: damage and a failing disk are borne, and what was made durable outlives a power cut",
+        &["--faults", "torn,disk,power", "--runs", "2000", "--rounds", "2", "--limit", "30"],
+    ),
     (
         "sim: a message that kills its server each time takes no server away, and one that is given up no other",
         &["--poison", "--stride", "7", "--limit", "20"],

@@ -31,10 +31,19 @@ pub trait Devices: std::fmt::Debug {
     fn enable_interrupt(&mut self, line: u8, enabled: bool);
 }
 
+/// Memory of a machine that is switched off, to be used again: most of what a machine has it never touches.
+#[derive(Debug, Default)]
+pub struct Blank {
+    memory: Vec<u8>,
+    touched: Vec<bool>,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Emulated {
     memory: Vec<u8>,
+    /// Which pages of it may have been written.
+    touched: Vec<bool>,
     /// Physical address of the first byte of `memory`.
     base: u64,
     /// Nanoseconds since boot.
@@ -57,6 +66,22 @@ impl Emulated {
         (end <= self.memory.len() as u64).then_some(start as usize..end as usize)
     }
 
+    fn touch(&mut self, place: &std::ops::Range<usize>) {
+        let pages = place.start / PAGE as usize..place.end.div_ceil(PAGE as usize);
+        self.touched[pages].fill(true);
+    }
+
+    /// The memory, as it is when a machine is switched on.
+    pub fn into_blank(self) -> Blank {
+        let Emulated { mut memory, mut touched, .. } = self;
+        for (page, touched) in memory.chunks_mut(PAGE as usize).zip(&mut touched) {
+            if std::mem::take(touched) {
+                page.fill(0);
+            }
+        }
+        Blank { memory, touched }
+    }
+
     fn entry_place(&self, table: Frame, index: u32) -> Option<std::ops::Range<usize>> {
         self.place(u64::from(table.0) * PAGE + u64::from(index) * 8, 8)
     }
@@ -69,6 +94,7 @@ impl Emulated {
 
     fn set_entry_word(&mut self, table: Frame, index: u32, word: u64) {
         if let Some(place) = self.entry_place(table, index) {
+            self.touch(&place);
             self.memory[place].copy_from_slice(&word.to_le_bytes());
         }
     }
@@ -81,13 +107,17 @@ impl Machine for Emulated {
 
     fn bytes(&mut self, range: FrameRange, offset: u64, length: u64) -> &mut [u8] {
         match self.place(range.physical() + offset, length) {
-            Some(place) if offset + length <= range.bytes() => &mut self.memory[place],
+            Some(place) if offset + length <= range.bytes() => {
+                self.touch(&place);
+                &mut self.memory[place]
+            }
             _ => &mut [],
         }
     }
 
     fn copy(&mut self, from: u64, to: u64, length: u64) {
         if let (Some(from), Some(to)) = (self.place(from, length), self.place(to, length)) {
+            self.touch(&to);
             self.memory.copy_within(from, to.start);
         }
     }
@@ -207,11 +237,17 @@ pub fn memory(frames: u32) -> Memory {
 }
 
 /// A kernel over memory from [`memory`], and the frames that are free.
-pub fn kernel_over(memory: Memory) -> (Kernel<Emulated>, FrameRange) {
+pub fn kernel_over(memory: Memory, blank: Blank) -> (Kernel<Emulated>, FrameRange) {
     let kept_frames = memory.buffers.len() as u32 * 2;
     let free = memory.frames.len() as u32;
+    let pages = (kept_frames + free) as usize;
+    let Blank { memory: mut bytes, mut touched } = blank;
+    if touched.len() != pages {
+        (bytes, touched) = (vec![0; pages * PAGE as usize], vec![false; pages]);
+    }
     let machine = Emulated {
-        memory: vec![0; (kept_frames + free) as usize * PAGE as usize],
+        memory: bytes,
+        touched,
         base: u64::from(FIRST) * PAGE,
         time_ns: 0,
         timer_ns: u64::MAX,
@@ -228,5 +264,5 @@ pub fn kernel_over(memory: Memory) -> (Kernel<Emulated>, FrameRange) {
 /// A kernel over so many frames of emulated memory, and the frames that are free. Its arenas are leaked: a test's
 /// process is short.
 pub fn kernel(frames: u32) -> (Kernel<Emulated>, FrameRange) {
-    kernel_over(memory(frames))
+    kernel_over(memory(frames), Blank::default())
 }

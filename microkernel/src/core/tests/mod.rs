@@ -7,11 +7,13 @@ mod faults;
 mod fuzz;
 mod history;
 mod lists;
+mod mend;
 mod messages;
 mod poison;
 mod processes;
 mod recovery;
 mod short;
+mod trace;
 mod watchdog;
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};
@@ -44,7 +46,7 @@ impl World {
 
     /// A world whose objects have this memory.
     pub fn over(memory: Memory) -> World {
-        let (mut kernel, free) = emulated::kernel_over(memory);
+        let (mut kernel, free) = emulated::kernel_over(memory, emulated::Blank::default());
         let top = free.first;
         let (root, server) = kernel.make_root(top, false).unwrap();
         kernel.frames.give(free, root.index() as u16);
@@ -128,7 +130,7 @@ impl World {
         let buffer = self.frames(BUFFER_PAGES);
         self.memory(number, 0, buffer);
         if journaled {
-            let (journal, snapshots) = (self.frames(64), self.frames(8));
+            let (journal, snapshots) = (self.frames(64), self.frames(12));
             self.memory(number, 2, journal);
             self.memory(number, 3, snapshots);
         }

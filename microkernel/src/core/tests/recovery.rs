@@ -2,6 +2,7 @@
 
 use libipc::abi::KernelError;
 use libipc::abi::delivery::{Kind, MessageBuffer};
+use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 
 use super::{World, info};
@@ -105,7 +106,7 @@ fn a_snapshot_lets_go_of_the_journal_before_it() {
     world.ok(server, Syscall::Reply, &[token, 0]);
     world.set_payload(server, b"state");
     world.ok(server, Syscall::SnapshotWrite, &[5]);
-    world.ok(server, Syscall::SnapshotCommit, &[99]);
+    world.ok(server, Syscall::SnapshotCommit, &[sum(SUM_START, b"state")]);
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 6]);
     world.ok(server, Syscall::Receive, &[]);
     kill(&mut world, server);
@@ -125,9 +126,12 @@ fn an_addition_to_a_snapshot_counts_when_it_is_complete() {
         world.ok(server, Syscall::SnapshotWrite, &[bytes.len() as u64, behind]);
     };
     write(&mut world, b"state", 0);
-    world.ok(server, Syscall::SnapshotCommit, &[99, 0]);
+    let commit = |world: &mut World, all: &[u8], behind| {
+        world.ok(server, Syscall::SnapshotCommit, &[sum(SUM_START, all), behind]);
+    };
+    commit(&mut world, b"state", 0);
     write(&mut world, b" and", 1);
-    world.ok(server, Syscall::SnapshotCommit, &[98, 1]);
+    commit(&mut world, b"state and", 1);
     // The server dies before these are complete.
     write(&mut world, b" half", 1);
     kill(&mut world, server);
@@ -135,7 +139,7 @@ fn an_addition_to_a_snapshot_counts_when_it_is_complete() {
     assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[..2], [9, 9]);
     assert_eq!(world.payload(server, 9), b"state and");
     write(&mut world, b" more", 1);
-    world.ok(server, Syscall::SnapshotCommit, &[97, 1]);
+    commit(&mut world, b"state and more", 1);
     world.ok(server, Syscall::SnapshotRead, &[0]);
     assert_eq!(world.payload(server, 14), b"state and more");
     // What does not fit leaves all as it was; a new snapshot takes its place.
@@ -144,7 +148,7 @@ fn an_addition_to_a_snapshot_counts_when_it_is_complete() {
     assert_eq!(writes.find_map(Result::err), Some(KernelError::Exhausted));
     assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[1], 14);
     write(&mut world, b"new", 0);
-    world.ok(server, Syscall::SnapshotCommit, &[96, 0]);
+    commit(&mut world, b"new", 0);
     assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[1], 3);
 }
 

@@ -111,9 +111,10 @@ impl Proc {
 
     /// The descriptor is there already, and gets another set.
     fn change_signalfd(&mut self, asked: &Asked, set: SignalSet) -> Outcome {
-        let Some(named) = asked.foreign.named.first().filter(|named| named.server != 0) else {
+        let [named, _] = asked.foreign.names().named;
+        if named.server == 0 {
             return errno(EBADF);
-        };
+        }
         let own = named.server == u64::from(self.number);
         let file = self.signal_files.get_mut(&named.badge).filter(|_| own).ok_or(Refusal::Errno(EINVAL))?;
         file.set = set;

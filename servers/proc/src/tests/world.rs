@@ -11,7 +11,7 @@ use libipc::proto::{space, terminal};
 use libipc::server::effect::Effect;
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{
-    Caller, Effects, Event, Foreign, ForeignReply, Message, NewSession, Request, Server, TIMER_BIT,
+    Caller, Effects, Event, Foreign, ForeignReply, Message, Names, NewSession, Request, Server, TIMER_BIT,
 };
 
 mod lower;
@@ -296,7 +296,8 @@ impl World {
         registers.rax = u64::from(number);
         registers.rip += 2;
         let named = [named, Named::default()];
-        let foreign = Foreign { number, arguments: six, named, ..Foreign::default() };
+        let names = Some(Box::new(Names { named, ..Names::default() }));
+        let foreign = Foreign { number, arguments: six, names, ..Foreign::default() };
         let thread = self.handle(tid);
         if self.threads[&thread].each_call {
             self.threads.get_mut(&thread).unwrap().entering = Some(foreign);

@@ -17,13 +17,14 @@ struct Life {
     now_ns: u64,
     waiting: u32,
     place: u64,
+    former: bool,
 }
 
 impl Life {
     fn die(&mut self, disposable: bool, culprit: u32) -> Action {
         let event = self.received;
         let (fault, place, waiting) = (Fault::Exception, self.place, self.waiting);
-        let fall = Fall { fault, event, place, disposable, culprit, waiting };
+        let fall = Fall { fault, event, place, disposable, former: self.former, culprit, waiting };
         decide(&mut self.history, Death { fall: Some(fall), received: self.received }, self.now_ns)
     }
 
@@ -50,6 +51,27 @@ fn an_event_that_kills_twice_is_disposed_of_and_a_server_that_still_dies_is_give
     let mut life = Life::default();
     assert_eq!(life.meet_poison(7), [NOW, DISPOSE]);
     assert_eq!(life.die(true, 7), Action::Abandon);
+}
+
+#[test]
+fn a_server_that_nothing_helps_is_taken_back_to_an_earlier_state_before_it_is_given_up() {
+    let mut life = Life { received: 7, former: true, ..Life::default() };
+    let actions: Vec<Action> = (0..3).map(|_| life.die(false, 0)).collect();
+    assert_eq!(actions, [NOW, NOW, Action::StepBack { after_ns: 0 }]);
+    life.former = false;
+    let actions: Vec<Action> = (0..3).map(|_| life.die(false, 0)).collect();
+    assert_eq!(actions, [NOW, NOW, Action::Abandon]);
+}
+
+#[test]
+fn a_server_that_dies_of_whatever_one_program_does_is_taken_back_if_it_can_be() {
+    let poisoned = |former| {
+        let mut life = Life { former, ..Life::default() };
+        (0..=DISPOSALS_MAX).map(|_| life.meet_poison(7)).last()
+    };
+    let disposed = poisoned(false).map(|[_, second]| matches!(second, Action::Dispose { .. }));
+    assert_eq!(disposed, Some(true), "the program alone may be what is wrong");
+    assert_eq!(poisoned(true).map(|[_, second]| matches!(second, Action::StepBack { .. })), Some(true));
 }
 
 #[test]
@@ -173,6 +195,7 @@ proptest! {
                     disposed = true;
                     prop_assert!(after_ns <= PAUSE_MAX_NS && (waiting == 0 || after_ns == 0));
                 }
+                Action::StepBack { .. } => prop_assert!(false, "there is no earlier state"),
                 Action::Abandon => {
                     let hopeless = disposed || in_a_row >= REPEATS_MAX;
                     prop_assert!(hopeless || life.history.disposed > DISPOSALS_MAX);

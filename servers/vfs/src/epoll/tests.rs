@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 
 use libipc::abi::delivery::Named;
 use libipc::server::testing::{Script, boot, step};
-use libipc::server::{Caller, Event, Request, Server, TIMER_BIT};
+use libipc::server::{Caller, Event, Names, Request, Server, TIMER_BIT};
 
 use super::*;
 
@@ -58,7 +58,8 @@ impl Bench {
             _ => Named { server: 9, badge: u64::from(descriptor), object: 0 },
         };
         let named = [own, other];
-        let foreign = Foreign { number, arguments, inputs, named, ..Foreign::default() };
+        let names = Some(Box::new(Names { named, ..Names::default() }));
+        let foreign = Foreign { number, arguments, inputs, names, ..Foreign::default() };
         let call = self.script.call(Caller::default(), badge, Request::Foreign(foreign));
         (call.id, self.event(&Event::Call(call)))
     }

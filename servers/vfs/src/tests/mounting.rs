@@ -89,7 +89,8 @@ fn the_types_name_may_lie_on_a_page_that_is_not_there_yet() {
     let mut call = world.script.linux(world.caller, 165, [0, 0, KIND, 0, 0, 0]);
     if let libipc::server::Request::Foreign(foreign) = &mut call.request {
         foreign.inputs = [Some(b"x".to_vec()), Some(b"/usr".to_vec())];
-        foreign.directories = world.directories;
+        foreign.names =
+            Some(Box::new(libipc::server::Names { directories: world.directories, ..Default::default() }));
     }
     let event = libipc::server::Event::Call(call);
     let effects = libipc::server::testing::step(&mut world.vfs, &event, &mut world.script);

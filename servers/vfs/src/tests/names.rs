@@ -234,7 +234,8 @@ fn a_server_that_is_gone_is_an_error_to_its_callers_alone() {
     let mut call = call;
     if let libipc::server::Request::Foreign(foreign) = &mut call.request {
         foreign.inputs[0] = Some(b"/usr".to_vec());
-        foreign.directories = world.directories;
+        foreign.names =
+            Some(Box::new(libipc::server::Names { directories: world.directories, ..Default::default() }));
     }
     let effects =
         libipc::server::testing::step(&mut world.vfs, &Event::Call(call.clone()), &mut world.script);

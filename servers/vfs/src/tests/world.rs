@@ -14,7 +14,7 @@ use libipc::proto::fs::Wants;
 use libipc::proto::{fs, proc_tree, process};
 use libipc::server::testing::{Script, boot, step};
 use libipc::server::{
-    Boot, Call, Caller, Effect, Event, Foreign, ForeignReply, Message, Operation, Request, Server,
+    Boot, Call, Caller, Effect, Event, Foreign, ForeignReply, Message, Names, Operation, Request, Server,
 };
 
 use super::model::{Content, Model};
@@ -308,8 +308,7 @@ impl World {
             number,
             arguments,
             inputs: given,
-            named,
-            directories: self.directories,
+            names: Some(Box::new(Names { named, directories: self.directories })),
             slots: [3, 0],
             passed: None,
         };

@@ -77,7 +77,8 @@ impl Target<'_> {
         }
         let object = match passed.take_if(|_| !anonymous) {
             Some(session) => {
-                let file = (foreign.named[0].server, foreign.named[0].object);
+                let [file, _] = foreign.names().named;
+                let file = (file.server, file.object);
                 Some(self.memory.objects.open(file, session, false, self.effects))
             }
             None => shared.then(|| self.memory.objects.open_anonymous()),

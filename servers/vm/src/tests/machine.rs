@@ -11,7 +11,7 @@ use libipc::linux::open::S_MAPPABLE;
 use libipc::proto::fs::PAGE_IN;
 use libipc::proto::space::{Answer, REQUEST, Request as Ask, SIGNAL};
 use libipc::server::testing::{Script, boot, step};
-use libipc::server::{Caller, Effect, Effects, Event, Foreign, Message, Operation, Request, Server};
+use libipc::server::{Caller, Effect, Effects, Event, Foreign, Message, Names, Operation, Request, Server};
 
 use crate::Vm;
 use crate::region::Backing;
@@ -302,7 +302,8 @@ impl Machine {
         arguments[4] = 3;
         let named = [Named { server: FILES, badge: 1, object }, Named::default()];
         let passed = Some(self.session(object));
-        self.foreign(space, Foreign { number: 9, arguments, named, passed, ..Foreign::default() }).0
+        let names = Some(Box::new(Names { named, ..Names::default() }));
+        self.foreign(space, Foreign { number: 9, arguments, names, passed, ..Foreign::default() }).0
     }
 
     /// A Linux call, and what it copied to its caller.

@@ -129,3 +129,33 @@ pub fn procfs(a: &mut Assembler, rounds: u64) {
         }
     });
 }
+
+/// The name under which the log script tells what it sees.
+pub const LOG_NAME: u64 = 2_000_000;
+/// What the log script tells before its first append, and for each sync: that many appends, and the sync.
+pub const LOG_NOTES_BEFORE: usize = 2;
+/// Appends before each sync.
+pub const LOG_APPENDS: u64 = 3;
+
+/// The log: appended to, made durable, read back.
+pub fn log(a: &mut Assembler, rounds: u64) {
+    const CHARACTER_DEVICE: u64 = 0o020_666;
+    let path = a.text("/tmp/log");
+    let (out, back) = (a.room(4096), a.room(8192));
+    a.set(Reg::R15, N(LOG_NAME));
+    a.told(nr::MKNOD, &[N(path), N(CHARACTER_DEVICE), N(logfile::DEVICE)]);
+    open(a, path, O_RDWR | O_APPEND);
+    a.repeat(Reg::Rbx, rounds * 2, |a| {
+        for append in 0..LOG_APPENDS {
+            a.fill(N(out), 512, R(Reg::Rbx));
+            // Records of one sector, of a few, and of some hundred bytes.
+            a.told(nr::WRITE, &[R(Reg::R12), N(out + 8 * append), N(300 + append * 1500)]);
+        }
+        a.told(nr::FSYNC, &[R(Reg::R12)]);
+    });
+    a.repeat(Reg::Rbx, LOG_APPENDS, |a| {
+        a.told(nr::READ, &[R(Reg::R12), N(back), N(8192)]);
+        a.digest(N(back), 37);
+    });
+    a.told(nr::CLOSE, &[R(Reg::R12)]);
+}

@@ -3,7 +3,7 @@
 //! Every script is confluent: whatever the order in which its processes run, and however often a server dies, what it
 //! tells is the same. So a difference is the system's fault.
 
-mod files;
+pub mod files;
 mod memory;
 mod pipes;
 mod processes;
@@ -30,10 +30,11 @@ const DATA_BYTES: u64 = 40_000;
 type Script = (&'static str, fn(&mut Assembler, u64));
 
 /// All scripts; the number is how often each does what it does.
-const SCRIPTS: [Script; 13] = [
+const SCRIPTS: [Script; 14] = [
     ("files", files::files),
     ("names", files::names),
     ("disk", files::disk),
+    ("log", files::log),
     ("procfs", files::procfs),
     ("pipes", pipes::ping_pong),
     ("flow", pipes::flow),

@@ -1,0 +1,191 @@
+//! Mending: what a journaled server is started from when it cannot be from what it left.
+//!
+//! It owns the snapshot before the last one and the journal between the two, which are kept until the next snapshot is
+//! there. A snapshot whose checksum is wrong is found out before a server starts from it. One that was made of a state
+//! that something had written over is not; but a server that comes to the same end from it again and again is taken
+//! one snapshot back, from where it makes its own way through both journals.
+//!
+//! What such a server had done before it died is in the journal, too, and a sound one does not do the same. Its
+//! replay is let pass over it then: what the journal has of what it does counts as done, what the journal has besides
+//! is left, and what it lacks is done now. So a server that lied to somebody goes on and has told one lie.
+//!
+//! None of this may ever happen to a server that has only died: its snapshot is sound, and its journal its own.
+
+use libipc::abi::journal::{ARGUMENTS, Header, SUM_START, sum};
+use libipc::abi::syscall::Syscall;
+
+use super::Kernel;
+use super::journal::{Journal, SNAPSHOTS};
+use super::machine::Machine;
+use super::object::*;
+use super::server::Line;
+
+/// A snapshot: at which place, how long, and its checksum.
+#[derive(Clone, Copy, Debug)]
+struct Saved {
+    place: u8,
+    bytes: u64,
+    digest: u64,
+}
+
+/// What is kept of the time before the last snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Former {
+    /// The journal between the two snapshots. The next one is written there; empty when that is one with the other.
+    spare: FrameRange,
+    /// The snapshot before the last, and how many bytes of journal are behind it.
+    saved: Option<(Saved, u64)>,
+    /// It has so many bytes in common with the last.
+    common: u64,
+}
+
+/// What a replay does where the journal is not what the server does.
+pub(crate) enum Mended {
+    /// This record is of the same.
+    At(u64),
+    /// Nothing is: it is done now.
+    Live,
+    /// The journal is to be believed.
+    Diverged,
+}
+
+impl Journal {
+    /// Gives it memory: for the records since the last snapshot, and as much for those before it.
+    pub(crate) fn set_memory(&mut self, range: FrameRange) {
+        let first = range.count.div_ceil(2);
+        let second = libipc::abi::Frame(range.first.0 + first);
+        self.memory = FrameRange { count: first, ..range };
+        self.former.spare = FrameRange { first: second, count: range.count - first };
+    }
+
+    /// The place where the next whole snapshot goes.
+    pub(crate) fn free_place(&self) -> u8 {
+        let former = self.former.saved.map(|(saved, _)| saved.place);
+        (0..SNAPSHOTS).find(|place| *place != self.active && former != Some(*place)).unwrap_or(0)
+    }
+
+    /// A snapshot is about to take the place of the last: the journal goes on in the other memory, and what was the
+    /// last stays behind. Where it is to be the beginning of the next, it is copied.
+    pub(crate) fn turn_over<M: Machine>(&mut self, machine: &mut M, behind: bool) {
+        let mut last = Saved { place: self.active, bytes: self.sound_bytes, digest: self.digest };
+        let common = core::mem::take(&mut self.former.common);
+        if behind {
+            last.place = self.former.saved.map_or(self.free_place(), |(saved, _)| saved.place);
+            let at = |place| self.snapshots.physical() + self.place_offset(place) + common;
+            machine.copy(at(self.active), at(last.place), last.bytes - common);
+            self.former.common = last.bytes;
+        }
+        let between = core::mem::take(&mut self.end);
+        self.former.saved = Some((last, between));
+        if self.former.spare.count == 0 {
+            self.set_memory(self.memory);
+            if between > self.memory.bytes() {
+                // There is no room to keep it beside a new one.
+                (self.former.saved, self.former.common) = (None, 0);
+                return;
+            }
+        }
+        core::mem::swap(&mut self.memory, &mut self.former.spare);
+    }
+}
+
+impl<M: Machine> Kernel<M> {
+    fn journal_of(&mut self, id: ServerId) -> Option<&mut Journal> {
+        self.servers.get_mut(id)?.journal.as_mut()
+    }
+
+    fn is_sound(&mut self, journal: &Journal, Saved { place, bytes, digest }: Saved) -> bool {
+        let from = journal.place_offset(place);
+        bytes == 0 || sum(SUM_START, self.machine.bytes(journal.snapshots, from, bytes)) == digest
+    }
+
+    /// Makes sure that a dead server is not started from a snapshot that has suffered.
+    pub(crate) fn check_snapshot(&mut self, id: ServerId) {
+        let Some(journal) = self.journal_of(id).copied() else { return };
+        let last = Saved { place: journal.active, bytes: journal.sound_bytes, digest: journal.digest };
+        if !self.is_sound(&journal, last) {
+            let number = self.servers.get(id).map_or(0, |server| server.number);
+            let mut line = Line::new();
+            let _ =
+                core::fmt::write(&mut line, format_args!("server {number}: its last snapshot is damaged\n"));
+            self.machine.log(line.bytes());
+            self.step_back(id);
+        }
+    }
+
+    /// Whether a server could be started from the snapshot before its last.
+    pub(crate) fn has_former(&self, id: ServerId) -> bool {
+        let journal = self.servers.get(id).and_then(|server| server.journal.as_ref());
+        journal.is_some_and(|journal| journal.former.saved.is_some())
+    }
+
+    /// Takes a dead server one snapshot back; the journals before and after the last become one. Whether there was one.
+    pub(crate) fn step_back(&mut self, id: ServerId) -> bool {
+        let Some(journal) = self.journal_of(id).copied() else { return false };
+        let Some((saved, between)) = journal.former.saved else { return false };
+        let (own, spare) = (journal.memory, journal.former.spare);
+        let sound = self.is_sound(&journal, saved);
+        if let Some(journal) = self.journal_of(id) {
+            journal.former.saved = None;
+        }
+        if !sound {
+            return false;
+        }
+        let first = own.first.min(spare.first);
+        let whole = FrameRange { first, count: own.count + spare.count };
+        if own.first < spare.first {
+            let bytes = self.machine.bytes(whole, 0, whole.bytes());
+            bytes.rotate_left(own.bytes() as usize);
+        }
+        let from = whole.physical() + spare.bytes();
+        self.machine.copy(from, whole.physical() + between, journal.end);
+        if let Some(journal) = self.journal_of(id) {
+            (journal.memory, journal.end) = (whole, between + journal.end);
+            (journal.active, journal.sound_bytes, journal.digest) = (saved.place, saved.bytes, saved.digest);
+            journal.former = Former::default();
+            journal.writing_bytes = 0;
+        }
+        true
+    }
+
+    /// Lets a dead server's replay pass over what it does not do. Whether it did not before.
+    pub(crate) fn mend(&mut self, id: ServerId) -> bool {
+        self.journal_of(id).is_some_and(|journal| !core::mem::replace(&mut journal.mended, true))
+    }
+
+    /// A replay has come to another trap than the journal: which record of the same event tells of it.
+    pub(crate) fn mended(
+        &mut self,
+        id: ServerId,
+        call: Syscall,
+        arguments: &[u64; ARGUMENTS as usize],
+    ) -> Mended {
+        let Some(journal) = self.journal_of(id).filter(|journal| journal.mended) else {
+            return Mended::Diverged;
+        };
+        let journal = *journal;
+        let mut alike = None;
+        let mut at = journal.cursor.unwrap_or(journal.end);
+        while at < journal.end {
+            let (header, recorded, _) = self.record_at(&journal, at);
+            let Header { number, error, .. } = header;
+            let same = number == call as u16;
+            match number == Syscall::Receive as u16 {
+                true if same => return Mended::At(at),
+                true => break,
+                false if same && recorded == *arguments => return Mended::At(at),
+                false if same && error == 0 && recorded[0] == arguments[0] => {
+                    alike.get_or_insert(at);
+                }
+                false => {}
+            }
+            at += header.bytes();
+        }
+        if call == Syscall::Receive
+            && let Some(journal) = self.journal_of(id)
+        {
+            journal.cursor = None;
+        }
+        alike.map_or(Mended::Live, Mended::At)
+    }
+}

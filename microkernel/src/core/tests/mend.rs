@@ -1,0 +1,184 @@
+//! Servers that cannot be started from what they left: a damaged snapshot, a journal of what no sound server does.
+
+use libipc::abi::crash::{Disposition, Fall, Fault};
+use libipc::abi::journal::{SUM_START, sum};
+use libipc::abi::syscall::Syscall;
+use libipc::server::env::TaskFigure;
+
+use super::{World, info};
+use crate::core::death::Death;
+use crate::core::object::{ServerState, TaskId};
+
+/// A client (number 2) and a journaled server (3).
+fn two() -> (World, TaskId, TaskId) {
+    let mut world = World::new();
+    let (client, server) = (world.server(2, false), world.server(3, true));
+    world.grant(2, 0, 3);
+    world.start(3);
+    world.start(2);
+    (world, client, server)
+}
+
+fn kill(world: &mut World, task: TaskId) {
+    let server = world.kernel.server_of(task).unwrap();
+    world.kernel.die(server, Death::Outside);
+}
+
+fn restart(world: &mut World) {
+    world.ok(world.root, Syscall::ServerRestart, &[103]);
+}
+
+/// The server receives a message with this word: the call's token.
+fn serve(world: &mut World, client: TaskId, server: TaskId, word: u64) -> u64 {
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), word]);
+    receive(world, server, word)
+}
+
+fn receive(world: &mut World, server: TaskId, word: u64) -> u64 {
+    world.ok(server, Syscall::Receive, &[]);
+    assert_eq!(world.delivery(server).words[0], word);
+    world.delivery(server).token
+}
+
+fn snapshot(world: &mut World, server: TaskId, state: &[u8]) {
+    world.set_payload(server, state);
+    world.ok(server, Syscall::SnapshotWrite, &[state.len() as u64, 0]);
+    world.ok(server, Syscall::SnapshotCommit, &[sum(SUM_START, state), 0]);
+}
+
+/// Rows that are added to a snapshot, which is `all` then.
+fn add(world: &mut World, server: TaskId, rows: &[u8], all: &[u8]) {
+    world.set_payload(server, rows);
+    world.ok(server, Syscall::SnapshotWrite, &[rows.len() as u64, 1]);
+    world.ok(server, Syscall::SnapshotCommit, &[sum(SUM_START, all), 1]);
+}
+
+#[test]
+fn what_rows_were_added_to_is_not_lost_with_them() {
+    let (mut world, client, server) = two();
+    serve(&mut world, client, server, 1);
+    snapshot(&mut world, server, b"whole");
+    for (word, rows, all) in [(2, " one", "whole one"), (3, " two", "whole one two")] {
+        serve(&mut world, client, server, word);
+        add(&mut world, server, rows.as_bytes(), all.as_bytes());
+    }
+    damage(&mut world);
+    kill(&mut world, server);
+    restart(&mut world);
+    assert!(starts_from(&mut world, server, b"whole one"));
+    receive(&mut world, server, 3);
+}
+
+fn damage(world: &mut World) {
+    world.kernel.snapshot(3)[1] ^= 1;
+}
+
+fn starts_from(world: &mut World, server: TaskId, state: &[u8]) -> bool {
+    let [length, ..] = world.ok(server, Syscall::SnapshotRead, &[0]);
+    length == state.len() as u64 && world.payload(server, length) == state
+}
+
+#[test]
+fn a_damaged_snapshot_is_found_out_and_the_one_before_it_takes_its_place() {
+    // A memory's first journal lies below the second, and its second above the first.
+    for snapshots in 1..=3 {
+        let (mut world, client, server) = two();
+        for number in 0..snapshots {
+            serve(&mut world, client, server, 10 + number);
+            snapshot(&mut world, server, &[number as u8; 5]);
+        }
+        serve(&mut world, client, server, 77);
+        damage(&mut world);
+        kill(&mut world, server);
+        restart(&mut world);
+        let before = if snapshots == 1 { vec![] } else { vec![snapshots as u8 - 2; 5] };
+        assert!(starts_from(&mut world, server, &before));
+        receive(&mut world, server, 9 + snapshots);
+        // The snapshot that it made here is behind it.
+        let again = world.trap(server, Syscall::SnapshotWrite, &[5, 0]);
+        assert_eq!(again, Some(Err(libipc::abi::KernelError::WrongState)));
+        receive(&mut world, server, 77);
+        serve(&mut world, client, server, 78);
+        snapshot(&mut world, server, b"later");
+        kill(&mut world, server);
+        restart(&mut world);
+        assert!(starts_from(&mut world, server, b"later"));
+        serve(&mut world, client, server, 79);
+    }
+}
+
+#[test]
+fn damage_while_the_next_snapshot_is_written_is_no_worse() {
+    let (mut world, client, server) = two();
+    for (word, state) in [(1, b"one"), (2, b"two")] {
+        serve(&mut world, client, server, word);
+        snapshot(&mut world, server, state);
+    }
+    world.set_payload(server, b"three");
+    world.ok(server, Syscall::SnapshotWrite, &[5, 0]);
+    damage(&mut world);
+    kill(&mut world, server);
+    restart(&mut world);
+    assert!(starts_from(&mut world, server, b"one"));
+    receive(&mut world, server, 2);
+}
+
+#[test]
+fn a_sound_server_starts_from_its_last_snapshot() {
+    let (mut world, client, server) = two();
+    serve(&mut world, client, server, 1);
+    snapshot(&mut world, server, b"first");
+    serve(&mut world, client, server, 2);
+    snapshot(&mut world, server, b"second");
+    kill(&mut world, server);
+    restart(&mut world);
+    assert!(starts_from(&mut world, server, b"second"));
+}
+
+fn fall(world: &mut World) -> Fall {
+    let values = world.ok(world.root, Syscall::TaskInfo, &[103, TaskFigure::Fall as u64]);
+    Fall::from_values(values).expect("the server has died of itself")
+}
+
+#[test]
+fn a_replay_passes_over_what_a_sound_server_does_not_do() {
+    let (mut world, client, server) = two();
+    let first = serve(&mut world, client, server, 1);
+    world.ok(server, Syscall::TimerSet, &[500]);
+    world.ok(server, Syscall::Reply, &[first, info(9, 0, 0)]);
+    let second = serve(&mut world, client, server, 2);
+    kill(&mut world, server);
+    restart(&mut world);
+    // It sets no timer, its answer is another, and there is one thing more that it would do.
+    receive(&mut world, server, 1);
+    assert_eq!(world.trap(server, Syscall::Reply, &[first, info(8, 0, 0)]), None);
+    assert_eq!(world.kernel.server(server).unwrap().state, ServerState::Dead);
+    let died = fall(&mut world);
+    assert_eq!((died.fault, died.disposable), (Fault::Diverged, true));
+    let [done, ..] = world.ok(world.root, Syscall::ServerDispose, &[103]);
+    assert_eq!(done, Disposition::Mended as u64);
+    restart(&mut world);
+    receive(&mut world, server, 1);
+    world.ok(server, Syscall::Reply, &[first, info(8, 0, 0)]);
+    world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
+    assert_eq!(world.kernel.sessions.used(), 1);
+    assert_eq!(receive(&mut world, server, 2), second);
+    world.ok(server, Syscall::Reply, &[second, 0]);
+    serve(&mut world, client, server, 3);
+    assert_eq!(world.delivery(server).fill, 1000, "it is to make a snapshot");
+}
+
+#[test]
+fn a_server_can_be_taken_back_once() {
+    let (mut world, client, server) = two();
+    serve(&mut world, client, server, 1);
+    snapshot(&mut world, server, b"written over");
+    kill(&mut world, server);
+    let [done, ..] = world.ok(world.root, Syscall::ServerDispose, &[103, 1]);
+    assert_eq!(done, Disposition::SteppedBack as u64);
+    let again = world.trap(world.root, Syscall::ServerDispose, &[103, 1]);
+    assert_eq!(again, Some(Err(libipc::abi::KernelError::WrongState)));
+    restart(&mut world);
+    assert!(starts_from(&mut world, server, b""));
+    receive(&mut world, server, 1);
+}
