@@ -232,7 +232,7 @@ impl Reporter {
         if let Some(before) = &self.before {
             before.changes(state).iter().for_each(|change| say(&format!("    {change}")));
         } else if number > 0 {
-            say(&format!("    (the state before it was not looked at)"));
+            say("    (the state before it was not looked at)");
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::terminal;
 /// A file that must be there, and the package that brings it.
 const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/bin/gdb", "gdb"),
     ("/usr/sbin/makefs", "makefs"),
     ("/var/lib/dpkg/info/busybox-static.list", "busybox-static"),
     ("/usr/bin/ld.lld-19", "lld-19"),

@@ -15,7 +15,7 @@ numbers! { u32:
     PTRACE_LISTEN 0x4208 PTRACE_GETSIGMASK 0x420a PTRACE_SETSIGMASK 0x420b PTRACE_GET_SYSCALL_INFO 0x420e
 }
 
-// Naiad's own: what a core file says of a thread, told to the process that writes its core (`servers/proc/src/dump.rs`).
+// Naiad's own: what a core file says of a thread, told to the process that writes its core (proc's `dump.rs`).
 numbers! { u32:
     PTRACE_CORE_NOTES 0x4e00
 }

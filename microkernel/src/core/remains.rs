@@ -67,8 +67,7 @@ impl Remains {
         Ok((self.memory.physical() + self.place(serial), core.bytes))
     }
 
-    /// Figures about the core at a place: its number, the server's in the high half; the incarnation; its length. Zeroes
-    /// for none, and all bits behind the last place.
+    /// Figures about the core at a place; see `Statistic::Core`.
     pub(crate) fn figures(&self, index: u64) -> Outcome {
         let Some(place) = usize::try_from(index).ok().and_then(|index| self.kept.get(index)) else {
             return Ok([u64::MAX, 0, 0, 0, 0]);

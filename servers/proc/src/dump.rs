@@ -143,7 +143,7 @@ impl Proc {
                 let Some(other) = other else { return Reply::DONE };
                 let state = turn.env.thread(other.handle).map_err(|_| Refusal::Errno(EPERM))?;
                 let mut notes = Vec::new();
-                note(&mut notes, NT_PRSTATUS, &status_of(process, other.tid, &state.registers, None));
+                note(&mut notes, NT_PRSTATUS, &status_of(process, other.tid, &state.registers, &dump.info));
                 note(&mut notes, NT_FPREGSET, &state.fpu);
                 notes
             }
@@ -158,7 +158,7 @@ impl Proc {
 
     fn first_notes(&self, process: &Process, dump: &Dump) -> Vec<u8> {
         let mut notes = Vec::new();
-        note(&mut notes, NT_PRSTATUS, &status_of(process, dump.tid, &dump.registers, Some(&dump.info)));
+        note(&mut notes, NT_PRSTATUS, &status_of(process, dump.tid, &dump.registers, &dump.info));
         note(&mut notes, NT_PRPSINFO, &self.process_info(process));
         note(&mut notes, NT_SIGINFO, &dump.info.to_bytes());
         note(&mut notes, NT_FPREGSET, &dump.fpu);
@@ -189,15 +189,14 @@ fn field(bytes: &mut Vec<u8>, mut text: Vec<u8>, length: usize) {
     bytes.extend(text);
 }
 
-/// `struct elf_prstatus`: of the writer with the signal.
-fn status_of(process: &Process, tid: Tid, r: &UserRegisters, info: Option<&SigInfo>) -> Vec<u8> {
+/// `struct elf_prstatus`. The signal is in that of every thread: debuggers take it from the last.
+fn status_of(process: &Process, tid: Tid, r: &UserRegisters, info: &SigInfo) -> Vec<u8> {
     const CODE: u64 = 0x33;
     const DATA: u64 = 0x2b;
     const NO_CALL: u64 = u64::MAX;
-    let signal = info.map_or(0, |info| info.signal);
+    let signal = info.signal;
     let mut bytes = Vec::new();
-    let [code, errno] = info.map_or([0; 2], |info| [info.code, info.errno]);
-    [i32::from(signal), code, errno].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+    [i32::from(signal), info.code, info.errno].iter().for_each(|word| bytes.extend(word.to_le_bytes()));
     bytes.extend(u32::from(signal).to_le_bytes());
     // Pending and blocked signals.
     bytes.extend([0; 16]);

@@ -1,20 +1,19 @@
 //! Messages, and what became of them, in words.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use libipc::{
     abi::{
         CallId, KernelError,
-        foreign::{Input, LINUX},
         journal::DISPOSED,
         syscall::{Info, Syscall},
     },
-    proto::{fs, process, space},
     server::{
         Call, DIGEST_BIT, Event, Foreign, Message as Native, Request, TIMER_BIT,
         replay::{History, trap_in_words},
     },
 };
+use trace::{linux, model::Sent};
 
 pub use libipc::{abi::journal::Record, server::replay::Message};
 
@@ -71,20 +70,13 @@ fn call(call: &Call) -> String {
     }
 }
 
-/// A program's call: texts as they were gathered, all other arguments as the registers had them.
+/// A program's call, as strace prints it.
 fn system_call(foreign: &Foreign) -> String {
-    let Some(row) = LINUX.get(foreign.number as usize) else {
-        return format!("unknown call {}", foreign.number);
+    let gathered = |bytes: &Option<Vec<u8>>| {
+        let bytes = bytes.clone()?;
+        Some(linux::Gathered { len: bytes.len() as u32, bytes })
     };
-    let last = foreign.arguments.iter().rposition(|argument| *argument != 0).map_or(0, |last| last + 1);
-    let mut arguments: Vec<String> = foreign.arguments[..last].iter().copied().map(argument).collect();
-    for (input, bytes) in row.inputs.iter().zip(&foreign.inputs) {
-        let (Input::Text(at) | Input::Small(at, _), Some(bytes)) = (input, bytes) else { continue };
-        if let Some(argument) = arguments.get_mut(usize::from(*at)) {
-            *argument = format!("{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(64)]));
-        }
-    }
-    format!("{}({})", row.name, arguments.join(", "))
+    linux::call(foreign.number, &foreign.arguments, &foreign.inputs.each_ref().map(gathered))
 }
 
 fn argument(value: u64) -> String {
@@ -95,17 +87,10 @@ fn argument(value: u64) -> String {
     }
 }
 
-/// A server's message: its protocol's type where it decodes as that.
+/// A server's message, as its protocol names and decodes it.
 fn native(message: &Native) -> String {
-    let decoded = match message.label {
-        fs::REQUEST => fs::Request::from_message(message).ok().map(|request| format!("fs {request:?}")),
-        process::REQUEST => {
-            message.decode::<process::Request>().ok().map(|request| format!("process {request:?}"))
-        }
-        space::REQUEST => message.decode::<space::Request>().ok().map(|request| format!("space {request:?}")),
-        _ => None,
-    };
-    cut(decoded.unwrap_or_else(|| format!("message {:#x}: {}", message.label, words(message))))
+    let sent = Sent { message: message.clone(), full: message.payload.len() as u32 };
+    cut(format!("{}({})", trace::native::name(message.label), trace::native::request(&sent)))
 }
 
 fn words(message: &Native) -> String {
@@ -154,13 +139,23 @@ pub fn served(history: &History) -> Vec<Served> {
 
 /// Names calls by the number of the message that brought them.
 #[derive(Default)]
-pub struct Names(BTreeMap<CallId, u64>);
+pub struct Names(BTreeMap<CallId, Brought>);
+
+/// What is remembered of a call: the message that brought it, and its number if it is a program's.
+struct Brought {
+    message: u64,
+    linux: Option<u32>,
+}
 
 impl Names {
     /// Notes that a message brought a call, if it did.
     pub fn note(&mut self, number: u64, message: &Message) {
         if let Some(Event::Call(call)) = &message.event {
-            self.0.insert(call.id, number);
+            let linux = match &call.request {
+                Request::Foreign(foreign) => Some(foreign.number),
+                _ => None,
+            };
+            self.0.insert(call.id, Brought { message: number, linux });
         }
     }
 
@@ -172,31 +167,29 @@ impl Names {
 
     fn told(&self, number: u64, record: &Record) -> Option<String> {
         let [token, second, third, ..] = record.arguments;
+        let brought = self.0.get(&CallId(token));
         let value = match Syscall::from_number(u64::from(record.header.number))? {
             Syscall::Reply => match Info::unpack(second) {
                 Info { label: 0, payload_len: 0, .. } => argument(third),
                 Info { label: 0, payload_len, .. } => format!("{payload_len} bytes"),
                 Info { label, .. } => format!("error {label}"),
             },
-            Syscall::ReplyForeign => result(third as i64),
+            Syscall::ReplyForeign => {
+                let number = brought.and_then(|brought| brought.linux).unwrap_or(u32::MAX);
+                linux::result(number, Some(third as i64))
+            }
             Syscall::ReplyOpen => "a new descriptor".to_owned(),
             Syscall::Forward => "handed on".to_owned(),
-            Syscall::Send => return Some(format!("asks: label {:#x}", Info::unpack(second).label)),
+            Syscall::Send => {
+                return Some(format!("asks {}", trace::native::name(Info::unpack(second).label)));
+            }
             _ => return None,
         };
-        Some(match self.0.get(&CallId(token)) {
-            Some(own) if *own == number => format!("-> {value}"),
-            Some(other) => format!("message {other} -> {value}"),
+        Some(match brought {
+            Some(own) if own.message == number => format!("-> {value}"),
+            Some(other) => format!("message {} -> {value}", other.message),
             None => format!("call {token:x} -> {value}"),
         })
-    }
-}
-
-/// A result register: a value, or the error in words.
-fn result(value: i64) -> String {
-    match value {
-        -4095..=-1 => io::Error::from_raw_os_error(-value as i32).to_string(),
-        _ => argument(value as u64),
     }
 }
 

@@ -57,7 +57,7 @@ fn prove(built: &Built) -> Result<()> {
     let program = program()?;
     let (text, cores) = cores(built, &program)?;
     let wanted: String = FAILURES.iter().map(|(kind, status, _)| format!("{kind} {status}\n")).collect();
-    ensure!(text.contains(&wanted) && text.contains("small: \n"), "the machine says\n{text}");
+    ensure!(text.contains(&wanted) && text.contains("small:\n"), "the machine says\n{text}");
     let (of_program, of_server) = cores.split_at(FAILURES.len().min(cores.len()));
     for ((kind, _, signal), core) in FAILURES.iter().zip(of_program) {
         let said = backtrace(&program, core)?;
@@ -89,7 +89,7 @@ fn cores(built: &Built, program: &Path) -> Result<(String, Vec<Vec<u8>>)> {
     let script = format!(
         "cd /tmp; ulimit -c unlimited\n\
          for k in {kinds}; do crash $k 2>/dev/null; echo $k $?; mv core core.$k; done\n\
-         (ulimit -c 0; crash load 2>/dev/null); echo small: $(ls core 2>/dev/null)\n\
+         (ulimit -c 0; crash load); echo small: $(ls core 2>/dev/null)\n\
          n=0; for f in {}; do n=$((n + 1)); echo crash 40000ns $f >/proc/naiad/servers/{SERVER}/ctl\n\
          until [ -e /proc/naiad/cores/$n ]; do ls -l /bin >/dev/null; done; done\n\
          for n in $(ls /proc/naiad/cores); do cat /proc/naiad/cores/$n >server.$n; done\n\

@@ -1,5 +1,5 @@
-//! A machine under a debugger: what gdb says by the script of `xtask/src/gdb` of a program that sleeps, of who waits for
-//! whom, and of where a server stands; and the machine goes on as if nothing had been.
+//! A machine under a debugger: what gdb says, by the script of `xtask/src/gdb`, of a program that sleeps, of who waits
+//! for whom, and of where a server stands; and the machine goes on as if nothing had been.
 
 use std::{
     io::{self, Write},

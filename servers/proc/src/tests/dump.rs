@@ -54,7 +54,7 @@ fn other_threads_stand_still_meanwhile_and_are_in_the_core() {
     assert!(world.runs(child) && !world.runs(other));
     let (length, bytes) = notes(&mut world, child, 1);
     assert!(length > 0);
-    assert_eq!((half_at(&bytes, 20), half_at(&bytes, 20 + 32)), (0, other));
+    assert_eq!((half_at(&bytes, 20 + 12), half_at(&bytes, 20 + 32)), (SIGSEGV, other));
     assert_eq!(word_at(&bytes, RIP), 0x40_9999);
     world.exit(child, 0);
     assert!(!world.lives(other));
