@@ -220,6 +220,8 @@ struct World<'a> {
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
     curse: Option<Curse>,
+    /// A server whose snapshot is damaged as it dies.
+    torn: Option<(u32, Random)>,
     /// Places of programs' threads whose last trap was a call.
     calling: BTreeSet<u32>,
     notes: Notes,
@@ -251,6 +253,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         kernel,
         hosts: BTreeMap::new(),
         curse: None,
+        torn: None,
         calling: BTreeSet::new(),
         notes: Notes::new(),
         random: Random::new(plan.seed),
@@ -308,6 +311,9 @@ impl World<'_> {
                 }
             };
             resume = self.kernel.trap(trap);
+            if let Some((number, mut random)) = self.torn.take() {
+                random.damage(self.kernel.snapshot(number));
+            }
         }
     }
 
