@@ -89,6 +89,9 @@ pub struct ServerEntry {
     /// It gets every frame that is left.
     #[serde(default)]
     pub frames: bool,
+    /// It may look at every server, make it fail, and see to the trace.
+    #[serde(default)]
+    pub observes: bool,
     /// Milliseconds of CPU that it may use for one event; then it is taken to loop for ever, and dies.
     #[serde(default = "watchdog_ms")]
     pub watchdog_ms: u32,

@@ -3,6 +3,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod image;
+
 /// Nanoseconds in a second.
 const SECOND_NS: u64 = 1_000_000_000;
 

@@ -6,6 +6,8 @@
 #[cfg(target_os = "none")]
 mod arch;
 #[cfg(target_os = "none")]
+mod dump;
+#[cfg(target_os = "none")]
 mod entry;
 
 #[cfg(not(target_os = "none"))]

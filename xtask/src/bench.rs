@@ -22,6 +22,8 @@ use crate::{
 const CROWDS: [u32; 2] = [10, 1000];
 /// How a row of the kernel's bench begins on the console log.
 const KERNEL_ROW: &str = "bench: ";
+/// The row against which tracing is measured: a message and its answer.
+const MESSAGES: &str = "call + reply, 4 words, journal off";
 const KERNEL_S: u64 = 120;
 const PROGRAMS_S: u64 = 1200;
 
@@ -117,6 +119,8 @@ pub fn bench(args: &BenchArgs) -> Result<u8> {
     let built = Built::of(system::BENCH)?;
     progress.set_message("the kernel's own operations");
     let mut lines = kernel_lines(&built, args)?;
+    progress.set_message("the same while a trace is streamed");
+    lines.push(streamed_line(&built, args, &lines)?);
     lines.retain(|line| line.operation.contains(filter));
     if !args.kernel {
         let built = Built::new()?;
@@ -159,22 +163,41 @@ fn arguments(bench: &BenchArgs, timeout_s: u64) -> Result<RunArgs> {
 
 /// The rows of servers that only trap, and what the journal adds to a message.
 fn kernel_lines(built: &Built, bench: &BenchArgs) -> Result<Vec<Line>> {
-    let mut log = Vec::new();
-    let mut output = Vec::new();
-    let session = run::session(None, (24, 80), "dumb");
-    let ending =
-        built.boot(&arguments(bench, KERNEL_S)?, &session, Terminal::Captured(&mut output), &mut |line| {
-            log.push(line.to_owned());
-        })?;
-    finished(ending).with_context(|| format!("the kernel's bench said:\n{}", log.join("\n")))?;
-    let rows = rows(log.iter().filter_map(|line| line.strip_prefix(KERNEL_ROW)));
+    let rows = kernel_rows(built, &arguments(bench, KERNEL_S)?)?;
     let find = |name: &str| rows.iter().find(|(row, _)| row == name).and_then(|(_, figure)| *figure);
-    let journal = find("call + reply, 4 words, journal on")
-        .zip(find("call + reply, 4 words, journal off"))
-        .map(|(on, off)| on.saturating_sub(off));
+    let journal =
+        find("call + reply, 4 words, journal on").zip(find(MESSAGES)).map(|(on, off)| on.saturating_sub(off));
     let mut lines: Vec<Line> = rows.iter().map(|(name, figure)| line(name.clone(), *figure, None)).collect();
     lines.push(line("journal, per message of 4 words".to_owned(), journal, None));
+    let ring = find(&format!("{MESSAGES}, trace ring"));
+    lines.push(line("trace ring, per message of 4 words".to_owned(), each(ring, find(MESSAGES)), None));
     Ok(lines)
+}
+
+/// What tracing adds to each of two messages.
+fn each(traced: Option<u64>, plain: Option<u64>) -> Option<u64> {
+    traced.zip(plain).map(|(traced, plain)| traced.saturating_sub(plain).div_ceil(2))
+}
+
+/// What a trace that a host reads along adds to a message.
+fn streamed_line(built: &Built, bench: &BenchArgs, lines: &[Line]) -> Result<Line> {
+    let folder = tempfile::tempdir()?;
+    let args = RunArgs { trace: Some(folder.path().join("trace")), ..arguments(bench, KERNEL_S)? };
+    let rows = kernel_rows(built, &args)?;
+    let streamed = rows.iter().find(|(row, _)| row == MESSAGES).and_then(|(_, figure)| *figure);
+    let plain = lines.iter().find(|line| line.operation == MESSAGES).and_then(|line| line.instructions);
+    Ok(line("trace streamed, per message of 4 words".to_owned(), each(streamed, plain), None))
+}
+
+/// What the kernel's bench says.
+fn kernel_rows(built: &Built, args: &RunArgs) -> Result<Vec<(String, Option<u64>)>> {
+    let (mut log, mut output) = (Vec::new(), Vec::new());
+    let session = run::session(None, (24, 80), "dumb");
+    let ending = built.boot(args, &session, Terminal::Captured(&mut output), &mut |line| {
+        log.push(line.to_owned());
+    })?;
+    finished(ending).with_context(|| format!("the kernel's bench said:\n{}", log.join("\n")))?;
+    Ok(rows(log.iter().filter_map(|line| line.strip_prefix(KERNEL_ROW))))
 }
 
 /// What the bench among the Linux programs prints with so many processes around.

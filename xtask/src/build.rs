@@ -20,7 +20,9 @@ const LINUX_TARGET: &str = "x86_64-unknown-linux-gnu";
 const LINKER: &str = "/usr/bin/ld.lld-19";
 
 /// Frame pointers are what the kernel's epitaph walks along.
-const COMMON_FLAGS: [&str; 2] = ["-Crelocation-model=static", "-Cforce-frame-pointers=yes"];
+const FRAME_POINTERS: &str = "-Cforce-frame-pointers=yes";
+/// What always lies where it was linked for.
+const STATIC: &[&str] = &["-Crelocation-model=static"];
 
 /// Variables by which the user's flags, meant for the host, would reach what is built for Naiad.
 const INHERITED: [&str; 4] = ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
@@ -43,21 +45,46 @@ struct Part {
     script: &'static str,
     code_model: &'static str,
     link: &'static [&'static str],
+    /// How it names addresses of its own.
+    addresses: &'static [&'static str],
     features: &'static [&'static str],
+    /// How much debuggers are told: what of it there is stays out of the machine.
+    debug: &'static str,
 }
 
-const KERNEL: Part =
-    Part { name: "kernel", script: "kernel.ld", code_model: "kernel", link: &[], features: &[] };
-const SERVERS: Part =
-    Part { name: "servers", script: "server.ld", code_model: "small", link: &[], features: &[] };
+/// Names and lines of code.
+const LINES: &str = "1";
+
+const KERNEL: Part = Part {
+    name: "kernel",
+    script: "kernel.ld",
+    code_model: "kernel",
+    link: &[],
+    addresses: STATIC,
+    features: &[],
+    // The script for gdb (`xtask/src/gdb/naiad.py`) reads its types.
+    debug: "2",
+};
+const SERVERS: Part = Part {
+    name: "servers",
+    script: "server.ld",
+    code_model: "small",
+    link: &[],
+    addresses: STATIC,
+    features: &[],
+    debug: LINES,
+};
 /// A server with a bug on purpose.
 const SEEDED: Part = Part { name: "seeded", features: &["proc/seeded-bug"], ..SERVERS };
 const VDSO: Part = Part {
     name: "vdso",
     script: "vdso.ld",
     code_model: "small",
-    link: &["-shared", "-soname=linux-vdso.so.1", "--hash-style=both", "-znorelro"],
+    link: &["-no-pie", "-shared", "-soname=linux-vdso.so.1", "--hash-style=both", "-znorelro"],
+    // It lies elsewhere in each program, and has no table of addresses that somebody would have to fill in.
+    addresses: &["-Crelocation-model=pic", "-Zplt=yes"],
     features: &[],
+    debug: LINES,
 };
 
 /// Builds the kernel and the servers of the manifest.
@@ -86,7 +113,8 @@ fn freestanding(part: &Part, packages: &[&str]) -> Result<PathBuf> {
     let toolchain =
         setup::toolchain().context("no toolchain has the library's sources; run `cargo xtask setup`")?;
     let script = house::root().join("boot").join(part.script);
-    let mut flags: Vec<String> = COMMON_FLAGS.map(str::to_owned).into();
+    let mut flags: Vec<String> = part.addresses.iter().map(|flag| (*flag).to_owned()).collect();
+    flags.push(FRAME_POINTERS.to_owned());
     flags.push(format!("-Clinker={LINKER}"));
     flags.push(format!("-Ccode-model={}", part.code_model));
     flags.push(format!("-Clink-arg=-T{}", script.display()));
@@ -110,6 +138,7 @@ fn freestanding(part: &Part, packages: &[&str]) -> Result<PathBuf> {
             cargo.env(key, value);
         }
     }
+    cargo.env("CARGO_PROFILE_RELEASE_DEBUG", part.debug);
     for package in packages {
         cargo.args(["--package", package]);
     }

@@ -24,6 +24,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run servers again on this machine, over journals copied from /proc/naiad/servers/NAME/journal
     Replay(ReplayArgs),
+    /// Show what `run --trace` has recorded: as tables, trees, pictures, and files for other tools
+    Trace(TraceArgs),
     /// Crash servers, and compare what programs saw with a run without crashes
     Chaos(ChaosArgs),
     /// Install the Debian packages that the other commands need
@@ -111,9 +113,130 @@ impl FromStr for Addition {
 pub struct ReplayArgs {
     /// A file with one journal, or several one behind the other
     pub file: PathBuf,
-    /// Stop after so many messages
+    /// Stop after so many messages; with --gdb, before message N
     #[arg(long, value_name = "N")]
     pub until: Option<u64>,
+    /// Print the messages, and what became of each, without running anything
+    #[arg(long)]
+    pub list: bool,
+    /// Print the server's state at the end
+    #[arg(long)]
+    pub state: bool,
+    /// Print each message, or those in a range, with all that it changed in the server's state
+    #[arg(long, value_name = "N..M", num_args = 0..=1, default_missing_value = "..")]
+    pub diff: Option<Range>,
+    /// Print also the traps that the server made for each message
+    #[arg(long)]
+    pub traps: bool,
+    /// Run the server under gdb, up to its panic or to the message that --until names
+    #[arg(long)]
+    pub gdb: bool,
+    /// What runs is being debugged: however long a message takes, it does not hang
+    #[arg(long, hide = true)]
+    pub debugged: bool,
+    /// Arguments for gdb
+    #[arg(last = true, value_name = "gdb arguments")]
+    pub gdb_arguments: Vec<String>,
+}
+
+/// Numbers of messages, from one to another, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    pub first: u64,
+    pub last: u64,
+}
+
+impl Range {
+    pub fn has(self, number: u64) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+}
+
+impl FromStr for Range {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str, missing| match text {
+            "" => Ok(missing),
+            text => text.parse().map_err(|_| format!("expected N..M, and `{text}` is no number")),
+        };
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        let range = Range { first: number(first, 1)?, last: number(last, u64::MAX)? };
+        if range.first > range.last {
+            return Err(format!("expected N..M, where M is not below N, and not {text}"));
+        }
+        Ok(range)
+    }
+}
+
+/// The arguments of `trace`.
+#[derive(Args, Debug)]
+pub struct TraceArgs {
+    /// What `run --trace` has written
+    pub file: PathBuf,
+    #[command(subcommand)]
+    pub form: Option<Form>,
+}
+
+/// How a trace is shown.
+#[derive(Subcommand, Debug)]
+pub enum Form {
+    /// Per server and operation: how often, errors, how long, how much work
+    Summary {
+        /// Only of what fulfils this, as for grep
+        expression: Vec<String>,
+    },
+    /// Calls below the calls that caused them
+    Tree(TreeArgs),
+    /// Everything that fulfils an expression, a line each
+    #[command(after_help = trace::select::HELP)]
+    Grep {
+        /// server=ufs and (failed or latency>1ms)
+        #[arg(required = true)]
+        expression: Vec<String>,
+    },
+    /// A sequence diagram (SVG)
+    Seq(Picture),
+    /// A file for ui.perfetto.dev and its trace processor
+    Perfetto(Picture),
+    /// A capture of all records for Wireshark and tshark, and the dissector that reads it
+    Pcapng {
+        /// The file to write
+        output: PathBuf,
+        /// Where the dissector goes, rather than beside it
+        #[arg(long, value_name = "FILE")]
+        dissector: Option<PathBuf>,
+    },
+    /// One page to look at in a browser: timeline, search, messages, causes and effects
+    Html(Picture),
+}
+
+/// The arguments of `trace FILE tree`.
+#[derive(Args, Debug)]
+pub struct TreeArgs {
+    /// Only this call, by its name (#…), and what it caused
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Only what this process did, and what was done for it
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// Only programs' calls, in the lines of strace -f
+    #[arg(long)]
+    pub strace: bool,
+    /// Servers' system calls that send nothing, too
+    #[arg(long)]
+    pub traps: bool,
+    /// Only what fulfils this, as for grep, and what it caused
+    pub expression: Vec<String>,
+}
+
+/// The arguments of the forms that are files.
+#[derive(Args, Debug)]
+pub struct Picture {
+    /// The file to write
+    pub output: PathBuf,
+    /// Only of what fulfils this, as for grep
+    pub expression: Vec<String>,
 }
 
 /// The arguments of `chaos`.
@@ -265,6 +388,16 @@ mod tests {
         for text in ["a", "a:", "a:b", ":/b"] {
             assert!(run(&["--add", text]).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_range_of_messages_may_lack_either_end() {
+        let range = |text: &str| text.parse::<Range>();
+        assert_eq!(range("3..7"), Ok(Range { first: 3, last: 7 }));
+        assert_eq!(range("..7"), Ok(Range { first: 1, last: 7 }));
+        assert_eq!(range(".."), Ok(Range { first: 1, last: u64::MAX }));
+        assert_eq!(range("5"), Ok(Range { first: 5, last: 5 }));
+        assert!(range("7..3").is_err() && range("x").is_err());
     }
 
     #[test]

@@ -106,6 +106,11 @@ fn own_tree(programs: &[PathBuf]) -> Result<Tree> {
     Ok(tree)
 }
 
+/// The same tree without the test programs, in an empty folder of the host.
+pub fn stage(folder: &Path) -> Result<()> {
+    own_tree(&[])?.stage(folder)
+}
+
 /// Makes an image of `tree`, unless the one in this slot was made of an equal tree. What is in `folder` as it is need
 /// not be staged.
 fn pack(tree: &Tree, slot: &str, folder: Option<&PathBuf>) -> Result<PathBuf> {

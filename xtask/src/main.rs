@@ -1,4 +1,4 @@
-//! The command line of the house: `cargo xtask run|test|bench|replay|chaos|setup`.
+//! The command line of the house: `cargo xtask run|test|bench|trace|replay|chaos|setup`.
 //!
 //! It builds the kernel, the servers and a root file system, and drives QEMU. It never changes a file outside
 //! `target/` and the temporary folder, except what `setup` installs after saying so.
@@ -12,6 +12,7 @@ mod capture;
 mod chaos;
 mod cli;
 mod console;
+mod gdb;
 mod house;
 mod image;
 mod machine;
@@ -19,7 +20,9 @@ mod qemu;
 mod replay;
 mod run;
 mod setup;
+mod show;
 mod sizes;
+mod symbols;
 mod system;
 mod terminal;
 mod test;
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         cli::Command::Setup => setup::ensure().map(|()| 0),
         cli::Command::Run(args) => run::run(&args),
         cli::Command::Replay(args) => replay::run(&args),
+        cli::Command::Trace(args) => show::run(&args),
         cli::Command::Chaos(args) => chaos::run(&args),
         cli::Command::Test(args) => test::test(&args),
         cli::Command::Bench(args) => bench::bench(&args),

@@ -1,7 +1,11 @@
 //! `cargo xtask replay`: servers run again on the host, over what `/proc/naiad/servers/NAME/journal` gave.
 //!
 //! A file may hold several journals one behind the other. A server's code here must be that of the machine's; where it
-//! is not, the replay says at which record the two part.
+//! is not, the replay says at which message and trap the two part.
+
+mod gdb;
+mod tree;
+mod words;
 
 use std::{
     cell::RefCell,
@@ -16,24 +20,74 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use libipc::abi::Kind;
-use libipc::server::Server;
-use libipc::server::replay::{Divergence, History, Outcome, replay};
+use libipc::server::{
+    Server,
+    replay::{Divergence, History, Onlooker, Outcome, replay},
+    shell::Kept,
+};
 
-use crate::{cli::ReplayArgs, terminal::tell};
+use crate::{
+    cli::{Range, ReplayArgs},
+    terminal::{say, tell},
+};
+use tree::Tree;
+use words::{Names, Served};
 
 /// Replays every journal of a file; the status to end with is 0 when none diverged.
 pub fn run(args: &ReplayArgs) -> Result<u8> {
     let file = fs::read(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let histories = histories(&file).with_context(|| format!("cannot replay {}", args.file.display()))?;
+    if args.gdb {
+        return gdb::run(args);
+    }
     let mut sound = true;
     for history in &histories {
+        if args.list {
+            list(history, args);
+            continue;
+        }
         tell(&format!("replay: {} from {}", history.boot.name, beginning(history)));
-        let ending = serve(history, args.until)?;
+        let ending = serve(history, &Wanted::new(history, args))?;
         sound &= is_as_in_the_machine(history, &ending);
-        println!("{}: {}", history.boot.name, describe(history, &ending));
+        say(&format!("{}: {}", history.boot.name, describe(history, &ending)));
     }
     Ok((!sound).into())
+}
+
+/// What of a run is wanted.
+#[derive(Clone, Default)]
+pub struct Wanted {
+    /// Only so many messages.
+    pub until: Option<u64>,
+    /// The state is printed after so many.
+    state_after: Option<u64>,
+    /// What these change is printed.
+    diff: Option<Range>,
+    /// With the traps they lead to.
+    traps: bool,
+    /// However long a message takes, it does not hang.
+    debugged: bool,
+}
+
+impl Wanted {
+    fn new(history: &History, args: &ReplayArgs) -> Wanted {
+        let last = history.messages().complete;
+        // Behind the last message that is of interest there is nothing to do.
+        let end = args.diff.map(|range| range.last).filter(|last| *last < u64::MAX);
+        let until = args.until.or(end);
+        Wanted {
+            until,
+            state_after: args.state.then(|| last.min(until.unwrap_or(last))),
+            diff: args.diff,
+            traps: args.traps,
+            debugged: args.debugged,
+        }
+    }
+
+    /// A run of so many messages.
+    pub fn until(until: Option<u64>) -> Wanted {
+        Wanted { until, ..Wanted::default() }
+    }
 }
 
 /// How a replay ended.
@@ -81,25 +135,26 @@ pub fn histories(mut file: &[u8]) -> Result<Vec<History>> {
 }
 
 /// Runs the server that a history is of.
-pub fn serve(history: &History, until: Option<u64>) -> Result<Replayed> {
+pub fn serve(history: &History, wanted: &Wanted) -> Result<Replayed> {
     match history.boot.name.as_str() {
-        "proc" => watch::<proc::Proc>(history, until),
-        "procfs" => watch::<procfs::Procfs>(history, until),
-        "tmpfs" => watch::<tmpfs::Tmpfs>(history, until),
-        "tty" => watch::<tty::Tty>(history, until),
-        "vfs" => watch::<vfs::Vfs>(history, until),
-        "vm" => watch::<vm::Vm>(history, until),
+        "proc" => watch::<proc::Proc>(history, wanted),
+        "procfs" => watch::<procfs::Procfs>(history, wanted),
+        "tmpfs" => watch::<tmpfs::Tmpfs>(history, wanted),
+        "tty" => watch::<tty::Tty>(history, wanted),
+        "vfs" => watch::<vfs::Vfs>(history, wanted),
+        "vm" => watch::<vm::Vm>(history, wanted),
         name => bail!("a server `{name}` is not known here"),
     }
 }
 
-/// Runs a server in a thread of its own, which is left behind if it does not come back: a panic ends there.
-fn watch<S: Server + 'static>(history: &History, until: Option<u64>) -> Result<Replayed> {
+/// Has the words of a panic in a thread that runs a server sent to whoever waits for them; the thread stays.
+fn hear_last_words() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| match LAST_WORDS.take() {
             Some(words) => {
+                gdb::server_panics();
                 // Who waits for them may have gone.
                 let _ = words.send(Err(Replayed::Died(0, info.to_string().replace('\n', " "))));
                 loop {
@@ -109,12 +164,18 @@ fn watch<S: Server + 'static>(history: &History, until: Option<u64>) -> Result<R
             None => usual(info),
         }));
     });
+}
+
+/// Runs a server in a thread of its own, which is left behind if it does not come back: a panic ends there.
+fn watch<S: Server + 'static>(history: &History, wanted: &Wanted) -> Result<Replayed> {
+    hear_last_words();
     let at = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = mpsc::channel();
-    let (own, begun) = (history.clone(), at.clone());
+    let mut reporter = Reporter::new(history, wanted, at.clone());
+    let (own, until) = (history.clone(), wanted.until);
     let run = move || {
         LAST_WORDS.set(Some(sender.clone()));
-        let ended = replay::<S>(&own, until, |message| begun.store(message, Ordering::Relaxed));
+        let ended = replay::<S>(&own, until, &mut reporter);
         let _ = sender.send(ended.map_err(Replayed::Diverged));
     };
     thread::Builder::new().stack_size(STACK_BYTES).spawn(run).context("cannot start a thread")?;
@@ -126,11 +187,124 @@ fn watch<S: Server + 'static>(history: &History, until: Option<u64>) -> Result<R
                 return Ok(Replayed::Died(at.load(Ordering::Relaxed), words));
             }
             Ok(Err(ending)) => return Ok(ending),
-            Err(RecvTimeoutError::Timeout) if at.load(Ordering::Relaxed) == before => {
+            Err(RecvTimeoutError::Timeout) if at.load(Ordering::Relaxed) == before && !wanted.debugged => {
                 return Ok(Replayed::Hangs(before));
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("the replay of {} broke off", history.boot.name),
+        }
+    }
+}
+
+/// Prints what is wanted of a run while it goes on.
+struct Reporter {
+    wanted: Wanted,
+    /// The message that is being served.
+    at: Arc<AtomicU64>,
+    served: Vec<Served>,
+    names: Names,
+    /// The state after the last message.
+    before: Option<Tree>,
+}
+
+impl Reporter {
+    fn new(history: &History, wanted: &Wanted, at: Arc<AtomicU64>) -> Reporter {
+        let mut served = if wanted.diff.is_some() { words::served(history) } else { Vec::new() };
+        served.retain(|served| !served.disposed);
+        Reporter { wanted: wanted.clone(), at, served, names: Names::default(), before: None }
+    }
+
+    /// Prints a message before it is served, so that it is seen if the server dies of it.
+    fn announce(&mut self, number: u64) {
+        let Some(Served { message: Some(message), traps, .. }) = self.served.get(number as usize) else {
+            return;
+        };
+        self.names.note(number, message);
+        if self.wanted.diff.is_some_and(|range| range.has(number)) {
+            say(&line(number, message, &self.names, traps));
+            if self.wanted.traps {
+                traps.iter().for_each(|record| say(&format!("      {}", words::trap(record))));
+            }
+        }
+    }
+
+    fn compare(&mut self, number: u64, state: &Tree) {
+        if let Some(before) = &self.before {
+            before.changes(state).iter().for_each(|change| say(&format!("    {change}")));
+        } else if number > 0 {
+            say(&format!("    (the state before it was not looked at)"));
+        }
+    }
+}
+
+impl<S: Server> Onlooker<S> for Reporter {
+    fn before(&mut self, number: u64) {
+        self.at.store(number, Ordering::Relaxed);
+        self.announce(number);
+        gdb::message_begins(number);
+    }
+
+    fn after(&mut self, number: u64, kept: &Kept, server: &S) {
+        let last = self.wanted.state_after == Some(number);
+        let differs = |number| self.wanted.diff.is_some_and(|range| range.has(number));
+        let (now, next) = (differs(number), differs(number + 1));
+        if !(last || now || next) {
+            return;
+        }
+        let state = Tree::of(&State { server, shell: kept });
+        let state = state.unwrap_or_else(|error| Tree::Leaf(error.to_string()));
+        if now {
+            self.compare(number, &state);
+        }
+        if last {
+            let mut text = String::new();
+            state.write("", 0, &mut text);
+            say(text.trim_end());
+        }
+        self.before = next.then_some(state);
+    }
+}
+
+/// What the whole state of a server is called in print.
+#[derive(serde::Serialize)]
+struct State<'a, S> {
+    server: &'a S,
+    shell: &'a Kept,
+}
+
+/// A message in a line: number, time, what it is, and what became of it.
+fn line(number: u64, message: &words::Message, names: &Names, traps: &[words::Record]) -> String {
+    let time = message.delivery.now as f64 / 1e9;
+    format!("{number:>6} {time:>11.6}  {}  {}", words::message(message), names.outcome(number, traps))
+}
+
+/// Prints the messages of a history.
+fn list(history: &History, args: &ReplayArgs) {
+    say(&format!(
+        "{}: {} messages since {}",
+        history.boot.name,
+        history.messages().recorded,
+        beginning(history)
+    ));
+    let (mut number, mut names) = (0, Names::default());
+    for Served { message, disposed, traps } in &words::served(history) {
+        let Some(message) = message else { continue };
+        if *disposed {
+            say(&format!(
+                "     - {:>11.6}  {}  disposed of",
+                message.delivery.now as f64 / 1e9,
+                words::message(message)
+            ));
+            continue;
+        }
+        number += 1;
+        names.note(number, message);
+        if args.until.is_some_and(|until| number > until) {
+            break;
+        }
+        say(&line(number, message, &names, traps));
+        if args.traps {
+            traps.iter().for_each(|record| say(&format!("      {}", words::trap(record))));
         }
     }
 }
@@ -142,26 +316,18 @@ fn beginning(history: &History) -> String {
     }
 }
 
-/// A message in words: what it is, and of whom.
+/// A message in words: its number, and what it is.
 fn message(history: &History, number: u64) -> String {
-    let Some(delivery) = history.message(number) else { return "its start".to_owned() };
-    let kind = match Kind::from_number(delivery.kind) {
-        Some(Kind::Call) => format!("call {:#x}", delivery.label),
-        Some(Kind::Foreign) => {
-            let row = libipc::abi::foreign::LINUX.get(delivery.label as usize);
-            format!("{} of process {}", row.map_or("an unknown call", |row| row.name), delivery.pid)
-        }
-        Some(Kind::Fault) => format!("a fault of process {}", delivery.pid),
-        Some(kind) => format!("{kind:?}").to_lowercase(),
-        None => "an unknown event".to_owned(),
-    };
-    format!("message {number} ({kind})")
+    match history.message(number) {
+        Some(message) => format!("message {number} ({})", words::message(&message)),
+        None => "its start".to_owned(),
+    }
 }
 
 fn describe(history: &History, ending: &Replayed) -> String {
     let Outcome { digest, records, messages, told } = match ending {
         Replayed::Ended(outcome) => outcome,
-        Replayed::Diverged(divergence) => return format!("diverged: {divergence}"),
+        Replayed::Diverged(divergence) => return diverged(history, divergence),
         Replayed::Died(number, words) => return format!("dies of {}: {words}", message(history, *number)),
         Replayed::Hangs(number) => {
             return format!("does not come to an end with {}", message(history, *number));
@@ -174,4 +340,13 @@ fn describe(history: &History, ending: &Replayed) -> String {
     };
     let lives = if history.died { "; it died of the last in the machine, and does not here" } else { "" };
     format!("digest {digest:016x} after {messages} messages ({records} records); {told}{lives}")
+}
+
+/// Where a server does something else than in the machine.
+fn diverged(history: &History, divergence: &Divergence) -> String {
+    let Divergence { message, records, recorded, made } = divergence;
+    let message = self::message(history, *message);
+    format!(
+        "diverged at {message}, after {records} records\n  in the machine: {recorded}\n  here:           {made}"
+    )
 }

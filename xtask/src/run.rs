@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{self, IsTerminal},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -15,10 +15,12 @@ use crate::{
     bundle,
     capture::Capture,
     cli::{Arch, RunArgs},
-    house, image,
+    gdb, house, image,
     machine::{self, Ending, Terminal},
     qemu::{Disk, Qemu},
-    setup, sizes, system,
+    setup, sizes,
+    symbols::Symbols,
+    system,
     terminal::{self, tell},
 };
 
@@ -30,6 +32,9 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
     ("SHELL", "/bin/sh"),
     ("USER", "root"),
 ];
+
+/// Where QEMU listens for gdb.
+const GDB_PORT: &str = ":1234";
 
 /// Everything that is built once and then booted any number of times.
 #[derive(Clone)]
@@ -62,6 +67,17 @@ impl Built {
     /// The servers' names, in the order of their numbers, which begin at 1.
     pub fn server_names(&self) -> Vec<String> {
         self.manifest.servers.iter().map(|server| server.name.clone()).collect()
+    }
+
+    /// A server's image, with its symbols.
+    pub fn server_image(&self, name: &str) -> Option<&Path> {
+        let mut servers = self.images.servers.iter();
+        servers.find(|(server, _)| server == name).map(|(_, image)| image.as_path())
+    }
+
+    /// Writes the script by which gdb looks at a machine that listens there.
+    pub fn gdb_script(&self, target: &str) -> Result<PathBuf> {
+        gdb::script(&self.images, target)
     }
 
     /// The same with a server that has a bug on purpose in the place of the sound one.
@@ -119,15 +135,23 @@ pub fn run(args: &RunArgs) -> Result<u8> {
         built = built.with_seeded_bug()?;
     }
     if args.gdb {
-        let kernel = built.images.kernel.display();
-        tell(&format!("naiad: waiting for `gdb {kernel} -ex 'target remote :1234'`"));
+        let script = built.gdb_script(GDB_PORT)?;
+        tell(&format!(
+            "naiad: waiting for `gdb -x {}`, which has commands that begin with `naiad`",
+            script.display()
+        ));
     }
     if args.command.is_none() && on_terminal() {
         tell("naiad: ^A x ends the machine");
     }
     let term = env::var("TERM").ok().filter(|_| on_terminal()).unwrap_or_else(|| "dumb".to_owned());
     let session = session(args.command.as_deref(), terminal::size(), &term);
-    let ending = built.boot(args, &session, Terminal::Own, &mut tell)?;
+    let symbols = Symbols::new(&built.images.kernel, &built.images.servers);
+    let mut tell_more = |line: &str| {
+        tell(line);
+        symbols.explain(line).iter().for_each(|place| tell(place));
+    };
+    let ending = built.boot(args, &session, Terminal::Own, &mut tell_more)?;
     if let Some(message) = ending.message() {
         tell(&format!("naiad: {message}"));
     }

@@ -17,6 +17,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/sbin/makefs", "makefs"),
     ("/var/lib/dpkg/info/busybox-static.list", "busybox-static"),
     ("/usr/bin/ld.lld-19", "lld-19"),
+    ("/usr/bin/strace", "strace"),
 ];
 
 /// Debian's matching compiler and library sources.

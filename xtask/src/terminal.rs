@@ -26,6 +26,12 @@ pub fn tell(line: &str) {
     }
 }
 
+/// Writes a line to stdout. A reader that has gone away, such as `head`, has seen enough.
+pub fn say(line: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = writeln!(stdout, "{line}");
+}
+
 /// Rows and columns of the terminal behind stdout; zeros when there is none.
 pub fn size() -> (u16, u16) {
     tcgetwinsize(io::stdout()).map_or((0, 0), |size| (size.ws_row, size.ws_col))

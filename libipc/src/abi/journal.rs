@@ -37,15 +37,19 @@ pub enum Section {
     Snapshot = 1,
     /// The records since.
     Journal = 2,
+    /// What is left of an incarnation that has died by itself: an ELF core file. It is part of no history, and its
+    /// number is its own.
+    Core = 3,
 }
 
 impl Section {
-    /// All, in the order in which they stand in a file.
+    /// Those of a history, in the order in which they stand in a file.
     pub const ALL: [Section; 3] = [Section::Boot, Section::Snapshot, Section::Journal];
 
     /// From its number.
     pub fn from_number(number: u64) -> Option<Section> {
-        Section::ALL.into_iter().find(|section| *section as u64 == number)
+        let all = Section::ALL.into_iter().chain([Section::Core]);
+        all.into_iter().find(|section| *section as u64 == number)
     }
 }
 
@@ -55,7 +59,7 @@ impl Section {
 pub struct Source {
     /// The section.
     pub section: Section,
-    /// The reproducer; 0 for the history as it is.
+    /// The reproducer, or the core; 0 for the history as it is.
     pub reproducer: u32,
 }
 

@@ -14,18 +14,18 @@
 //! |---|---|
 //! | 1 | the journal's [`Header`]: number, error, count of values, bytes of payload |
 //! | 1 | when: nanoseconds since boot |
-//! | 1 | who acted: process id (bits 0..24), processor (24..32), thread id (32..64); of a server its number, as thread id of process 0; 0 for the kernel by itself |
+//! | 1 | who acted: process id (bits 0..24), processor (24..32), thread id (32..64); a server is its number as the thread id of process 0; 0 is the kernel by itself |
 //! | 1 | the call it is about, or 0 |
 //! | 1 | its cause: the call that the acting server was handling, or 0 |
 //! | 0–7 | arguments: as many as the number has |
 //! | 0–5 | values |
 //! | … | payload, padded to eight bytes |
 //!
-//! A number below [`FIRST_EVENT`] is a system call that a server made, as in its journal: arguments and values are those
-//! of the [`Syscall`], the error is the one it was refused with. The record of a message that was sent ([`Syscall::Call`],
-//! [`Syscall::Send`], [`Syscall::Forward`]) is made before it takes effect, and has one value: where it goes ([`To`]).
-//! Of an answer the record is made before it takes effect, too. Every other system call is recorded when it is over.
-//! `receive` is not recorded; what it brings is [`Event::Delivered`]. Other numbers are [`Event`]s.
+//! A number below [`FIRST_EVENT`] is a system call that a server made, as in its journal: arguments and values are
+//! those of the [`Syscall`], the error is the one it was refused with. The record of a message that was sent
+//! ([`Syscall::Call`], [`Syscall::Send`], [`Syscall::Forward`]) is made before it takes effect, and has one value:
+//! where it goes ([`To`]). Of an answer the record is made before it takes effect, too. Every other system call is recorded
+//! when it is over. `receive` is not recorded; what it brings is [`Event::Delivered`]. Other numbers are [`Event`]s.
 //!
 //! Payload of a message, or of the inputs that a program's call gathers, is cut off at [`PAYLOAD_KEPT`] bytes; how
 //! much there was is told by the message's info word, or the lengths in [`Event::Delivered`].
@@ -162,13 +162,15 @@ macro_rules! events {
 }
 
 events! {
-    0 Pad "pad" () "Nothing: fills the end of a part of the ring. Its payload means nothing and may be of any length; it has no stamp.";
+    0 Pad "pad" ()
+        "Nothing: fills the end of a part of the ring. Its payload means nothing and may be of any length; it has no stamp.";
     1 Lost "lost" (records) "So many records are missing here.";
     2 Filter "filter" (servers, processes, calls, natives)
         "From here on only what passes this filter is recorded; all zero: everything. servers: one bit by number; the others: how many the filter names. The first record of a trace.";
     3 Linux "linux" (call, word0, word1, word2, word3, word4, word5)
         "A program makes a system call: its number, and in the high half where it goes (To). With a value the kernel has answered it by itself, and the value is the result. Payload: a small input, if it went along at once.";
-    4 Result "result" (result) "A call is over by the kernel's doing, with this result: of a program's call what it gets, else a negative errno.";
+    4 Result "result" (result)
+        "A call is over by the kernel's doing, with this result: of a program's call what it gets, else a negative errno.";
     5 Delivered "delivered" (kind, badge, word0, word1, lengths)
         "A server receives an event: its kind, and in the high half its label; the badge (of an answer: the tag); the lengths of a program's two inputs, or of the payload. Payload: what came along.";
     6 Fault "fault" (kind, address, access, instruction, to)
@@ -176,7 +178,8 @@ events! {
     7 Attention "attention" (occasion, restart, to) "A thread comes to its process server before it runs on.";
     8 Cancelled "cancelled" (held)
         "The caller wants its call back. 0: it was in a queue and is withdrawn; 1: its holder is told.";
-    9 Forgotten "forgotten" (held) "The caller of this call is gone, and the call with it, or (1) as soon as its holder answers.";
+    9 Forgotten "forgotten" (held)
+        "The caller of this call is gone, and the call with it, or (1) as soon as its holder answers.";
     10 Notified "notified" (to, bits) "The kernel posts notification bits: an interrupt, a timer.";
     11 Redelivered "redelivered" (to) "A call that a dead server held goes to its next incarnation.";
     12 ThreadMade "thread_made" (process, thread) "A thread is made, for this process.";
@@ -255,6 +258,7 @@ const PID_MASK: u64 = 0xff_ffff;
 
 impl Who {
     /// As a word of a record, on processor 0.
+    #[inline]
     pub const fn to_word(self) -> u64 {
         match self {
             Who::Kernel => 0,

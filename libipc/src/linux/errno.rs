@@ -3,6 +3,9 @@
 macro_rules! errnos {
     ($($name:ident $number:literal)*) => {
         $(#[doc = concat!(stringify!($name), ".")] pub const $name: i32 = $number;)*
+
+        /// Every one with its name, in order.
+        pub const NAMES: &[(&str, i32)] = &[$((stringify!($name), $number)),*];
     };
 }
 

@@ -3,6 +3,9 @@
 macro_rules! signals {
     ($($name:ident $number:literal)*) => {
         $(#[doc = concat!(stringify!($name), ".")] pub const $name: u8 = $number;)*
+
+        /// Every one with its name, in order.
+        pub const NAMES: &[(&str, u8)] = &[$((stringify!($name), $number)),*];
     };
 }
 

@@ -11,6 +11,7 @@ fn server(name: &str, calls: &[&str]) -> ServerEntry {
         name: name.into(),
         package: None,
         frames: false,
+        observes: false,
         watchdog_ms: 4000,
         vital: false,
         class: Class::Reissued,

@@ -196,6 +196,8 @@ pub enum Answer {
         entry: u64,
         /// Its stack pointer.
         stack: u64,
+        /// Where the shared object is that every program has; 0 when there is none.
+        vdso: u64,
     },
     /// The mappings of a space, its resident pages.
     Regions {

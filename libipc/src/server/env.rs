@@ -187,7 +187,8 @@ pub enum Statistic {
     Cpu = 2,
     /// Objects in use and possible: index is the kind.
     Objects = 3,
-    /// An outstanding call, by arena index: server number and 1 if in progress, caller pid << 32 | tid, label, since
+    /// An outstanding call, by arena index: server number, in its high half 1 if in progress and 2 if its caller is a
+    /// server that does nothing else until it is answered; caller pid << 32 | tid, or a server's number; label; since
     /// ns. All zero when there is none; value 0 is u64::MAX past the last.
     Waits = 4,
     /// A death that was of an event its server had died of before, by place: its number and the server's << 32 (0 for
@@ -199,4 +200,7 @@ pub enum Statistic {
     /// The trace: 1 if it is on and 2 if a host reads along, the oldest position that is there and the one behind the
     /// newest record, records dropped; with index 1 the ring's bytes.
     Trace = 7,
+    /// The core of a dead server that is kept at a place: its number, the server's in the high half; the incarnation;
+    /// its length. Zeroes for none, and all bits behind the last place.
+    Core = 8,
 }

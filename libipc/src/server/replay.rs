@@ -4,19 +4,22 @@
 //! leads to the same death.
 
 use alloc::{boxed::Box, string::String, vec::Vec};
-use core::{fmt, iter};
+use core::{
+    fmt::{self, Write},
+    iter,
+};
 
-use super::shell::Shell;
-use super::{Boot, Server};
+use super::shell::{Kept, Shell};
+use super::{Boot, Event, Server, receive};
 use crate::abi::delivery::{DELIVERY_OFFSET, Delivery, PAYLOAD_OFFSET};
 use crate::abi::journal::{
     DIED, DISPOSED, EXPORT_MAGIC, EXPORT_VERSION, ExportHeader, Record, SUM_START, Section, delivery_bytes,
     sum,
 };
-use crate::abi::syscall::Syscall;
+use crate::abi::syscall::{Info, Syscall};
 use crate::abi::{KernelError, PAYLOAD_MAX};
 use crate::sys::{BUFFER_BYTES, Trapped, Traps};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 /// A recovered history of a server: what `/proc/naiad/servers/NAME/journal` gives.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +74,7 @@ impl fmt::Display for HistoryError {
                     Section::Boot => "boot block",
                     Section::Snapshot => "snapshot",
                     Section::Journal => "list of records",
+                    Section::Core => "core",
                 };
                 write!(f, "the journal's {name} is damaged, or changed while it was copied: copy it again")
             }
@@ -134,18 +138,43 @@ impl History {
     }
 
     /// The message with this number, the first being 1.
-    pub fn message(&self, number: u64) -> Option<Delivery> {
+    pub fn message(&self, number: u64) -> Option<Message> {
         let record = self.deliveries().nth(usize::try_from(number.checked_sub(1)?).ok()?)?;
-        let mut delivery = Delivery::default();
-        let bytes = &record.payload[..delivery_bytes(&record.payload)];
-        delivery.as_mut_bytes()[..bytes.len()].copy_from_slice(bytes);
-        Some(delivery)
+        Some(Message::of(&record))
+    }
+
+    /// All records in order, those of messages that were disposed of among them.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let mut journal = &self.journal[..];
+        iter::from_fn(move || Record::take(&mut journal))
     }
 
     fn deliveries(&self) -> impl Iterator<Item = Record> {
-        let mut journal = &self.journal[..];
-        let records = iter::from_fn(move || Record::take(&mut journal));
-        records.filter(|record| record.header.number == Syscall::Receive as u16)
+        self.records().filter(|record| record.header.number == Syscall::Receive as u16)
+    }
+}
+
+/// A message as it is recorded.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// What the kernel said of it.
+    pub delivery: Delivery,
+    /// The event that the server was given; `None` when a page is there that the shell was waiting for.
+    pub event: Option<Event>,
+}
+
+impl Message {
+    /// The message of the record of a receive.
+    pub fn of(record: &Record) -> Message {
+        let mut buffer = Box::new([0; BUFFER_BYTES]);
+        put(&mut buffer, record, true);
+        let at = DELIVERY_OFFSET as usize;
+        let delivery = Delivery::read_from_bytes(&buffer[at..at + size_of::<Delivery>()]).unwrap_or_default();
+        let event = match receive::incoming(&buffer) {
+            Some(receive::Incoming::Event(event)) => Some(event),
+            _ => None,
+        };
+        Message { delivery, event }
     }
 }
 
@@ -161,6 +190,8 @@ pub struct Messages {
 /// Why a replay stopped before the journal's end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Divergence {
+    /// The message that the server was serving; 0 for its start.
+    pub message: u64,
     /// How many records agreed.
     pub records: u64,
     /// What the journal has.
@@ -173,8 +204,8 @@ impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "after {} records the server made {}, but the journal has {}",
-            self.records, self.made, self.recorded
+            "after {} records, serving message {}: the journal has {}, and the server made {}",
+            self.records, self.message, self.recorded, self.made
         )
     }
 }
@@ -203,6 +234,8 @@ struct Recorded<'a> {
     snapshot: &'a [u8],
     journal: &'a [u8],
     records: u64,
+    /// The message that is being served.
+    message: u64,
     told: Option<u64>,
     divergence: Option<Divergence>,
     buffer: Box<[u8; BUFFER_BYTES]>,
@@ -211,7 +244,7 @@ struct Recorded<'a> {
 impl Recorded<'_> {
     fn diverge(&mut self, recorded: String, made: String) -> Trapped {
         let records = self.records;
-        self.divergence.get_or_insert(Divergence { records, recorded, made });
+        self.divergence.get_or_insert(Divergence { message: self.message, records, recorded, made });
         self.journal = &[];
         NOTHING
     }
@@ -231,17 +264,52 @@ impl Recorded<'_> {
         self.buffer[from..from + part.len()].copy_from_slice(part);
         Ok([part.len() as u64, 0, 0, 0, 0])
     }
+}
 
-    fn put(&mut self, record: &Record) {
-        let (delivery, payload) = match record.header.number == Syscall::Receive as u16 {
-            true => record.payload.split_at(delivery_bytes(&record.payload)),
-            false => (&[][..], &record.payload[..]),
-        };
-        let at = DELIVERY_OFFSET as usize;
-        self.buffer[at..at + delivery.len()].copy_from_slice(delivery);
-        let at = PAYLOAD_OFFSET as usize;
-        let length = payload.len().min(BUFFER_BYTES - at);
-        self.buffer[at..at + length].copy_from_slice(&payload[..length]);
+/// Leaves in a message buffer what a record's trap has left there: a delivery and its payload, or a payload alone.
+fn put(buffer: &mut [u8; BUFFER_BYTES], record: &Record, delivers: bool) {
+    let (delivery, payload) = match delivers {
+        true => record.payload.split_at(delivery_bytes(&record.payload)),
+        false => (&[][..], &record.payload[..]),
+    };
+    let at = DELIVERY_OFFSET as usize;
+    buffer[at..at + delivery.len()].copy_from_slice(delivery);
+    let at = PAYLOAD_OFFSET as usize;
+    let length = payload.len().min(BUFFER_BYTES - at);
+    buffer[at..at + length].copy_from_slice(&payload[..length]);
+}
+
+/// A trap in words: its name, and its arguments by theirs.
+pub fn trap_in_words(number: u16, arguments: &[u64; 6]) -> String {
+    let Some(call) = Syscall::from_number(u64::from(number)) else {
+        return alloc::format!("unknown call {number}");
+    };
+    let row = call.row();
+    let mut words = String::from(row.name);
+    for (index, (name, value)) in row.arguments.iter().zip(arguments).enumerate() {
+        let opening = if index == 0 { '(' } else { ' ' };
+        let closing = if index + 1 == row.arguments.len() { ")" } else { "," };
+        let value = Word(name, *value);
+        // Writing to a string never fails.
+        let _ = write!(words, "{opening}{name} {value}{closing}");
+    }
+    words
+}
+
+/// An argument as somebody who reads it wants it: results signed, small numbers decimal, all else hexadecimal.
+struct Word(&'static str, u64);
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Word("result", value) => write!(f, "{}", value as i64),
+            Word("info", value) => {
+                let Info { label, payload_len, handles } = Info::unpack(value);
+                write!(f, "[label {label:#x}, {payload_len} bytes, {handles} handles]")
+            }
+            Word(_, value) if value < 1 << 16 => write!(f, "{value}"),
+            Word(_, value) => write!(f, "{value:#x}"),
+        }
     }
 }
 
@@ -258,18 +326,16 @@ impl Traps for Recorded<'_> {
         self.pass_disposed();
         let Some(record) = Record::take(&mut self.journal) else { return NOTHING };
         if record.header.number != call as u16 || record.arguments != arguments {
-            let recorded = Syscall::from_number(u64::from(record.header.number));
-            let recorded = recorded.map_or("an unknown call", |call| call.row().name);
             return self.diverge(
-                alloc::format!("{recorded}{:x?}", record.arguments),
-                alloc::format!("{}{arguments:x?}", call.row().name),
+                trap_in_words(record.header.number, &record.arguments),
+                trap_in_words(call as u16, &arguments),
             );
         }
         self.records += 1;
         if call == Syscall::Digest {
             self.told = Some(arguments[0]);
         }
-        self.put(&record);
+        put(&mut self.buffer, &record, call == Syscall::Receive);
         match KernelError::from_number(u64::from(record.header.error)) {
             Some(error) => Err(error),
             None => Ok(record.values),
@@ -288,8 +354,19 @@ impl Traps for Recorded<'_> {
     }
 }
 
+/// Looks on while a server is run again.
+pub trait Onlooker<S> {
+    /// The message with this number is about to be served.
+    fn before(&mut self, number: u64);
+
+    /// After so many messages this is the state: the shell's, and the server's. 0 is its start.
+    fn after(&mut self, number: u64, kept: &Kept, server: &S) {
+        let _ = (number, kept, server);
+    }
+}
+
 /// Runs a server over its history, to its end or for so many messages. A message whose consequences are not all
-/// recorded is left out, unless the server died of it. `begin` is told the number of each message before it is served.
+/// recorded is left out, unless the server died of it.
 ///
 /// # Errors
 /// What the server did first that it had not done in the machine.
@@ -299,12 +376,13 @@ impl Traps for Recorded<'_> {
 pub fn replay<S: Server>(
     history: &History,
     until: Option<u64>,
-    begin: impl Fn(u64),
+    onlooker: &mut impl Onlooker<S>,
 ) -> Result<Outcome, Divergence> {
     let traps = Recorded {
         snapshot: &history.snapshot,
         journal: &history.journal,
         records: 0,
+        message: 0,
         told: None,
         divergence: None,
         buffer: Box::new([0; BUFFER_BYTES]),
@@ -312,10 +390,15 @@ pub fn replay<S: Server>(
     let last = history.messages().complete.min(until.unwrap_or(u64::MAX));
     let mut shell = Shell::<S, _>::start(&history.boot, traps);
     let (mut messages, mut told) = (0, None);
+    onlooker.after(messages, &shell.kept, &shell.server);
     while shell.traps.divergence.is_none() && messages < last {
-        begin(messages + 1);
+        shell.traps.message = messages + 1;
+        onlooker.before(messages + 1);
         shell.serve_one();
         messages += 1;
+        if shell.traps.divergence.is_none() {
+            onlooker.after(messages, &shell.kept, &shell.server);
+        }
         told = shell.traps.told.take().map(|digest| (digest, messages)).or(told);
     }
     match shell.traps.divergence.take() {

@@ -57,7 +57,7 @@ impl Blank for Server {
         irqs: 0,
         first_free: 0,
         doom: None,
-        struck: false,
+        struck: None,
         died_ns: None,
         restart_ns: 0,
         received: 0,

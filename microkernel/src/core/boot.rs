@@ -10,6 +10,7 @@ use super::jitter::Jitter;
 use super::machine::Machine;
 use super::object::*;
 use super::pmap::{WALKS, Walk};
+use super::remains::Remains;
 use super::trace::{RingMemory, Trace};
 use super::{Buffers, Kernel, PRIORITIES};
 
@@ -112,6 +113,7 @@ impl<M: Machine> Kernel<M> {
             trace: Trace::new(memory.ring),
             walks: [Walk::NONE; WALKS],
             reproducers: Reproducers::default(),
+            remains: Remains::default(),
             off: None,
             enosys: memory.enosys,
             switches: 0,

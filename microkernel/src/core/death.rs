@@ -9,6 +9,7 @@ use libipc::abi::syscall::NO_ANSWER;
 use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, Rights, UserRegisters};
 use libipc::linux::errno;
+use libipc::linux::signal::{SIGABRT, SIGFPE, SIGILL, SIGSEGV, SIGXCPU};
 
 use super::machine::Machine;
 use super::object::*;
@@ -67,13 +68,18 @@ impl<M: Machine> Kernel<M> {
         let _ = core::fmt::write(
             &mut line,
             format_args!(
-                "server {} (incarnation {}) died of {fault} {detail:#x} at {:#x}, stack {:#x}\n",
+                "server {} (incarnation {}) died of {fault} {detail:#x} at {:#x}, stack {:#x}",
                 server.number, server.incarnation, registers.rip, registers.rsp
             ),
         );
+        if let serial @ 1.. = self.keep_core(id, signal_of(fault, detail)) {
+            let _ = core::fmt::write(&mut line, format_args!(", core {serial}"));
+        }
+        let _ = core::fmt::Write::write_str(&mut line, "\n");
         self.machine.log(line.bytes());
+        self.log_last_records();
         // A fault that was put into its way is none of its own.
-        if self.servers.get_mut(id).is_some_and(|server| core::mem::take(&mut server.struck)) {
+        if self.servers.get_mut(id).is_some_and(|server| server.struck.take().is_some()) {
             return self.die(id, Death::Outside);
         }
         if let Some(server) = self.servers.get_mut(id) {
@@ -95,7 +101,7 @@ impl<M: Machine> Kernel<M> {
         // A death on the way back from another is part of that one.
         server.died_ns.get_or_insert(now);
         server.restart_ns = 0;
-        (server.waiting, server.struck) = (false, false);
+        (server.waiting, server.struck) = (false, None);
         server.deaths[death as usize] += 1;
         if death == Death::Outside {
             server.fell = None;
@@ -259,5 +265,18 @@ impl<M: Machine> Kernel<M> {
                 .then_some((call.sequence, id))
         });
         held.max_by_key(|(sequence, _)| *sequence)
+    }
+}
+
+/// The signal that a program would get for the same: what a debugger says of the core.
+fn signal_of(fault: Fault, detail: u64) -> u8 {
+    const DIVIDE: u64 = 0;
+    const INVALID_OPCODE: u64 = 6;
+    match (fault, detail) {
+        (Fault::Exception, DIVIDE) => SIGFPE,
+        (Fault::Exception, INVALID_OPCODE) => SIGILL,
+        (Fault::Exception | Fault::Page, _) => SIGSEGV,
+        (Fault::Watchdog, _) => SIGXCPU,
+        (Fault::Diverged | Fault::JournalFull, _) => SIGABRT,
     }
 }

@@ -94,9 +94,10 @@ impl<M: Machine> Kernel<M> {
         match doom.fault {
             Injection::Kill => self.die(id, Death::Outside),
             fault => {
+                let stack = state.registers.rsp;
                 state.registers.rip = entry.wrapping_sub(fault.bytes_before_entry());
                 if let Some(server) = self.servers.get_mut(id) {
-                    server.struck = true;
+                    server.struck = Some((at, stack));
                 }
             }
         }

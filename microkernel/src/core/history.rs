@@ -34,15 +34,19 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::WrongKind);
         };
         let server = self.server(id).ok_or(KernelError::WrongKind)?;
-        let journal = server.journal.as_ref().ok_or(KernelError::WrongKind)?;
         let Source { section, reproducer } = Source::from_word(source).ok_or(KernelError::BadArgument)?;
+        let journal = server.journal.as_ref().ok_or(KernelError::WrongKind);
         if length > WINDOW_MAX {
             return Err(KernelError::TooBig);
         }
         let (kept, bytes) = match (reproducer, section) {
             (0, Section::Boot) => (None, BOOT_PAGES * PAGE_SIZE),
-            (0, Section::Snapshot) => (None, journal.place_bytes()),
-            (0, Section::Journal) => (None, journal.memory.bytes()),
+            (0, Section::Snapshot) => (None, journal?.place_bytes()),
+            (0, Section::Journal) => (None, journal?.memory.bytes()),
+            (serial, Section::Core) => {
+                let (place, bytes) = self.remains.find(serial, server.number)?;
+                (Some(place), bytes)
+            }
             (serial, section) => {
                 let kept = self.reproducers.find(serial).filter(|kept| kept.number == server.number);
                 let kept = kept.ok_or(KernelError::BadArgument)?;
@@ -68,6 +72,7 @@ impl<M: Machine> Kernel<M> {
                 Ok(journal.snapshots.physical() + journal.place_offset(journal.active) + offset)
             }
             Section::Journal => Ok(journal.memory.physical() + offset),
+            Section::Core => Err(KernelError::BadArgument),
         }
     }
 

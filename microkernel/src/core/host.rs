@@ -118,6 +118,15 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// Appends what has been traced since a position, and moves that on.
+    pub fn take_trace(&self, position: &mut u64, to: &mut Vec<u8>) {
+        let ring = &self.trace.ring;
+        let from = to.len();
+        to.resize(from + ring.end().saturating_sub(*position) as usize, 0);
+        ring.copy_out(*position, &mut to[from..]);
+        *position = ring.end();
+    }
+
     /// Who waits for whom.
     pub fn outstanding_calls(&self) -> impl Iterator<Item = Wait> {
         let calls = (0..self.calls.bound()).filter_map(|index| self.calls.get(self.calls.at(index)?));

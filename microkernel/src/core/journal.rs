@@ -219,6 +219,7 @@ impl<M: Machine> Kernel<M> {
             let length = u64::from(header.payload).saturating_sub(extent);
             let to = buffer.physical() + u64::from(PAYLOAD_OFFSET);
             self.machine.copy(payload_at + extent, to, length);
+            self.trace_again(id);
             return Replayed::Delivery;
         }
         self.machine.copy(

@@ -32,6 +32,7 @@ pub mod object;
 mod pmap;
 mod poison;
 mod process;
+mod remains;
 mod reply;
 mod sched;
 mod server;
@@ -152,6 +153,8 @@ pub struct Kernel<M: Machine> {
     pub trace: trace::Trace,
     /// What servers died of again.
     pub(crate) reproducers: crash::Reproducers,
+    /// What is left of servers that have died.
+    pub(crate) remains: remains::Remains,
     pub(crate) off: Option<(u32, bool)>,
     /// For tests: the short way is closed, and how often it was taken.
     #[cfg(test)]
@@ -203,32 +206,53 @@ impl<M: Machine> Kernel<M> {
         self.resume(ready)
     }
 
-    /// The entry of system calls, after most of which it is clear who runs, and the machine is ready for that: `None`
-    /// then. It is [`Kernel::trap`] without the detour.
+    /// The entry of system calls while nothing is unusual (the machine looks at `unusual` before), after most of which
+    /// it is clear who runs, and the machine is ready for that: `None` then. It is [`Kernel::trap`] without the detour.
     #[inline]
     pub fn call(&mut self) -> Option<Resume> {
         self.traps += 1;
         let ready = self.ready;
-        if self.system_call(ready) { None } else { Some(self.resume(ready)) }
+        if self.serve::<true, false>(ready) { None } else { Some(self.resume(ready)) }
     }
 
-    /// Serves the current thread's system call. Whether the current thread, who need not be the same any more, simply
-    /// runs on: the machine is ready for it.
-    #[inline(always)]
+    /// The same while something is.
+    #[inline]
+    pub fn unusual_call(&mut self) -> Option<Resume> {
+        self.traps += 1;
+        let ready = self.ready;
+        if self.unusual_system_call(ready) { None } else { Some(self.resume(ready)) }
+    }
+
+    /// Serves the current thread's system call, in whatever way is open to it. Whether the current thread, who need not
+    /// be the same any more, simply runs on: the machine is ready for it.
     fn system_call(&mut self, ready: u32) -> bool {
+        if self.unusual == 0 { self.serve::<true, false>(ready) } else { self.unusual_system_call(ready) }
+    }
+
+    #[inline(always)]
+    fn unusual_system_call(&mut self, ready: u32) -> bool {
+        match self.unusual {
+            trace::TRACED => self.serve::<true, true>(ready),
+            _ => self.serve::<false, true>(ready),
+        }
+    }
+
+    /// Serves it, on the short way if that is tried and open to it; there the trace is told when it wants to know.
+    #[inline(always)]
+    fn serve<const SHORT: bool, const TRACE: bool>(&mut self, ready: u32) -> bool {
         let Some(thread) = self.current else { return false };
         let Some(state) = self.threads.get(thread) else { return false };
         let (task, number) = (state.task, state.registers.rax);
         match state.server {
             Some(server) => {
-                if self.short_native_call(thread, number).is_some() {
+                if SHORT && self.short_native_call::<TRACE>(thread, number).is_some() {
                     return true;
                 }
                 self.native_call(ipc::Caller { thread, task, server });
                 self.count_down(server);
             }
             None => {
-                if self.short_foreign_call(thread, task, number).is_some() {
+                if SHORT && self.short_foreign_call::<TRACE>(thread, task, number).is_some() {
                     return true;
                 }
                 self.foreign_call(thread, task);

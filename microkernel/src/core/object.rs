@@ -246,8 +246,8 @@ pub struct Server {
     pub first_free: u32,
     /// The end that is set for it.
     pub doom: Option<Doom>,
-    /// It has been made to run into a fault.
-    pub struck: bool,
+    /// It has been made to run into a fault: its instruction and stack pointer before that.
+    pub struck: Option<(u64, u64)>,
     /// When it died, until the next incarnation is live.
     pub died_ns: Option<u64>,
     /// How long its last restart took, from its death until it asked for its next event; 0 while it is under way.

@@ -116,7 +116,7 @@ impl<M: Machine> Kernel<M> {
             _ => return Err(KernelError::BadArgument),
         };
         if what == 5 {
-            self.reproducers.memory = range;
+            self.reproducers.memory = self.remains.take(range);
         }
         let server = self.embryo(task, handle)?;
         match (what, &mut server.journal) {

@@ -10,14 +10,14 @@ use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
-use libipc::abi::{Readiness, Rights, TaskWord};
+use libipc::abi::trace::Who;
+use libipc::abi::{Frame, Readiness, Rights, TaskWord};
 
 use super::Kernel;
 use super::machine::Machine;
 use super::native::{ABI_VERSION, set_outcome};
 use super::object::*;
 use super::sched::SLICE_NS;
-use super::trace::TRACED;
 
 const NULL: u64 = Syscall::Null as u64;
 const CALL: u64 = Syscall::Call as u64;
@@ -56,51 +56,29 @@ static PLAIN: [bool; LINUX_CALLS as usize] = {
 };
 
 impl<M: Machine> Kernel<M> {
-    /// Whether nothing out of the ordinary is about to happen.
-    #[inline(always)]
-    fn is_quiet(&self) -> bool {
-        #[cfg(test)]
-        if self.short.0 {
-            return false;
-        }
-        self.unusual == 0
-    }
-
-    /// Whether it is so but for tracing.
-    #[inline(always)]
-    fn is_quiet_but_traced(&self) -> bool {
-        #[cfg(test)]
-        if self.short.0 {
-            return false;
-        }
-        self.unusual == TRACED
-    }
-
     /// Serves a server's system call, if the short way is open to it.
     #[inline(always)]
-    pub(crate) fn short_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
+    pub(crate) fn short_native_call<const TRACE: bool>(&mut self, from: ThreadId, number: u64) -> Option<()> {
+        self.is_open()?;
         match number {
-            NULL if self.is_quiet() => self.short_null(from),
-            CALL if self.is_quiet() => self.short_call::<false>(from),
-            REPLY if self.is_quiet() => self.short_reply::<false>(from),
-            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign::<false>(from, true),
-            REPLY_AND_GO_ON if self.is_quiet() => self.short_reply_foreign::<false>(from, false),
-            RECEIVE if self.is_quiet() || self.is_quiet_but_traced() => self.short_receive(from),
-            CALL | REPLY | REPLY_FOREIGN | REPLY_AND_GO_ON if self.is_quiet_but_traced() => {
-                self.traced_native_call(from, number)
-            }
+            NULL if !TRACE => self.short_null(from),
+            CALL => self.short_call::<TRACE>(from),
+            REPLY => self.short_reply::<TRACE>(from),
+            REPLY_FOREIGN => self.short_reply_foreign::<TRACE>(from, true),
+            REPLY_AND_GO_ON => self.short_reply_foreign::<TRACE>(from, false),
+            RECEIVE => self.short_receive(from),
             _ => None,
         }
     }
 
-    /// The same while tracing is on.
-    #[inline(never)]
-    fn traced_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
-        match number {
-            CALL => self.short_call::<true>(from),
-            REPLY => self.short_reply::<true>(from),
-            number => self.short_reply_foreign::<true>(from, number == REPLY_FOREIGN),
+    /// Whether it may be taken at all: a test can close it.
+    #[inline(always)]
+    fn is_open(&self) -> Option<()> {
+        #[cfg(test)]
+        if self.short.0 {
+            return None;
         }
+        Some(())
     }
 
     /// What changes nothing leaves the order as it was.
@@ -116,8 +94,8 @@ impl<M: Machine> Kernel<M> {
     fn short_call<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
         let (task, [handle, info, word0, word1, word2, word3]) = (state.task, state.arguments());
-        let own = state.server?;
-        let caller = self.servers.get(own)?;
+        let caller = self.servers.get(state.server?)?;
+        let (own, cause) = (u64::from(caller.number), caller.handling);
         if info & !LABEL_ONLY != 0 || caller.is_replayed() {
             return None;
         }
@@ -141,6 +119,7 @@ impl<M: Machine> Kernel<M> {
         (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
         (call.label, call.words) = (info as u32, [word0, word1, word2, word3]);
         (call.since, call.sequence) = (since, sequence);
+        call.cause = if TRACE { cause } else { call.cause };
         self.sequence = sequence;
         let now = self.machine.now();
         let delivery = Self::delivery(&mut self.machine, buffer)?;
@@ -153,31 +132,22 @@ impl<M: Machine> Kernel<M> {
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
         if TRACE {
-            self.note_call([own, to], id, [handle, info, word0, word1, word2, word3], now);
+            server.handling = id.to_word();
+            let words = [handle, info, word0, word1, word2, word3];
+            self.trace.note_call([own, cause, u64::from(server.number)], id, words, now);
         }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
     /// A program's call: of a server, or for a word that the kernel has.
     #[inline(always)]
-    pub(crate) fn short_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
-        if self.is_quiet() {
-            self.short_foreign::<false>(from, task, number)
-        } else if self.is_quiet_but_traced() {
-            self.traced_foreign_call(from, task, number)
-        } else {
-            None
-        }
-    }
-
-    /// The same while tracing is on.
-    #[inline(never)]
-    fn traced_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
-        self.short_foreign::<true>(from, task, number)
-    }
-
-    #[inline(always)]
-    fn short_foreign<const TRACE: bool>(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
+    pub(crate) fn short_foreign_call<const TRACE: bool>(
+        &mut self,
+        from: ThreadId,
+        task: TaskId,
+        number: u64,
+    ) -> Option<()> {
+        self.is_open()?;
         let number = number as u32;
         let row = super::deliver::row(number)?;
         let state = self.threads.get_mut(from)?;
@@ -189,8 +159,8 @@ impl<M: Machine> Kernel<M> {
             let (pid, value) = (caller.words[TaskWord::Pid as usize], u64::from(caller.words[word as usize]));
             state.registers.rax = value;
             if TRACE {
-                let (tid, words) = (state.tid, state.arguments());
-                self.note_word([pid, tid], number, words, value);
+                let who = Who::Program { pid, tid: state.tid }.to_word();
+                self.trace.note_word(&mut self.machine, who, (number, state.arguments()), value);
             }
             return Some(());
         }
@@ -203,24 +173,15 @@ impl<M: Machine> Kernel<M> {
         let (buffer, fill) = (server.buffer, server.fill());
         let space = self.spaces.get(caller.space)?;
         let (badge, root) = (space.badge, space.root);
-        let (address, bytes) = super::deliver::output(row, &words);
-        if address != 0 && bytes != 0 && self.missing(root, address, bytes).is_some() {
-            return None;
-        }
-        let input = match row.inputs[0] {
-            Input::Small(at, count) => {
-                let [address, length] =
-                    [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
-                self.gather_small(root, address, length, buffer)
-            }
-            _ => None,
-        };
+        self.output_is_there(row, &words, root)?;
+        let input = self.short_input(row, &words, root, buffer);
         let (since, sequence) = (self.since, self.sequence + 1);
         let (id, call) = self.calls.renew().ok()?;
         call.begin(CallKind::Foreign, task, to);
         (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
         (call.label, call.number) = (number, number);
         (call.since, call.sequence) = (since, sequence);
+        call.cause = if TRACE { 0 } else { call.cause };
         self.sequence = sequence;
         let now = self.machine.now();
         let delivery = Self::delivery(&mut self.machine, buffer)?;
@@ -244,9 +205,25 @@ impl<M: Machine> Kernel<M> {
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
         if TRACE {
-            self.note_linux([pid, tid], to, id, (number, words, input.unwrap_or(0)), now);
+            let made = (number, words, input.unwrap_or(0));
+            self.trace.note_linux(&mut self.machine, [pid, tid], server, id, made, now);
         }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
+    }
+
+    /// Goes on if there is all of the memory that the answer will fill.
+    #[inline(always)]
+    fn output_is_there(&mut self, row: &Row, words: &[u64; 6], root: Frame) -> Option<()> {
+        let (address, bytes) = super::deliver::output(row, words);
+        (address == 0 || bytes == 0 || self.missing(root, address, bytes).is_none()).then_some(())
+    }
+
+    /// The small input of a program's call, if it has one and it is there: its length in the receiver's payload.
+    #[inline(always)]
+    fn short_input(&mut self, row: &Row, words: &[u64; 6], root: Frame, buffer: FrameRange) -> Option<u32> {
+        let Input::Small(at, count) = row.inputs[0] else { return None };
+        let [address, length] = [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
+        self.gather_small(root, address, length, buffer)
     }
 
     /// Whom a program's call goes to, unless it is one who resolves paths and so is told the caller's directories.
@@ -304,7 +281,7 @@ impl<M: Machine> Kernel<M> {
         server.note(&mut self.machine, succeeded(Syscall::Reply, 0), arguments);
         let now = self.machine.now();
         if TRACE {
-            self.note_answer(Syscall::Reply, own, arguments, now);
+            self.trace.note_answer(Syscall::Reply, server, arguments, now);
         }
         self.give_way(from, wait, next, |next| set_outcome(&mut next.registers, &Ok(values)), now)
     }
@@ -354,7 +331,7 @@ impl<M: Machine> Kernel<M> {
         server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), arguments);
         let now = if TRACE || receives { self.machine.now() } else { 0 };
         if TRACE {
-            self.note_answer(Syscall::ReplyForeign, own, arguments, now);
+            self.trace.note_answer(Syscall::ReplyForeign, server, arguments, now);
         }
         let answer = |next: &mut Thread| {
             next.registers.rax = result;

@@ -77,6 +77,7 @@ impl<M: Machine> Kernel<M> {
             4 => Ok(self.outstanding(index)),
             5 | 6 => self.reproducer_figures(index, what == 6),
             7 => self.trace_figures(index),
+            8 => self.remains.figures(index),
             _ => Err(KernelError::BadArgument),
         }
     }
@@ -117,10 +118,13 @@ impl<M: Machine> Kernel<M> {
         let Some(call) = self.calls.at(index as u32).and_then(|id| self.calls.get(id)) else { return [0; 5] };
         let server = self.servers.get(call.server).map_or(0, |server| server.number);
         let held = u64::from(call.phase != Phase::Queued);
-        let pid = self.tasks.get(call.task).map_or(0, |task| task.words[0]);
+        let waits = u64::from(call.kind == CallKind::Native) << 1;
+        let caller = self.tasks.get(call.task);
+        let pid = caller.map_or(0, |task| task.words[0]);
         let tid = call.thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.tid);
-        let who = u64::from(pid) << 32 | u64::from(tid);
+        let number = caller.and_then(|task| self.servers.get(task.server?)).map(|server| server.number);
+        let who = u64::from(pid) << 32 | u64::from(number.unwrap_or(tid));
         let what = if call.kind == CallKind::Foreign { call.number } else { call.label };
-        [u64::from(server) | held << 32, who, u64::from(what), call.since, 0]
+        [u64::from(server) | (held | waits) << 32, who, u64::from(what), call.since, 0]
     }
 }

@@ -16,8 +16,10 @@ use super::inbox::Inbox;
 use super::ipc::Caller;
 use super::machine::Machine;
 use super::object::*;
+use super::server::Line;
 use super::{Kernel, Outcome};
 
+mod last;
 mod ring;
 mod tell;
 
@@ -200,7 +202,7 @@ impl<M: Machine> Kernel<M> {
         first.copy_from_slice(arguments);
         second[..values.len()].copy_from_slice(values);
         let words = &words[..arguments.len() + values.len()];
-        self.trace.ring.append_with(&mut self.machine, &stamp, words, &payload[..kept]);
+        self.trace.ring.append_with(stamp[1], &stamp, words, &payload[..kept]);
     }
 
     /// Whether the filter lets a record pass that is made by, or sent to, these servers.
@@ -223,6 +225,18 @@ impl<M: Machine> Kernel<M> {
         filter.passes_servers([by, to])
             && filter.passes_origin(origin as u32, call.filter(|_| origin != 0))
             && (head.number >= libipc::abi::trace::FIRST_EVENT || filter.passes_native(head.number))
+    }
+
+    /// Tells the last records on the console log, if there are any.
+    pub(crate) fn log_last_records(&mut self) {
+        if !self.trace.is_on() {
+            return;
+        }
+        for record in self.trace.ring.last() {
+            let mut line = Line::new();
+            let _ = core::fmt::write(&mut line, format_args!("  {record}\n"));
+            self.machine.log(line.bytes());
+        }
     }
 
     /// Who a thread is, in a record.

@@ -199,7 +199,8 @@ impl Proc {
             Ok(made) => made,
             Err(errno) => return self.refuse_exec(&job, errno, turn),
         };
-        let job = ExecJob { space: made.space, handle: made.handle, start: made.start, ..job };
+        let mut job = ExecJob { space: made.space, handle: made.handle, start: made.start, ..job };
+        job.program.is_at(&made);
         if !made.can_start() {
             return self.abandon_exec(&job, ENOEXEC, turn);
         }

@@ -71,7 +71,9 @@ impl Proc {
     pub(crate) fn exit_group(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
         let status = Status::exited(asked.int(0));
         let via = Via { call: asked.id, tid: asked.tid, foreign: true };
-        if self.processes.get(&asked.pid).is_some_and(|process| process.is_ending()) {
+        if self.is_dumping(asked.tid) {
+            self.end_dump(asked.pid, Some(via), asked.int(0) == 0, turn)?;
+        } else if self.processes.get(&asked.pid).is_some_and(|process| process.is_ending()) {
             self.park(asked.tid, asked.id, On::Server, turn);
         } else if !self.stops_before_end(asked.tid, asked.id, None, status, turn) {
             self.end_process(asked.pid, status, Some(via), turn)?;
@@ -170,6 +172,7 @@ impl Proc {
         let usage = self.usage_of(pid, turn);
         let Some(process) = self.processes.get_mut(&pid) else { return };
         process.usage = usage;
+        process.dump = None;
         let (task, space, vfork) = (process.task, process.space, process.vfork_parent.take());
         let (grace_ns, threads) = (process.grace_ns.take(), process.threads.clone());
         if let Some(deadline_ns) = grace_ns {

@@ -10,6 +10,7 @@ use libipc::server::{Env, Message};
 use serde::{Deserialize, Serialize};
 
 use crate::Proc;
+use crate::jobs::MadeSpace;
 use crate::memory::UserMemory;
 use crate::turn::{Refusal, errno};
 
@@ -35,6 +36,10 @@ pub struct Program {
     pub command_line: Vec<u8>,
     /// Environment, likewise.
     pub environment: Vec<u8>,
+    /// Where its first thread's stack began.
+    pub stack: u64,
+    /// Where the shared object is that every program has; 0 when there is none.
+    pub vdso: u64,
 }
 
 /// Arguments and environment of a program about to run.
@@ -186,6 +191,11 @@ impl Gather {
 }
 
 impl Program {
+    /// Remembers where vm has put what everybody needs to find who looks into the program.
+    pub fn is_at(&mut self, made: &MadeSpace) {
+        (self.stack, self.vdso) = (made.start.1, made.vdso);
+    }
+
     /// Remembers a piece of arguments and environment, as much as is shown.
     pub fn remember(&mut self, [arguments, environment]: &[Vec<u8>; 2]) {
         for (kept, part) in [(&mut self.command_line, arguments), (&mut self.environment, environment)] {

@@ -113,6 +113,8 @@ pub struct MadeSpace {
     pub handle: libipc::abi::Handle,
     /// Where its program starts and its stack pointer; zero for a copy.
     pub start: (u64, u64),
+    /// Where the shared object is that every program has; zero for a copy.
+    pub vdso: u64,
 }
 
 impl MadeSpace {
@@ -136,9 +138,11 @@ fn space_answer(answer: &Result<Message, KernelError>) -> Result<MadeSpace, i32>
     let message = answer.as_ref().map_err(|_| ENOMEM)?;
     let handle = message.handles.first().copied();
     match (message.decode(), handle) {
-        (Ok(Answer::Space { space }), Some(handle)) => Ok(MadeSpace { space, handle, start: (0, 0) }),
-        (Ok(Answer::Image { space, entry, stack }), Some(handle)) => {
-            Ok(MadeSpace { space, handle, start: (entry, stack) })
+        (Ok(Answer::Space { space }), Some(handle)) => {
+            Ok(MadeSpace { space, handle, start: (0, 0), vdso: 0 })
+        }
+        (Ok(Answer::Image { space, entry, stack, vdso }), Some(handle)) => {
+            Ok(MadeSpace { space, handle, start: (entry, stack), vdso })
         }
         (Ok(Answer::Failed(errno)), _) => Err(errno),
         _ => Err(EIO),

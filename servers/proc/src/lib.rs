@@ -77,6 +77,7 @@ extern crate alloc;
 
 mod call;
 mod credentials;
+mod dump;
 mod exec;
 mod exit;
 mod family;

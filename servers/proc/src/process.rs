@@ -1,5 +1,6 @@
 //! One process: a row of the process table. What may happen to it is decided elsewhere; here is what it is.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 
 use libipc::abi::{CallId, Handle};
@@ -7,6 +8,7 @@ use libipc::linux::signal::SIGCHLD;
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::Credentials;
+use crate::dump::Dump;
 use crate::family::{Class, Family, Member};
 use crate::id::{Pgid, Pid, Sid, Tid};
 use crate::limits::Limits;
@@ -148,6 +150,8 @@ pub struct Process {
     pub vfork_parent: Option<(Tid, CallId)>,
     /// Its timers that send signals.
     pub timers: Timers,
+    /// The core file that it is writing.
+    pub dump: Option<Box<Dump>>,
     /// Until when a kill waits for one of its threads to come in.
     pub grace_ns: Option<u64>,
     /// Descriptors that stand for it, by badge.
@@ -188,6 +192,7 @@ impl Process {
             executed: false,
             vfork_parent: None,
             timers: Timers::default(),
+            dump: None,
             grace_ns: None,
             pidfds: BTreeSet::new(),
             tracees: BTreeSet::new(),

@@ -108,7 +108,8 @@ impl Proc {
             return self.abandon_spawn(&SpawnJob { space: made.space, ..job }, ENOEXEC, turn);
         }
         let into = turn.env.new_handle();
-        let job = SpawnJob { space: made.space, start: made.start, task: into, ..job };
+        let mut job = SpawnJob { space: made.space, start: made.start, task: into, ..job };
+        job.program.is_at(&made);
         let tag = self.start(Job::SpawnTask(job));
         let (space, parent, inherit) = (made.handle, Handle::NONE, Inherit::default());
         turn.out.attempt(tag, Operation::TaskCreate { into, space, parent, inherit });

@@ -71,6 +71,35 @@ impl Crash {
     }
 }
 
+/// What is left of a server that has died by itself: an ELF core file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Core {
+    /// Counted from 1.
+    pub serial: u32,
+    /// The server's number.
+    pub server: u32,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl Core {
+    /// All that are kept, the oldest first.
+    pub(crate) fn all(env: &mut dyn Env) -> impl Iterator<Item = Core> + use<> {
+        let figures = (0..PLACES_MAX).map(|place| env.statistic(Statistic::Core, place));
+        let kept = figures.take_while(|[who, ..]| *who != u64::MAX).filter(|[who, ..]| *who != 0);
+        let core =
+            |[who, _, bytes, _]: [u64; 4]| Core { serial: who as u32, server: (who >> 32) as u32, bytes };
+        let mut cores: Vec<Core> = kept.map(core).collect();
+        cores.sort_unstable_by_key(|core| core.serial);
+        cores.into_iter()
+    }
+
+    /// The one with this number.
+    pub(crate) fn kept(serial: u32, env: &mut dyn Env) -> Option<Core> {
+        Core::all(env).find(|core| core.serial == serial)
+    }
+}
+
 /// An event in words.
 fn event(kind: Kind) -> &'static str {
     match kind {

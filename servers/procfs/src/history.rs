@@ -16,7 +16,7 @@ use libipc::server::{Effect, Env};
 use serde::{Deserialize, Serialize};
 
 use crate::Procfs;
-use crate::crash::Crash;
+use crate::crash::{Core, Crash};
 use crate::open::part;
 use crate::tree::{Kind, Node};
 
@@ -33,7 +33,9 @@ pub(crate) struct View {
     text: Vec<u8>,
     /// Snapshots the server had made, and bytes of each section behind the header.
     sections: Option<(u64, [u64; 3])>,
-    /// The reproducer; 0 for the server's history as it is.
+    /// Bytes of a core.
+    core: u64,
+    /// The reproducer, or the core; 0 for the server's history as it is.
     reproducer: u32,
 }
 
@@ -43,9 +45,13 @@ impl Procfs {
     /// # Errors
     /// `ENODATA` for a server without a journal, `ENOENT` for a reproducer that is not kept any more.
     pub(crate) fn state_of(&self, node: Node, env: &mut dyn Env) -> Result<Option<Handle>, i32> {
-        if node.kind == Kind::Reproducer {
-            let crash = Crash::kept(node.id, env).ok_or(ENOENT)?;
-            let name = self.server_name(crash.server).ok_or(ENOENT)?;
+        let died = match node.kind {
+            Kind::Reproducer => Some(Crash::kept(node.id, env).ok_or(ENOENT)?.server),
+            Kind::Core => Some(Core::kept(node.id, env).ok_or(ENOENT)?.server),
+            _ => None,
+        };
+        if let Some(server) = died {
+            let name = self.server_name(server).ok_or(ENOENT)?;
             return self.tasks.get(name).copied().map(Some).ok_or(ENOENT);
         }
         if node.kind == Kind::Trace {
@@ -64,16 +70,20 @@ impl Procfs {
     /// # Errors
     /// `EAGAIN` while the server has not told a digest, or makes one snapshot after the other.
     fn view(&self, node: Node, task: Handle, env: &mut dyn Env) -> Result<View, i32> {
+        if node.kind == Kind::Core {
+            let core = Core::kept(node.id, env).ok_or(ESTALE)?.bytes;
+            return Ok(View { task, text: Vec::new(), sections: None, core, reproducer: node.id });
+        }
         if matches!(node.kind, Kind::ServerJournal | Kind::Reproducer) {
             let reproducer = if node.kind == Kind::Reproducer { node.id } else { 0 };
             let (header, made) = (0..TRIES).find_map(|_| header(task, reproducer, env)).ok_or(EAGAIN)?;
             let sections = Some((made, header.lengths));
-            return Ok(View { task, text: header.to_bytes(), sections, reproducer });
+            return Ok(View { task, text: header.to_bytes(), sections, core: 0, reproducer });
         }
         match env.task_info(task, TaskFigure::Digest).map_err(|_| EIO)? {
             [digest, _, 1, _] => {
                 let text = format!("{digest:016x}\n").into_bytes();
-                Ok(View { task, text, sections: None, reproducer: 0 })
+                Ok(View { task, text, sections: None, core: 0, reproducer: 0 })
             }
             _ => Err(EAGAIN),
         }
@@ -117,28 +127,34 @@ fn copy(
         let copied = bytes.len() as u64;
         return Ok((Some(Effect::CopyOut { call, address, bytes }), copied));
     }
+    if view.core > 0 {
+        return Ok(within(call, view, Section::Core, (address, offset, length, view.core)));
+    }
     let Some((made, lengths)) = view.sections else { return Ok((None, 0)) };
     if figures(view.task, view.reproducer, env)?.0 != made {
         return Err(ESTALE);
     }
     let mut start = view.text.len() as u64;
     for (section, bytes) in Section::ALL.into_iter().zip(lengths) {
-        let within = offset.saturating_sub(start);
-        if within < bytes {
-            let length = length.min(bytes - within).min(WINDOW_MAX);
-            let effect = (length > 0).then_some(Effect::FromJournal {
-                call,
-                address,
-                task: view.task,
-                source: Source { section, reproducer: view.reproducer },
-                offset: within,
-                length,
-            });
-            return Ok((effect, length));
+        if offset < start + bytes {
+            return Ok(within(call, view, section, (address, offset.saturating_sub(start), length, bytes)));
         }
         start += bytes;
     }
     Ok((None, 0))
+}
+
+/// A piece of one section of so many bytes, and its length.
+fn within(
+    call: CallId,
+    view: &View,
+    section: Section,
+    (address, offset, length, bytes): (u64, u64, u64, u64),
+) -> (Option<Effect>, u64) {
+    let length = length.min(bytes.saturating_sub(offset)).min(WINDOW_MAX);
+    let source = Source { section, reproducer: view.reproducer };
+    let effect = Effect::FromJournal { call, address, task: view.task, source, offset, length };
+    ((length > 0).then_some(effect), length)
 }
 
 /// Snapshots made, bytes of each section, and whether the server waits, or has died.

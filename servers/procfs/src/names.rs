@@ -13,7 +13,7 @@ use libipc::server::files::*;
 use libipc::server::{Effects, Env, Message};
 
 use crate::Procfs;
-use crate::crash::Crash;
+use crate::crash::{Core, Crash};
 use crate::open::Opening;
 use crate::tree::{Kind, Node, descriptor_of_name, id_of_name};
 
@@ -167,6 +167,10 @@ impl Procfs {
             Kind::Reproducers => {
                 let id = id_of_name(name).filter(|id| Crash::kept(*id, env).is_some()).ok_or(ENOENT)?;
                 Ok(Node { kind: Kind::Reproducer, id, tid: 0 })
+            }
+            Kind::Cores => {
+                let id = id_of_name(name).filter(|id| Core::kept(*id, env).is_some()).ok_or(ENOENT)?;
+                Ok(Node { kind: Kind::Core, id, tid: 0 })
             }
             _ => Err(ENOENT),
         }

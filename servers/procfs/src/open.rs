@@ -18,7 +18,7 @@ use libipc::server::{
 use serde::{Deserialize, Serialize};
 
 use crate::Procfs;
-use crate::crash::Crash;
+use crate::crash::{Core, Crash};
 use crate::history::View;
 use crate::names::stat_fs;
 use crate::trace::Stream;
@@ -27,7 +27,9 @@ use crate::tree::{Kind, Node};
 /// Most bytes that go with a reply.
 const OUTPUTS_MAX: u64 = 512;
 /// Longest command that is read from a control file.
-const COMMAND_MAX: u64 = 512;
+const COMMAND_MAX: u64 = 64;
+/// The same for the trace, with its filter.
+const TRACE_COMMAND_MAX: u64 = 512;
 /// Where the positions of entries begin that are named by a number; below are the fixed names.
 const NUMBERED: u64 = 1 << 16;
 
@@ -304,6 +306,10 @@ impl Procfs {
                 });
                 kept.collect()
             }
+            Kind::Cores => {
+                let node = |id| Node { kind: Kind::Core, id, tid: 0 };
+                Core::all(env).map(|core| (core.serial, node(core.serial), decimal(core.serial))).collect()
+            }
             _ => Vec::new(),
         };
         let members = members.into_iter().map(|(id, node, name)| (NUMBERED + u64::from(id) + 1, node, name));
@@ -335,8 +341,9 @@ fn write(procfs: &Procfs, call: &Call, node: Node, buffers: &[[u64; 2]], env: &m
         return failed(call.id, EIO);
     }
     let mut command = Vec::new();
+    let most = if node.kind == Kind::Trace { TRACE_COMMAND_MAX } else { COMMAND_MAX };
     for [address, length] in buffers {
-        if command.len() as u64 + length > COMMAND_MAX {
+        if command.len() as u64 + length > most {
             return failed(call.id, EINVAL);
         }
         match env.read_user(call.id, *address, *length as u32) {

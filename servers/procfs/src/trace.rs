@@ -147,3 +147,6 @@ impl Stream {
         Ok((Some(Effect::FromTrace { call, address, task, position, length }), length))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ pub enum Kind {
     Waits,
     Trace,
     Crashes,
+    Cores,
+    Core,
     Reproducers,
     Reproducer,
     Enosys,
@@ -115,6 +117,7 @@ pub const ENTRIES: &[Entry] = &[
     entry(Kind::SysKernel, "random", Kind::Random, DIRECTORY),
     entry(Kind::Random, "boot_id", Kind::BootId, FILE),
     entry(Kind::SysVm, "overcommit_memory", Kind::Overcommit, FILE),
+    entry(Kind::Naiad, "cores", Kind::Cores, DIRECTORY),
     entry(Kind::Naiad, "counters", Kind::Counters, FILE),
     entry(Kind::Naiad, "crashes", Kind::Crashes, FILE),
     entry(Kind::Naiad, "enosys", Kind::Enosys, FILE),
@@ -149,10 +152,11 @@ pub const ENTRIES: &[Entry] = &[
 ];
 
 /// What has a number for a name, the directory in which it stands, and its type and permission bits.
-const FAMILIES: [(Kind, Kind, u32); 6] = [
+const FAMILIES: [(Kind, Kind, u32); 7] = [
     (Kind::Process, Kind::Root, DIRECTORY),
     (Kind::Thread, Kind::Tasks, DIRECTORY),
     (Kind::Server, Kind::Servers, DIRECTORY),
+    (Kind::Core, Kind::Cores, S_IFREG | 0o400),
     (Kind::Reproducer, Kind::Reproducers, S_IFREG | 0o400),
     (Kind::Descriptor, Kind::Descriptors, S_IFLNK | 0o700),
     (Kind::DescriptorInfo, Kind::DescriptorInfos, S_IFREG | 0o400),
@@ -237,7 +241,7 @@ impl Node {
 
     /// Whether it is about a server.
     fn is_about_server(self) -> bool {
-        matches!(self.kind, Kind::Server | Kind::Reproducer)
+        matches!(self.kind, Kind::Server | Kind::Core | Kind::Reproducer)
             || ENTRIES.iter().any(|entry| (entry.parent, entry.kind) == (Kind::Server, self.kind))
     }
 

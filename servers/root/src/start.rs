@@ -28,8 +28,6 @@ use crate::policy::History;
 use crate::supervise::Charge;
 use crate::tables::Tables;
 
-/// The server that may look into all others and make them fail.
-const OBSERVER: &str = "procfs";
 /// Root's handle of its own task, and its number.
 const OWN: (Handle, u32) = (Handle(1), 1);
 /// The server that mounts and starts the session.
@@ -278,7 +276,7 @@ impl<'a, T: Traps> Start<'a, T> {
             self.kernel.grant(server.task, into, *task, Rights::CALL)?;
             server.boot.servers.insert(name.clone(), into);
         }
-        if entry.name == OBSERVER {
+        if entry.observes {
             for (name, (task, _)) in tasks {
                 let into = slot();
                 self.kernel.grant(server.task, into, *task, Rights::INSPECT | Rights::CRASH)?;

@@ -225,7 +225,8 @@ impl Plan {
             // What is not in memory faults when it is touched.
             let _ = fault::resolve(space, memory, &Fault { address, access, now }, effects);
         }
-        Ok(Answer::Image { space: space.badge, entry, stack: stack.pointer })
+        let vdso = loaded.vdso.unwrap_or(0);
+        Ok(Answer::Image { space: space.badge, entry, stack: stack.pointer, vdso })
     }
 }
 

@@ -4,9 +4,11 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use libipc::abi::syscall::{Info, Syscall};
+use libipc::abi::trace::Filter;
 use libipc::abi::{Handle, PAGE_SIZE, Protection};
 use libipc::server::Boot;
 use libipc::sys::Traps;
+use zerocopy::IntoBytes;
 
 use crate::native::{Native, Received};
 use crate::program::{DATA, Frames, Program, TOUCH, YIELD};
@@ -45,6 +47,7 @@ pub fn measure<T: Traps>(mut native: Native<T>, boot: &Boot) -> ! {
     });
     faults(&mut native, &mut frames, &program);
     yields(&mut native, &mut frames);
+    traced(&mut native, boot);
     native.must(Syscall::PowerOff, [0; 6]);
     loop {
         native.receive();
@@ -113,6 +116,18 @@ fn as_fault(event: Received) -> (u64, u64) {
 
 fn next_fault<T: Traps>(native: &mut Native<T>, token: u64) -> (u64, u64) {
     as_fault(native.reply_receive(token, 0, [0; 4]))
+}
+
+/// Messages while they are traced, into a ring that nobody reads.
+fn traced<T: Traps>(native: &mut Native<T>, boot: &Boot) {
+    let task = boot.tasks.values().next().expect("the manifest lets the bench observe").0;
+    native.payload(Filter::default().as_bytes());
+    native.must(Syscall::TraceSet, [u64::from(task), 1, 0, 0, 0, 0]);
+    for (server, name) in [("echo", "journal off"), ("recorder", "journal on")] {
+        let arguments = message(boot.server(server), REGISTER_WORDS);
+        let name = format!("call + reply, {REGISTER_WORDS} words, {name}, trace ring");
+        row(native, &name, |native| repeat(native, |native| call(native, arguments)));
+    }
 }
 
 /// Two threads of equal priority that yield to each other.

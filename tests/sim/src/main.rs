@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -58,6 +58,9 @@ struct Args {
     /// With --plan: write every trap of every server into a file
     #[arg(long, value_name = "FILE", requires = "plan")]
     trace: Option<PathBuf>,
+    /// With --plan: write the kernel's trace into a file, as `cargo xtask run --trace` does
+    #[arg(long, value_name = "FILE", requires = "plan")]
+    records: Option<PathBuf>,
     /// Only these scripts of the workload
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scripts: Vec<String>,
@@ -85,7 +88,7 @@ fn chaos(args: &Args) -> Result<ExitCode> {
     let exploration = Exploration::new(&setup, args.seed);
     describe(&exploration);
     if let Some(plan) = &args.plan {
-        let trace = args.trace.is_some();
+        let trace = args.trace.is_some() || args.records.is_some();
         let mut plan = Plan { trace, ..Plan::parse(args.seed, plan, &setup)? };
         let first = plan.first_server();
         let cursed = |crash: &Crash| matches!(crash.cause, Cause::Poison | Cause::Hang);
@@ -93,7 +96,7 @@ fn chaos(args: &Args) -> Result<ExitCode> {
         plan.kind = args.faults.first().copied();
         plan.poisons = first.filter(|_| message);
         plan.gives_up = first.filter(|_| args.poison && !message);
-        return one(&exploration, &plan, args.trace.as_deref());
+        return one(&exploration, &plan, args);
     }
     let mut servers = Vec::new();
     for name in &args.servers {
@@ -170,10 +173,12 @@ fn describe(exploration: &Exploration) {
 }
 
 /// One run, in detail.
-fn one(exploration: &Exploration, plan: &Plan, trace: Option<&Path>) -> Result<ExitCode> {
+fn one(exploration: &Exploration, plan: &Plan, args: &Args) -> Result<ExitCode> {
     let (outcome, difference) = exploration.check(plan);
-    if let Some(path) = trace {
-        std::fs::write(path, &outcome.trace).with_context(|| format!("cannot write {}", path.display()))?;
+    for (path, bytes) in [(&args.trace, outcome.trace.as_bytes()), (&args.records, &outcome.records[..])] {
+        if let Some(path) = path {
+            std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
     }
     print!("{}", outcome.log);
     println!(

@@ -12,6 +12,7 @@ use std::sync::{Arc, Once};
 use anyhow::{Context, Result};
 use libipc::abi::delivery::BUFFER_PAGES;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
+use libipc::abi::trace::{Filter, Names, file_header};
 use libipc::abi::{Frame, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
 use libipc::manifest::Manifest;
@@ -150,6 +151,8 @@ pub struct Outcome {
     pub log_disk: Arc<[u8]>,
     /// Every trap of every server, a line each, if the plan asks for it.
     pub trace: String,
+    /// What the kernel has traced, as a file, if the plan asks for it.
+    pub records: Vec<u8>,
 }
 
 impl Outcome {
@@ -172,6 +175,7 @@ impl Outcome {
             time_ns: 0,
             log_disk: setup.log.clone(),
             trace: String::new(),
+            records: Vec::new(),
         }
     }
 }
@@ -231,6 +235,8 @@ struct World<'a> {
     all_traps: u64,
     said: String,
     trace: Option<Trace>,
+    /// The kernel's trace, and how far it has been taken.
+    records: (Vec<u8>, u64),
 }
 
 /// Runs a machine from power-on to its end.
@@ -242,6 +248,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
     kernel.seed = plan.seed;
     kernel.epoch_s = 1_000_000_000;
     kernel.machine.devices = Some(Box::new(Plugged));
+    kernel.set_trace(plan.trace, Filter::default());
     devices::with(|bus| {
         bus.power_on([&setup.volume, &setup.log], DISK_NS, plan.seed);
         bus.sit_down(&setup.dialogue);
@@ -262,6 +269,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         all_traps: 0,
         said: String::new(),
         trace: plan.trace.then(Trace::default),
+        records: (Vec::new(), 0),
     };
     let end = match world.load(free) {
         Ok(()) => world.run(),
@@ -293,6 +301,8 @@ impl World<'_> {
                 return End::Endless;
             }
             self.all_traps += 1;
+            let (records, position) = &mut self.records;
+            self.kernel.take_trace(position, records);
             let trap = match (resume, self.due()) {
                 (Resume::Off { status, .. }, _) => return End::Off(status),
                 (_, Some(trap)) => trap,
@@ -494,7 +504,9 @@ impl World<'_> {
     }
 
     fn finish(self, end: End) -> Outcome {
-        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, .. } = self;
+        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, records, .. } = self;
+        let (mut traced, mut position) = records;
+        kernel.take_trace(&mut position, &mut traced);
         INSIDE.set(true);
         drop(hosts);
         INSIDE.set(false);
@@ -523,10 +535,19 @@ impl World<'_> {
             snapshots: fates.iter().map(|fate| fate.snapshots).collect(),
             crashes: plan.done,
             time_ns: kernel.machine.time_ns,
+            records: trace.as_ref().map(|_| as_file(setup, &traced)).unwrap_or_default(),
             trace: trace.map(Trace::finish).unwrap_or_default(),
         };
         let (memory, machine) = kernel.into_memory();
         SPARE.set(Some((memory, machine.into_blank())));
         outcome
     }
+}
+
+/// Records of the kernel as a file.
+fn as_file(setup: &Setup, records: &[u8]) -> Vec<u8> {
+    let names = Names::new(setup.names.iter().map(String::as_str));
+    let mut file = file_header(&names, "the simulator", u64::from(FRAMES) * PAGE_SIZE);
+    file.extend_from_slice(records);
+    file
 }

@@ -2,4 +2,4 @@
 
 mod x86_64;
 
-pub use x86_64::{count, system_call, time_page};
+pub use x86_64::{call, count, system_call, time_page};

@@ -1,6 +1,8 @@
 //! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
 
+mod cores;
 mod linux;
+mod live;
 mod model;
 mod poison;
 mod prompt;
@@ -10,6 +12,8 @@ mod roots;
 mod scenario;
 mod sim;
 mod storm;
+mod strace;
+mod trace;
 mod unit;
 
 use std::env;
@@ -65,11 +69,15 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 7] = [
+const KINDS: [(TestKind, Kind); 11] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
+    (TestKind::Qemu, trace::run),
+    (TestKind::Qemu, strace::run),
     (TestKind::Qemu, poison::run),
+    (TestKind::Qemu, cores::run),
+    (TestKind::Qemu, live::run),
     (TestKind::Qemu, roots::run),
     (TestKind::Qemu, storm::run),
     (TestKind::Qemu, prompt::run),

@@ -40,6 +40,7 @@ spin: 1
 works
 b b
 ";
+const SEEDED_BUG: &str = include_str!("../../../servers/proc/src/seeded_bug.rs");
 /// What the host says of the two replays.
 const REPLAYED: [&str; 2] = ["a host is called panic", "does not come to an end with message"];
 
@@ -85,21 +86,40 @@ fn prove(built: Built) -> Result<()> {
     }
     let file = tempfile::Builder::new().prefix("reproducers-").tempfile_in(house::target())?;
     fs::write(file.path(), gunzip(&rest[MARK.len()..])?)?;
-    replayed(file.path())
+    replayed(file.path())?;
+    debugged(file.path())
 }
 
 /// Replays a file with servers that have the bug, too.
 fn replayed(file: &Path) -> Result<()> {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command
-        .args(["run", "--quiet", "--package", "xtask", "--features", "seeded-bug", "--", "replay"])
-        .arg(file);
-    let output = command.current_dir(house::root()).output().context("cannot run cargo")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "the replay says\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    let text = replay(file, &[])?;
     for (line, words) in text.lines().zip(REPLAYED) {
         ensure!(line.contains(words), "`{line}` does not say `{words}`");
     }
     ensure!(text.lines().count() == REPLAYED.len(), "the replay says\n{text}");
     Ok(())
+}
+
+/// Under gdb a replay stops where the server panics, in the server's own code.
+fn debugged(file: &Path) -> Result<()> {
+    let text = replay(file, &["--gdb", "--", "-batch", "-ex", "info line", "-ex", "print name"])?;
+    let line = SEEDED_BUG.lines().position(|line| line.contains("panic!(")).unwrap_or_default() + 1;
+    let place = format!("seeded_bug.rs:{line}");
+    for words in ["stopped in proc::seeded_bug::trip_over", place.as_str(), "[112, 97, 110, 105, 99]"] {
+        ensure!(text.contains(words), "gdb does not say `{words}`:\n{text}");
+    }
+    Ok(())
+}
+
+/// What a replay with servers that have the bug prints.
+fn replay(file: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command
+        .args(["run", "--quiet", "--package", "xtask", "--features", "seeded-bug", "--", "replay"])
+        .arg(file)
+        .args(arguments);
+    let output = command.current_dir(house::root()).output().context("cannot run cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "the replay says\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(text)
 }

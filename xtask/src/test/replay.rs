@@ -14,7 +14,7 @@ use super::{Arguments, report::Report};
 use crate::{
     house,
     machine::{Ending, Terminal},
-    replay::{self, Replayed},
+    replay::{self, Replayed, Wanted},
     run::{self, Built},
 };
 
@@ -49,15 +49,15 @@ fn prove(built: &Built) -> Result<()> {
 }
 
 fn repeat(history: &History) -> Result<()> {
-    let first = ended(replay::serve(history, None)?)?;
+    let first = ended(replay::serve(history, &Wanted::default())?)?;
     ensure!(first.told.is_some(), "it has no digest that was told in the machine");
     let (_, at) = first.told.unwrap_or_default();
-    let until = ended(replay::serve(history, Some(at))?)?;
+    let until = ended(replay::serve(history, &Wanted::until(Some(at)))?)?;
     ensure!(
         first.told == Some((until.digest, at)),
         "the state after {at} messages is not the one in the machine"
     );
-    ensure!(ended(replay::serve(history, None)?)? == first, "a second replay ends otherwise");
+    ensure!(ended(replay::serve(history, &Wanted::default())?)? == first, "a second replay ends otherwise");
     Ok(())
 }
 

@@ -1,3 +1,5 @@
+//! What is written is read as it was, and what is no trace is told as that.
+
 use alloc::vec::Vec;
 
 use proptest::prelude::*;

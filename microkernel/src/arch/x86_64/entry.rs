@@ -10,6 +10,8 @@ use core::mem::offset_of;
 
 use libipc::abi::UserRegisters;
 
+use super::machine::Pc;
+use crate::core::Kernel;
 use crate::core::object::Thread;
 
 const _: () = assert!(offset_of!(Thread, registers) == 0);
@@ -107,6 +109,8 @@ system_call_entry:
     mov byte ptr [rsp + {entry}], 0
     mov rsp, gs:[8]
     xor ebp, ebp
+    cmp byte ptr [rip + {core} + {unusual}], 0
+    jne unusual_system_call_entry
     call {system_call}
 
 // rax: register block of the thread to run.
@@ -212,6 +216,10 @@ interrupt_common:
 .endm
 
 .balign 16
+unusual_system_call_entry:
+    call {unusual_system_call}
+    jmp resume_thread
+
 .global interrupt_stubs
 interrupt_stubs:
 .set number, 0
@@ -224,7 +232,10 @@ interrupt_stubs:
     boot_stack_bytes = const super::cpu::STACK_BYTES,
     boot_tables = sym super::paging::BOOT_TABLES,
     start = sym super::boot::start,
+    core = sym super::trap::CORE,
+    unusual = const offset_of!(Kernel<Pc>, unusual),
     system_call = sym super::trap::system_call,
+    unusual_system_call = sym super::trap::unusual_system_call,
     user_interrupt = sym super::trap::user_interrupt,
     kernel_interrupt = sym super::trap::kernel_interrupt,
     user_code = const super::tables::USER_CODE,

@@ -38,6 +38,7 @@ fn epitaph(frame: u64) -> ! {
         let _ = writeln!(Log, "  running: server {server}, process {pid}, thread {tid}");
     }
     backtrace(frame);
+    let _ = kernel.trace.tell_last(&mut Log);
     port::write(DEBUG_EXIT_PORT, 4, PANIC_EXIT);
     loop {
         cpu::halt();

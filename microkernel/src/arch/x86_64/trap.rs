@@ -14,12 +14,15 @@ use super::machine::Pc;
 use crate::core::object::ThreadId;
 use crate::core::{Kernel, Machine, Resume, Trap};
 
-struct Core(UnsafeCell<MaybeUninit<Kernel<Pc>>>);
+/// The kernel's place.
+#[repr(transparent)]
+pub struct Core(UnsafeCell<MaybeUninit<Kernel<Pc>>>);
 
 // SAFETY: one CPU enters the kernel, with interrupts off, and never again before it has left it.
 unsafe impl Sync for Core {}
 
-static CORE: Core = Core(UnsafeCell::new(MaybeUninit::uninit()));
+/// The kernel, once it is installed.
+pub static CORE: Core = Core(UnsafeCell::new(MaybeUninit::uninit()));
 /// Interrupts that came while the CPU was idle in the kernel, one bit per vector from 32 on.
 static PENDING: AtomicU64 = AtomicU64::new(0);
 
@@ -45,11 +48,21 @@ pub unsafe fn kernel() -> &'static mut Kernel<Pc> {
     unsafe { (*CORE.0.get()).assume_init_mut() }
 }
 
-/// SYSCALL from user mode. Returns the register block of the thread to run.
+/// SYSCALL from user mode while nothing is unusual. Returns the register block of the thread to run.
 pub extern "C" fn system_call() -> u64 {
     // SAFETY: entry code calls this once per entry, with interrupts off.
     let kernel = unsafe { kernel() };
     match kernel.call() {
+        None => cpu::registers(),
+        Some(resume) => leave(kernel, resume),
+    }
+}
+
+/// The same while something is unusual, which entry code looks at: so neither has to make room for the other.
+pub extern "C" fn unusual_system_call() -> u64 {
+    // SAFETY: entry code calls this once per entry, with interrupts off.
+    let kernel = unsafe { kernel() };
+    match kernel.unusual_call() {
         None => cpu::registers(),
         Some(resume) => leave(kernel, resume),
     }

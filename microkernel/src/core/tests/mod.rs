@@ -13,6 +13,7 @@ mod poison;
 mod processes;
 mod recovery;
 mod short;
+mod trace;
 mod watchdog;
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};

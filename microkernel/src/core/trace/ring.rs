@@ -8,10 +8,8 @@ use libipc::abi::PAGE_SIZE;
 use libipc::abi::journal::Header;
 use libipc::abi::trace::{Event, MAGIC, PARTS, RingHeader};
 
-use crate::core::machine::Machine;
-
 /// How often the kernel looks whether a host that reads along has come on: some seconds' worth.
-const LOOKS: u32 = 1 << 24;
+const LOOKS: u32 = if cfg!(test) { 16 } else { 1 << 24 };
 /// Records kept by a kernel that nobody reads along with: bytes.
 pub const OWN_BYTES: u64 = 1 << 18;
 /// The smallest ring.
@@ -54,10 +52,12 @@ pub struct RingMemory {
 pub struct Ring {
     page: &'static RingPage,
     words: &'static mut [u64],
-    /// The position of the next record.
-    at: u64,
-    /// Where the part ends that is being written.
-    limit: u64,
+    /// The word at which the next record begins.
+    next: usize,
+    /// The word at which the part ends that is being written.
+    part_end: usize,
+    /// The position of the ring's first word, in this round.
+    base: u64,
     /// Records dropped, and how many of them nobody has been told of.
     lost: u64,
     untold: u64,
@@ -70,18 +70,18 @@ impl Ring {
     /// An empty ring.
     pub fn new(memory: RingMemory) -> Ring {
         let RingMemory { page, words, is_read_along } = memory;
-        let bytes = words.len() as u64 * 8;
         let ring = Ring {
             page,
-            at: 0,
-            limit: bytes / PARTS,
+            next: 0,
+            part_end: words.len() / PARTS as usize,
+            base: 0,
             words,
             lost: 0,
             untold: 0,
             streams: is_read_along,
             is_stuck: false,
         };
-        ring.page.word(offset_of!(RingHeader, bytes)).store(bytes, Ordering::Relaxed);
+        ring.page.word(offset_of!(RingHeader, bytes)).store(ring.bytes(), Ordering::Relaxed);
         ring.page.word(offset_of!(RingHeader, magic)).store(u64::from_le_bytes(MAGIC), Ordering::Release);
         ring
     }
@@ -97,9 +97,15 @@ impl Ring {
         self.words.len() as u64 * 8
     }
 
-    /// Where the next record goes.
+    /// The position of the next record.
+    #[inline(always)]
     pub fn end(&self) -> u64 {
-        self.at
+        self.base + self.next as u64 * 8
+    }
+
+    /// The position at which the part ends that is being written.
+    fn limit(&self) -> u64 {
+        self.base + self.part_end as u64 * 8
     }
 
     /// Records dropped so far.
@@ -112,13 +118,14 @@ impl Ring {
         self.streams
     }
 
-    fn part(&self) -> u64 {
-        self.bytes() / PARTS
+    /// Its words; what lies where is told by the positions.
+    pub fn words(&self) -> &[u64] {
+        self.words
     }
 
     /// The position of the oldest part that is whole.
     pub fn oldest(&self) -> u64 {
-        self.limit.saturating_sub(self.bytes())
+        self.limit().saturating_sub(self.bytes())
     }
 
     /// Copies the bytes from a position on. What is not there is pads.
@@ -126,7 +133,7 @@ impl Ring {
         let pad = Header { number: Event::Pad as u16, error: 0, values: 0, payload: 0 }.pack();
         let mut at = position;
         while !to.is_empty() {
-            let is_there = (self.oldest()..self.at).contains(&at);
+            let is_there = (self.oldest()..self.end()).contains(&at);
             let word = if is_there { self.words[(at >> 3) as usize & (self.words.len() - 1)] } else { pad };
             let bytes = word.to_le_bytes();
             let bytes = &bytes[(at % 8) as usize..];
@@ -137,36 +144,28 @@ impl Ring {
         }
     }
 
-    /// Appends a record of these words.
+    /// Appends a record of these words. `now` is told if it has to be told that others are lost.
     #[inline(always)]
-    pub fn append<M: Machine, const N: usize>(&mut self, machine: &mut M, words: [u64; N]) {
-        let bytes = N as u64 * 8;
-        if self.at + bytes > self.limit && !self.make_room(machine) {
+    pub fn append<const N: usize>(&mut self, now: u64, words: [u64; N]) {
+        if self.next + N > self.part_end && !self.make_room(now) {
             return;
         }
-        let place = self.place();
-        if let Some(to) = self.words.get_mut(place..).and_then(|rest| rest.first_chunk_mut::<N>()) {
+        let to = self.words.get_mut(self.next..self.next + N);
+        if let Some(to) = to.and_then(|to| to.first_chunk_mut::<N>()) {
             *to = words;
         }
-        self.publish(bytes);
+        self.publish(N);
     }
 
     /// Appends a record whose payload, or number of words, is not known beforehand.
-    pub fn append_with<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        first: &[u64],
-        second: &[u64],
-        payload: &[u8],
-    ) {
-        let words = first.len() + second.len();
-        let bytes = words as u64 * 8 + (payload.len() as u64).next_multiple_of(8);
-        if self.at + bytes > self.limit && !self.make_room(machine) {
+    pub fn append_with(&mut self, now: u64, first: &[u64], second: &[u64], payload: &[u8]) {
+        let fixed = first.len() + second.len();
+        let length = fixed + payload.len().div_ceil(8);
+        if self.next + length > self.part_end && !self.make_room(now) {
             return;
         }
-        let place = self.place();
-        let Some(to) = self.words.get_mut(place..place + bytes as usize / 8) else { return };
-        let (fixed, rest) = to.split_at_mut(words);
+        let Some(to) = self.words.get_mut(self.next..self.next + length) else { return };
+        let (fixed, rest) = to.split_at_mut(fixed);
         for (to, word) in fixed.iter_mut().zip(first.iter().chain(second)) {
             *to = *word;
         }
@@ -175,44 +174,42 @@ impl Ring {
             word[..bytes.len()].copy_from_slice(bytes);
             *to = u64::from_le_bytes(word);
         }
-        self.publish(bytes);
+        self.publish(length);
     }
 
     #[inline(always)]
-    fn place(&self) -> usize {
-        (self.at >> 3) as usize & (self.words.len() - 1)
-    }
-
-    #[inline(always)]
-    fn publish(&mut self, bytes: u64) {
-        self.at += bytes;
-        self.page.word(offset_of!(RingHeader, written)).store(self.at, Ordering::Release);
+    fn publish(&mut self, words: usize) {
+        self.next += words;
+        self.page.word(offset_of!(RingHeader, written)).store(self.end(), Ordering::Release);
     }
 
     /// Goes on to the next part, as soon as the host has read what is there. `false` when it does not: then a record is
     /// lost.
     #[cold]
     #[inline(never)]
-    fn make_room<M: Machine>(&mut self, machine: &mut M) -> bool {
+    fn make_room(&mut self, now: u64) -> bool {
         if self.streams && !self.wait() {
             self.lost += 1;
             self.untold += 1;
             self.tell_lost();
             return false;
         }
-        let (place, rest) = (self.place(), self.limit - self.at);
-        if let Some(to) = self.words.get_mut(place).filter(|_| rest > 0) {
-            let payload = rest as u32 - 8;
+        let payload = (self.part_end - self.next) as u32 * 8;
+        if let Some(to) = self.words.get_mut(self.next).filter(|_| payload > 0) {
+            let payload = payload - 8;
             *to = Header { number: Event::Pad as u16, error: 0, values: 0, payload }.pack();
         }
-        self.at = self.limit;
-        self.limit += self.part();
+        self.next = self.part_end;
+        if self.next == self.words.len() {
+            self.base += self.bytes();
+            self.next = 0;
+        }
+        self.part_end = self.next + self.words.len() / PARTS as usize;
         if self.untold > 0 {
             let untold = core::mem::take(&mut self.untold);
             self.tell_lost();
             let header = Header { number: Event::Lost as u16, error: 0, values: 0, payload: 0 };
-            let now = machine.now();
-            self.append(machine, [header.pack(), now, 0, 0, 0, untold]);
+            self.append(now, [header.pack(), now, 0, 0, 0, untold]);
         }
         true
     }
@@ -223,7 +220,7 @@ impl Ring {
 
     /// Waits until the host has read the part that is written next. Whether it has.
     fn wait(&mut self) -> bool {
-        let wanted = (self.limit + self.part()).saturating_sub(self.bytes());
+        let wanted = (self.limit() + self.bytes() / PARTS).saturating_sub(self.bytes());
         let looks = if self.is_stuck { 1 } else { LOOKS };
         let read = || self.page.word(offset_of!(RingHeader, read)).load(Ordering::Acquire);
         let comes_on = (0..looks).any(|look| {
@@ -234,5 +231,78 @@ impl Ring {
         });
         self.is_stuck = !comes_on;
         comes_on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libipc::abi::trace::{Reader, What};
+
+    use super::*;
+
+    fn ring(is_read_along: bool) -> Ring {
+        let words = Box::leak(vec![0; BYTES_MIN as usize / 8].into_boxed_slice());
+        Ring::new(RingMemory { page: Box::leak(Box::default()), words, is_read_along })
+    }
+
+    /// Appends a record with a number.
+    fn append(ring: &mut Ring, number: u64) {
+        let header = Header { number: Event::Result as u16, error: 0, values: 0, payload: 0 };
+        ring.append(0, [header.pack(), 0, 0, 0, 0, number]);
+    }
+
+    fn append_many(ring: &mut Ring, numbers: core::ops::Range<u64>) {
+        let header = Header { number: Event::Result as u16, error: 0, values: 0, payload: 3 };
+        for number in numbers {
+            let head = [header.pack(), 0, 0, 0, 0];
+            ring.append_with(0, &head, &[number], b"abc");
+        }
+    }
+
+    fn read(ring: &Ring, position: u64) -> Vec<What> {
+        let mut bytes = vec![0; (ring.end() - position) as usize];
+        ring.copy_out(position, &mut bytes);
+        Reader::of_records(&bytes).map(|record| record.unwrap().what()).collect()
+    }
+
+    #[test]
+    fn the_newest_records_are_there_whole_however_often_the_ring_went_round() {
+        let mut ring = ring(false);
+        append_many(&mut ring, 0..10_000);
+        append(&mut ring, 10_000);
+        assert!(ring.end() > 4 * ring.bytes() && ring.oldest() > 0);
+        let records = read(&ring, ring.oldest());
+        let first = 10_001 - records.len() as i64;
+        assert!(records.len() > 900);
+        for (number, record) in (first..).zip(&records) {
+            assert_eq!(*record, What::Result { result: number });
+        }
+        assert_eq!(ring.lost(), 0);
+    }
+
+    #[test]
+    fn what_a_host_does_not_read_in_time_is_lost_and_told_when_it_goes_on() {
+        let mut ring = ring(true);
+        append_many(&mut ring, 0..5000);
+        let (kept, end) = (read(&ring, 0), ring.end());
+        assert!(end <= ring.bytes());
+        assert_eq!(ring.lost() + kept.len() as u64, 5000);
+        let untold = ring.page.word(offset_of!(RingHeader, lost)).load(Ordering::Relaxed);
+        assert_eq!(untold, ring.lost());
+        ring.page.word(offset_of!(RingHeader, read)).store(end, Ordering::Relaxed);
+        append_many(&mut ring, 5000..5010);
+        let more = read(&ring, end);
+        assert_eq!(more[0], What::Lost { records: ring.lost() });
+        let wanted: Vec<What> = (5000..5010).map(|number| What::Result { result: number }).collect();
+        assert_eq!(more[1..], wanted);
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_reads_as_nothing() {
+        let mut ring = ring(false);
+        append_many(&mut ring, 0..5000);
+        let mut bytes = [1; 4099];
+        ring.copy_out(3, &mut bytes);
+        assert_eq!(Reader::of_records(&bytes[5..][..4088]).count(), 0);
     }
 }

@@ -13,6 +13,14 @@ const fn plain(number: u16, values: u8) -> u64 {
     Header { number, error: 0, values, payload: 0 }.pack()
 }
 
+/// The call that a server handles which has received this; of an answer, that is not told here.
+fn call_of(delivery: &Delivery) -> u64 {
+    match Kind::from_number(delivery.kind) {
+        Some(Kind::Answer | Kind::Notify | Kind::LastClose | Kind::Watched) | None => 0,
+        Some(_) => delivery.token,
+    }
+}
+
 impl<M: Machine> Kernel<M> {
     /// A program's call has become a call object.
     #[inline]
@@ -193,10 +201,9 @@ impl<M: Machine> Kernel<M> {
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return };
         let delivery: Delivery = *delivery;
         let kind = Kind::from_number(delivery.kind);
-        let (call, handling) = match kind {
-            Some(Kind::Answer) => core::mem::take(&mut self.trace.answer),
-            Some(Kind::Notify | Kind::LastClose | Kind::Watched) | None => (0, 0),
-            _ => (delivery.token, delivery.token),
+        let (call, handling) = match (kind, call_of(&delivery)) {
+            (Some(Kind::Answer), _) => core::mem::take(&mut self.trace.answer),
+            (_, call) => (call, call),
         };
         if let Some(server) = self.servers.get_mut(inbox.server) {
             server.handling = handling;
@@ -222,6 +229,17 @@ impl<M: Machine> Kernel<M> {
         let payload = self.message_payload(inbox.task, delivery.payload_len);
         let length = delivery.payload_len.min(PAYLOAD_KEPT) as usize;
         self.tell(head, &[what, badge, words[0], words[1], lengths], &payload[..length]);
+    }
+
+    /// A server that is answered from its journal is at a delivery again, which is not told.
+    #[inline]
+    pub(crate) fn trace_again(&mut self, id: ServerId) {
+        if self.trace.is_on()
+            && let Some(server) = self.servers.get_mut(id)
+            && let Some(delivery) = Self::delivery(&mut self.machine, server.buffer)
+        {
+            server.handling = call_of(delivery);
+        }
     }
 
     /// A thread has faulted, or a page is missing for a call.
@@ -308,71 +326,62 @@ impl<M: Machine> Kernel<M> {
 }
 
 /// The short way's records: everything is at hand, and nothing is filtered.
-impl<M: Machine> Kernel<M> {
-    /// A server's call of another, which runs with it at once.
+impl Trace {
+    /// A server's call of another, which runs with it at once: its own number and what it handles, the other's number.
     #[inline(always)]
-    pub(crate) fn note_call(&mut self, [from, to]: [ServerId; 2], id: CallRef, words: [u64; 6], now: u64) {
-        let Some(caller) = self.servers.get(from) else { return };
-        let (who, cause) = (Who::Server(caller.number).to_word(), caller.handling);
-        let Some(callee) = self.servers.get_mut(to) else { return };
-        callee.handling = id.to_word();
-        let to = u64::from(callee.number) | To::AT_ONCE;
-        if let Some(call) = self.calls.get_mut(id) {
-            call.cause = cause;
-        }
+    pub(crate) fn note_call(&mut self, [from, cause, to]: [u64; 3], id: CallRef, words: [u64; 6], now: u64) {
         let [a, b, c, d, e, f] = words;
         let header = const { plain(Syscall::Call as u16, 1) };
-        let record = [header, now, who, id.to_word(), cause, a, b, c, d, e, f, to];
-        self.trace.ring.append(&mut self.machine, record);
+        let record = [header, now, from << 32, id.to_word(), cause, a, b, c, d, e, f, to | To::AT_ONCE];
+        self.ring.append(now, record);
     }
 
     /// A server's answer to such a call, or to a program's.
     #[inline(always)]
-    pub(crate) fn note_answer(&mut self, call: Syscall, by: ServerId, words: [u64; 6], now: u64) {
-        let Some(server) = self.servers.get(by) else { return };
-        let (who, cause) = (Who::Server(server.number).to_word(), server.handling);
+    pub(crate) fn note_answer(&mut self, call: Syscall, by: &Server, words: [u64; 6], now: u64) {
         let [a, b, c, d, e, f] = words;
-        let record = [plain(call as u16, 0), now, who, a, cause, a, b, c, d, e, f];
-        self.trace.ring.append(&mut self.machine, record);
+        let who = u64::from(by.number) << 32;
+        self.ring.append(now, [plain(call as u16, 0), now, who, a, by.handling, a, b, c, d, e, f]);
     }
 
     /// A program's call, with which a server runs at once; so many bytes of input are in its message buffer.
     #[inline(always)]
-    pub(crate) fn note_linux(
+    pub(crate) fn note_linux<M: Machine>(
         &mut self,
-        who: [u32; 2],
-        to: ServerId,
+        machine: &mut M,
+        [pid, tid]: [u32; 2],
+        to: &mut Server,
         id: CallRef,
         (number, words, input): (u32, [u64; 6], u32),
         now: u64,
     ) {
-        let [pid, tid] = who;
-        let Some(callee) = self.servers.get_mut(to) else { return };
-        callee.handling = id.to_word();
-        let (task, to) = (callee.task, u64::from(callee.number) | To::AT_ONCE);
-        if let Some(call) = self.calls.get_mut(id) {
-            call.cause = 0;
-        }
+        to.handling = id.to_word();
         let who = Who::Program { pid, tid }.to_word();
-        let [first, a, b, c, d, e, f] = linux(number, to, words);
+        let [first, a, b, c, d, e, f] = linux(number, u64::from(to.number) | To::AT_ONCE, words);
+        let id = id.to_word();
         if input > 0 {
-            let payload = self.message_payload(task, input);
-            let head = Head::event(Event::Linux, who, id.to_word(), 0);
-            return self.tell(head, &[first, a, b, c, d, e, f], &payload[..input.min(PAYLOAD_KEPT) as usize]);
+            let header =
+                Header { number: Event::Linux as u16, error: 0, values: 0, payload: input.min(PAYLOAD_KEPT) };
+            let length = u64::from(header.payload);
+            let payload = machine.bytes(to.buffer, u64::from(PAYLOAD_OFFSET), length);
+            let head = [header.pack(), now, who, id, 0];
+            return self.ring.append_with(now, &head, &[first, a, b, c, d, e, f], payload);
         }
         let header = const { plain(Event::Linux as u16, 0) };
-        self.trace
-            .ring
-            .append(&mut self.machine, [header, now, who, id.to_word(), 0, first, a, b, c, d, e, f]);
+        self.ring.append(now, [header, now, who, id, 0, first, a, b, c, d, e, f]);
     }
 
     /// A program's call that the kernel answers from a word.
     #[inline(always)]
-    pub(crate) fn note_word(&mut self, who: [u32; 2], number: u32, words: [u64; 6], result: u64) {
-        let [pid, tid] = who;
+    pub(crate) fn note_word<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        who: u64,
+        (number, words): (u32, [u64; 6]),
+        result: u64,
+    ) {
         let [first, a, b, c, d, e, f] = linux(number, 0, words);
-        let (header, now) = (const { plain(Event::Linux as u16, 1) }, self.machine.now());
-        let who = Who::Program { pid, tid }.to_word();
-        self.trace.ring.append(&mut self.machine, [header, now, who, 0, 0, first, a, b, c, d, e, f, result]);
+        let (header, now) = (const { plain(Event::Linux as u16, 1) }, machine.now());
+        self.ring.append(now, [header, now, who, 0, 0, first, a, b, c, d, e, f, result]);
     }
 }

@@ -95,6 +95,11 @@ impl Proc {
             self.finish_rites(entry, turn);
             return Ok(());
         }
+        if self.is_dumping(entry.tid) {
+            self.arrive(&entry, turn);
+            turn.go_on(entry.call);
+            return Ok(());
+        }
         if self.stops_for_tracer(entry, occasion, turn) {
             return Ok(());
         }
@@ -142,11 +147,13 @@ impl Proc {
             }
             Next::Die(signal, core) => {
                 let status = self.killed_by(entry.pid, signal, core);
-                let via = Via { call: entry.call, tid: entry.tid, foreign: false };
                 let told = signal != SIGKILL
                     && self.stops_before_end(entry.tid, entry.call, Some(entry.restart), status, turn);
                 if !told {
-                    self.end_process(entry.pid, status, Some(via), turn)?;
+                    let pending = [Source::Thread, Source::Process, Source::Tracer];
+                    let info = pending.iter().find_map(|source| self.pending_info(entry, *source, signal));
+                    let info = info.unwrap_or(SigInfo::kernel(signal));
+                    self.die(&entry, info, core, turn)?;
                 }
             }
         }
@@ -182,12 +189,19 @@ impl Proc {
         self.threads.get(&tid).is_some_and(|thread| thread.trace.is_some())
     }
 
-    /// The status of a process that a signal ends: with the core bit when it may leave an image.
+    /// What a tracer is told about the end by a signal before it comes: with the core bit when there may be a core.
     pub(crate) fn killed_by(&self, pid: Pid, signal: u8, core: bool) -> Status {
-        let wanted = self.processes.get(&pid).is_some_and(|process| {
-            process.limits.get(crate::limits::Resource::Core).0 > 0 && process.settings.dumpable == 1
-        });
-        Status::killed(signal, core && wanted)
+        Status::killed(signal, core && self.may_leave_core(pid))
+    }
+
+    /// A signal ends the process of a thread that has come in or failed, after it has left a core if it is to.
+    fn die(&mut self, entry: &Entry, info: SigInfo, core: bool, turn: &mut Turn) -> Result<(), Refusal> {
+        let signal = info.signal;
+        if core && self.may_leave_core(entry.pid) && self.begin_dump(entry, info, turn)? {
+            return Ok(());
+        }
+        let via = Via { call: entry.call, tid: entry.tid, foreign: false };
+        self.end_process(entry.pid, Status::killed(signal, false), Some(via), turn)
     }
 
     /// A thread's own fault. Unlike other signals it cannot wait: the instruction would only fault again.
@@ -197,6 +211,10 @@ impl Proc {
             return Ok(());
         };
         let signal = info.signal;
+        if self.is_dumping(entry.tid) {
+            let via = Via { call: entry.call, tid: entry.tid, foreign: false };
+            return self.end_dump(entry.pid, Some(via), false, turn);
+        }
         if self.is_traced(entry.tid) {
             self.compel(entry.tid, info);
             return self.come_in(entry, Occasion::Called, turn);
@@ -213,9 +231,7 @@ impl Proc {
             _ => None,
         };
         let Some(action) = handled else {
-            let status = self.killed_by(entry.pid, signal, super::CORE.has(signal));
-            let via = Via { call: entry.call, tid: entry.tid, foreign: false };
-            return self.end_process(entry.pid, status, Some(via), turn);
+            return self.die(&entry, info, super::CORE.has(signal), turn);
         };
         match self.plan_frame(entry, &info, &action, turn) {
             Err(Refusal::Again) => return Err(Refusal::Again),

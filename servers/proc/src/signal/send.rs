@@ -35,10 +35,13 @@ impl Proc {
                 None => return,
             },
         };
+        let signal = info.signal;
         if pid == INIT || self.processes.get(&pid).is_none_or(|process| process.is_ending()) {
+            if signal == SIGKILL {
+                self.kill_dump(pid, turn);
+            }
             return;
         }
-        let signal = info.signal;
         if signal == SIGCONT {
             self.discard_pending(pid, STOPS);
             self.proceed(pid, turn);

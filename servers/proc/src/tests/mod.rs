@@ -2,6 +2,7 @@
 //! of the conformance list, a test per sentence.
 
 mod audit;
+mod dump;
 mod exec;
 mod exit;
 mod fork;

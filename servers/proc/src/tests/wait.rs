@@ -85,9 +85,11 @@ fn the_core_bit_is_set_when_the_limit_allows_an_image() {
     assert_eq!(world.syscall(2, 160, &[4, DATA + 512]), Some(0));
     let child = world.fork(2);
     world.kill_process(2, child as i32, 6);
+    world.exit(child, 0);
     assert_eq!((world.wait(2, -1, 0), world.status()), (Some(i64::from(child)), 0x86));
     let child = world.fork(2);
     world.fault(child, 6);
+    world.exit(child, 0);
     assert_eq!(world.waitid(2, 0, 0, WEXITED), Some(0));
     assert_eq!(world.info(), [17, 3, child, 4]);
 }

@@ -26,6 +26,8 @@ use crate::Proc;
 pub const DATA: u64 = 0x10_0000;
 /// From here on their data is memory that all of them share.
 pub const SHARED: u64 = DATA + 0xf000;
+/// Where the object is that all of them share: its header, and in this world also its entry.
+pub const VDSO: u64 = DATA + 0xd000;
 /// Where their stacks are.
 pub const STACK: u64 = 0x7f00_0000_0000;
 const REGION_BYTES: usize = 16 * 4096;
@@ -94,6 +96,8 @@ pub struct World {
     pub misses_of_answers: u32,
     /// Where programs start.
     pub entry: u64,
+    /// Where vm says that the shared object is.
+    pub vdso: u64,
     pub hold_vm: bool,
     pub held: Vec<Event>,
     pub refuse: BTreeSet<&'static str>,
@@ -151,6 +155,7 @@ impl World {
             limits: None,
             misses_of_answers: 0,
             entry: 0x40_1000,
+            vdso: VDSO,
             hold_vm: false,
             held: Vec::new(),
             refuse: BTreeSet::new(),

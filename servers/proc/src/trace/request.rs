@@ -29,6 +29,7 @@ impl Proc {
         match request {
             PTRACE_TRACEME => return self.trace_me(asked),
             PTRACE_ATTACH | PTRACE_SEIZE => return self.attach(asked, turn),
+            PTRACE_CORE_NOTES => return self.core_notes(asked, turn),
             _ => {}
         }
         let none = Refusal::Errno(ESRCH);

@@ -179,7 +179,7 @@ impl Proc {
     }
 
     /// Whether a thread comes before and after each system call from now on.
-    pub(super) fn set_calls(&mut self, tid: Tid, calls: bool, turn: &mut Turn) {
+    pub(crate) fn set_calls(&mut self, tid: Tid, calls: bool, turn: &mut Turn) {
         let Some(thread) = self.threads.get_mut(&tid) else { return };
         let Some(trace) = thread.trace.as_deref_mut() else { return };
         trace.leaving &= calls;
@@ -190,7 +190,7 @@ impl Proc {
     }
 
     /// Whether a stopped thread goes on for one instruction only.
-    pub(super) fn set_step(&mut self, tid: Tid, step: bool, turn: &mut Turn) {
+    pub(crate) fn set_step(&mut self, tid: Tid, step: bool, turn: &mut Turn) {
         let Some(thread) = self.threads.get_mut(&tid) else { return };
         let Some(trace) = thread.trace.as_deref_mut() else { return };
         if core::mem::replace(&mut trace.stepping, step) == step && !step {

@@ -151,27 +151,34 @@ impl Procfs {
         ))
     }
 
-    /// `/proc/naiad/waits`: every call that is not answered yet.
+    /// `/proc/naiad/waits`: every call that is not answered yet, the oldest first.
     pub(super) fn waits(&self, env: &mut dyn Env) -> String {
-        let mut rows = vec![row(&["server", "state", "pid", "tid", "call", "seconds"])];
+        let mut waits: Vec<Wait> = Vec::new();
         for index in 0..WAITS_MAX {
-            let [server, who, label, since_ns] = env.statistic(Statistic::Waits, index);
-            if server == u64::MAX {
-                break;
+            let figures = env.statistic(Statistic::Waits, index);
+            match figures {
+                [u64::MAX, ..] => break,
+                [0, 0, 0, 0] => {}
+                figures => waits.push(Wait::of(figures)),
             }
-            if [server, who, label, since_ns] == [0; 4] {
-                continue;
-            }
-            let (pid, number, state) = (who >> 32, server as u32, server >> 32);
+        }
+        waits.sort_by_key(|wait| wait.since_ns);
+        let mut rows = vec![row(&["who", "waits for", "call", "state", "seconds", ""])];
+        for wait in &waits {
+            let who = match wait.pid {
+                0 => self.server_name(wait.caller).unwrap_or("?").to_owned(),
+                pid if pid == wait.caller => format!("process {pid}"),
+                pid => format!("process {pid}, thread {}", wait.caller),
+            };
             // A server's call carries a protocol's label, a program's the number of a Linux call.
-            let known = usize::try_from(label).ok().filter(|_| pid != 0).and_then(|number| LINUX.get(number));
+            let known = (wait.pid != 0).then(|| LINUX.get(wait.label as usize)).flatten();
             rows.push(vec![
-                self.server_name(number).unwrap_or("?").to_owned(),
-                if state == 0 { "queued" } else { "held" }.to_owned(),
-                format!("{pid}"),
-                format!("{}", who & 0xffff_ffff),
-                known.map_or_else(|| format!("{label:#x}"), |row| row.name.to_owned()),
-                seconds(env.now().saturating_sub(since_ns)),
+                who,
+                self.server_name(wait.server).unwrap_or("?").to_owned(),
+                known.map_or_else(|| format!("{:#x}", wait.label), |row| row.name.to_owned()),
+                if wait.held { "held" } else { "queued" }.to_owned(),
+                seconds(env.now().saturating_sub(wait.since_ns)),
+                if wait.is_in_circle(&waits) { "DEADLOCK" } else { "" }.to_owned(),
             ]);
         }
         table(&rows)
@@ -180,6 +187,52 @@ impl Procfs {
     /// A server's name by its number.
     pub(crate) fn server_name(&self, number: u32) -> Option<&str> {
         self.numbers.iter().find(|(_, known)| **known == number).map(|(name, _)| name.as_str())
+    }
+}
+
+/// A call that is not answered yet.
+struct Wait {
+    /// Who is to answer.
+    server: u32,
+    /// It is at work on it.
+    held: bool,
+    /// The caller is a server that does nothing else meanwhile.
+    stands: bool,
+    /// The caller's process; 0 for a server.
+    pid: u32,
+    /// Its thread, or the server.
+    caller: u32,
+    label: u64,
+    since_ns: u64,
+}
+
+impl Wait {
+    fn of([server, who, label, since_ns]: [u64; 4]) -> Wait {
+        let (held, stands) = (server >> 32 & 1 != 0, server >> 33 & 1 != 0);
+        Wait {
+            server: server as u32,
+            held,
+            stands,
+            pid: (who >> 32) as u32,
+            caller: who as u32,
+            label,
+            since_ns,
+        }
+    }
+
+    /// Whether whom it waits for waits in the end for the caller. Each server waits for one other at most.
+    fn is_in_circle(&self, all: &[Wait]) -> bool {
+        let mut at = self.server;
+        for _ in all {
+            if self.stands && at == self.caller {
+                return true;
+            }
+            match all.iter().find(|wait| wait.stands && wait.caller == at) {
+                Some(next) => at = next.server,
+                None => return false,
+            }
+        }
+        false
     }
 }
 

@@ -38,7 +38,7 @@ pub fn try_build(machine: &mut Machine, build: Build, key: u64) -> Result<Starte
     let (answer, given) = machine.ask(&Ask::Build(build), key, &handles);
     machine.check();
     match answer {
-        Answer::Image { space, entry, stack } => {
+        Answer::Image { space, entry, stack, .. } => {
             assert_eq!(given.len(), 1);
             Ok(Started { space, entry, stack })
         }

@@ -81,7 +81,7 @@ impl World {
                 space::Answer::Space { space }
             }
             space::Request::Build(_) => {
-                space::Answer::Image { space, entry: self.entry, stack: STACK + 0x8000 }
+                space::Answer::Image { space, entry: self.entry, stack: STACK + 0x8000, vdso: self.vdso }
             }
             other => panic!("not asked by this server: {other:?}"),
         };

@@ -33,6 +33,9 @@ impl World {
                 self.threads.get_mut(&thread).unwrap().started = true;
                 self.about_to_run(thread);
             }
+            Operation::ThreadStop { thread } => {
+                self.threads.get_mut(&thread).expect("a thread that lives").started = false;
+            }
             Operation::ThreadInterrupt { thread, when: When::Now } => self.interrupt(thread),
             Operation::ThreadInterrupt { thread, when } => {
                 let thread = self.threads.get_mut(&thread).expect("a thread");

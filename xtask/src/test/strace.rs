@@ -1,0 +1,226 @@
+//! A trace of a machine beside what `strace -f` sees of the same command on the host: every call of every thread, in
+//! order, with the same result. And every form of the trace, as far as programs can look at it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use ::trace::{model::Trace, select::Selection};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+use super::{
+    Arguments,
+    report::{Report, difference},
+};
+use crate::{
+    house, image,
+    machine::{Ending, Terminal},
+    run::{self, Built},
+};
+
+const NAME: &str = "strace: every call of a pipeline is there as on the host, in every form";
+/// A shell that starts a shell, which starts two programs with a pipe between them. None of them sees the terminal,
+/// which the host does not have.
+const COMMAND: &str = "sh -c \"ls /bin | wc -l\" </dev/null >/dev/null";
+const TIMEOUT_S: u64 = 120;
+
+/// Runs strace in a file tree ($1) with a log ($2) over a command ($3), in the environment that follows and with no
+/// descriptors open but the first three.
+const ON_HOST: &str = r#"
+mount --rbind /proc "$1/proc" && mount --rbind /dev "$1/dev" || exit
+for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    [ "$fd" -gt 2 ] && eval "exec $fd>&-"
+done
+exec env -i "${@:4}" strace -f -o "$2" chroot "$1" /bin/sh -c "$3"
+"#;
+
+/// Calls whose result is a process: compared by who that is.
+const TELL_PROCESSES: [&str; 8] =
+    ["clone", "fork", "vfork", "getpid", "gettid", "getppid", "set_tid_address", "wait4"];
+/// Calls whose result is an address, or (rt_sigreturn) whatever the interrupted program had in that register; and
+/// rseq, which Naiad does not have.
+const TELL_NOTHING: [&str; 5] = ["brk", "mmap", "mremap", "rt_sigreturn", "rseq"];
+
+/// Runs the test, if its name contains `filter`.
+pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
+    if !NAME.contains(filter.unwrap_or_default()) {
+        return Ok(());
+    }
+    report.start("trace", 1);
+    match prove(built) {
+        Ok(()) => report.passed(NAME),
+        Err(error) => report.failed(NAME, &format!("{error:#}")),
+    }
+    Ok(())
+}
+
+fn prove(built: &Built) -> Result<()> {
+    let file = recorded(built)?;
+    let trace = ::trace::read(&file)?;
+    ensure!(trace.lost == 0, "{} records were lost", trace.lost);
+    ensure!(trace.notes.is_empty(), "the trace is not whole: {}", trace.notes.join("; "));
+    let everything = Selection::new(&trace, "")?;
+    let naiad = threads(&::trace::tree::strace(&trace, &everything));
+    let host = threads(&on_host()?);
+    if let Some(difference) = difference(host.as_bytes(), naiad.as_bytes()) {
+        bail!("the calls differ:\n{difference}");
+    }
+    forms(&file, &trace, &everything)
+}
+
+/// The trace of a machine that runs the command.
+fn recorded(built: &Built) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir_in(house::target())?;
+    let path = folder.path().join("trace");
+    let mut args = Arguments::try_parse_from([""; 0])?.run;
+    args.timeout = Some(TIMEOUT_S);
+    args.trace = Some(path.clone());
+    let (mut output, mut log) = (Vec::new(), Vec::new());
+    let mut note = |line: &str| log.push(line.to_owned());
+    let session = run::session(Some(COMMAND), (24, 80), "dumb");
+    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
+    if ending != Ending::Status(0) {
+        bail!("the machine ended with status {}; its log:\n{}", ending.status(), log.join("\n"));
+    }
+    fs::read(&path).context("the machine left no trace")
+}
+
+/// What `strace -f` prints of the command in the same file tree, from the first program's own calls on.
+fn on_host() -> Result<String> {
+    let folder = tempfile::tempdir_in(house::target())?;
+    let (root, log) = (folder.path().join("root"), folder.path().join("log"));
+    fs::create_dir(&root)?;
+    image::stage(&root)?;
+    let mut command = Command::new("unshare");
+    // A name space of its own: nothing is mounted for anybody else, and nobody has to be root.
+    command.args(["--map-root-user", "--mount", "bash", "-c", ON_HOST, "bash"]);
+    command.args([&root, &log]).arg(COMMAND).arg("TERM=dumb");
+    command.args(run::ENVIRONMENT.map(|(name, value)| format!("{name}={value}")));
+    let output = command.stdin(Stdio::null()).output().context("cannot run unshare")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "strace on the host ends with {}: {complaint}", output.status);
+    let text = fs::read_to_string(&log).context("strace has written nothing")?;
+    let begin = text.find("execve(\"/bin/sh\"").context("strace saw no shell")?;
+    let end = text[begin..].find('\n').unwrap_or_default();
+    Ok(text[begin + end + 1..].to_owned())
+}
+
+/// Calls and results of each thread, threads in the order in which they were made: what is to be equal.
+fn threads(strace: &str) -> String {
+    let mut threads: BTreeMap<u32, Vec<(String, String)>> = BTreeMap::new();
+    for line in strace.lines() {
+        let Some((tid, rest)) = line.split_once(' ') else { continue };
+        let (Ok(tid), rest) = (tid.parse(), rest.trim_start()) else { continue };
+        let calls = threads.entry(tid).or_default();
+        if let Some(resumed) = rest.strip_prefix("<... ") {
+            let result = result(resumed);
+            if let Some((_, open)) = calls.last_mut() {
+                *open = result;
+            }
+        } else if let Some((name, _)) = rest.split_once('(').filter(|_| !rest.starts_with(['-', '+'])) {
+            calls.push((name.to_owned(), result(rest)));
+        }
+    }
+    let numbers: Vec<String> = threads.keys().map(u32::to_string).collect();
+    let mut text = String::new();
+    for (number, calls) in threads.values().enumerate() {
+        for (name, result) in calls {
+            let result = match name.as_str() {
+                name if TELL_NOTHING.contains(&name) => "…".to_owned(),
+                name if TELL_PROCESSES.contains(&name) => process(result, &numbers),
+                _ => result.clone(),
+            };
+            text.push_str(&format!("thread {number}: {name} = {result}\n"));
+        }
+    }
+    text
+}
+
+/// The result at the end of a line: a number, or the errno.
+fn result(line: &str) -> String {
+    let result = line.rsplit_once(" = ").map_or("", |(_, result)| result);
+    let words: Vec<&str> = result.split(' ').take(2).collect();
+    match words[..] {
+        ["-1", errno] => format!("-{errno}"),
+        [first, ..] => first.to_owned(),
+        [] => String::new(),
+    }
+}
+
+/// A process by its place among those that were seen, which the first process' parent is not.
+fn process(result: &str, numbers: &[String]) -> String {
+    match numbers.iter().position(|number| number == result) {
+        Some(place) => format!("thread {place}"),
+        None if result.starts_with('-') || result == "0" => result.to_owned(),
+        None => "another".to_owned(),
+    }
+}
+
+/// Every form shows what the command did.
+fn forms(file: &[u8], trace: &Trace, everything: &Selection<'_>) -> Result<()> {
+    let has = |form: &str, text: &str, wanted: &str| -> Result<()> {
+        ensure!(text.contains(wanted), "{form} does not tell of {wanted}");
+        Ok(())
+    };
+    has("the summary", &::trace::summary::summary(trace, everything), "execve")?;
+    let tree = ::trace::tree::tree(trace, everything, ::trace::tree::Options::default());
+    has("the tree", &tree, "block.read(disk=0")?;
+    has("the tree", &tree, "fs.request(")?;
+    let failed = Selection::new(trace, "linux and failed and pid>0")?;
+    ensure!(failed.items().count() > 0, "no call of the command failed");
+    has("the sequence diagram", &::trace::sequence::svg(trace, &failed), "class=\"failed\"")?;
+    let page = ::trace::page::html(trace, everything);
+    has("the page", &page, "getdents64")?;
+    ensure!(!::trace::perfetto::file(trace, everything).is_empty(), "the file for Perfetto is empty");
+    in_tshark(file, trace, failed.items().count())
+}
+
+/// Wireshark's own reader, where there is one, finds as many failed calls.
+fn in_tshark(file: &[u8], trace: &Trace, failed: usize) -> Result<()> {
+    const TSHARK: &str = "/usr/bin/tshark";
+    let folder = tempfile::tempdir_in(house::target())?;
+    let (capture, dissector) = (folder.path().join("t.pcapng"), folder.path().join("t.lua"));
+    fs::write(&capture, ::trace::pcapng::file(file, trace)?)?;
+    fs::write(&dissector, ::trace::dissector::lua(trace))?;
+    if !Path::new(TSHARK).exists() {
+        return Ok(());
+    }
+    let script = format!("lua_script:{}", dissector.display());
+    let mut command = Command::new(TSHARK);
+    command.args(["-X", &script, "-Y", "naiad.errno != 0 && naiad.linux", "-r"]).arg(&capture);
+    let output = command.output().context("cannot run tshark")?;
+    let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(lines == failed, "tshark finds {lines} failed calls, and there are {failed}: {complaint}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_told_apart_and_pieces_of_a_line_put_together() {
+        let host = "7  clone(child_stack=NULL, flags=SIGCHLD <unfinished ...>\n\
+                    8  openat(AT_FDCWD, \"a = b\", O_RDONLY) = -1 ENOENT (No such file or directory)\n\
+                    7  <... clone resumed>, child_tidptr=0x5) = 8\n\
+                    7  --- SIGCHLD {si_signo=SIGCHLD} ---\n\
+                    7  brk(NULL) = 0x1000\n\
+                    8  exit_group(0) = ?\n\
+                    8  +++ exited with 0 +++\n";
+        let wanted = "thread 0: clone = thread 1\nthread 0: brk = …\n\
+                      thread 1: openat = -ENOENT\nthread 1: exit_group = ?\n";
+        assert_eq!(threads(host), wanted);
+    }
+
+    #[test]
+    fn another_result_is_another_text() {
+        assert_ne!(threads("1 read(0, 0x1, 2) = 2\n"), threads("1 read(0, 0x1, 2) = 1\n"));
+        assert_ne!(threads("1 getppid() = 0\n"), threads("1 getppid() = 9\n"));
+    }
+}
