@@ -169,11 +169,11 @@ impl<M: Machine> Kernel<M> {
         while at < journal.end {
             let (header, recorded, _) = self.record_at(&journal, at);
             let Header { number, error, .. } = header;
-            let same = number == call as u16;
+            let (same, count) = (number == call as u16, header.arguments());
             match number == Syscall::Receive as u16 {
                 true if same => return Mended::At(at),
                 true => break,
-                false if same && recorded == *arguments => return Mended::At(at),
+                false if same && recorded[..count] == arguments[..count] => return Mended::At(at),
                 false if same && error == 0 && recorded[0] == arguments[0] => {
                     alike.get_or_insert(at);
                 }

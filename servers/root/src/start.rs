@@ -40,12 +40,12 @@ const HEAP_SHARE: u32 = 32;
 const MEMORY_HEAP_SHARE: u32 = 12;
 /// The share of memory that reproducers may take at most.
 const REPRODUCERS_SHARE: u32 = 32;
-/// The share of memory that one server's journal may take at most.
-const JOURNAL_SHARE: u32 = 64;
-/// The share of memory that one snapshot may take at most.
-const SNAPSHOT_SHARE: u32 = 96;
+/// The share of memory that one server's journal may take at most, each of two times.
+const JOURNAL_SHARE: u32 = 96;
+/// The share of memory that one snapshot may take at most, each of three.
+const SNAPSHOT_SHARE: u32 = 128;
 /// The same for a snapshot of the server that owns what is left.
-const MEMORY_SNAPSHOT_SHARE: u32 = 48;
+const MEMORY_SNAPSHOT_SHARE: u32 = 64;
 
 /// A server being made.
 struct Server<'m> {

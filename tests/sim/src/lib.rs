@@ -2,9 +2,9 @@
 //! happens, crashes of servers included.
 //!
 //! What is real: the whole kernel core, root and every other server with the shell they are made of, the manifest, the
-//! boot archive, a UFS volume made by makefs, and a log on a disk of its own. What stands for something else: programs run on a processor of the
-//! simulator's own ([`cpu`]), the disk below the real block driver and the serial port are models ([`devices`]), and
-//! a server's heap is the host's.
+//! boot archive, a UFS volume made by makefs, and a log on a disk of its own. What stands for something else: programs
+//! run on a processor of the simulator's own ([`cpu`]), the disks below the real block driver and the serial port are
+//! models ([`devices`]), and a server's heap is the host's.
 //!
 //! Between two traps a server changes nothing but memory that its death throws away, so a crash at each of its traps is
 //! a crash at every instruction. A server that runs out of heap panics, which is such a crash too. A server that writes

@@ -156,9 +156,9 @@ pub fn torn_log(clean: &Outcome, cut: &Outcome, next: &Outcome) -> Option<String
     };
     let [all, kept, then] = [clean, cut, next].map(appended);
     let told = cut.notes.get(&LOG_NAME).map_or(0, Vec::len).saturating_sub(LOG_NOTES_BEFORE);
-    let synced = (told / (LOG_APPENDS as usize + 1)) * LOG_APPENDS as usize;
+    let synced = (told / (LOG_APPENDS as usize + 1) * LOG_APPENDS as usize).min(all.len());
     let mut text = String::new();
-    if kept.len() < synced.min(all.len()) {
+    if kept.len() < synced {
         let _ = writeln!(text, "of {synced} appends that were made durable {} are there", kept.len());
     }
     if !all.starts_with(&kept) {

@@ -224,6 +224,8 @@ struct World<'a> {
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
     curse: Option<Curse>,
+    /// A server whose snapshot is damaged as it dies.
+    torn: Option<(u32, Random)>,
     /// Places of programs' threads whose last trap was a call.
     calling: BTreeSet<u32>,
     notes: Notes,
@@ -258,6 +260,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         kernel,
         hosts: BTreeMap::new(),
         curse: None,
+        torn: None,
         calling: BTreeSet::new(),
         notes: Notes::new(),
         random: Random::new(plan.seed),
@@ -318,6 +321,9 @@ impl World<'_> {
                 }
             };
             resume = self.kernel.trap(trap);
+            if let Some((number, mut random)) = self.torn.take() {
+                random.damage(self.kernel.snapshot(number));
+            }
         }
     }
 

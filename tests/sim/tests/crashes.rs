@@ -68,8 +68,9 @@ fn a_server_that_is_given_up_takes_no_other_with_it() {
         let plan = Plan::poison(1, number, traps - traps / 4);
         let (outcome, harm) = exploration.check(&plan);
         assert_eq!(harm, None, "{}", plan.describe(&setup));
-        // Three from the last state, and three from the one before it, if there is one.
-        assert!([3, 6].contains(&outcome.crashes[Cause::Fault as usize]), "{}", plan.describe(&setup));
+        // Three from the last state, and three from the one before it, if there is one. Without a journal it depends on
+        // how many calls there are to be answered errors first.
+        assert!((3..=6).contains(&outcome.crashes[Cause::Fault as usize]), "{}", plan.describe(&setup));
         // A server without a journal has calls that can be answered errors first.
         let reissued = ["blk", "ufs", "logfile"].contains(&setup.name(number));
         assert!(reissued || outcome.log.contains("is given up"), "{}", outcome.log);

@@ -90,7 +90,7 @@ impl World<'_> {
                 }
             }
             Cause::Torn => {
-                random.damage(self.kernel.snapshot(number));
+                self.torn = Some((number, random));
                 self.kernel.doom(number, 1);
             }
             Cause::Disk => devices::with(|bus| bus.fail(1 + random.below(DISK_FAILS_MAX))),
