@@ -38,6 +38,9 @@ pub struct Manifest {
     /// KiB of memory in which is kept what servers die of.
     #[serde(default)]
     pub reproducers_kib: u32,
+    /// KiB of memory for images that servers are upgraded to.
+    #[serde(default)]
+    pub images_kib: u32,
     /// The servers, in the order in which root starts them.
     #[serde(rename = "server")]
     pub servers: Vec<ServerEntry>,

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod manual;
 pub mod syscall;
 pub mod types;
+pub mod upgrade;
 
 pub use delivery::{Delivery, Kind, MessageBuffer, PAYLOAD_MAX};
 pub use doom::{Doom, Injection, Moment};

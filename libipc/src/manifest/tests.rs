@@ -40,6 +40,7 @@ fn sample() -> Manifest {
         mounts: vec![mount("/", "ufs"), mount("/tmp", "ufs")],
         personality: Personality { linux: Fallback { default: vec!["vfs".into()] } },
         reproducers_kib: 0,
+        images_kib: 0,
         servers: vec![
             server(ROOT, &[]),
             server("vfs", &["ufs", "blk"]),

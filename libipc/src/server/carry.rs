@@ -463,6 +463,7 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
             let [count, what] = doom.pack();
             (Syscall::Crash, [h(task), count, what, 0])
         }
+        Operation::Upgrade { task, length } => (Syscall::Upgrade, [h(task), 0, *length, 0]),
         Operation::DigestAsk { task } => (Syscall::DigestAsk, [h(task), 0, 0, 0]),
         _ => return Err(KernelError::BadCall),
     };

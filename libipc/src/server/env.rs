@@ -173,6 +173,10 @@ pub enum TaskFigure {
     Recovery = 6,
     /// Server: how it died; see [`crate::abi::crash::Fall`]; the number of waiting calls is left out here.
     Fall = 7,
+    /// Server: how far its upgrade has come ([`crate::abi::upgrade::Stage`], 0 for none) and what came of the last
+    /// one << 8 ([`crate::abi::upgrade::Verdict`]); [`crate::abi::upgrade::ImageFigures`]; how often it was upgraded;
+    /// bytes of the image handed in.
+    Upgrade = 8,
 }
 
 /// Counters of the kernel.

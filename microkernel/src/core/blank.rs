@@ -1,5 +1,6 @@
 //! What stands in the free places of the arenas: objects that mean nothing.
 
+use libipc::abi::upgrade::ImageFigures;
 use libipc::abi::{Badge, Frame, Readiness, TaskWord, UserRegisters};
 
 use super::arena::{Blank, Id, Link, List};
@@ -68,6 +69,9 @@ impl Blank for Server {
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
         falls: (0, 0),
+        image: ImageFigures { schema: 0, pages: 0 },
+        upgrades: 0,
+        verdict: None,
     };
 }
 

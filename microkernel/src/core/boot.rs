@@ -108,6 +108,7 @@ impl<M: Machine> Kernel<M> {
             doomed: 0,
             walks: [Walk::NONE; WALKS],
             reproducers: Reproducers::default(),
+            upgrade: None,
             off: None,
             enosys: memory.enosys,
             switches: 0,

@@ -182,6 +182,7 @@ impl<M: Machine> Kernel<M> {
             if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
                 journal.cursor = None;
             }
+            self.upgrade_live(id);
             return Replayed::Live;
         }
         let Some((header, recorded, _)) = self.next_recorded(id) else { return Replayed::Live };
@@ -287,6 +288,10 @@ impl<M: Machine> Kernel<M> {
         journal.records = 0;
         // A replay that comes to the snapshot it was making when it died has come to the journal's end.
         journal.cursor = None;
+        if let Some(id) = self.server_of(task) {
+            self.upgrade_live(id);
+            self.upgrade_saved(id);
+        }
         Ok([0; 5])
     }
 

@@ -39,6 +39,7 @@ mod short;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod watchdog;
 
 use libipc::abi::KernelError;
@@ -146,6 +147,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) doomed: u32,
     /// What servers died of again.
     pub(crate) reproducers: crash::Reproducers,
+    /// The upgrade under way.
+    pub(crate) upgrade: Option<upgrade::Upgrade>,
     pub(crate) off: Option<(u32, bool)>,
     /// For tests: the short way is closed, and how often it was taken.
     #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use bitflags::bitflags;
 use libipc::abi::crash::Fault;
+use libipc::abi::upgrade::{ImageFigures, Verdict};
 use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
 use super::arena::{Id, Link, Linked, List};
@@ -268,6 +269,12 @@ pub struct Server {
     pub watched_at: Watched,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
     pub falls: (u64, u32),
+    /// What is known of the image it runs in.
+    pub image: ImageFigures,
+    /// How often it was upgraded, and what came of the last try.
+    pub upgrades: u32,
+    /// See `upgrades`.
+    pub verdict: Option<Verdict>,
 }
 
 /// What a thread is doing.

@@ -48,6 +48,7 @@ impl<M: Machine> Kernel<M> {
                 Ok([server.restart_ns, journal.snapshots_made, journal.snapshots_ns, 0, 0])
             }
             (7, Some(_)) => self.fall(own.ok_or(KernelError::WrongKind)?),
+            (8, Some(_)) => self.upgrade_figures(own.ok_or(KernelError::WrongKind)?),
             _ => Err(KernelError::BadArgument),
         }
     }
