@@ -69,7 +69,8 @@ impl Note {
     /// The note that begins here, if it is one of ours.
     pub fn read(bytes: &[u8]) -> Option<Note> {
         let (note, _) = Note::read_from_prefix(bytes).ok()?;
-        let own = Note { abi: note.abi, schema: note.schema, oldest: note.oldest, name: note.name, ..Note::BLANK };
+        let own =
+            Note { abi: note.abi, schema: note.schema, oldest: note.oldest, name: note.name, ..Note::BLANK };
         (note == own).then_some(note)
     }
 

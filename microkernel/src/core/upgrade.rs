@@ -36,6 +36,17 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn upgrade(&mut self, task: TaskId, [handle, offset, bytes, ..]: [u64; 6]) -> Outcome {
         let server = self.server_named(task, handle, Rights::CRASH)?;
         let by = self.server_of(task).ok_or(KernelError::WrongKind)?;
+        self.begin_upgrade(server, by, offset, bytes)
+    }
+
+    /// The same for the image at an offset of that server's arena.
+    pub(crate) fn begin_upgrade(
+        &mut self,
+        server: ServerId,
+        by: ServerId,
+        offset: u64,
+        bytes: u64,
+    ) -> Outcome {
         let (number, target) = self
             .servers
             .get(server)
@@ -50,7 +61,8 @@ impl<M: Machine> Kernel<M> {
         if offset.checked_add(bytes).is_none_or(|end| end > arena.bytes()) {
             return Err(KernelError::BadArgument);
         }
-        self.upgrade = Some(Upgrade { server, by, stage: Stage::Asked, at: arena.physical() + offset, bytes });
+        self.upgrade =
+            Some(Upgrade { server, by, stage: Stage::Asked, at: arena.physical() + offset, bytes });
         if let Some(root) = self.server_of(root) {
             self.post_bits(root, 1 << number);
         }

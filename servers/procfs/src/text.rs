@@ -46,7 +46,8 @@ impl Procfs {
             Kind::Waits => self.waits(env).into_bytes(),
             Kind::Enosys => naiad::enosys(env).into_bytes(),
             Kind::ServerStatus => self.server_status(node.id, env)?.into_bytes(),
-            Kind::ServerControl | Kind::ServerDigest | Kind::ServerJournal | Kind::Reproducer => Vec::new(),
+            Kind::ServerControl | Kind::ServerImage => Vec::new(),
+            Kind::ServerDigest | Kind::ServerJournal | Kind::Reproducer => Vec::new(),
             _ => return self.process_text(node, env),
         })
     }

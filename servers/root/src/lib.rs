@@ -21,7 +21,6 @@ mod tables;
 mod tests;
 mod upgrade;
 
-
 use libipc::archive::{Archive, MANIFEST, SESSION};
 use libipc::manifest::{self, Manifest, Session};
 use libipc::server::boot::RootBoot;

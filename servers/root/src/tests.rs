@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::string::String;
 
 use libipc::abi::crash::{Disposition, Fall, Fault};
-use libipc::abi::upgrade::{Stage, Verdict};
-use libipc::abi::{Frame, Handle, KernelError, PAGE_SIZE, PAYLOAD_MAX, Protection};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
+use libipc::abi::upgrade::{Stage, Verdict};
+use libipc::abi::{Frame, Handle, KernelError, PAGE_SIZE, PAYLOAD_MAX, Protection};
 use libipc::archive::{Archive, Builder};
 use libipc::server::TIMER_BIT;
 use libipc::server::boot::{IMAGE_ADDRESS, IMAGE_BYTES};
@@ -200,7 +200,9 @@ fn file(image: &Image) -> Vec<u8> {
     let mut header = |kind: u32, flags: u32, [offset, address, bytes]: [u64; 3]| {
         file.extend(kind.to_le_bytes());
         file.extend(flags.to_le_bytes());
-        [offset, address, address, bytes, bytes, PAGE_SIZE].iter().for_each(|word| file.extend(word.to_le_bytes()));
+        [offset, address, address, bytes, bytes, PAGE_SIZE]
+            .iter()
+            .for_each(|word| file.extend(word.to_le_bytes()));
     };
     for part in &image.parts {
         let flags = if part.protection.contains(Protection::EXECUTE) { 5 } else { 6 };
@@ -368,7 +370,8 @@ fn an_image_that_cannot_be_mapped_makes_room_for_the_old_one() {
 #[test]
 fn a_server_that_was_given_up_goes_on_in_a_new_image_at_once() {
     let deaths = (0..3).map(|_| death(5, false));
-    let (script, charge) = handed_in(&image("vfs", (1, 1), 2, 3), deaths.chain([News::Upgrade(Stage::Asked)]));
+    let (script, charge) =
+        handed_in(&image("vfs", (1, 1), 2, 3), deaths.chain([News::Upgrade(Stage::Asked)]));
     let made = played((Script { saved: Some(Stage::Stopped), ..script }, charge));
     let wanted = [
         vec![RESTART, RESTART, (Syscall::ServerAbandon, 0), SAVE],
@@ -390,8 +393,7 @@ fn a_server_given_up_stays_so_when_an_image_is_refused() {
 fn without_an_image_a_server_goes_back_to_the_one_it_booted_from() {
     let (script, mut charge) = scene([Stage::Asked, Stage::Stopped].map(News::Upgrade));
     charge.image = Installed::new(&image("vfs", (1, 1), 2, 3), Frame(10), Frame(20));
-    let wanted =
-        [vec![SAVE], exchanged([2, 3], [0, 1]), vec![TRY, (Syscall::ServerRestart, ENTRY)]].concat();
+    let wanted = [vec![SAVE], exchanged([2, 3], [0, 1]), vec![TRY, (Syscall::ServerRestart, ENTRY)]].concat();
     assert_eq!(played((script, charge)), wanted);
 }
 

@@ -72,7 +72,10 @@ impl Installed {
 }
 
 /// Fills the copy of a part as the file says.
-pub fn fill<T: Traps>(kernel: &mut Kernel<T>, Placed { part, source, frames }: &Placed) -> Result<(), KernelError> {
+pub fn fill<T: Traps>(
+    kernel: &mut Kernel<T>,
+    Placed { part, source, frames }: &Placed,
+) -> Result<(), KernelError> {
     kernel.zero(*frames, part.pages)?;
     for page in 0..part.file_pages() {
         kernel.copy(Frame(source.0 + page), Frame(frames.0 + page))?;

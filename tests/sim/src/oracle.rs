@@ -90,7 +90,7 @@ pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<Strin
         .filter(|(_, [_, own])| *own > 0)
         .map(|(number, [_, own])| format!("{} {own}", setup.name(number)))
         .collect();
-    if run.deaths.iter().map(|[_, own]| own).sum::<u32>() != run.crashes[1] {
+    if run.deaths.iter().map(|[_, own]| own).sum::<u32>() != run.crashes[1] + run.misfits {
         let _ = writeln!(text, "servers died by themselves: {}", own.join(", "));
     }
     if BAD_WORDS.iter().any(|word| run.log.contains(word) && !clean.log.contains(word)) {
