@@ -12,6 +12,7 @@ mod poison;
 mod processes;
 mod recovery;
 mod short;
+mod upgrade;
 mod watchdog;
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};
