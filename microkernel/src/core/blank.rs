@@ -5,6 +5,7 @@ use libipc::abi::{Badge, Frame, Readiness, TaskWord, UserRegisters};
 
 use super::arena::{Blank, Id, Link, List};
 use super::object::*;
+use super::quota::Holdings;
 use super::watchdog::Watched;
 
 impl Blank for Chunk {
@@ -30,6 +31,7 @@ impl Blank for Task {
         cpu_ns: 0,
         peak_pages: 0,
         server: None,
+        maker: None,
     };
 }
 
@@ -69,6 +71,7 @@ impl Blank for Server {
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
         falls: (0, 0),
+        holdings: Holdings::UNLIMITED,
         image: ImageFigures { schema: 0, pages: 0 },
         upgrades: 0,
         verdict: None,

@@ -31,6 +31,7 @@ pub mod object;
 mod pmap;
 mod poison;
 mod process;
+mod quota;
 mod reply;
 mod sched;
 mod server;

@@ -238,6 +238,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::Statistics => self.statistics(a),
             Syscall::ServerAbandon => self.server_abandon(task, a),
             Syscall::ServerDispose => self.server_dispose(task, a),
+            Syscall::ServerQuota => self.server_quota(task, a),
             Syscall::Upgrade => self.upgrade(task, a),
             Syscall::UpgradeImage => self.upgrade_image(task, a),
             Syscall::UpgradeStep => self.upgrade_step(task, a),

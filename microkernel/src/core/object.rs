@@ -7,6 +7,7 @@ use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserR
 
 use super::arena::{Id, Link, Linked, List};
 use super::journal::Journal;
+use super::quota::Holdings;
 use super::watchdog::Watched;
 
 /// Name of a task.
@@ -133,6 +134,8 @@ pub struct Task {
     pub peak_pages: u32,
     /// The server's part.
     pub server: Option<ServerId>,
+    /// The server that made it, for a program's.
+    pub maker: Option<ServerId>,
 }
 
 /// A range of frames in one piece.
@@ -269,6 +272,8 @@ pub struct Server {
     pub watched_at: Watched,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
     pub falls: (u64, u32),
+    /// What it owns and may own.
+    pub holdings: Holdings,
     /// What is known of the image it runs in.
     pub image: ImageFigures,
     /// How often it was upgraded, and what came of the last try.

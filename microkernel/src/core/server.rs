@@ -73,6 +73,7 @@ impl<M: Machine> Kernel<M> {
             cpu_ns: 0,
             peak_pages: 0,
             server: None,
+            maker: None,
         };
         let task = self.tasks.insert(task).map_err(|_| KernelError::Exhausted)?;
         let journal = journaled.then(Journal::default);

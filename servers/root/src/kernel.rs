@@ -6,8 +6,8 @@ use libipc::abi::crash::{Disposition, Fall};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::upgrade::{Stage, Step};
-use libipc::abi::{Frame, Handle, KernelError, PAGE_SIZE, PAYLOAD_MAX, Protection, Rights};
-use libipc::manifest::ServerEntry;
+use libipc::abi::{Frame, Handle, KernelError, Owned, PAGE_SIZE, PAYLOAD_MAX, Protection, Rights};
+use libipc::manifest::{Quotas, ServerEntry};
 use libipc::server::boot::STACK_TOP;
 use libipc::server::effect::PageMap;
 use libipc::server::env::TaskFigure;
@@ -208,6 +208,14 @@ impl<T: Traps> Kernel<T> {
 
     pub fn grant_irq(&mut self, task: Handle, irq: u8) -> Done {
         self.act(Syscall::ServerDevice, [u64::from(task.0), 1, u64::from(irq), 0, 0])
+    }
+
+    /// Limits what a server may own.
+    pub fn quotas(&mut self, task: Handle, quotas: &Quotas) -> Done {
+        Owned::ALL.into_iter().try_for_each(|kind| {
+            let share = u64::from(quotas.of(kind));
+            self.act(Syscall::ServerQuota, [u64::from(task.0), kind as u64, share, 0, 0])
+        })
     }
 
     pub fn personality(&mut self, index: u32, task: Handle) -> Done {

@@ -164,6 +164,7 @@ impl<'a, T: Traps> Start<'a, T> {
         let top = self.take(entry, 1)?;
         let space = self.kernel.new_space(u64::from(number), top)?;
         let task = self.kernel.new_server(space, number, entry.class == Class::Journaled)?;
+        self.kernel.quotas(task, &entry.quotas)?;
         let first_boot_frame = self.take(entry, BOOT_PAGES as u32)?;
         let boot = Boot {
             name: entry.name.clone(),

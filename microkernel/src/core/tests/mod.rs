@@ -10,6 +10,7 @@ mod lists;
 mod messages;
 mod poison;
 mod processes;
+mod quota;
 mod recovery;
 mod short;
 mod upgrade;
