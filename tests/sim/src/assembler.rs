@@ -313,6 +313,8 @@ fn elf_header(loads: &[Load]) -> Vec<u8> {
     file
 }
 
+/// Pages of a stub that are only read.
+pub const STUB_CODE_PAGES: u32 = 2;
 /// Where the note lies in a stub.
 const STUB_NOTE: u64 = 0x800;
 
@@ -320,9 +322,16 @@ const STUB_NOTE: u64 = 0x800;
 /// a page that stands for code, and a page of data.
 pub fn stub(note: &Note) -> Vec<u8> {
     let (kind, flags) = (elf::abi::PT_LOAD, 5);
-    let code =
-        Load { kind, flags, offset: 0, address: CODE_ADDRESS - PAGE, file_bytes: 2 * PAGE, bytes: 2 * PAGE };
-    let (offset, address) = (2 * PAGE, CODE_ADDRESS + PAGE);
+    let code_bytes = u64::from(STUB_CODE_PAGES) * PAGE;
+    let code = Load {
+        kind,
+        flags,
+        offset: 0,
+        address: CODE_ADDRESS - PAGE,
+        file_bytes: code_bytes,
+        bytes: code_bytes,
+    };
+    let (offset, address) = (code_bytes, CODE_ADDRESS - PAGE + code_bytes);
     let data = Load { kind, flags: 6, offset, address, file_bytes: 8, bytes: PAGE };
     let note_bytes = size_of::<Note>() as u64;
     let place = Load {
@@ -336,7 +345,7 @@ pub fn stub(note: &Note) -> Vec<u8> {
     let mut file = elf_header(&[code, data, place]);
     file.resize(STUB_NOTE as usize, 0);
     file.extend_from_slice(note.as_bytes());
-    file.resize(2 * PAGE as usize + 8, 0);
+    file.resize(code_bytes as usize + 8, 0);
     file
 }
 
