@@ -127,6 +127,17 @@ fn a_journal_belongs_to_a_journaled_server() {
 }
 
 #[test]
+fn a_quota_is_at_most_all_there_is() {
+    for (sessions, sound) in [(0, true), (1000, true), (1001, false)] {
+        let mut manifest = sample();
+        manifest.servers[3].quotas = Quotas { sessions, ..Quotas::default() };
+        let expected =
+            if sound { Ok(()) } else { Err(ManifestError::Quota(manifest.servers[3].name.clone())) };
+        assert_eq!(manifest.check(), expected);
+    }
+}
+
+#[test]
 fn mount_points_are_absolute_and_distinct_and_begin_with_the_root() {
     for at in ["tmp", "/tmp/", "/", "//tmp", ""] {
         let mut manifest = sample();

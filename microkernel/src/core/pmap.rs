@@ -100,12 +100,15 @@ impl<M: Machine> Kernel<M> {
         let pager = self.server_of(task).ok_or(KernelError::WrongState)?;
         let space = Space::new(frame, pager, Badge(badge));
         self.charge(pager, Owned::Spaces)?;
-        let made = self.spaces.insert(space).map_err(|_| KernelError::Exhausted);
-        let named = made.and_then(|space| {
-            let named = self.put(task, into, Object::Space(space), Rights::all());
-            named.inspect_err(|_| drop(self.spaces.remove(space)))
-        });
-        named.inspect_err(|_| self.credit(pager, Owned::Spaces))?;
+        let Ok(space) = self.spaces.insert(space) else {
+            self.credit(pager, Owned::Spaces);
+            return Err(KernelError::Exhausted);
+        };
+        if let Err(error) = self.put(task, into, Object::Space(space), Rights::all()) {
+            self.spaces.remove(space);
+            self.credit(pager, Owned::Spaces);
+            return Err(error);
+        }
         self.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE).fill(0);
         self.machine.prepare_root(frame);
         self.frames.mark_table(frame, true);

@@ -11,6 +11,7 @@ mod scenario;
 mod sim;
 mod storm;
 mod unit;
+mod upgrade;
 
 use std::env;
 
@@ -65,11 +66,12 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 7] = [
+const KINDS: [(TestKind, Kind); 8] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
     (TestKind::Qemu, poison::run),
+    (TestKind::Qemu, upgrade::run),
     (TestKind::Qemu, roots::run),
     (TestKind::Qemu, storm::run),
     (TestKind::Qemu, prompt::run),

@@ -52,6 +52,8 @@ struct Figures {
     restart_ns: u64,
     /// Snapshots made, and how long they took.
     snapshots: [u64; 2],
+    /// Bytes that are set aside for it, restarts included.
+    set_aside: u64,
     /// Handles, sessions, calls.
     holdings: [u64; 3],
     /// The image it runs in, and how it came there.
@@ -85,7 +87,7 @@ fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
     let [incarnation, state, outside, itself] = env.task_info(task, TaskFigure::Incarnation).ok()?;
     let [messages, cpu_ns, used, size] = env.task_info(task, TaskFigure::Activity).ok()?;
     let [handles, sessions, calls, _] = env.task_info(task, TaskFigure::Holdings).ok()?;
-    let [restart_ns, snapshots, snapshots_ns, _] = env.task_info(task, TaskFigure::Recovery).ok()?;
+    let [restart_ns, snapshots, snapshots_ns, set_aside] = env.task_info(task, TaskFigure::Recovery).ok()?;
     let [progress, image, upgrades, _] = env.task_info(task, TaskFigure::Upgrade).ok()?;
     Some(Figures {
         incarnation,
@@ -96,6 +98,7 @@ fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
         journal: [used, size],
         restart_ns,
         snapshots: [snapshots, snapshots_ns],
+        set_aside,
         holdings: [handles, sessions, calls],
         image: Image {
             figures: ImageFigures::from_word(image),
@@ -175,6 +178,7 @@ impl Procfs {
              journal:      {used} of {size} bytes\n\
              snapshots:    {snapshots} in {snapshots_ns} ns\n\
              restart:      {} ns\n\
+             set aside:    {} KiB\n\
              image:        {}\n\
              holds:        {handles} handles, {sessions} sessions, {calls} calls\n",
             if figures.dead { "dead" } else { "running" },
@@ -183,6 +187,7 @@ impl Procfs {
             figures.messages,
             seconds(figures.cpu_ns),
             figures.restart_ns,
+            figures.set_aside / 1024,
             figures.image,
         ))
     }
