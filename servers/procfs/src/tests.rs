@@ -10,8 +10,7 @@ use libipc::proto::fs::{Answer, Credentials, Found, From, Operation as Ask, Requ
 use libipc::proto::process::{self, ProcessInfo};
 use libipc::proto::space;
 use libipc::server::UPGRADED_BIT;
-use libipc::server::env::TaskFigure;
-use libipc::server::testing::{Script, boot, step};
+use libipc::server::testing::{Figures, Script, boot, step};
 use libipc::server::{Caller, Effect, Foreign, ForeignReply};
 
 use super::*;
@@ -437,7 +436,7 @@ fn handed_in(effects: &Effects) -> (CallId, u64) {
 
 /// The kernel says that the upgrade is over.
 fn over(bench: &mut Bench, verdict: Verdict) -> Effects {
-    const VERDICTS: [fn(Handle, TaskFigure) -> Result<[u64; 4], KernelError>; 2] = [
+    const VERDICTS: [Figures; 2] = [
         |_, _| Ok([(Verdict::Done as u64) << 8, 0, 0, 0]),
         |_, _| Ok([(Verdict::Schema as u64) << 8, 0, 0, 0]),
     ];

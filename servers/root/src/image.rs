@@ -88,7 +88,7 @@ impl Head {
                 _ => {}
             }
         }
-        let Some(_) = parts.first() else { return None };
+        parts.first()?;
         Some(Head { entry: file.ehdr.e_entry, machine: file.ehdr.e_machine, parts, note })
     }
 
@@ -102,7 +102,7 @@ impl Head {
 
 fn part(header: &elf::segment::ProgramHeader) -> Option<Part> {
     let end = header.p_vaddr.checked_add(header.p_memsz)?;
-    let aligned = header.p_vaddr % PAGE_SIZE == 0 && header.p_offset % PAGE_SIZE == 0;
+    let aligned = header.p_vaddr.is_multiple_of(PAGE_SIZE) && header.p_offset.is_multiple_of(PAGE_SIZE);
     if !aligned || header.p_memsz == 0 || header.p_filesz > header.p_memsz || end > STACK_TOP {
         return None;
     }

@@ -147,7 +147,7 @@ impl State {
         let refused = |_: KernelError| Verdict::Failed;
         let bytes = kernel.upgrade_bytes(server.task);
         if bytes == 0 {
-            return self.from_archive(archive, server);
+            return self.take_booted(archive, server);
         }
         if bytes > FILE_BYTES_MAX {
             return Err(Verdict::TooLarge);
@@ -172,7 +172,7 @@ impl State {
     }
 
     /// The image that a server booted from.
-    fn from_archive(&self, archive: &Archive<'_>, server: &Charge) -> Result<Installed, Verdict> {
+    fn take_booted(&self, archive: &Archive<'_>, server: &Charge) -> Result<Installed, Verdict> {
         let bytes = archive.find(&server.name).ok_or(Verdict::NotAnImage)?;
         let offset = archive.offset_of(&server.name).ok_or(Verdict::NotAnImage)?;
         let image = Image::parse(&server.name, bytes).map_err(|_| Verdict::NotAnImage)?;
