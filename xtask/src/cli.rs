@@ -54,9 +54,12 @@ pub struct RunArgs {
     /// Memory in MiB
     #[arg(long, value_name = "MiB", default_value_t = 256)]
     pub mem: u32,
-    /// Record all messages into a file
+    /// Record whatever the kernel does into a file, while the machine runs
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Record no more than this: any of servers=NAME,… pids=N,… calls=NAME,… natives=NAME,…
+    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true, requires = "trace")]
+    pub trace_filter: String,
     /// End the machine after so many seconds, with status 124
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,

@@ -5,7 +5,7 @@ use std::{
     process::{Child, ExitStatus, Stdio},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
+    capture::Capture,
     console::{self, LastWords, Typist},
     qemu::Qemu,
     terminal,
@@ -89,11 +90,13 @@ pub enum Terminal<'a> {
     Typed(&'a [&'a str], &'a mut (dyn Write + Send)),
 }
 
-/// Runs the machine to its end. `tell` gets the lines of the console log.
+/// Runs the machine to its end, while its trace, if there is one, is carried to its file. `tell` gets the lines of the
+/// console log.
 pub fn run(
     qemu: &Qemu,
     terminal: Terminal<'_>,
     timeout: Option<Duration>,
+    capture: Option<&mut Capture>,
     tell: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Ending> {
     let signal = watch_signals()?;
@@ -120,10 +123,16 @@ pub fn run(
         Terminal::Captured(to) => to,
         Terminal::Typed(lines, to) => typist.insert(Typist::new(lines, input.take(), to)),
     };
+    let ended = AtomicBool::new(false);
     thread::scope(|scope| {
         let log = scope.spawn(move || console::read_log(log, tell));
         let copying = output.map(|output| scope.spawn(move || console::copy_output(output, to)));
-        let (forced, exit) = running.wait(timeout, &signal)?;
+        let following =
+            capture.map(|capture| scope.spawn(|| capture.follow(|| ended.load(Ordering::Acquire))));
+        let waited = running.wait(timeout, &signal);
+        ended.store(true, Ordering::Release);
+        following.map(thread::ScopedJoinHandle::join);
+        let (forced, exit) = waited?;
         // A reader that has gone away, such as `head`, is no failure of the machine.
         copying.map(thread::ScopedJoinHandle::join);
         let last_words = log.join().unwrap_or_default();

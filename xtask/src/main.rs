@@ -8,6 +8,7 @@
 mod bench;
 mod build;
 mod bundle;
+mod capture;
 mod chaos;
 mod cli;
 mod console;

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 
+use crate::capture::RING_MIB;
+
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 /// Makes the kernel end QEMU when xtask dies in a way that leaves it no time to do so itself.
 const SETPRIV: &str = "/usr/bin/setpriv";
@@ -42,6 +44,8 @@ pub struct Qemu {
     pub escape_key: bool,
     /// The scheduling seed, a word of the kernel's command line.
     pub seed: Option<u64>,
+    /// The file that is its memory, for somebody to look on, and what the kernel is told of that.
+    pub shared: Option<(PathBuf, String)>,
     pub icount: bool,
     pub gdb: bool,
     pub extra: Vec<String>,
@@ -64,7 +68,9 @@ impl Qemu {
     fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
-        add(&["-machine", "pc", "-m", &self.mem_mib.to_string(), "-rtc", "base=utc"]);
+        let memory = self.mem_mib + if self.shared.is_some() { RING_MIB } else { 0 };
+        let machine = if self.shared.is_some() { "pc,memory-backend=ram" } else { "pc" };
+        add(&["-machine", machine, "-m", &memory.to_string(), "-rtc", "base=utc"]);
         add(&["-nodefaults", "-no-reboot", "-display", "none"]);
         let mux = if self.escape_key { "on" } else { "off" };
         add(&["-chardev", &format!("stdio,id=com1,signal=off,mux={mux}"), "-serial", "chardev:com1"]);
@@ -78,8 +84,17 @@ impl Qemu {
         }
         arguments.extend(["-kernel".into(), self.kernel.clone().into()]);
         arguments.extend(["-initrd".into(), self.archive.clone().into()]);
-        if let Some(seed) = self.seed {
-            arguments.extend(["-append".into(), format!("seed={seed}").into()]);
+        if let Some((path, _)) = &self.shared {
+            let mut object =
+                OsString::from(format!("memory-backend-file,id=ram,size={memory}M,share=on,mem-path="));
+            object.push(in_option(path));
+            arguments.extend(["-object".into(), object]);
+        }
+        let seed = self.seed.map(|seed| format!("seed={seed}"));
+        let words = seed.iter().chain(self.shared.iter().map(|(_, line)| line));
+        let words: Vec<&str> = words.map(String::as_str).collect();
+        if !words.is_empty() {
+            arguments.extend(["-append".into(), words.join(" ").into()]);
         }
         for (number, disk) in self.disks.iter().enumerate() {
             arguments.extend(["-drive".into(), drive(number, disk)]);
@@ -93,8 +108,14 @@ impl Qemu {
 fn drive(number: usize, disk: &Disk) -> OsString {
     let snapshot = if disk.writable { "off" } else { "on" };
     let mut option = OsString::from(format!("if=none,id=disk{number},format=raw,snapshot={snapshot},file="));
-    // In an option's value a comma is written twice.
-    for (index, part) in disk.path.as_os_str().as_encoded_bytes().split(|&byte| byte == b',').enumerate() {
+    option.push(in_option(&disk.path));
+    option
+}
+
+/// A path as an option's value: a comma is written twice.
+fn in_option(path: &Path) -> OsString {
+    let mut option = OsString::new();
+    for (index, part) in path.as_os_str().as_encoded_bytes().split(|&byte| byte == b',').enumerate() {
         if index > 0 {
             option.push(",,");
         }
@@ -115,6 +136,7 @@ mod tests {
             mem_mib: 256,
             escape_key: false,
             seed: None,
+            shared: None,
             icount: false,
             gdb: false,
             extra: vec!["-d".into(), "int".into()],
@@ -143,6 +165,12 @@ mod tests {
         assert!(arguments(|qemu| qemu.icount = true).contains("-icount shift=0,sleep=off"));
         assert!(!arguments(|_| {}).contains("-append"));
         assert!(arguments(|qemu| qemu.seed = Some(7)).contains("-append seed=7 "));
+        let shared = arguments(|qemu| {
+            qemu.seed = Some(7);
+            qemu.shared = Some(("/a,b".into(), "trace=1".to_owned()));
+        });
+        assert!(shared.contains("-append seed=7 trace=1 ") && shared.contains("-m 273 "), "{shared}");
+        assert!(shared.contains("size=273M,share=on,mem-path=/a,,b "), "{shared}");
         assert!(arguments(|qemu| qemu.gdb = true).contains("-s -S"));
         assert!(arguments(|_| {}).ends_with("-d int"));
     }

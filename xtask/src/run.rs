@@ -13,6 +13,7 @@ use libipc::manifest::{Manifest, ROOT, Session};
 use crate::{
     build::{self, Images},
     bundle,
+    capture::Capture,
     cli::{Addition, Arch, RunArgs},
     house, image,
     machine::{self, Ending, Terminal},
@@ -106,6 +107,7 @@ impl Built {
         }
         let archive = tempfile::Builder::new().prefix("archive-").tempfile_in(house::target())?;
         fs::write(archive.path(), bundle::compose(&self.manifest, &self.images, session)?)?;
+        let mut capture = Capture::begin(args, &self.server_names(), &self.images.kernel)?;
         let qemu = Qemu {
             kernel: self.images.kernel.clone(),
             archive: archive.path().to_owned(),
@@ -113,11 +115,17 @@ impl Built {
             mem_mib: args.mem,
             escape_key: matches!(terminal, Terminal::Own) && on_terminal(),
             seed: args.seed,
+            shared: capture.as_ref().map(|capture| (capture.memory().to_owned(), capture.command_line())),
             icount: args.icount,
             gdb: args.gdb,
             extra: args.qemu.clone(),
         };
-        machine::run(&qemu, terminal, args.timeout.map(Duration::from_secs), tell)
+        let timeout = args.timeout.map(Duration::from_secs);
+        let ending = machine::run(&qemu, terminal, timeout, capture.as_mut(), tell)?;
+        if let Some(Err(error)) = capture.map(Capture::finish) {
+            tell(&format!("naiad: {error:#}"));
+        }
+        Ok(ending)
     }
 }
 
@@ -148,7 +156,6 @@ pub fn run(args: &RunArgs) -> Result<u8> {
 pub fn check(args: &RunArgs) -> Result<()> {
     ensure!(args.arch == Arch::X86_64, "--arch i386: Naiad does not run on i386 yet");
     ensure!(args.smp == 1, "--smp {}: Naiad does not run on more than one processor yet", args.smp);
-    ensure!(args.trace.is_none(), "--trace: Naiad cannot record traces yet");
     ensure!(args.mem >= 48, "--mem {}: Naiad needs 48 MiB or more", args.mem);
     Ok(())
 }
@@ -187,7 +194,6 @@ mod tests {
     fn what_cannot_be_done_yet_is_refused_by_name() {
         assert!(refusal("xtask run --arch i386").contains("i386"));
         assert!(refusal("xtask run --smp 2").contains("--smp 2"));
-        assert!(refusal("xtask run --trace x").contains("--trace"));
         assert!(refusal("xtask run --mem 8").contains("--mem 8"));
     }
 

@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod journal;
 pub mod manual;
 pub mod syscall;
+pub mod trace;
 pub mod types;
 pub mod upgrade;
 

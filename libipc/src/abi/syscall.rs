@@ -223,14 +223,19 @@ syscalls! {
         "Value 0: how many bytes of the caller's memory can be read from there on, without a gap; never none.";
     81 ServerDispose "server_dispose" (task) [BadHandle, WrongKind, NoRight, WrongState, Exhausted]
         "Disposes of the event that a server has died of. Values: what was done, the kind of the event.";
-    82 Upgrade "upgrade" (task, offset, length)
+    82 TraceSet "trace_set" (task, on) [BadHandle, WrongKind, NoRight, BadArgument, WrongState]
+        "Switches tracing on (1) or off (0), with the filter in the payload. task: any server that one may inspect.";
+    83 LeaseFromTrace "lease_from_trace" (token, address, task, position, length)
+        [NoSuchCall, NotResident, BadAddress, BadHandle, WrongKind, NoRight, TooBig]
+        "Copies a part of the trace into the caller's memory. What has been overwritten meanwhile reads as nothing (pads).";
+    84 Upgrade "upgrade" (task, offset, length)
         [BadHandle, WrongKind, NoRight, BadArgument, WrongState]
         "Hands in a new image for a server, which lies in the caller's arena; without a length, the one it booted from. Notification bit 60 tells the caller that the upgrade is over. There is one at a time.";
-    83 UpgradeImage "upgrade_image" (offset, frame, count) [NoRight, BadArgument, FrameInUse]
+    85 UpgradeImage "upgrade_image" (offset, frame, count) [NoRight, BadArgument, FrameInUse]
         "Copies pages of the image handed in to frames one owns.";
-    84 UpgradeStep "upgrade_step" (step, verdict, image) [NoRight, BadArgument, WrongState]
+    86 UpgradeStep "upgrade_step" (step, verdict, image) [NoRight, BadArgument, WrongState]
         "Goes on with an upgrade: 0 the server saves its state and stops, 1 its next start is a trial, 2 the upgrade is over. Value 0: how far it has come.";
-    85 ServerQuota "server_quota" (task, kind, thousandths) [BadHandle, WrongKind, NoRight, BadArgument]
+    87 ServerQuota "server_quota" (task, kind, thousandths) [BadHandle, WrongKind, NoRight, BadArgument]
         "Says how many objects of a kind a server may own at a time, of a thousand that the machine has: 0 tasks, 1 threads of these, 2 spaces, 3 sessions, 4 kept watches, 5 calls sent and not answered. Value 0: how many they are.";
 }
 

@@ -38,6 +38,7 @@ pub(super) fn call_of(effect: &Effect) -> Option<CallId> {
         | Effect::ToArena { call, .. }
         | Effect::FromArena { call, .. }
         | Effect::FromJournal { call, .. }
+        | Effect::FromTrace { call, .. }
         | Effect::ToFrame { call, .. } => Some(*call),
         Effect::Park { .. } | Effect::Send { .. } | Effect::Do(_) | Effect::Try { .. } => None,
     }
@@ -155,6 +156,10 @@ pub(super) fn carry<T: Traps>(
             let arguments = [call.0, *address, u64::from(task.0), source.to_word(), *offset, *length];
             done(traps.trap(Syscall::LeaseFromJournal, arguments))
         }
+        Effect::FromTrace { call, address, task, position, length } => {
+            let arguments = [call.0, *address, u64::from(task.0), *position, *length, 0];
+            done(traps.trap(Syscall::LeaseFromTrace, arguments))
+        }
         Effect::ToFrame { call, address, frame, offset, length } => {
             let arguments = [call.0, *address, u64::from(frame.0), u64::from(*offset), u64::from(*length), 0];
             done(traps.trap(Syscall::FrameFromLease, arguments))
@@ -180,15 +185,15 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
     } else if goes_with_reply(reply) {
         let payload = &mut traps.buffer()[PAYLOAD_OFFSET as usize..];
         let mut at = 0;
-        let mut put = |bytes: &[u8]| {
-            payload[at..at + bytes.len()].copy_from_slice(bytes);
-            at += bytes.len();
-        };
-        for output in &reply.outputs {
-            put(&output.address.to_le_bytes());
-            put(&(output.bytes.len() as u64).to_le_bytes());
+        for (place, output) in payload.as_chunks_mut::<16>().0.iter_mut().zip(&reply.outputs) {
+            let words = u128::from(output.address) | (output.bytes.len() as u128) << 64;
+            *place = words.to_le_bytes();
+            at += place.len();
         }
-        reply.outputs.iter().for_each(|output| put(&output.bytes));
+        for output in &reply.outputs {
+            payload[at..at + output.bytes.len()].copy_from_slice(&output.bytes);
+            at += output.bytes.len();
+        }
         flags |= (reply.outputs.len() as u64) << flag::OUTPUTS_SHIFT | (at as u64) << flag::PAYLOAD_SHIFT;
     } else {
         for output in &reply.outputs {
@@ -464,6 +469,10 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
             (Syscall::Crash, [h(task), count, what, 0])
         }
         Operation::Upgrade { task, length } => (Syscall::Upgrade, [h(task), 0, *length, 0]),
+        Operation::TraceSet { task, on, filter } => {
+            put_payload(traps, filter.as_bytes())?;
+            (Syscall::TraceSet, [h(task), u64::from(*on), 0, 0])
+        }
         Operation::DigestAsk { task } => (Syscall::DigestAsk, [h(task), 0, 0, 0]),
         _ => return Err(KernelError::BadCall),
     };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::message::Message;
 use crate::abi::journal::Source;
 use crate::abi::syscall::{NO_ANSWER, Restart, When};
+use crate::abi::trace::Filter;
 use crate::abi::{
     Badge, CallId, Doom, Frame, Handle, Protection, Readiness, Rights, Tag, TaskWord, UserRegisters,
 };
@@ -278,6 +279,12 @@ pub enum Operation {
         task: Handle,
         length: u64,
     },
+    /// Switches tracing, by the right to look at a server.
+    TraceSet {
+        task: Handle,
+        on: bool,
+        filter: Filter,
+    },
     /// Asks a journaled server to tell the digest of its state.
     DigestAsk {
         task: Handle,
@@ -320,6 +327,8 @@ pub enum Effect {
     FromArena { call: CallId, address: u64, offset: u64, length: u64 },
     /// Copies a part of another server's history to the caller; waits and fails like `CopyOut`.
     FromJournal { call: CallId, address: u64, task: Handle, source: Source, offset: u64, length: u64 },
+    /// Copies a part of the kernel's trace to the caller; waits and fails like `CopyOut`.
+    FromTrace { call: CallId, address: u64, task: Handle, position: u64, length: u64 },
     /// Copies the caller's bytes into a frame; waits and fails like `CopyOut`.
     ToFrame { call: CallId, address: u64, frame: Frame, offset: u32, length: u32 },
     /// An operation that cannot fail unless the server is wrong; then the server faults.

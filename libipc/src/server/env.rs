@@ -200,4 +200,7 @@ pub enum Statistic {
     Crash = 5,
     /// Of the same: bytes of snapshot and of journal that are kept, snapshots made, a word about the fault.
     CrashKept = 6,
+    /// The trace: 1 if it is on and 2 if a host reads along, the oldest position that is there and the one behind the
+    /// newest record, records dropped; with index 1 the ring's bytes.
+    Trace = 7,
 }

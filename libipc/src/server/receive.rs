@@ -54,47 +54,73 @@ pub struct Head {
     pub handle_count: u32,
 }
 
-/// Takes a delivery apart.
+/// Has the delivery in a buffer looked at, where it lies if it is aligned; it is not only on the host.
 #[inline(always)]
-pub fn decode(buffer: &[u8; BUFFER_BYTES]) -> Option<(Head, Incoming)> {
+fn with_delivery<T>(buffer: &[u8; BUFFER_BYTES], look: impl FnOnce(&Delivery) -> T) -> T {
     let at = DELIVERY_OFFSET as usize;
-    let bytes = buffer.get(at..at + size_of::<Delivery>())?;
-    let copied;
-    let delivery = match Delivery::ref_from_bytes(bytes) {
-        Ok(delivery) => delivery,
-        // A buffer that is not aligned: only on the host.
-        Err(_) => {
-            copied = Delivery::read_from_bytes(bytes).ok()?;
-            &copied
-        }
-    };
-    let from = PAYLOAD_OFFSET as usize;
-    let payload = buffer.get(from..from + delivery.payload_len as usize)?;
-    let Delivery { now, fill, handles, handle_count, .. } = *delivery;
-    Some((Head { now, fill, handles, handle_count }, incoming(delivery, payload)?))
+    let bytes = &buffer[at..at + size_of::<Delivery>()];
+    match Delivery::ref_from_bytes(bytes) {
+        Ok(delivery) => look(delivery),
+        Err(_) => look(&Delivery::read_from_bytes(bytes).unwrap_or_default()),
+    }
+}
+
+/// What the shell wants to know of the delivery in a buffer.
+#[inline(always)]
+pub fn head(buffer: &[u8; BUFFER_BYTES]) -> Head {
+    with_delivery(buffer, |delivery| {
+        let Delivery { now, fill, handles, handle_count, .. } = *delivery;
+        Head { now, fill, handles, handle_count }
+    })
+}
+
+/// Takes the delivery in a buffer apart. `None` when it is none.
+#[inline(always)]
+pub fn incoming(buffer: &[u8; BUFFER_BYTES]) -> Option<Incoming> {
+    with_delivery(buffer, |delivery| {
+        let from = PAYLOAD_OFFSET as usize;
+        let payload = buffer.get(from..from + delivery.payload_len as usize)?;
+        event(delivery, payload)
+    })
 }
 
 #[inline(always)]
-fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
+fn event(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
     let call = CallId(delivery.token);
-    let event = match Kind::from_number(delivery.kind)? {
-        Kind::Call => Event::Call(self::call(delivery, Request::Native(message(delivery, payload)))),
-        Kind::Foreign => Event::Call(self::call(delivery, Request::Foreign(foreign(delivery, payload)))),
+    let request = match Kind::from_number(delivery.kind)? {
+        Kind::Foreign => Request::Foreign(foreign(delivery, payload)),
+        Kind::Call => Request::Native(message(delivery, payload)),
         Kind::Fault => {
             let [word0, word1, word2, word3, ..] = delivery.words;
             let kind = FaultKind::from_number(delivery.label)?;
-            Event::Call(self::call(delivery, Request::Fault { kind, words: [word0, word1, word2, word3] }))
+            Request::Fault { kind, words: [word0, word1, word2, word3] }
         }
         Kind::Attention => {
             let [restart, occasion, ..] = delivery.words;
-            let occasion = Occasion::from_number(occasion)?;
-            Event::Call(self::call(delivery, Request::Attention { restart, occasion }))
+            Request::Attention { restart, occasion: Occasion::from_number(occasion)? }
         }
         Kind::Answer => {
             let dead = delivery.label == u32::MAX;
             let answer = if dead { Err(KernelError::PeerDead) } else { Ok(message(delivery, payload)) };
-            Event::Answer { tag: Tag(delivery.token), answer }
+            return Some(Incoming::Event(Event::Answer { tag: Tag(delivery.token), answer }));
         }
+        kind => return told(kind, delivery),
+    };
+    let known = delivery.extent >= Extent::Caller as u32;
+    Some(Incoming::Event(Event::Call(Call {
+        id: call,
+        caller: if known { caller(delivery) } else { Caller::default() },
+        badge: Badge(delivery.badge),
+        position: delivery.position,
+        status: delivery.status,
+        request,
+    })))
+}
+
+/// What is no call and no answer.
+fn told(kind: Kind, delivery: &Delivery) -> Option<Incoming> {
+    let call = CallId(delivery.token);
+    let event = match kind {
         Kind::Notify => Event::Notify { bits: delivery.words[0] },
         Kind::Cancel => Event::Cancel { call },
         Kind::LastClose => Event::LastClose { badge: Badge(delivery.badge), owner: Handle(delivery.owner) },
@@ -105,25 +131,12 @@ fn incoming(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
             Event::Watched { cookie, ready: (gone == 0).then_some(ready) }
         }
         Kind::Ready => return Some(Incoming::Ready { call, failed: delivery.words[0] != 0 }),
+        Kind::Call | Kind::Foreign | Kind::Fault | Kind::Attention | Kind::Answer => return None,
     };
     Some(Incoming::Event(event))
 }
 
-#[inline]
-fn call(delivery: &Delivery, request: Request) -> Call {
-    let known = delivery.extent >= Extent::Caller as u32;
-    let caller = if known { caller(delivery) } else { Caller::default() };
-    Call {
-        id: CallId(delivery.token),
-        caller,
-        badge: Badge(delivery.badge),
-        position: delivery.position,
-        status: delivery.status,
-        request,
-    }
-}
-
-#[inline]
+#[inline(always)]
 fn caller(delivery: &Delivery) -> Caller {
     Caller {
         pid: delivery.pid,
@@ -150,7 +163,7 @@ fn message(delivery: &Delivery, payload: &[u8]) -> Message {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
     let mut rest = payload;
     let inputs = delivery.inputs.map(|length| {

@@ -96,14 +96,14 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let received = self.traps.trap(Syscall::Receive, [0; 6]);
             received.expect("a server may always receive");
         }
-        let Some((head, incoming)) = receive::decode(self.traps.buffer()) else {
-            panic!("the kernel delivers what the shell does not know");
-        };
+        let head = receive::head(self.traps.buffer());
+        // Looked at where it is: an event is large.
+        let incoming = receive::incoming(self.traps.buffer());
         self.renew_offer(&head);
         let now = head.now;
         let mut full = head.fill > SNAPSHOT_AT;
         match &incoming {
-            receive::Incoming::Event(Event::Notify { bits }) if bits & OWN_BITS != 0 => {
+            Some(receive::Incoming::Event(Event::Notify { bits })) if bits & OWN_BITS != 0 => {
                 full |= bits & SAVE_BIT != 0;
                 if bits & DIGEST_BIT != 0 {
                     self.tell_digest();
@@ -113,8 +113,9 @@ impl<S: Server, T: Traps> Shell<S, T> {
                 }
             }
             // A snapshot has to be taken between one event and the next.
-            receive::Incoming::Event(event) => self.step(event, now, None, !full),
-            receive::Incoming::Ready { call, failed } => self.ready(*call, *failed, now),
+            Some(receive::Incoming::Event(event)) => self.step(event, now, None, !full),
+            Some(receive::Incoming::Ready { call, failed }) => self.ready(*call, *failed, now),
+            None => panic!("the kernel delivers what the shell does not know"),
         }
         if full {
             self.snapshot();
@@ -164,6 +165,17 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// Carries effects out in order; the outcomes of those that were attempted are stepped after the last.
     fn carry_out(&mut self, list: &[Effect], now: u64, join: bool) {
+        match list {
+            // Most steps answer a call, or keep it, and that is all.
+            [Effect::Park { .. }] => {}
+            [answer @ (Effect::ReplyForeign { .. } | Effect::Reply { .. })] if self.kept.again.is_empty() => {
+                self.carry_one(answer, join);
+            }
+            list => self.carry_list(list, now, join),
+        }
+    }
+
+    fn carry_list(&mut self, list: &[Effect], now: u64, join: bool) {
         let mut outcomes = Vec::new();
         let mut left = list;
         while let Some((effect, rest)) = left.split_first() {

@@ -302,6 +302,18 @@ impl List {
         Some(id)
     }
 
+    /// The names of all, in order.
+    #[cfg(test)]
+    pub fn names<T: Linked>(&self, arena: &mut Arena<T>) -> Vec<Id<T>> {
+        let mut names: Vec<Id<T>> = self.first(arena).into_iter().collect();
+        while let Some(last) = names.last() {
+            let next = Self::neighbour(arena, last.index()).map_or(NONE, |link| link.next);
+            let Some(next) = arena.at(next) else { break };
+            names.push(next);
+        }
+        names
+    }
+
     fn neighbour<T: Linked>(arena: &mut Arena<T>, index: u32) -> Option<&mut Link> {
         arena.slots.get_mut(index as usize).filter(|slot| slot.name & FREE == 0).map(|slot| slot.value.link())
     }

@@ -70,6 +70,7 @@ impl Blank for Server {
         began_at: 0,
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
+        handling: 0,
         falls: (0, 0),
         holdings: Holdings::UNLIMITED,
         image: ImageFigures { schema: 0, pages: 0 },
@@ -154,6 +155,8 @@ impl Blank for Call {
         watches: None,
         sequence: 0,
         since: 0,
+        cause: 0,
+        origin: 0,
         link: Link::NONE,
     };
 }

@@ -10,6 +10,7 @@ use super::jitter::Jitter;
 use super::machine::Machine;
 use super::object::*;
 use super::pmap::{WALKS, Walk};
+use super::trace::{RingMemory, Trace};
 use super::{Buffers, Kernel, PRIORITIES};
 
 /// How much CPU root may use for one event; the start of the system is one.
@@ -67,6 +68,7 @@ pub struct Memory {
     pub buffers: &'static mut [u32],
     pub enosys: &'static mut [u32; LINUX_CALLS as usize],
     pub frames: &'static mut [FrameInfo],
+    pub ring: RingMemory,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -106,6 +108,8 @@ impl<M: Machine> Kernel<M> {
             interrupts: [None; 32],
             root: None,
             doomed: 0,
+            unusual: 0,
+            trace: Trace::new(memory.ring),
             walks: [Walk::NONE; WALKS],
             reproducers: Reproducers::default(),
             upgrade: None,

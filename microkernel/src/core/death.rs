@@ -6,6 +6,7 @@
 
 use libipc::abi::crash::{Disposition, Fault};
 use libipc::abi::syscall::NO_ANSWER;
+use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, Rights, UserRegisters};
 use libipc::linux::errno;
 
@@ -49,6 +50,8 @@ impl<M: Machine> Kernel<M> {
             state.state = ThreadState::Runnable;
             self.make_ready(thread);
         }
+        let incarnation = self.servers.get(id).map_or(0, |server| server.incarnation);
+        self.trace_server(Event::ServerStarted, id, &[u64::from(incarnation)]);
     }
 
     /// A server has done what a server must not do.
@@ -99,6 +102,10 @@ impl<M: Machine> Kernel<M> {
             server.fell = None;
         }
         let (task, thread, number) = (server.task, server.thread, server.number);
+        let fell = server.fell.map_or([0; 3], |fell| [fell.fault as u64, fell.detail, fell.at]);
+        let [fault, detail, at] = if death == Death::Itself { fell } else { [0; 3] };
+        let incarnation = u64::from(server.incarnation);
+        self.trace_server(Event::ServerDied, id, &[fault, detail, at, incarnation]);
         if let Some(thread) = thread {
             self.unqueue(thread);
             let state = self
@@ -155,6 +162,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(server) = self.servers.get_mut(id) {
             server.state = ServerState::Gone;
         }
+        self.trace_server(Event::ServerGone, id, &[]);
         self.set_doom(id, None);
         for index in 0..self.calls.bound() {
             let Some(call) = self.calls.at(index) else { continue };
@@ -170,6 +178,10 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn fail_call(&mut self, id: CallRef) {
         let Some(call) = self.calls.get(id) else { return };
         let thread = call.thread;
+        if call.kind != CallKind::Foreign {
+            self.trace_result(id, -i64::from(errno::EIO));
+        }
+        let Some(call) = self.calls.get(id) else { return };
         match call.kind {
             CallKind::Foreign => self.finish_foreign(id, -i64::from(errno::EIO)),
             CallKind::Fault => self.fault_answered(id, false),
@@ -242,6 +254,7 @@ impl<M: Machine> Kernel<M> {
                 state.phase = Phase::Queued;
                 state.signals &= signal::CANCEL;
             }
+            self.trace_call(Event::Redelivered, call);
             if let Some(server) = self.servers.get_mut(id) {
                 server.calls.push_front(&mut self.calls, call);
             }

@@ -145,6 +145,7 @@ impl<M: Machine> Kernel<M> {
         let Some(call) = self.calls.get(id) else { return Delivered::No };
         let (kept, length) = (call.buffer, call.payload_len);
         let (handles, count) = (call.handles, call.handle_count);
+        self.trace_returns(id);
         let given = self.hand_over(inbox.task, inbox.buffer, &handles, count);
         if let Some(kept) = kept {
             self.copy_kept(kept, inbox.buffer, length);
@@ -379,7 +380,9 @@ impl<M: Machine> Kernel<M> {
             let (address, wanted) = match *input {
                 Input::None => continue,
                 Input::Small(at, count) => {
-                    let there = self.gather_small(id, argument(at), argument(count), buffer);
+                    let root = self.lessor(id).ok();
+                    let there =
+                        root.and_then(|root| self.gather_small(root, argument(at), argument(count), buffer));
                     (*length, total) = there.map_or((INPUT_NULL, total), |bytes| (bytes, bytes));
                     continue;
                 }

@@ -11,6 +11,7 @@ use super::death::Death;
 use super::machine::Machine;
 use super::object::*;
 use super::server::Line;
+use super::trace::DOOMED;
 use super::{Kernel, Outcome};
 
 impl<M: Machine> Kernel<M> {
@@ -29,6 +30,7 @@ impl<M: Machine> Kernel<M> {
         let Some(server) = self.servers.get_mut(id) else { return };
         let before = core::mem::replace(&mut server.doom, doom);
         self.doomed = self.doomed + u32::from(doom.is_some()) - u32::from(before.is_some());
+        self.unusual = self.unusual & !DOOMED | if self.doomed > 0 { DOOMED } else { 0 };
     }
 
     /// A server has made a trap: it may have been its last.

@@ -80,6 +80,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(state) = self.threads.get_mut(thread) {
             state.state = ThreadState::Calling(id);
         }
+        self.trace_fault(id);
         self.enqueue_call(id);
     }
 
@@ -106,6 +107,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(call) = self.calls.get_mut(id) {
             call.faulting = true;
         }
+        self.trace_fault(fault);
         self.enqueue_call(fault);
         Ok(())
     }

@@ -22,23 +22,28 @@ impl<M: Machine> Kernel<M> {
     /// Makes the call that a thread's registers say.
     pub(crate) fn make_foreign_call(&mut self, thread: ThreadId, task: TaskId) {
         let Some(state) = self.threads.get(thread) else { return };
-        let number = state.registers.rax as u32;
-        let arguments = [
-            state.registers.rdi,
-            state.registers.rsi,
-            state.registers.rdx,
-            state.registers.r10,
-            state.registers.r8,
-            state.registers.r9,
-        ];
-        let Some(row) = row(number) else { return self.set_result(thread, -i64::from(errno::ENOSYS)) };
+        let (number, arguments) = (state.registers.rax as u32, state.arguments());
+        if let Err(result) = self.answer_or_send(thread, task, number, arguments) {
+            self.trace_answered(thread, number, arguments, result);
+            self.set_result(thread, result);
+        }
+    }
+
+    /// Sends a program's call to whom it is for, or answers it: the result is the error then.
+    fn answer_or_send(
+        &mut self,
+        thread: ThreadId,
+        task: TaskId,
+        number: u32,
+        arguments: [u64; 6],
+    ) -> Result<(), i64> {
+        let row = row(number).ok_or(-i64::from(errno::ENOSYS))?;
         let server = match row.route {
             Route::Word(word) => {
-                let value = self.tasks.get(task).map_or(0, |task| task.words[word as usize]);
-                return self.set_result(thread, i64::from(value));
+                return Err(self.tasks.get(task).map_or(0, |task| i64::from(task.words[word as usize])));
             }
             Route::Kernel(call) => match self.kernel_call(call, thread, task, arguments) {
-                Some(result) => return self.set_result(thread, result),
+                Some(result) => return Err(result),
                 None if call == KernelCall::ClockGettime => {
                     self.roles[Role::Proc as usize].map(|role| (role, None))
                 }
@@ -47,10 +52,7 @@ impl<M: Machine> Kernel<M> {
             Route::Server(role) => self.roles[role as usize].map(|role| (role, None)),
             Route::Object(argument) => {
                 let found = self.behind_descriptor(task, arguments[usize::from(argument)]);
-                if found.is_none() {
-                    return self.set_result(thread, -i64::from(errno::EBADF));
-                }
-                found
+                Some(found.ok_or(-i64::from(errno::EBADF))?)
             }
             Route::None => None,
         };
@@ -58,13 +60,13 @@ impl<M: Machine> Kernel<M> {
             if number < LINUX_CALLS {
                 self.enosys[number as usize] = self.enosys[number as usize].saturating_add(1);
             }
-            return self.set_result(thread, -i64::from(errno::ENOSYS));
+            return Err(-i64::from(errno::ENOSYS));
         };
         let server = match self.roles[Role::Proc as usize] {
             Some(first) if arguments.get(usize::from(row.masks)).is_some_and(|mask| *mask != 0) => first,
             _ => server,
         };
-        self.call_for(thread, task, server, session, number, row.reserves);
+        self.call_for(thread, task, (server, session), number, row.reserves)
     }
 
     fn behind_descriptor(&self, task: TaskId, descriptor: u64) -> Option<(ServerId, Option<SessionId>)> {
@@ -75,25 +77,22 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Makes the call object of a program's call and hands it to the server.
+    /// Makes the call object of a program's call and hands it to the server; or the result of a call that cannot be
+    /// made.
     fn call_for(
         &mut self,
         thread: ThreadId,
         task: TaskId,
-        server: ServerId,
-        session: Option<SessionId>,
+        (server, session): (ServerId, Option<SessionId>),
         number: u32,
         reserves: u8,
-    ) {
+    ) -> Result<(), i64> {
         if self.servers.get(server).is_none_or(|server| server.state == ServerState::Gone) {
-            return self.set_result(thread, -i64::from(errno::EIO));
+            return Err(-i64::from(errno::EIO));
         }
         let mut reserved = [None; 2];
         if reserves > 0 {
-            match self.reserve_results(task, reserves) {
-                Ok(slots) => reserved = slots,
-                Err(errno) => return self.set_result(thread, -i64::from(errno)),
-            }
+            reserved = self.reserve_results(task, reserves).map_err(|errno| -i64::from(errno))?;
         }
         let call = self.new_call(CallKind::Foreign, task, server, |call| {
             call.thread = Some(thread);
@@ -103,12 +102,14 @@ impl<M: Machine> Kernel<M> {
         });
         let Ok(id) = call else {
             self.release_reserved(task, reserved);
-            return self.set_result(thread, -i64::from(errno::ENOMEM));
+            return Err(-i64::from(errno::ENOMEM));
         };
         if let Some(state) = self.threads.get_mut(thread) {
             state.state = ThreadState::Calling(id);
         }
+        self.trace_linux(id);
         self.enqueue_call(id);
+        Ok(())
     }
 
     fn release_reserved(&mut self, task: TaskId, reserved: [Option<u32>; 2]) {
@@ -155,6 +156,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn finish_foreign(&mut self, id: CallRef, result: i64) {
         let Some(call) = self.calls.get(id) else { return };
         let thread = call.thread;
+        self.trace_result(id, result);
         self.end_call(id);
         if let Some(thread) = thread {
             if self.threads.get(thread).map(|thread| thread.state) == Some(ThreadState::Calling(id)) {

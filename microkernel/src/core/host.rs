@@ -172,6 +172,7 @@ impl<M: Machine> Kernel<M> {
             buffers: self.buffers.free,
             enosys: self.enosys,
             frames: self.frames.into_info(),
+            ring: self.trace.ring.into_memory(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! kind has its place in the object it speaks of, so nothing is ever allocated to post it and nothing can overflow.
 
 use libipc::abi::KernelError;
+use libipc::abi::trace::Event;
 
 use super::Kernel;
 use super::ipc::Caller;
@@ -98,6 +99,9 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         let server = call.server;
+        if what == signal::CANCEL {
+            self.trace_call(Event::Cancelled, id);
+        }
         self.post_event(server, id);
     }
 
@@ -151,6 +155,7 @@ impl<M: Machine> Kernel<M> {
 
     /// A waiting server has an event in its message buffer: it is recorded, and the server runs.
     fn delivered(&mut self, inbox: &Inbox) {
+        self.trace_delivered(inbox);
         self.record_delivery(inbox);
         if let Some(thread) = self.servers.get(inbox.server).and_then(|server| server.thread) {
             self.make_ready(thread);
@@ -187,6 +192,7 @@ impl<M: Machine> Kernel<M> {
             return;
         }
         if let Some(inbox) = self.deliver_next(by.server) {
+            self.trace_delivered(&inbox);
             return self.record_delivery(&inbox);
         }
         // What seemed to have come was of no account.

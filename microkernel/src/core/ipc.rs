@@ -1,7 +1,7 @@
 //! Messages between servers: call, send, reply, notify, and the payload the kernel keeps for calls under way.
 
 use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
-use libipc::abi::syscall::{Info, NO_ANSWER};
+use libipc::abi::syscall::{Info, NO_ANSWER, Syscall};
 use libipc::abi::{Handle, KernelError, Owned, Rights};
 
 use super::arena::Full;
@@ -202,6 +202,7 @@ impl<M: Machine> Kernel<M> {
         if wait && let Some(state) = self.threads.get_mut(by.thread) {
             state.state = ThreadState::Calling(id);
         }
+        self.trace_message(by, if wait { Syscall::Call } else { Syscall::Send }, &arguments, id);
         self.enqueue_call(id);
         Ok([0; 5])
     }
@@ -212,6 +213,9 @@ impl<M: Machine> Kernel<M> {
         let message = Outgoing::new(info, [word0, word1, word2, word3])?;
         let id = self.call_held_by(by.server, token)?;
         let kind = self.calls.get(id).map(|call| call.kind).ok_or(KernelError::NoSuchCall)?;
+        if kind != CallKind::Foreign {
+            self.trace_answer(by, Syscall::Reply, &arguments);
+        }
         match kind {
             CallKind::Foreign => return Err(KernelError::WrongState),
             CallKind::Native => self.reply_native(by.task, id, message)?,
@@ -318,6 +322,7 @@ impl<M: Machine> Kernel<M> {
         let Object::Inbox(server) = self.named(task, handle, Rights::CALL)? else {
             return Err(KernelError::WrongKind);
         };
+        self.trace_notify([handle, bits]);
         self.post_bits(server, bits);
         Ok([0; 5])
     }
@@ -328,6 +333,7 @@ impl<M: Machine> Kernel<M> {
         let id = self.held_call(task, token)?;
         let (server, session) = self.callee(task, handle)?;
         if info == u64::MAX {
+            self.trace_forward(task, &arguments, server);
             self.redirect(id, server, session);
             self.enqueue_call(id);
             return Ok([0; 5]);
@@ -338,6 +344,7 @@ impl<M: Machine> Kernel<M> {
         let reuse = self.calls.get(id).and_then(|call| call.buffer);
         let kept = self.keep(from, message.info.payload_len, reuse)?;
         self.hold(&handles);
+        self.trace_forward(task, &arguments, server);
         self.redirect(id, server, session);
         if let Some(call) = self.calls.get_mut(id) {
             call.rewritten = true;

@@ -7,6 +7,7 @@ use libipc::abi::crash::Fault;
 use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, FIXED_MAX, Header, VALUES_MAX};
 use libipc::abi::syscall::Syscall;
+use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, PAYLOAD_MAX};
 
 use super::inbox::Inbox;
@@ -179,8 +180,12 @@ impl<M: Machine> Kernel<M> {
         };
         let (at, end, memory) = (*at, *end, *memory);
         if at >= end {
-            if let Some(journal) = self.servers.get_mut(id).and_then(|server| server.journal.as_mut()) {
+            if let Some(server) = self.servers.get_mut(id)
+                && let Some(journal) = server.journal.as_mut()
+            {
                 journal.cursor = None;
+                let figures = [u64::from(server.incarnation), journal.records];
+                self.trace_server(Event::ServerLive, id, &figures);
             }
             self.upgrade_live(id);
             return Replayed::Live;

@@ -25,6 +25,12 @@ enum Direction {
     ToCaller,
 }
 
+/// Whether there are bytes, and a page has them all.
+#[inline]
+pub(crate) fn is_in_one_page(address: u64, length: u64) -> bool {
+    length != 0 && (address & (PAGE_SIZE - 1)) + length <= PAGE_SIZE
+}
+
 fn part(address: u64, left: u64) -> u64 {
     (PAGE_SIZE - (address & (PAGE_SIZE - 1))).min(left)
 }
@@ -45,7 +51,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// The top table of a call's caller, if it is a program that still lives.
-    fn lessor(&self, id: CallRef) -> Result<Frame, KernelError> {
+    pub(crate) fn lessor(&self, id: CallRef) -> Result<Frame, KernelError> {
         let call = self.calls.get(id).ok_or(KernelError::NoSuchCall)?;
         if matches!(call.kind, CallKind::Native | CallKind::Sent) || call.thread.is_none() {
             return Err(KernelError::NoSuchCall);
@@ -316,18 +322,21 @@ impl<M: Machine> Kernel<M> {
         self.first_missing(root, address, length, Protection::WRITE)
     }
 
-    /// Writes payload bytes to an output that is known to be there.
+    /// Writes payload bytes to an output that is known to be there. `place` is where its one page has it.
     pub(crate) fn write_piece(
         &mut self,
         root: Frame,
-        address: u64,
+        (address, place): (u64, Option<u64>),
         buffer: FrameRange,
         from: u64,
         length: u64,
     ) {
         if from + length <= u64::from(PAYLOAD_MAX) {
             let other = buffer.physical() + u64::from(PAYLOAD_OFFSET) + from;
-            self.transfer(root, address, other, length, Direction::ToCaller);
+            match place {
+                Some(place) => self.machine.copy(other, place, length),
+                None => self.transfer(root, address, other, length, Direction::ToCaller),
+            }
         }
     }
 
@@ -367,7 +376,7 @@ impl<M: Machine> Kernel<M> {
     /// Few bytes at the payload's beginning; none when there are more, or one of them is not there now.
     pub(crate) fn gather_small(
         &mut self,
-        id: CallRef,
+        root: Frame,
         address: u64,
         length: u64,
         buffer: FrameRange,
@@ -375,11 +384,15 @@ impl<M: Machine> Kernel<M> {
         if length == 0 || length > SMALL_MAX || address.checked_add(length)? > M::USER_END {
             return None;
         }
-        let root = self.lessor(id).ok()?;
+        let other = buffer.physical() + u64::from(PAYLOAD_OFFSET);
+        if is_in_one_page(address, length) {
+            let mine = self.translate(root, address, Protection::READ)?;
+            self.machine.copy(mine, other, length);
+            return Some(length as u32);
+        }
         if self.first_missing(root, address, length, Protection::READ).is_some() {
             return None;
         }
-        let other = buffer.physical() + u64::from(PAYLOAD_OFFSET);
         self.transfer(root, address, other, length, Direction::FromCaller);
         Some(length as u32)
     }

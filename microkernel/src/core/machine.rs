@@ -28,7 +28,7 @@ pub trait Machine {
     /// A range of physical memory in one piece, from an offset on.
     fn bytes(&mut self, range: FrameRange, offset: u64, length: u64) -> &mut [u8];
 
-    /// Copies between two places of physical memory that do not overlap.
+    /// Copies from one place of physical memory to another, which may overlap it only if it begins before it.
     fn copy(&mut self, from: u64, to: u64, length: u64);
 
     /// One entry of a page table.

@@ -40,6 +40,7 @@ mod short;
 mod statistics;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 mod upgrade;
 mod watchdog;
 
@@ -146,6 +147,10 @@ pub struct Kernel<M: Machine> {
     pub(crate) root: Option<TaskId>,
     /// How many servers have an end set for them.
     pub(crate) doomed: u32,
+    /// What makes messages take another way than the shortest ([`trace::DOOMED`] and so on).
+    pub(crate) unusual: u8,
+    /// What is recorded of all that happens.
+    pub trace: trace::Trace,
     /// What servers died of again.
     pub(crate) reproducers: crash::Reproducers,
     /// The upgrade under way.

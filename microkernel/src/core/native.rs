@@ -75,7 +75,7 @@ impl<M: Machine> Kernel<M> {
             _ if self.is_journaled(by.server) && !is_unrecorded(call, &arguments) => {
                 self.recorded_call(call, by, arguments)
             }
-            _ => self.carry_out(call, by, arguments),
+            _ => self.carry_out_and_tell(call, by, arguments),
         };
         self.set_outcome(by.thread, &outcome);
         if then_receive && outcome.is_ok() {
@@ -108,7 +108,7 @@ impl<M: Machine> Kernel<M> {
                 Replayed::Live => {}
             }
         }
-        let outcome = self.carry_out(call, by, arguments);
+        let outcome = self.carry_out_and_tell(call, by, arguments);
         self.record(by.server, call, &noted, &outcome, payload_left(call, &outcome));
         outcome
     }
@@ -135,6 +135,7 @@ impl<M: Machine> Kernel<M> {
             }
         }
         if let Err(error) = self.send(by, arguments, true) {
+            self.trace_native(Syscall::Call, by, &arguments, &Err(error));
             self.complete_native(by.thread, Err(error), 0);
         }
     }
@@ -156,6 +157,14 @@ impl<M: Machine> Kernel<M> {
         if let Some(state) = self.threads.get_mut(thread) {
             set_outcome(&mut state.registers, outcome);
         }
+    }
+
+    /// One call, live, and in the trace.
+    #[inline]
+    fn carry_out_and_tell(&mut self, call: Syscall, by: Caller, arguments: [u64; 6]) -> Outcome {
+        let outcome = self.carry_out(call, by, arguments);
+        self.trace_native(call, by, &arguments, &outcome);
+        outcome
     }
 
     /// One call, live.
@@ -254,6 +263,8 @@ impl<M: Machine> Kernel<M> {
             Syscall::DescriptorInfo => self.descriptor_info(task, a),
             Syscall::DescriptorTake => self.descriptor_take(task, a),
             Syscall::DescriptorGive => self.descriptor_give(task, a),
+            Syscall::TraceSet => self.trace_set(task, a),
+            Syscall::LeaseFromTrace => self.lease_from_trace(task, a),
             _ => Err(KernelError::BadCall),
         }
     }

@@ -270,6 +270,8 @@ pub struct Server {
     pub patience_ns: u64,
     /// What the watchdog saw last.
     pub watched_at: Watched,
+    /// For the trace: the call that it has received last, or whose answer.
+    pub handling: u64,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
     pub falls: (u64, u32),
     /// What it owns and may own.
@@ -550,6 +552,10 @@ pub struct Call {
     pub sequence: u64,
     /// When it was made.
     pub since: u64,
+    /// For the trace: the call that its sender was handling.
+    pub cause: u64,
+    /// For its filter: the process at whose wish it was made, and the number of that call in the high half.
+    pub origin: u64,
     /// Place in the server's calls or events.
     pub link: Link,
 }

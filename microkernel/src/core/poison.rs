@@ -12,6 +12,7 @@ use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
 use libipc::abi::syscall::{Info, Syscall};
+use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, TaskWord};
 use libipc::server::TIMER_BIT;
 use zerocopy::FromZeros;
@@ -77,7 +78,8 @@ fn undo(call: Syscall, arguments: [u64; 6], values: [u64; 2]) -> Undo {
     let [first, second, third, ..] = arguments;
     match call {
         Null | Clock | Log | Statistics | TaskInfo | DescriptorInfo | ThreadRegisters => Undo::Nothing,
-        JournalSum | LeaseFromJournal | DigestAsk | Digest | PortIn | IrqAck | Notify => Undo::Nothing,
+        TraceSet | LeaseFromTrace | JournalSum | LeaseFromJournal | DigestAsk | Digest | PortIn | IrqAck
+        | Notify => Undo::Nothing,
         LeaseRead | LeaseProbe | LeaseWrite | LeaseFromArena | FrameRead | ArenaRead => Undo::Nothing,
         // What lies in memory that is in use for nothing yet is nobody's; a write that fails may have come half-way.
         LeaseToArena | ArenaWrite | ArenaZero | ArenaCopy => Undo::Nothing,
@@ -250,6 +252,7 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::Exhausted);
         }
         self.keep_reproducer(id, poison.delivery.kind, disposition);
+        self.trace_server(Event::Disposed, id, &[u64::from(poison.delivery.kind), disposition as u64]);
         match (poison.remedy, journal) {
             (Remedy::TakeBack(event), Some(journal)) => {
                 self.take_back(id, &journal, event, &poison.delivery);

@@ -4,6 +4,7 @@
 use libipc::abi::delivery::{MAKE_CALL, Occasion, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, When};
+use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, Owned, Rights, TaskWord, UserRegisters};
 use libipc::linux::errno;
 
@@ -278,6 +279,7 @@ impl<M: Machine> Kernel<M> {
             next = thread.sibling.1;
         }
         self.leave_space(old_space);
+        self.trace_life(Event::Exec, program, &[]);
         Ok([0; 5])
     }
 
@@ -298,6 +300,7 @@ impl<M: Machine> Kernel<M> {
         while let Some(thread) = self.tasks.get(program).and_then(|task| task.first_thread) {
             self.end_thread(thread);
         }
+        self.trace_life(Event::ProcessEnded, program, &[]);
         let Some(state) = self.tasks.remove(program) else { return };
         if let Some(maker) = state.maker {
             self.credit(maker, Owned::Tasks);
@@ -355,6 +358,9 @@ impl<M: Machine> Kernel<M> {
         }
         if let Some(first) = first.and_then(|first| self.threads.get_mut(first)) {
             first.sibling.0 = Some(thread);
+        }
+        if server.is_none() {
+            self.trace_life(Event::ThreadMade, task, &[u64::from(tid)]);
         }
         Ok(thread)
     }
@@ -454,6 +460,8 @@ impl<M: Machine> Kernel<M> {
         match call.phase {
             Phase::Queued if !call.rewritten => {
                 let number = call.number;
+                self.trace_call(Event::Cancelled, id);
+                self.trace_result(id, -i64::from(errno::EINTR));
                 self.end_call(id);
                 if let Some(state) = self.threads.get_mut(thread) {
                     state.registers.rax = (-i64::from(errno::EINTR)) as u64;
@@ -493,7 +501,9 @@ impl<M: Machine> Kernel<M> {
             }
             task.cpu_ns += state.cpu_ns;
         }
+        self.trace_life(Event::ThreadEnded, state.task, &[u64::from(state.tid), state.cpu_ns]);
         let ThreadState::Calling(id) = state.state else { return };
+        self.trace_call(Event::Forgotten, id);
         let Some(call) = self.calls.get_mut(id) else { return };
         call.thread = None;
         match call.phase {
@@ -544,6 +554,7 @@ impl<M: Machine> Kernel<M> {
             state.restart = 0;
             state.state = ThreadState::Calling(id);
         }
+        self.trace_attention(id);
         self.enqueue_call(id);
         true
     }

@@ -1,17 +1,21 @@
 //! The answer to a program's system call: result, new file position, bytes for its memory and descriptors for its
 //! table, all in one step. If a page to be written is not there, nothing happens, and the server is told when it is.
 
-use libipc::abi::syscall::{Restart, reply_flags as flag};
+use libipc::abi::syscall::{Restart, Syscall, reply_flags as flag};
 use libipc::abi::{KernelError, Protection, Rights};
+use zerocopy::FromBytes;
 
 use super::ipc::Caller;
-use super::lease::WINDOW_MAX;
+use super::lease::{WINDOW_MAX, is_in_one_page};
 use super::machine::Machine;
 use super::object::*;
 use super::{Kernel, Outcome};
 
 /// Most pieces of output in one answer.
 const OUTPUTS_MAX: u64 = 4;
+
+/// Pieces of output as a payload lists them: address and length of each.
+type Pieces = [[u64; 2]; OUTPUTS_MAX as usize];
 
 impl<M: Machine> Kernel<M> {
     pub(crate) fn reply_foreign(&mut self, by: Caller, arguments: [u64; 6]) -> Outcome {
@@ -43,6 +47,7 @@ impl<M: Machine> Kernel<M> {
         if outputs > 0 {
             self.write_outputs(task, id, outputs)?;
         }
+        self.trace_answer(by, Syscall::ReplyForeign, &arguments);
         if flags & (flag::POSITION | flag::STATUS) != 0
             && let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
         {
@@ -87,26 +92,29 @@ impl<M: Machine> Kernel<M> {
         let caller = self.calls.get(id).map(|call| call.task).ok_or(KernelError::NoSuchCall)?;
         let space = self.tasks.get(caller).map(|task| task.space).ok_or(KernelError::NoSuchCall)?;
         let root = self.spaces.get(space).map(|space| space.root).ok_or(KernelError::NoSuchCall)?;
-        let mut pieces = [(0u64, 0u64); OUTPUTS_MAX as usize];
-        for (index, piece) in pieces.iter_mut().enumerate().take(count as usize) {
-            let at = index as u64 * 16;
-            let low = u64::from(self.payload_u32(buffer, at));
-            let high = u64::from(self.payload_u32(buffer, at + 4));
-            *piece = (low | high << 32, u64::from(self.payload_u32(buffer, at + 8)));
-        }
-        for (address, length) in pieces {
-            let end = address.checked_add(length).ok_or(KernelError::BadAddress)?;
-            if length > WINDOW_MAX || end > M::USER_END {
+        let listed = Self::payload(&mut self.machine, buffer, size_of::<Pieces>() as u64);
+        let pieces = Pieces::read_from_bytes(listed).map_err(|_| KernelError::WrongState)?;
+        let pieces = pieces.get(..count as usize).ok_or(KernelError::TooBig)?;
+        let mut places = [None; OUTPUTS_MAX as usize];
+        for (place, [address, length]) in places.iter_mut().zip(pieces) {
+            let end = address.checked_add(*length).ok_or(KernelError::BadAddress)?;
+            if *length > WINDOW_MAX || end > M::USER_END {
                 return Err(KernelError::BadAddress);
             }
-            if let Some(missing) = self.missing(root, address, length) {
+            let missing = if is_in_one_page(*address, *length) {
+                *place = self.translate(root, *address, Protection::WRITE);
+                place.is_none().then_some(*address)
+            } else {
+                self.missing(root, *address, *length)
+            };
+            if let Some(missing) = missing {
                 self.fault_for(id, missing, Protection::WRITE)?;
                 return Err(KernelError::NotResident);
             }
         }
         let mut from = count * 16;
-        for (address, length) in pieces {
-            self.write_piece(root, address, buffer, from, length);
+        for (place, [address, length]) in places.into_iter().zip(pieces) {
+            self.write_piece(root, (*address, place), buffer, from, *length);
             from += length;
         }
         Ok(())

@@ -29,7 +29,7 @@ impl<M: Machine> Kernel<M> {
             Some((chosen, _)) if chosen == thread => {}
             Some((chosen, lower)) if lower < priority => {
                 self.chosen = Some((thread, priority));
-                self.enqueue(chosen, lower);
+                self.enqueue_first(chosen, lower);
             }
             _ => self.enqueue(thread, priority),
         }
@@ -54,8 +54,18 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// The thread whose turn it is, and its priority.
+    #[inline]
+    pub(crate) fn next_ready(&self) -> Option<(ThreadId, u8)> {
+        if self.chosen.is_some() {
+            return self.chosen;
+        }
+        let priority = 31u8.checked_sub(self.ready.leading_zeros() as u8)?;
+        self.queues[usize::from(priority)].first(&self.threads).map(|first| (first, priority))
+    }
+
     /// Takes the thread whose turn it is.
-    fn take_next(&mut self) -> Option<ThreadId> {
+    pub(crate) fn take_next(&mut self) -> Option<ThreadId> {
         if let Some((chosen, _)) = self.chosen.take() {
             return Some(chosen);
         }
@@ -204,7 +214,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Sets the timer for the earliest thing that needs it, if it is not set for something as early. `running` is the
     /// priority of the thread that runs next.
-    fn arm(&mut self, running: Option<u8>) {
+    pub(crate) fn arm(&mut self, running: Option<u8>) {
         let mut deadline = self.next_deadline;
         if let Some(priority) = running
             && self.has_equals(priority)
@@ -225,7 +235,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Whether somebody as important as the current thread waits for a turn.
-    fn has_equals(&self, priority: u8) -> bool {
+    pub(crate) fn has_equals(&self, priority: u8) -> bool {
         self.ready & 1 << priority != 0 || self.chosen.is_some_and(|(_, chosen)| chosen == priority)
     }
 
@@ -266,6 +276,7 @@ impl<M: Machine> Kernel<M> {
             let Some(server) = self.servers.get_mut(id) else { continue };
             if server.deadline <= now {
                 server.deadline = u64::MAX;
+                self.trace_notified(id, TIMER_BIT);
                 self.post_bits(id, TIMER_BIT);
             }
         }
@@ -306,6 +317,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn interrupt(&mut self, line: u8) {
         let Some(Some((task, bit))) = self.interrupts.get(usize::from(line)).copied() else { return };
         self.machine.enable_interrupt(line, false);
+        self.trace_notified(task, 1 << bit);
         self.post_bits(task, 1 << bit);
     }
 }

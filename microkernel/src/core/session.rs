@@ -2,7 +2,7 @@
 //! what poll waits on.
 
 use libipc::abi::delivery::Kind;
-use libipc::abi::syscall::reply_flags;
+use libipc::abi::syscall::{Syscall, reply_flags};
 use libipc::abi::{Badge, Handle, KernelError, Owned, Readiness, Rights};
 
 use super::arena::Link;
@@ -71,8 +71,10 @@ impl<M: Machine> Kernel<M> {
         if let Some(session) = self.sessions.get_mut(session) {
             session.tells_close = flags & reply_flags::TELL_CLOSE != 0;
         }
+        self.trace_answer(by, Syscall::ReplyOpen, &arguments);
         match thread {
             Some(thread) => {
+                self.trace_result(id, i64::from(slot));
                 self.install(caller, id, flags, [Object::Session(session), Object::None]);
                 self.end_call(id);
                 self.set_result(thread, i64::from(slot));

@@ -1,27 +1,30 @@
 //! The short way: the messages that there are most of go straight from one thread to the other.
 //!
 //! It serves what a system spends its time on: a server's call of four words, a program's call that its registers say
-//! all about, and the answers to both by a server that then waits for the next event. It takes only what is in
-//! order: the receiver waits, nobody as important is ready, nothing is being replayed or is about to stop. Everything
-//! else goes the general way, and nothing has changed by then. What the short way does is what the general way would
+//! all about, the answers to both, and the wait for the next event. It takes only what is in order: the receiver
+//! waits, nobody who is ready would run before it, nothing is being replayed or is about to stop. Everything else goes
+//! the general way, and nothing has changed by then. What the short way does is what the general way would
 //! do, to the last byte of the journals: the tests run both.
 
 use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
-use libipc::abi::{Readiness, Rights};
+use libipc::abi::{Readiness, Rights, TaskWord};
 
 use super::Kernel;
 use super::machine::Machine;
 use super::native::{ABI_VERSION, set_outcome};
 use super::object::*;
 use super::sched::SLICE_NS;
+use super::trace::TRACED;
 
 const NULL: u64 = Syscall::Null as u64;
 const CALL: u64 = Syscall::Call as u64;
 const REPLY: u64 = Syscall::Reply as u64 | THEN_RECEIVE;
 const REPLY_FOREIGN: u64 = Syscall::ReplyForeign as u64 | THEN_RECEIVE;
+const REPLY_AND_GO_ON: u64 = Syscall::ReplyForeign as u64;
+const RECEIVE: u64 = Syscall::Receive as u64;
 /// What an answer to a program may do: outputs, few of them, a new position, and a session's readiness.
 const SIMPLE_FLAGS: u64 = reply_flags::POSITION
     | reply_flags::READY
@@ -53,14 +56,24 @@ static PLAIN: [bool; LINUX_CALLS as usize] = {
 };
 
 impl<M: Machine> Kernel<M> {
-    /// Whether nobody waits for a turn before all others, and nothing out of the ordinary is about to happen.
+    /// Whether nothing out of the ordinary is about to happen.
     #[inline(always)]
     fn is_quiet(&self) -> bool {
         #[cfg(test)]
         if self.short.0 {
             return false;
         }
-        self.chosen.is_none() && self.doomed == 0
+        self.unusual == 0
+    }
+
+    /// Whether it is so but for tracing.
+    #[inline(always)]
+    fn is_quiet_but_traced(&self) -> bool {
+        #[cfg(test)]
+        if self.short.0 {
+            return false;
+        }
+        self.unusual == TRACED
     }
 
     /// Serves a server's system call, if the short way is open to it.
@@ -68,10 +81,25 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn short_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
         match number {
             NULL if self.is_quiet() => self.short_null(from),
-            CALL if self.is_quiet() => self.short_call(from),
-            REPLY if self.is_quiet() => self.short_reply(from),
-            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign(from),
+            CALL if self.is_quiet() => self.short_call::<false>(from),
+            REPLY if self.is_quiet() => self.short_reply::<false>(from),
+            REPLY_FOREIGN if self.is_quiet() => self.short_reply_foreign::<false>(from, true),
+            REPLY_AND_GO_ON if self.is_quiet() => self.short_reply_foreign::<false>(from, false),
+            RECEIVE if self.is_quiet() || self.is_quiet_but_traced() => self.short_receive(from),
+            CALL | REPLY | REPLY_FOREIGN | REPLY_AND_GO_ON if self.is_quiet_but_traced() => {
+                self.traced_native_call(from, number)
+            }
             _ => None,
+        }
+    }
+
+    /// The same while tracing is on.
+    #[inline(never)]
+    fn traced_native_call(&mut self, from: ThreadId, number: u64) -> Option<()> {
+        match number {
+            CALL => self.short_call::<true>(from),
+            REPLY => self.short_reply::<true>(from),
+            number => self.short_reply_foreign::<true>(from, number == REPLY_FOREIGN),
         }
     }
 
@@ -85,10 +113,11 @@ impl<M: Machine> Kernel<M> {
 
     /// A server's call of another.
     #[inline(always)]
-    fn short_call(&mut self, from: ThreadId) -> Option<()> {
+    fn short_call<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
         let (task, [handle, info, word0, word1, word2, word3]) = (state.task, state.arguments());
-        let caller = self.servers.get(state.server?)?;
+        let own = state.server?;
+        let caller = self.servers.get(own)?;
         if info & !LABEL_ONLY != 0 || caller.is_replayed() {
             return None;
         }
@@ -106,15 +135,13 @@ impl<M: Machine> Kernel<M> {
         };
         let (next, server) = self.waiting(to)?;
         let (buffer, fill) = (server.buffer, server.fill());
+        let (since, sequence) = (self.since, self.sequence + 1);
         let (id, call) = self.calls.renew().ok()?;
-        self.sequence += 1;
         call.begin(CallKind::Native, task, to);
-        call.thread = Some(from);
-        call.session = session;
-        call.label = info as u32;
-        call.words = [word0, word1, word2, word3];
-        call.phase = Phase::Held;
-        (call.since, call.sequence) = (self.since, self.sequence);
+        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
+        (call.label, call.words) = (info as u32, [word0, word1, word2, word3]);
+        (call.since, call.sequence) = (since, sequence);
+        self.sequence = sequence;
         let now = self.machine.now();
         let delivery = Self::delivery(&mut self.machine, buffer)?;
         Self::head(delivery, Kind::Call, fill, now);
@@ -125,30 +152,52 @@ impl<M: Machine> Kernel<M> {
         let server = self.servers.get_mut(to)?;
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
+        if TRACE {
+            self.note_call([own, to], id, [handle, info, word0, word1, word2, word3], now);
+        }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
     /// A program's call: of a server, or for a word that the kernel has.
     #[inline(always)]
     pub(crate) fn short_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
+        if self.is_quiet() {
+            self.short_foreign::<false>(from, task, number)
+        } else if self.is_quiet_but_traced() {
+            self.traced_foreign_call(from, task, number)
+        } else {
+            None
+        }
+    }
+
+    /// The same while tracing is on.
+    #[inline(never)]
+    fn traced_foreign_call(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
+        self.short_foreign::<true>(from, task, number)
+    }
+
+    #[inline(always)]
+    fn short_foreign<const TRACE: bool>(&mut self, from: ThreadId, task: TaskId, number: u64) -> Option<()> {
         let number = number as u32;
         let row = super::deliver::row(number)?;
-        if !self.is_quiet() {
-            return None;
-        }
         let state = self.threads.get_mut(from)?;
         if !state.attention.is_empty() || state.restart != 0 {
             return None;
         }
-        let (tid, words) = (state.tid, state.arguments());
         let caller = self.tasks.get(task)?;
         if let Route::Word(word) = row.route {
-            state.registers.rax = u64::from(caller.words[word as usize]);
+            let (pid, value) = (caller.words[TaskWord::Pid as usize], u64::from(caller.words[word as usize]));
+            state.registers.rax = value;
+            if TRACE {
+                let (tid, words) = (state.tid, state.arguments());
+                self.note_word([pid, tid], number, words, value);
+            }
             return Some(());
         }
         if !PLAIN[number as usize] {
             return None;
         }
+        let (tid, words) = (state.tid, state.arguments());
         let (to, session) = self.plain_callee(row.route, caller.table, &words)?;
         let (next, server) = self.waiting(to)?;
         let (buffer, fill) = (server.buffer, server.fill());
@@ -158,22 +207,21 @@ impl<M: Machine> Kernel<M> {
         if address != 0 && bytes != 0 && self.missing(root, address, bytes).is_some() {
             return None;
         }
-        let (id, call) = self.calls.renew().ok()?;
-        self.sequence += 1;
-        call.begin(CallKind::Foreign, task, to);
-        call.thread = Some(from);
-        call.session = session;
-        (call.label, call.number) = (number, number);
-        call.phase = Phase::Held;
-        (call.since, call.sequence) = (self.since, self.sequence);
         let input = match row.inputs[0] {
             Input::Small(at, count) => {
                 let [address, length] =
                     [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
-                self.gather_small(id, address, length, buffer)
+                self.gather_small(root, address, length, buffer)
             }
             _ => None,
         };
+        let (since, sequence) = (self.since, self.sequence + 1);
+        let (id, call) = self.calls.renew().ok()?;
+        call.begin(CallKind::Foreign, task, to);
+        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
+        (call.label, call.number) = (number, number);
+        (call.since, call.sequence) = (since, sequence);
+        self.sequence = sequence;
         let now = self.machine.now();
         let delivery = Self::delivery(&mut self.machine, buffer)?;
         Self::head(delivery, Kind::Foreign, fill, now);
@@ -185,6 +233,7 @@ impl<M: Machine> Kernel<M> {
         (delivery.badge, delivery.position, delivery.status) =
             session.map_or((0, 0, 0), |session| (session.badge.0, session.position, session.status));
         let caller = self.tasks.get(task)?;
+        let pid = caller.words[TaskWord::Pid as usize];
         let directories = caller.directories.and_then(|id| self.directories.get(id));
         let umask = directories.map_or(0, |directories| directories.umask);
         super::deliver::introduce(delivery, caller, tid, umask, badge);
@@ -194,6 +243,9 @@ impl<M: Machine> Kernel<M> {
         let server = self.servers.get_mut(to)?;
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
+        if TRACE {
+            self.note_linux([pid, tid], to, id, (number, words, input.unwrap_or(0)), now);
+        }
         self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
     }
 
@@ -220,7 +272,7 @@ impl<M: Machine> Kernel<M> {
 
     /// The answer to a server's call.
     #[inline(always)]
-    fn short_reply(&mut self, from: ThreadId) -> Option<()> {
+    fn short_reply<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
         let (own, arguments) = (state.server?, state.arguments());
         let [token, info, word0, word1, word2, word3] = arguments;
@@ -228,8 +280,11 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         let (id, call) = self.plainly_held(own, token, CallKind::Native)?;
-        let next = self.answered(id, call, own)?;
+        let next = self.answered(id, call, own, true)?;
         let client = self.threads.get(next)?;
+        if !self.comes_first(client.priority) {
+            return None;
+        }
         let (asked, asker) = (client.arguments(), client.server);
         self.calls.discard(id);
         let values = [info, word0, word1, word2, word3];
@@ -248,14 +303,22 @@ impl<M: Machine> Kernel<M> {
         server.waiting = true;
         server.note(&mut self.machine, succeeded(Syscall::Reply, 0), arguments);
         let now = self.machine.now();
+        if TRACE {
+            self.note_answer(Syscall::Reply, own, arguments, now);
+        }
         self.give_way(from, wait, next, |next| set_outcome(&mut next.registers, &Ok(values)), now)
     }
 
-    /// The answer to a program's call: its result, and perhaps a new position.
+    /// The answer to a program's call: its result, and perhaps a new position. The server goes on, or receives.
     #[inline(always)]
-    fn short_reply_foreign(&mut self, from: ThreadId) -> Option<()> {
+    fn short_reply_foreign<const TRACE: bool>(&mut self, from: ThreadId, receives: bool) -> Option<()> {
         let state = self.threads.get(from)?;
         let (task, own, arguments) = (state.task, state.server?, state.arguments());
+        // Whoever goes on does so before the one that it has answered, who is the only one to be kept in mind.
+        let own_priority = (!receives).then_some(state.priority);
+        if own_priority.is_some_and(|own| self.chosen.is_some() || self.ready >> own != 0) {
+            return None;
+        }
         let [token, flags, result, position, _, changed] = arguments;
         if flags & !SIMPLE_FLAGS != 0 {
             return None;
@@ -266,7 +329,12 @@ impl<M: Machine> Kernel<M> {
         };
         let (id, call) = self.plainly_held(own, token, CallKind::Foreign)?;
         let session = call.session;
-        let next = self.answered(id, call, own)?;
+        let next = self.answered(id, call, own, receives)?;
+        let client = self.threads.get(next)?;
+        let priority = client.priority;
+        if !self.goes_on_first(client) || own_priority.is_some_and(|own| own <= priority) {
+            return None;
+        }
         let outputs = flags >> reply_flags::OUTPUTS_SHIFT & OUTPUTS_MAX;
         if outputs != 0 {
             // When a page is missing, it is asked for now, and the general way finds that it has been.
@@ -282,14 +350,79 @@ impl<M: Machine> Kernel<M> {
             session.position = position;
         }
         let server = self.servers.get_mut(own)?;
-        server.waiting = true;
+        server.waiting = receives;
         server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), arguments);
-        let now = self.machine.now();
+        let now = if TRACE || receives { self.machine.now() } else { 0 };
+        if TRACE {
+            self.note_answer(Syscall::ReplyForeign, own, arguments, now);
+        }
         let answer = |next: &mut Thread| {
             next.registers.rax = result;
             next.restart = 0;
         };
-        self.give_way(from, wait, next, answer, now)
+        if receives {
+            self.give_way(from, wait, next, answer, now)?;
+            return self.share_time(priority);
+        }
+        let client = self.threads.get_mut(next)?;
+        client.state = ThreadState::Runnable;
+        answer(client);
+        self.chosen = Some((next, priority));
+        set_outcome(&mut self.threads.get_mut(from)?.registers, &Ok([0; 5]));
+        self.took_short_way()
+    }
+
+    /// A server has nothing more to do, and somebody else is ready.
+    #[inline(always)]
+    fn short_receive(&mut self, from: ThreadId) -> Option<()> {
+        let own = self.threads.get(from)?.server?;
+        let server = self.servers.get(own)?;
+        if !server.has_no_events() || server.is_replayed() || server.died_ns.is_some() {
+            return None;
+        }
+        let (next, priority) = self.next_ready()?;
+        let state = self.threads.get(next)?;
+        if !state.attention.is_empty() || state.restart != 0 {
+            return None;
+        }
+        self.take_next();
+        self.servers.get_mut(own)?.waiting = true;
+        let now = self.machine.now();
+        let leave = |server: &mut Thread| {
+            server.registers.rax = 0;
+            server.state = ThreadState::Receiving;
+        };
+        self.give_way(from, leave, next, |_| {}, now)?;
+        self.share_time(priority)
+    }
+
+    /// The timer is set for a thread that has just begun to run if others want the CPU as much.
+    #[inline(always)]
+    fn share_time(&mut self, priority: u8) -> Option<()> {
+        if self.has_equals(priority) {
+            self.arm(Some(priority));
+        }
+        Some(())
+    }
+
+    /// Whether a thread of this priority that is made ready comes before all others.
+    #[inline(always)]
+    fn comes_first(&self, priority: u8) -> bool {
+        match self.chosen {
+            None => self.ready >> priority == 0,
+            Some((_, chosen)) => chosen < priority,
+        }
+    }
+
+    /// Whether a thread whose call is over comes before all others, because of its priority, or because it has
+    /// something left of its slice.
+    #[inline(always)]
+    fn goes_on_first(&self, state: &Thread) -> bool {
+        let equal = match self.chosen {
+            None => self.ready >> state.priority == 1,
+            Some((_, chosen)) => chosen == state.priority,
+        };
+        self.comes_first(state.priority) || equal && state.slice_ns > 0
     }
 
     /// A session of a server's own that nobody watches.
@@ -318,16 +451,16 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         let thread = server.thread?;
-        let first = self.ready >> self.threads.get(thread)?.priority == 0;
+        let first = self.comes_first(self.threads.get(thread)?.priority);
         first.then_some((thread, server))
     }
 
-    /// The thread that waits for the answer to a call, if nothing but the answer keeps it from running before all
-    /// others, and the server has nothing else to do and room to record the answer.
+    /// The thread that waits for the answer to a call, if nothing but the answer keeps it from running, and the server
+    /// has nothing else to receive and room to record the answer.
     #[inline(always)]
-    fn answered(&self, id: CallRef, call: &Call, own: ServerId) -> Option<ThreadId> {
+    fn answered(&self, id: CallRef, call: &Call, own: ServerId, receives: bool) -> Option<ThreadId> {
         let server = self.servers.get(own)?;
-        if !server.has_no_events() || !server.has_room() {
+        if receives && !server.has_no_events() || !server.has_room() {
             return None;
         }
         let thread = call.thread?;
@@ -340,7 +473,7 @@ impl<M: Machine> Kernel<M> {
         {
             return None;
         }
-        (self.ready >> state.priority == 0).then_some(thread)
+        Some(thread)
     }
 
     /// The current thread gives way to another one.
@@ -368,6 +501,11 @@ impl<M: Machine> Kernel<M> {
         self.since = now;
         self.switches += 1;
         self.current = Some(next);
+        self.took_short_way()
+    }
+
+    #[inline(always)]
+    fn took_short_way(&mut self) -> Option<()> {
         #[cfg(test)]
         {
             self.short.1 += 1;

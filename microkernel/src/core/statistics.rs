@@ -83,6 +83,7 @@ impl<M: Machine> Kernel<M> {
             3 => self.objects(index),
             4 => Ok(self.outstanding(index)),
             5 | 6 => self.reproducer_figures(index, what == 6),
+            7 => self.trace_figures(index),
             _ => Err(KernelError::BadArgument),
         }
     }

@@ -13,6 +13,7 @@ use libipc::server::{SAVE_BIT, UPGRADED_BIT};
 use super::death::Death;
 use super::machine::{Machine, physical};
 use super::object::*;
+use super::trace::UPGRADING;
 use super::{Kernel, Outcome};
 
 /// Most pages of an image copied in one trap.
@@ -61,6 +62,7 @@ impl<M: Machine> Kernel<M> {
         if offset.checked_add(bytes).is_none_or(|end| end > arena.bytes()) {
             return Err(KernelError::BadArgument);
         }
+        self.unusual |= UPGRADING;
         self.upgrade =
             Some(Upgrade { server, by, stage: Stage::Asked, at: arena.physical() + offset, bytes });
         if let Some(root) = self.server_of(root) {
@@ -128,6 +130,7 @@ impl<M: Machine> Kernel<M> {
 
     fn end_upgrade(&mut self, upgrade: Upgrade, verdict: Verdict, image: ImageFigures) -> Outcome {
         self.upgrade = None;
+        self.unusual &= !UPGRADING;
         if let Some(server) = self.servers.get_mut(upgrade.server) {
             server.bits &= !SAVE_BIT;
             server.verdict = Some(verdict);

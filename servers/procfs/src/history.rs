@@ -48,6 +48,9 @@ impl Procfs {
             let name = self.server_name(crash.server).ok_or(ENOENT)?;
             return self.tasks.get(name).copied().map(Some).ok_or(ENOENT);
         }
+        if node.kind == Kind::Trace {
+            return self.any_task().map(Some);
+        }
         if !matches!(node.kind, Kind::ServerDigest | Kind::ServerJournal) {
             return Ok(None);
         }

@@ -26,6 +26,7 @@ mod history;
 pub mod names;
 pub mod open;
 pub mod text;
+mod trace;
 pub mod tree;
 mod upgrade;
 

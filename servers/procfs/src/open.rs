@@ -21,12 +21,13 @@ use crate::Procfs;
 use crate::crash::Crash;
 use crate::history::View;
 use crate::names::stat_fs;
+use crate::trace::Stream;
 use crate::tree::{Kind, Node};
 
 /// Most bytes that go with a reply.
 const OUTPUTS_MAX: u64 = 512;
 /// Longest command that is read from a control file.
-const COMMAND_MAX: u64 = 64;
+const COMMAND_MAX: u64 = 512;
 /// Where the positions of entries begin that are named by a number; below are the fixed names.
 const NUMBERED: u64 = 1 << 16;
 
@@ -41,6 +42,8 @@ pub struct Open {
     pub(crate) state: Option<Handle>,
     /// What such a file says, once it has been read from.
     pub(crate) view: Option<View>,
+    /// Where the reader of the trace is.
+    pub(crate) stream: Option<Stream>,
 }
 
 /// A file whose session is being made.
@@ -78,7 +81,8 @@ impl Procfs {
         };
         effects.attempt(Tag(badge), session);
         if let Some(task) = opening.state
-            && Node::from_number(opening.node).is_some_and(|node| node.kind != Kind::Reproducer)
+            && Node::from_number(opening.node)
+                .is_some_and(|node| matches!(node.kind, Kind::ServerDigest | Kind::ServerJournal))
         {
             effects.act(Operation::DigestAsk { task });
         }
@@ -93,7 +97,7 @@ impl Procfs {
         let Opening { call, node, text, state, stat, .. } = opening;
         match result {
             Ok(_) => {
-                self.opens.insert(tag.0, Open { node, text, state, view: None });
+                self.opens.insert(tag.0, Open { node, text, state, view: None, stream: None });
                 let answer = Answer::Found(Found::Opened { stat, created: false });
                 effects.reply(call, Message::typed(0, &answer).with_handles(&[owner]));
             }
@@ -193,7 +197,7 @@ impl Procfs {
             let piece = (*address, offset, *length);
             let (copy, copied) = match open.state {
                 None => text_piece(call.id, &open.text, piece),
-                Some(_) => match self.read_state(call.id, call.badge.0, piece, env) {
+                Some(_) => match self.read_from_kernel(call.id, call.badge.0, piece, env) {
                     Ok(copied) => copied,
                     Err(_) if offset > start => break,
                     Err(errno) => return failed(call.id, errno),
@@ -209,6 +213,20 @@ impl Procfs {
         let position = at.is_none().then_some(offset);
         effects.foreign(call.id, ForeignReply { result, position, ..ForeignReply::default() });
         effects
+    }
+
+    /// Reads into one buffer what the kernel brings there.
+    fn read_from_kernel(
+        &mut self,
+        call: CallId,
+        badge: u64,
+        piece: (u64, u64, u64),
+        env: &mut dyn Env,
+    ) -> Result<(Option<Effect>, u64), i32> {
+        match self.node_of(Badge(badge)) {
+            Some(Node { kind: Kind::Trace, .. }) => self.read_trace(call, badge, piece, env),
+            _ => self.read_state(call, badge, piece, env),
+        }
     }
 
     /// getdents64(2) and getdents(2).
@@ -308,7 +326,7 @@ impl Procfs {
             return failed(call.id, errno);
         }
         match node.kind {
-            Kind::ServerControl => {}
+            Kind::ServerControl | Kind::Trace => {}
             Kind::ServerImage => return self.write_image(call, node.id, at, buffers),
             _ => return failed(call.id, EIO),
         }
@@ -328,22 +346,15 @@ impl Procfs {
 
     /// Does what a control file was told.
     fn command(&mut self, call: CallId, node: Node, command: &[u8]) -> Effects {
+        let result = command.len() as i64;
+        if node.kind == Kind::Trace {
+            return done_first(call, result, self.trace_command(command));
+        }
         let words = core::str::from_utf8(command).unwrap_or_default();
         let words: Vec<&str> = words.split_ascii_whitespace().collect();
-        let result = command.len() as i64;
         match words.split_first() {
             Some((&"upgrade", [])) => self.begin_upgrade(call, node.id, result),
-            Some((&"crash", end)) => match self.crash(node, end) {
-                Ok(operation) => {
-                    // The program has its answer before the server dies, which may be the one that the answer comes
-                    // from.
-                    let mut effects = Effects::none();
-                    effects.result(call, result);
-                    effects.act(operation);
-                    effects
-                }
-                Err(errno) => failed(call, errno),
-            },
+            Some((&"crash", end)) => done_first(call, result, self.crash(node, end)),
             _ => failed(call, EINVAL),
         }
     }
@@ -352,6 +363,19 @@ impl Procfs {
         let name = self.server_name(node.id).ok_or(ENOENT)?;
         let task = *self.tasks.get(name).ok_or(ENXIO)?;
         Ok(Operation::Crash { task, doom: Doom::parse(end).ok_or(EINVAL)? })
+    }
+}
+
+/// A program has its answer before what it asked for happens, which may be the end of who the answer comes from.
+fn done_first(call: CallId, result: i64, operation: Result<Operation, i32>) -> Effects {
+    match operation {
+        Ok(operation) => {
+            let mut effects = Effects::none();
+            effects.result(call, result);
+            effects.act(operation);
+            effects
+        }
+        Err(errno) => failed(call, errno),
     }
 }
 

@@ -214,7 +214,7 @@ impl Server for Tmpfs {
     }
 
     fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
-        let effects = match event {
+        let mut effects = match event {
             Event::Start => {
                 let mut effects = Effects::none();
                 let Span { offset, length } = Span::ZEROES;
@@ -229,7 +229,10 @@ impl Server for Tmpfs {
             Event::Notify { bits } if bits & TIMER_BIT != 0 => self.timer(env),
             Event::Notify { .. } | Event::Watch { .. } | Event::Watched { .. } => Effects::none(),
         };
-        self.tell_recalls(effects)
+        if !self.recalls.is_empty() {
+            self.tell_recalls(&mut effects);
+        }
+        effects
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

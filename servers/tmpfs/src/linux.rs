@@ -35,17 +35,12 @@ impl Tmpfs {
             return self.direct(call, foreign, env);
         }
         let open = *self.opens.get(&call.badge.0).ok_or(EBADF)?;
-        match (foreign.number, open.kind) {
-            (number::READ | number::READV, Kind::Socket(ino)) => {
-                return self.receive(call, foreign, ino, env);
+        if let Kind::Socket(ino) = open.kind {
+            match foreign.number {
+                number::READ | number::READV => return self.receive(call, foreign, ino, env),
+                number::WRITE | number::WRITEV => return self.send(call, foreign, ino, env),
+                _ => {}
             }
-            (number::WRITE | number::WRITEV, Kind::Socket(ino)) => {
-                return self.send(call, foreign, ino, env);
-            }
-            (number, _) if number::is_of_sockets(number) => {
-                return self.socket_call(call, foreign, open, env);
-            }
-            _ => {}
         }
         match foreign.number {
             number::READ | number::PREAD64 | number::READV | number::PREADV => {
@@ -77,6 +72,7 @@ impl Tmpfs {
             number::GETDENTS => self.list(call, foreign, open, DirentLayout::Old, env),
             number::GETDENTS64 => self.list(call, foreign, open, DirentLayout::Wide, env),
             number::FCHMOD | number::FCHOWN => self.change_attributes(call, foreign, open, env),
+            number if number::is_of_sockets(number) => self.socket_call(call, foreign, open, env),
             _ => self.manage_file(call, foreign, open, env),
         }
     }

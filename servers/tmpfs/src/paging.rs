@@ -103,7 +103,7 @@ impl Tmpfs {
     }
 
     /// Tells vm of the pages taken away in this step, before anything else is done to them.
-    pub(crate) fn tell_recalls(&mut self, mut effects: Effects) -> Effects {
+    pub(crate) fn tell_recalls(&mut self, effects: &mut Effects) {
         for (tag, recall) in self.recalls.iter_mut().filter(|(_, recall)| !recall.told) {
             recall.told = true;
             let file = (u64::from(self.number), recall.ino);
@@ -111,7 +111,6 @@ impl Tmpfs {
             let message = Message::typed(space::REQUEST, &request);
             effects.list.insert(0, Effect::Send { to: self.vm, tag: *tag, message });
         }
-        effects
     }
 
     /// vm shows the pages no more.

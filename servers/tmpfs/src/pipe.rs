@@ -7,9 +7,11 @@ pub mod buffer;
 pub mod calls;
 mod fifo;
 mod reader;
+mod writer;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
+    vec,
     vec::Vec,
 };
 use serde::{Deserialize, Serialize};
@@ -25,9 +27,10 @@ use libipc::abi::{CallId, Handle, Readiness};
 use libipc::linux::errno::*;
 use libipc::linux::open::{O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY};
 use libipc::server::effect::Reason;
-use libipc::server::{Effect, Effects, Env, ForeignReply, Operation};
+use libipc::server::{Effect, Effects, Env, ForeignReply, Operation, Output};
 pub use reader::{Manner, Reader, hand_pieces};
 use reader::{Mark, Source, finish, hand_over};
+use writer::{Fetched, Writer, acceptable, fetch};
 
 /// Most bytes of a write that is one piece for every reader (PIPE_BUF).
 pub const PIPE_BUF: u64 = PAGE;
@@ -52,39 +55,6 @@ pub struct Pipe {
     /// Bytes ever taken out, by which the marks are placed.
     taken: u64,
     marks: VecDeque<Mark>,
-}
-
-/// A call that waits for room.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Writer {
-    call: CallId,
-    ranges: Ranges,
-    total: u64,
-    done: u64,
-    /// The first bytes, as long as none are done. So there is always something to go on with when room comes, even if
-    /// the writer's pages have gone meanwhile: a call cannot wait for another call's page.
-    held: Vec<u8>,
-    /// No signal when nobody reads.
-    quiet: bool,
-    /// What goes along with its first bytes.
-    cargo: Cargo,
-}
-
-/// What was fetched of a writer's bytes before anything changes.
-enum Fetched {
-    /// The bytes.
-    Inline(Vec<u8>),
-    /// So many lie ready to be copied by the kernel.
-    Probed(u64),
-}
-
-impl Fetched {
-    fn length(&self) -> u64 {
-        match self {
-            Fetched::Inline(bytes) => bytes.len() as u64,
-            Fetched::Probed(length) => *length,
-        }
-    }
 }
 
 /// What a pipe needs of its server while it serves a call.
@@ -280,8 +250,13 @@ impl Pipe {
         desk: &mut Desk,
         env: &mut dyn Env,
     ) -> Result<(), Refusal> {
-        let Manner { nonblock, quiet, given, parcel } = manner;
+        let mut manner = manner;
         let total = ranges.total();
+        if let Some(address) = self.waits_for(total, &manner) {
+            self.pass_on(call, address, manner.given.take().unwrap_or_default(), desk);
+            return Ok(());
+        }
+        let Manner { nonblock, quiet, given, parcel } = manner;
         if total == 0 {
             desk.answer(call, 0);
             return Ok(());
@@ -331,6 +306,28 @@ impl Pipe {
             desk.park(call, Reason::Output);
         }
         Ok(())
+    }
+
+    /// Where the first reader wants all of a writer's bytes, when they came with the call and there is nothing else to
+    /// be thought of.
+    fn waits_for(&self, total: u64, manner: &Manner) -> Option<u64> {
+        let reader = self.reading.front()?;
+        let Ranges::One(range) = reader.ranges else { return None };
+        let given = manner.given.as_ref().is_some_and(|bytes| bytes.len() as u64 == total && total > 0);
+        let alone = self.buffer.length() == 0 && self.marks.is_empty() && self.writing.is_empty();
+        let plain = given && alone && manner.parcel.is_empty() && reader.is_plain();
+        (plain && total <= range.length).then_some(range.address)
+    }
+
+    /// Hands a writer's bytes to the first reader as if they had been in the queue, and answers both.
+    fn pass_on(&mut self, call: CallId, address: u64, bytes: Vec<u8>, desk: &mut Desk) {
+        let Some(reader) = self.reading.pop_front() else { return };
+        let result = bytes.len() as i64;
+        self.taken += bytes.len() as u64;
+        desk.parked.remove(&reader.call);
+        let outputs = vec![Output { address, bytes }];
+        desk.effects.foreign(reader.call, ForeignReply { result, outputs, ..ForeignReply::default() });
+        desk.effects.result(call, result);
     }
 
     /// Takes bytes that another server has, as many as there is room for.
@@ -560,33 +557,6 @@ impl Pipe {
         hand_over(&reader, skip, taken, desk);
         Some(reader)
     }
-}
-
-/// How much of a write goes in at once: all or nothing of a small one.
-fn acceptable(left: u64, total: u64, room: u64) -> u64 {
-    match total <= PIPE_BUF {
-        true if left <= room => left,
-        true => 0,
-        false => left.min(room),
-    }
-}
-
-/// Looks at a writer's bytes before anything changes: takes few, and makes sure that many are there. When the arena
-/// has no page left, up to one page's worth is taken all the same, so that a pipe never stops for good.
-fn fetch(
-    call: CallId,
-    ranges: &Ranges,
-    skip: u64,
-    length: u64,
-    pages: &mut u64,
-    env: &mut dyn Env,
-) -> Result<Fetched, Refusal> {
-    if length <= INLINE_MAX || *pages == 0 {
-        return Ok(Fetched::Inline(ranges.gather(call, skip, length.min(PIPE_BUF), env)?));
-    }
-    let length = ranges.probe(call, skip, length.min(*pages * PAGE), env)?;
-    *pages = pages.saturating_sub(length.div_ceil(PAGE));
-    Ok(Fetched::Probed(length))
 }
 
 /// Answers a call that a signal has interrupted before anything was done.

@@ -72,7 +72,10 @@ impl Ranges {
 
     /// Bytes in all.
     pub fn total(&self) -> u64 {
-        self.pieces().iter().map(|range| range.length).sum()
+        match self {
+            Ranges::One(range) => range.length,
+            Ranges::Many(ranges) => ranges.iter().map(|range| range.length).sum(),
+        }
     }
 
     /// The pieces of `length` bytes behind the first `skip`.

@@ -67,6 +67,9 @@ const BEYOND_FILE: Outcome = Outcome::Signal { number: SIGBUS, code: BUS_ADRERR 
 
 /// Resolves a fault as far as memory allows.
 pub fn resolve(space: &mut Space, memory: &mut Memory, fault: &Fault, effects: &mut Effects) -> Outcome {
+    if space.doomed {
+        return NO_FRAMES;
+    }
     let region = match space.regions.find(fault.address) {
         Some(region) => *region,
         None => match space.grow_stack(fault.address) {

@@ -48,6 +48,7 @@ pub fn fork(
         limits: parent.limits,
         // Locks are not inherited.
         locks: false,
+        doomed: false,
     };
     if parent.regions.iter().any(|region| region.locked) {
         child.regions.change(0..u64::MAX, |region| region.locked = false);

@@ -24,6 +24,7 @@ mod object;
 mod reclaim;
 mod region;
 mod runs;
+mod shortage;
 mod space;
 mod stack;
 mod tables;

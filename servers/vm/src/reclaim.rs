@@ -15,6 +15,7 @@ use libipc::server::{Effects, Rows};
 
 use crate::object::SYSTEM;
 use crate::region::{Backing, Region};
+use crate::shortage;
 use crate::space::{Memory, Space};
 
 /// So many more than needed are freed at a time, which spreads the cost of going round.
@@ -24,10 +25,13 @@ const PLACES: usize = 2048;
 /// A page of an object that more spaces map than this is left where it is.
 const MANY: usize = 128;
 
-/// Makes sure that so many frames are free, if the page cache can give them.
+/// Makes sure that so many frames are free, if the page cache can give them without ending itself.
 pub fn reserve(need: u32, memory: &mut Memory, spaces: &mut Rows<u64, Space>, effects: &mut Effects) {
     if memory.frames.free() >= need {
         return;
+    }
+    if shortage::is_due(memory) {
+        shortage::relieve(memory, spaces, effects);
     }
     let mut steps = 3 * memory.objects.cached();
     let most = effects.list.len() + PLACES;

@@ -148,6 +148,8 @@ pub struct Space {
     pub limits: Limits,
     /// What is mapped from now on is locked (MCL_FUTURE).
     pub locks: bool,
+    /// Memory has ended, and this was the largest program: what it touches next ends it.
+    pub doomed: bool,
 }
 
 /// What the kernel is to allow on a page of a region for an access. `in_place`: whether stores may go to the frame
@@ -188,6 +190,7 @@ impl Space {
             marks: Marks::default(),
             limits: Limits::default(),
             locks: false,
+            doomed: false,
         }
     }
 

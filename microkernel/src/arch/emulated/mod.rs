@@ -11,6 +11,7 @@ use crate::core::boot::{Memory, Sizes};
 use crate::core::frames::FrameInfo;
 use crate::core::machine::{Machine, Mapping};
 use crate::core::object::{FrameRange, Thread, ThreadId};
+use crate::core::trace::{OWN_BYTES, RingMemory};
 
 const PAGE: u64 = 4096;
 const PRESENT: u64 = 1;
@@ -197,6 +198,11 @@ pub fn memory(frames: u32) -> Memory {
         buffers: leak(sizes.buffers, || 0),
         enosys: Box::leak(Box::new([0; libipc::abi::foreign::LINUX_CALLS as usize])),
         frames: leak(frames - sizes.buffers * 2, || FrameInfo::UNUSED),
+        ring: RingMemory {
+            page: Box::leak(Box::default()),
+            words: leak((OWN_BYTES / 8) as u32, || 0),
+            is_read_along: false,
+        },
     }
 }
 

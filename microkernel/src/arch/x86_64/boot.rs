@@ -20,6 +20,7 @@ use crate::core::frames::FrameInfo;
 use crate::core::jitter::Jitter;
 use crate::core::load::{Layout, load_root};
 use crate::core::object::FrameRange;
+use crate::core::trace::{self, RingMemory, RingPage};
 
 /// The kernel's first function, on its stack, in the boot tables.
 pub extern "C" fn start(info: u32) -> ! {
@@ -36,6 +37,9 @@ pub extern "C" fn start(info: u32) -> ! {
     kernel.epoch_s = clock::epoch_seconds();
     kernel.counter = clock.counter();
     kernel.seed = clock::entropy();
+    if let Some(filter) = trace::wanted_filter(info.command_line) {
+        kernel.set_trace(true, filter);
+    }
     kernel.jitter = Jitter::from_command_line(info.command_line).expect("`seed=` needs a number behind it");
     let bytes =
         paging::read_physical(archive.start, archive.end - archive.start).expect("archive out of reach");
@@ -81,6 +85,15 @@ impl Carver {
     }
 }
 
+/// The trace's ring, before all else, where a host looks for it: as large as the command line says (`trace=BYTES`) when
+/// somebody reads along.
+fn carve_ring(carver: &mut Carver, command_line: &[u8]) -> RingMemory {
+    let wanted = trace::wanted(command_line).expect("`trace=` needs a power of two behind it");
+    let page = carver.take(1, RingPage::new);
+    let words = carver.take((wanted.unwrap_or(trace::OWN_BYTES) / 8) as u32, || 0u64);
+    RingMemory { page: &page[0], words, is_read_along: wanted.is_some() }
+}
+
 /// Shares memory out and builds the core. Returns what is free for root, with the archive in it.
 fn build(info: &StartInfo, archive: Range, clock: Clock, madt: Madt) -> (Kernel<Pc>, Layout) {
     let image_end = paging::image_end();
@@ -93,6 +106,7 @@ fn build(info: &StartInfo, archive: Range, clock: Clock, madt: Madt) -> (Kernel<
         next: low.next_multiple_of(PAGE_SIZE),
         end: if low == image_end { archive.start } else { end },
     };
+    let ring = carve_ring(&mut carver, info.command_line);
     let sizes = Sizes::for_frames(((end - carver.next) / PAGE_SIZE) as u32);
     let kept = carver.take_frames(sizes.buffers * 2);
     let fpu = carver.take(sizes.threads, || FpuImage::FRESH);
@@ -111,6 +125,7 @@ fn build(info: &StartInfo, archive: Range, clock: Clock, madt: Madt) -> (Kernel<
         servers: carver.take(sizes.servers, || Slot::EMPTY),
         buffers: carver.take(sizes.buffers, || 0),
         enosys: enosys.try_into().expect("as many counters as calls"),
+        ring,
         frames: &mut [],
     };
     let frames = ((end - carver.next) / PAGE_SIZE) as u32;

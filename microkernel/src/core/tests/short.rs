@@ -1,15 +1,17 @@
-//! The short way does what the general way does: two kernels, one of which has only the general way, are led through
-//! the same traps and are the same after each.
+//! The short way does what the general way does: kernels of which one has only the general way, and one is being
+//! traced, are led through the same traps and are the same after each.
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
+use libipc::abi::trace::Filter;
 use libipc::abi::{PAGE_SIZE, Protection, Rights};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::{Program, World, info};
-use crate::core::object::{FrameRange, Object, TaskId};
+use crate::core::object::{FrameRange, Object, Phase, TaskId};
+use crate::core::sched::SLICE_NS;
 use crate::core::{Machine, Trap};
 
 const READ: u64 = 0;
@@ -33,13 +35,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..200)
 }
 
-/// A server of files, one that calls it, and a program with a file open.
+/// A server of files, one that calls it, and two programs with a file open.
 struct Scene {
     world: World,
     servers: [TaskId; 5],
-    program: Program,
-    /// What is mapped in it.
-    page: FrameRange,
+    programs: [Program; 2],
+    /// What is mapped in them.
+    pages: [FrameRange; 2],
 }
 
 impl Scene {
@@ -52,17 +54,18 @@ impl Scene {
         world.play(Role::Vfs, 4);
         world.play(Role::Proc, 3);
         world.play(Role::Vm, 2);
-        let program = world.program(vm, proc);
-        let page = world.map(vm, &program, MAPPED, 1, Protection::READ | Protection::WRITE);
+        let programs = [world.program(vm, proc), world.program(vm, proc)];
+        let pages = [0, 1]
+            .map(|which| world.map(vm, &programs[which], MAPPED, 1, Protection::READ | Protection::WRITE));
         world.ok(file, Syscall::SessionCreate, &[20, 77, 78, 0, 5]);
         let Ok(Object::OwnSession(session)) = world.kernel.named(file, 20, Rights::CONTROL) else { panic!() };
         let rights = Rights::CALL | Rights::TRANSFER;
-        for descriptor in [3, 100] {
+        for (program, descriptor) in programs.iter().flat_map(|program| [(program, 3), (program, 100)]) {
             world.kernel.put(program.task, descriptor, Object::Session(session), rights).unwrap();
         }
         world.kernel.put(client, 1, Object::Session(session), rights).unwrap();
         world.kernel.short.0 = long_way_only;
-        Scene { world, servers: [vm, proc, vfs, file, client], program, page }
+        Scene { world, servers: [vm, proc, vfs, file, client], programs, pages }
     }
 
     /// What runs makes a trap; when nothing does, the client is woken.
@@ -75,9 +78,15 @@ impl Scene {
             let _ = self.world.kernel.resume(0);
             return;
         };
+        if step.what == u8::MAX {
+            // A slice is over.
+            self.world.kernel.machine.time_ns += 2 * SLICE_NS;
+            let _ = self.world.kernel.trap(Trap::Timer);
+            return;
+        }
         let task = self.world.kernel.threads.get(thread).unwrap().task;
         let [word0, word1, word2, word3] = step.words;
-        let (number, arguments) = if task == self.program.task {
+        let (number, arguments) = if self.programs.iter().any(|program| program.task == task) {
             match step.what % 8 {
                 0 => (GETPID, [0; 6]),
                 1 => (DUP, [3, 0, 0, 0, 0, 0]),
@@ -88,7 +97,11 @@ impl Scene {
                 _ => (LSEEK, [if word3 & 1 == 0 { 3 } else { 100 }, word0, word1, word2, word3, 0]),
             }
         } else {
-            let token = if step.what & 64 != 0 { word0 } else { self.token(task) };
+            let token = match step.what >> 6 {
+                0 => self.token(task),
+                1 => word0,
+                _ => self.oldest(task),
+            };
             let then = if step.what & 32 != 0 { 0 } else { THEN_RECEIVE };
             match step.what % 16 {
                 0 => (Syscall::Null as u64, [0; 6]),
@@ -127,10 +140,28 @@ impl Scene {
         if task == self.world.root { 0 } else { self.world.delivery(task).token }
     }
 
+    /// The call that a server has had longest.
+    fn oldest(&mut self, task: TaskId) -> u64 {
+        let kernel = &self.world.kernel;
+        let server = kernel.server_of(task);
+        let calls = (0..kernel.calls.bound()).filter_map(|index| kernel.calls.at(index));
+        let held = calls.filter_map(|id| {
+            let call = kernel.calls.get(id)?;
+            (call.phase == Phase::Held && Some(call.server) == server)
+                .then_some((call.sequence, id.to_word()))
+        });
+        held.min().map_or(0, |(_, token)| token)
+    }
+
     /// Everything that anybody can see.
     fn state(&mut self) -> Vec<String> {
         let kernel = &mut self.world.kernel;
-        let mut state = vec![format!("{:?} {:?} {:x}", kernel.current, kernel.chosen, kernel.ready)];
+        // Whether the first of those who are ready stands before the queues or in one shows in nothing else.
+        let mut ready: Vec<_> = kernel.chosen.iter().map(|(chosen, _)| *chosen).collect();
+        for queue in kernel.queues.iter().rev() {
+            ready.extend(queue.names(&mut kernel.threads));
+        }
+        let mut state = vec![format!("{:?} {ready:?}", kernel.current)];
         let figures =
             [kernel.sequence, kernel.switches, kernel.traps, kernel.since, u64::from(kernel.calls.used())];
         state.push(format!("{figures:x?} {}", kernel.armed));
@@ -138,7 +169,7 @@ impl Scene {
             let thread = kernel.threads.get(id).unwrap();
             state.push(format!("{id:?} {:x?}", thread.registers.as_bytes()));
             let standing = (thread.state, thread.attention, thread.restart, thread.cpu_ns, thread.slice_ns);
-            state.push(format!("{standing:?} {}", thread.link.is_listed()));
+            state.push(format!("{standing:?}"));
         }
         for id in (0..kernel.calls.bound()).filter_map(|index| kernel.calls.at(index)) {
             let call = kernel.calls.get(id).unwrap();
@@ -151,7 +182,9 @@ impl Scene {
             let session = kernel.sessions.get(id).unwrap();
             state.push(format!("{id:?} {} {:?}", session.position, session.readiness));
         }
-        state.push(format!("{:x?}", kernel.machine.bytes(self.page, 0, 64)));
+        for page in self.pages {
+            state.push(format!("{:x?}", kernel.machine.bytes(page, 0, 64)));
+        }
         for task in self.servers {
             let server = kernel.server(task).unwrap();
             let (buffer, journal) = (server.buffer, server.journal);
@@ -173,27 +206,50 @@ proptest! {
     #[test]
     fn the_short_way_and_the_general_way_lead_to_the_same(steps in steps(), journaled in any::<bool>()) {
         let (mut short, mut long) = (Scene::new(false, journaled), Scene::new(true, journaled));
+        let mut traced = Scene::new(false, journaled);
+        traced.world.kernel.set_trace(true, Filter::default());
         for (number, step) in steps.into_iter().enumerate() {
             short.step(step);
             long.step(step);
-            let (short, long) = (short.state(), long.state());
-            for (short, long) in short.iter().zip(&long) {
+            traced.step(step);
+            let (short, long, traced) = (short.state(), long.state(), traced.state());
+            for ((short, long), traced) in short.iter().zip(&long).zip(&traced) {
                 prop_assert_eq!(short, long, "after step {}: {:?}", number, step);
+                prop_assert_eq!(traced, long, "after step {}: {:?}", number, step);
             }
             prop_assert_eq!(short.len(), long.len());
+            prop_assert_eq!(traced.len(), long.len());
         }
     }
 }
 
+/// Whoever runs first settles down to wait; then these steps are made, and how many of them went the short way is told.
+fn short_steps(mut scene: Scene, last: u64, steps: impl Iterator<Item = u8>) -> u32 {
+    let step = |scene: &mut Scene, what| scene.step(Step { what, words: [0, 1, 2, last] });
+    (0..7).for_each(|_| step(&mut scene, 1));
+    let before = scene.world.kernel.short.1;
+    steps.for_each(|what| step(&mut scene, what));
+    scene.world.kernel.short.1 - before
+}
+
 #[test]
 fn the_short_way_is_open_to_what_is_common() {
-    // A low descriptor, and a high one.
-    for last in [2, 3] {
-        let mut scene = Scene::new(false, true);
-        // Whoever runs first settles down to wait; then the program seeks and the file server answers, again and again.
-        for what in [1; 7].into_iter().chain([6, 14].into_iter().cycle().take(20)) {
-            scene.step(Step { what, words: [0, 1, 2, last] });
-        }
-        assert_eq!(scene.world.kernel.short.1, 20);
+    const SEEK: u8 = 6;
+    const RECEIVE: u8 = 1;
+    const ANSWER: u8 = 14;
+    const ANSWER_OLDEST_AND_GO_ON: u8 = ANSWER | 32 | 128;
+    // A low descriptor, and a high one; also while tracing is on.
+    for (last, traced) in [(2, false), (3, false), (2, true), (3, true)] {
+        let scene = || {
+            let mut scene = Scene::new(false, true);
+            scene.world.kernel.set_trace(traced, Filter::default());
+            scene
+        };
+        // A program seeks and the file server answers, again and again.
+        assert_eq!(short_steps(scene(), last, [SEEK, ANSWER].into_iter().cycle().take(20)), 20);
+        // Two programs wait for each other in turn.
+        let turn = [SEEK, ANSWER_OLDEST_AND_GO_ON, ANSWER, SEEK, RECEIVE];
+        let turns = [SEEK, RECEIVE].into_iter().chain(turn.into_iter().cycle().take(20));
+        assert_eq!(short_steps(scene(), last, turns), 22);
     }
 }

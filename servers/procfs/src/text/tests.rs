@@ -47,6 +47,7 @@ fn figures() -> Script {
         (Statistic::Crash, 2) => [0; 4],
         (Statistic::Crash, _) => [u64::MAX, 0, 0, 0],
         (Statistic::CrashKept, 0) => [0, 100, 0, 0],
+        (Statistic::Trace, _) => [0; 4],
         (Statistic::CrashKept, _) => [0; 4],
     };
     script

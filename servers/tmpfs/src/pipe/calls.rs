@@ -29,16 +29,16 @@ impl Tmpfs {
         let mut desk = Desk { effects: Effects::none(), arena, parked, proc: self.proc, ino };
         work(pipe, &mut desk)?;
         let mut effects = desk.effects;
-        self.settle(ino, &mut effects);
+        let news = pipe.news();
+        if news != (false, false) {
+            self.tell_ends(ino, news, &mut effects);
+        }
         Ok(effects)
     }
 
-    fn settle(&mut self, ino: Ino, effects: &mut Effects) {
+    /// Tells the ends of a pipe what they are ready for: those that read, those that write.
+    fn tell_ends(&mut self, ino: Ino, (reading, writing): (bool, bool), effects: &mut Effects) {
         let Some(pipe) = self.pipes.get_mut(&ino) else { return };
-        let (reading, writing) = pipe.news();
-        if !reading && !writing {
-            return;
-        }
         let ends = core::mem::take(&mut pipe.ends);
         for (badge, status) in &ends {
             let concerned = match status & O_ACCMODE {

@@ -45,6 +45,11 @@ impl Reader {
     pub fn plain(call: CallId, ranges: Ranges) -> Reader {
         Reader { call, ranges, done: 0, peek: false, whole: false, receipt: None }
     }
+
+    /// Whether it is as read(2) has it, and has got nothing yet.
+    pub fn is_plain(&self) -> bool {
+        self.done == 0 && !self.peek && !self.whole && self.receipt.is_none()
+    }
 }
 
 /// How a call writes.

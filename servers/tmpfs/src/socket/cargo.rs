@@ -54,6 +54,11 @@ pub struct Parcel {
 }
 
 impl Parcel {
+    /// Whether nothing is to go along.
+    pub fn is_empty(&self) -> bool {
+        self.descriptors.is_empty() && self.credentials.is_none()
+    }
+
     /// Reads the control messages of sendmsg(2): `length` bytes at an address.
     ///
     /// # Errors

@@ -165,6 +165,7 @@ impl Machine {
             Operation::FrameCopy { .. } => "copy",
             Operation::FrameWrite { .. } => "write",
             Operation::Close { .. } => "close",
+            Operation::Log { .. } => "log",
             other => panic!("vm has no use for {other:?}"),
         };
         *self.operations.entry(name).or_default() += 1;
@@ -218,6 +219,7 @@ impl Machine {
                 };
                 contents[offset as usize..offset as usize + bytes.len()].copy_from_slice(&bytes);
             }
+            Operation::Log { text } => assert!(text.ends_with(b"\n")),
             other => panic!("vm has no use for {other:?}"),
         }
         Ok(())

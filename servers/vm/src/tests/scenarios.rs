@@ -328,7 +328,7 @@ fn frames_that_very_many_programs_show_come_back_in_steps_of_bounded_length() {
 }
 
 #[test]
-fn when_memory_is_used_up_the_program_that_wants_more_is_killed_and_no_other() {
+fn when_memory_is_used_up_the_program_that_has_most_is_killed_and_no_other() {
     let (mut machine, space) = machine(200);
     let other = machine.fork(space).unwrap();
     let address = map(&mut machine, space, 0, 190, RW, PRIVATE);
@@ -336,9 +336,43 @@ fn when_memory_is_used_up_the_program_that_wants_more_is_killed_and_no_other() {
     assert_eq!(outcome, Some(Err((9, 128))));
     machine.check();
     assert_eq!(machine.fault(space, address + 189 * PAGE, Protection::WRITE, true), refused());
-    assert_eq!(machine.fork(other), None);
-    machine.destroy(space);
     assert!(machine.fork(other).is_some());
+    machine.check();
+}
+
+#[test]
+fn a_program_that_wants_little_gets_it_from_the_largest_which_dies_when_it_runs() {
+    for flags in [PRIVATE, SHARED] {
+        let (mut machine, large) = machine(200);
+        let small = machine.fork(large).unwrap();
+        let kept = map(&mut machine, small, 0, 30, RW, PRIVATE);
+        let most = map(&mut machine, large, 0, 190, RW, flags);
+        for page in 0..160 {
+            machine.write(large, most + page * PAGE, 1).unwrap();
+        }
+        for page in 0..30 {
+            machine.write(small, kept + page * PAGE, 1).unwrap();
+        }
+        assert!(machine.free() > 100, "{}", machine.free());
+        assert_eq!(machine.read(large, most), Err((9, 128)));
+        machine.check();
+    }
+}
+
+#[test]
+fn what_is_kept_for_the_page_cache_is_not_taken_by_programs() {
+    let (mut machine, space) = machine(1400);
+    machine.files.insert(2, 40 * PAGE);
+    let code = map_file(&mut machine, space, 0, 40, 1);
+    let greedy = map(&mut machine, space, 1000, 1400, RW, PRIVATE);
+    let outcome = (0..1400).find_map(|page| {
+        machine
+            .read(space, code + page % 40 * PAGE)
+            .and_then(|_| machine.write(space, greedy + page * PAGE, 1))
+            .err()
+    });
+    assert_eq!(outcome, Some((9, 128)));
+    assert!(machine.fetched.len() < 200, "{}", machine.fetched.len());
     machine.check();
 }
 
