@@ -14,6 +14,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::abi::Owned;
+
 /// The server that starts the others. It stands outside the order of calls and holds every handle.
 pub const ROOT: &str = "root";
 
@@ -38,6 +40,9 @@ pub struct Manifest {
     /// KiB of memory in which is kept what servers die of.
     #[serde(default)]
     pub reproducers_kib: u32,
+    /// KiB of memory for images that servers are upgraded to.
+    #[serde(default)]
+    pub images_kib: u32,
     /// The servers, in the order in which root starts them.
     #[serde(rename = "server")]
     pub servers: Vec<ServerEntry>,
@@ -98,7 +103,7 @@ pub struct ServerEntry {
     /// The machine stops when it is given up: no program can go on without it.
     #[serde(default)]
     pub vital: bool,
-    /// How many kernel objects it may own.
+    /// What it may own of the machine's kernel objects.
     #[serde(default)]
     pub quotas: Quotas,
     /// The I/O ports that it may use.
@@ -117,26 +122,37 @@ fn watchdog_ms() -> u32 {
     4000
 }
 
-/// How many objects of each kind a server may own at a time. What is not given is zero.
+/// How many objects of each kind a server may own at a time, in thousandths of what the machine has of it: large
+/// machines have more. What is not given is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quotas {
-    /// Tasks.
+    /// Tasks of programs.
     pub tasks: u32,
-    /// Threads.
+    /// Their threads.
     pub threads: u32,
     /// Address spaces.
     pub spaces: u32,
-    /// Handle tables.
-    pub tables: u32,
-    /// Endpoints.
-    pub endpoints: u32,
-    /// Sessions on its endpoints.
+    /// Sessions.
     pub sessions: u32,
+    /// Watches that outlive a call.
+    pub watches: u32,
     /// Calls it has sent and not yet had answered.
     pub calls: u32,
-    /// Notifications.
-    pub notifications: u32,
+}
+
+impl Quotas {
+    /// By kind.
+    pub fn of(&self, kind: Owned) -> u32 {
+        match kind {
+            Owned::Tasks => self.tasks,
+            Owned::Threads => self.threads,
+            Owned::Spaces => self.spaces,
+            Owned::Sessions => self.sessions,
+            Owned::Watches => self.watches,
+            Owned::Calls => self.calls,
+        }
+    }
 }
 
 /// A range of I/O ports.
@@ -266,6 +282,8 @@ pub enum ManifestError {
     Journal(String),
     /// A mount point that is not an absolute path, or is given twice, or the first is not `/`.
     MountPoint(String),
+    /// A quota of more than all there is.
+    Quota(String),
     /// Not a PCI identity.
     PciId(String),
 }
@@ -291,6 +309,7 @@ impl fmt::Display for ManifestError {
             Self::MountPoint(at) => {
                 write!(f, "the mount point `{at}` must be an absolute path given once, and `/` comes first")
             }
+            Self::Quota(name) => write!(f, "`{name}` has a quota of more than a thousand thousandths"),
             Self::PciId(text) => write!(f, "`{text}` is not a PCI identity such as `1af4:1001`"),
         }
     }
@@ -322,6 +341,9 @@ impl Manifest {
             let bare = server.journal_kib == 0 && server.snapshot_kib == 0;
             if !(if server.class == Class::Journaled { recorded } else { bare }) {
                 return Err(ManifestError::Journal(server.name.clone()));
+            }
+            if Owned::ALL.iter().any(|kind| server.quotas.of(*kind) > 1000) {
+                return Err(ManifestError::Quota(server.name.clone()));
             }
         }
         if !calls.contains_key(ROOT) {

@@ -1,6 +1,6 @@
 //! Puts the boot archive of one run together: manifest, session, and the servers' images without their symbols.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use elf::{ElfBytes, endian::LittleEndian};
@@ -23,12 +23,16 @@ pub fn compose(manifest: &Manifest, images: &Images, session: &Session) -> Resul
     let vdso = fs::read(&images.vdso).with_context(|| format!("cannot read {}", images.vdso.display()))?;
     archive.add(VDSO, strip(vdso).context("the vdso is not a shared object")?)?;
     for (name, path) in &images.servers {
-        let image = fs::read(path)
-            .with_context(|| format!("the server `{name}` has no image: cannot read {}", path.display()))?;
-        let stripped = strip(image).with_context(|| format!("{} is not a server's image", path.display()))?;
-        archive.add(name, stripped)?;
+        archive.add(name, server_image(name, path)?)?;
     }
     Ok(archive.finish())
+}
+
+/// A server's image without what is not loaded.
+pub fn server_image(name: &str, path: &Path) -> Result<Vec<u8>> {
+    let image = fs::read(path)
+        .with_context(|| format!("the server `{name}` has no image: cannot read {}", path.display()))?;
+    strip(image).with_context(|| format!("{} is not a server's image", path.display()))
 }
 
 /// Cuts off what is not loaded. The linker puts loaded segments first, so symbols and debug information are the tail.

@@ -8,13 +8,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use libipc::manifest::{Manifest, Session};
+use libipc::manifest::{Manifest, ROOT, Session};
 
 use crate::{
     build::{self, Images},
     bundle,
     capture::Capture,
-    cli::{Arch, RunArgs},
+    cli::{Addition, Arch, RunArgs},
     gdb, house, image,
     machine::{self, Ending, Terminal},
     qemu::{Disk, Qemu},
@@ -42,7 +42,12 @@ pub struct Built {
     manifest: Manifest,
     images: Images,
     pub programs: Vec<PathBuf>,
+    /// The servers' names and images, whatever the machine boots from. Root cannot be upgraded.
+    sound: Vec<(String, PathBuf)>,
 }
+
+/// Where the guest has the images of `--images`.
+const BOOT: &str = "/boot";
 
 impl Built {
     /// Installs what is missing and builds what is out of date.
@@ -56,7 +61,8 @@ impl Built {
         setup::ensure()?;
         let images = build::images(&manifest)?;
         let programs = build::linux_programs()?;
-        Ok(Self { manifest, images, programs })
+        let sound = images.servers.iter().filter(|(name, _)| name != ROOT).cloned().collect();
+        Ok(Self { manifest, images, programs, sound })
     }
 
     /// How much code each server has for recovery alone, as a table.
@@ -91,6 +97,19 @@ impl Built {
         Ok(self)
     }
 
+    /// A folder with the image of each server, as it is in the sources.
+    fn server_images(&self) -> Result<PathBuf> {
+        let folder = house::target().join("boot");
+        fs::create_dir_all(&folder)?;
+        for (name, path) in &self.sound {
+            let (image, place) = (bundle::server_image(name, path)?, folder.join(name));
+            if fs::read(&place).ok().as_ref() != Some(&image) {
+                fs::write(place, image)?;
+            }
+        }
+        Ok(folder)
+    }
+
     /// Boots one machine as `args` say.
     pub fn boot(
         &self,
@@ -99,7 +118,11 @@ impl Built {
         terminal: Terminal<'_>,
         tell: &mut (dyn FnMut(&str) + Send),
     ) -> Result<Ending> {
-        let mut disks = vec![image::root_disk(args.root.as_deref(), &args.add, &self.programs)?];
+        let mut additions = args.add.clone();
+        if args.images {
+            additions.push(Addition { host: self.server_images()?, guest: BOOT.into() });
+        }
+        let mut disks = vec![image::root_disk(args.root.as_deref(), &additions, &self.programs)?];
         for disk in &args.disk {
             disks.push(Disk::parse(disk)?);
         }

@@ -1,8 +1,7 @@
 //! How a server dies of itself, and what is done with the event it died of, as kernel, root and /proc tell each
 //! other.
 
-use core::fmt;
-
+/// A small enum whose members have a number and a text.
 macro_rules! named {
     ($(#[$about:meta])* $kind:ident { $($name:ident = $number:literal, $text:literal;)* }) => {
         $(#[$about])*
@@ -17,13 +16,14 @@ macro_rules! named {
             }
         }
 
-        impl fmt::Display for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl core::fmt::Display for $kind {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 f.write_str(match self { $($kind::$name => $text,)* })
             }
         }
     };
 }
+pub(crate) use named;
 
 named! {
     /// What a server died of.

@@ -10,6 +10,7 @@ pub mod manual;
 pub mod syscall;
 pub mod trace;
 pub mod types;
+pub mod upgrade;
 
 pub use delivery::{Delivery, Kind, MessageBuffer, PAYLOAD_MAX};
 pub use doom::{Doom, Injection, Moment};

@@ -171,17 +171,17 @@ syscalls! {
         "Gives a new server memory: what 0 message buffer, 1 arena, 2 journal, 3 snapshot, 4 frames of its own, 5 (of no server in particular) reproducers.";
     59 ServerSegment "server_segment" (task, address, pages, source, bytes)
         [BadHandle, WrongKind, NoRight, BadArgument, Exhausted]
-        "Names writable memory that a restart fills again: from that address of the caller, then zeroes.";
+        "Names writable memory that a restart fills again: from that frame on, then zeroes. With 0 pages: what is at that address is not filled any more.";
     60 ServerGrant "server_grant" (task, into, handle, rights)
         [BadHandle, WrongKind, NoRight, SlotInUse, BadArgument]
         "Puts a handle of the caller into a new server's capability space.";
     61 ServerDevice "server_device" (task, what, first, count) [BadHandle, WrongKind, NoRight, BadArgument]
         "Gives a server I/O ports (what 0) or an interrupt (what 1).";
-    62 ServerStart "server_start" (task, entry, stack, priority, patience_ns)
+    62 ServerStart "server_start" (task, entry, stack, priority, patience_ns, image)
         [BadHandle, WrongKind, NoRight, BadAddress, BadArgument]
-        "Starts a server for the first time. It dies when it uses so much CPU for one event.";
-    63 ServerRestart "server_restart" (task) [BadHandle, WrongKind, NoRight, WrongState]
-        "Starts the next incarnation of a dead server.";
+        "Starts a server for the first time. It dies when it uses so much CPU for one event. image: schema, pages in the high half.";
+    63 ServerRestart "server_restart" (task, entry) [BadHandle, WrongKind, NoRight, WrongState, BadAddress]
+        "Starts the next incarnation of a dead server, or of one that was given up: at that entry point, unless it is 0.";
     64 Personality "personality" (index, task) [BadHandle, WrongKind, NoRight, BadArgument]
         "Names the server that foreign calls routed to this index go to.";
     65 Statistics "statistics" (what, index) [BadArgument] "Reads a counter of the kernel into the values.";
@@ -228,6 +228,15 @@ syscalls! {
     83 LeaseFromTrace "lease_from_trace" (token, address, task, position, length)
         [NoSuchCall, NotResident, BadAddress, BadHandle, WrongKind, NoRight, TooBig]
         "Copies a part of the trace into the caller's memory. What has been overwritten meanwhile reads as nothing (pads).";
+    84 Upgrade "upgrade" (task, offset, length)
+        [BadHandle, WrongKind, NoRight, BadArgument, WrongState]
+        "Hands in a new image for a server, which lies in the caller's arena; without a length, the one it booted from. Notification bit 60 tells the caller that the upgrade is over. There is one at a time.";
+    85 UpgradeImage "upgrade_image" (offset, frame, count) [NoRight, BadArgument, FrameInUse]
+        "Copies pages of the image handed in to frames one owns.";
+    86 UpgradeStep "upgrade_step" (step, verdict, image) [NoRight, BadArgument, WrongState]
+        "Goes on with an upgrade: 0 the server saves its state and stops, 1 its next start is a trial, 2 the upgrade is over. Value 0: how far it has come.";
+    87 ServerQuota "server_quota" (task, kind, thousandths) [BadHandle, WrongKind, NoRight, BadArgument]
+        "Says how many objects of a kind a server may own at a time, of a thousand that the machine has: 0 tasks, 1 threads of these, 2 spaces, 3 sessions, 4 kept watches, 5 calls sent and not answered. Value 0: how many they are.";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.

@@ -200,3 +200,32 @@ impl UserRegisters {
     /// All zero.
     pub const ZERO: UserRegisters = zerocopy::transmute!([0u64; size_of::<UserRegisters>() / 8]);
 }
+
+/// What a server makes and is charged for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Owned {
+    /// Tasks of programs.
+    Tasks = 0,
+    /// Their threads.
+    Threads = 1,
+    /// Address spaces.
+    Spaces = 2,
+    /// Sessions, as long as anybody has one.
+    Sessions = 3,
+    /// Watches that outlive a call.
+    Watches = 4,
+    /// Calls it has sent and has not been told the answer of.
+    Calls = 5,
+}
+
+impl Owned {
+    /// All kinds, in order of their numbers.
+    pub const ALL: [Owned; 6] =
+        [Owned::Tasks, Owned::Threads, Owned::Spaces, Owned::Sessions, Owned::Watches, Owned::Calls];
+
+    /// The one with this number.
+    pub fn from_number(number: u64) -> Option<Owned> {
+        Owned::ALL.into_iter().find(|kind| *kind as u64 == number)
+    }
+}

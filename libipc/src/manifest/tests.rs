@@ -41,6 +41,7 @@ fn sample() -> Manifest {
         mounts: vec![mount("/", "ufs"), mount("/tmp", "ufs")],
         personality: Personality { linux: Fallback { default: vec!["vfs".into()] } },
         reproducers_kib: 0,
+        images_kib: 0,
         servers: vec![
             server(ROOT, &[]),
             server("vfs", &["ufs", "blk"]),
@@ -122,6 +123,17 @@ fn a_journal_belongs_to_a_journaled_server() {
         let mut manifest = sample();
         manifest.servers[3] = ServerEntry { class, journal_kib, snapshot_kib, ..server("blk", &[]) };
         let expected = if sound { Ok(()) } else { Err(ManifestError::Journal("blk".into())) };
+        assert_eq!(manifest.check(), expected);
+    }
+}
+
+#[test]
+fn a_quota_is_at_most_all_there_is() {
+    for (sessions, sound) in [(0, true), (1000, true), (1001, false)] {
+        let mut manifest = sample();
+        manifest.servers[3].quotas = Quotas { sessions, ..Quotas::default() };
+        let expected =
+            if sound { Ok(()) } else { Err(ManifestError::Quota(manifest.servers[3].name.clone())) };
         assert_eq!(manifest.check(), expected);
     }
 }

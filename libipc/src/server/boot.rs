@@ -6,6 +6,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::abi::{Frame, Handle};
 
+/// Where images are linked, and how much address space there is for one. It is what one page table maps, so that any
+/// image fits where another was.
+pub const IMAGE_ADDRESS: u64 = 0x40_0000;
+/// See [`IMAGE_ADDRESS`].
+pub const IMAGE_BYTES: u64 = 0x20_0000;
 /// Where a server's message buffer is mapped.
 pub const MESSAGE_BUFFER_ADDRESS: u64 = 0x1000_0000;
 /// Where its boot block is mapped: see [`Boot::from_block`].

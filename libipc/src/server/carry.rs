@@ -468,6 +468,7 @@ fn trap_of_process<T: Traps>(traps: &mut T, operation: &Operation) -> Trapped {
             let [count, what] = doom.pack();
             (Syscall::Crash, [h(task), count, what, 0])
         }
+        Operation::Upgrade { task, length } => (Syscall::Upgrade, [h(task), 0, *length, 0]),
         Operation::TraceSet { task, on, filter } => {
             put_payload(traps, filter.as_bytes())?;
             (Syscall::TraceSet, [h(task), u64::from(*on), 0, 0])

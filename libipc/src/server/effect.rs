@@ -274,6 +274,11 @@ pub enum Operation {
         task: Handle,
         doom: Doom,
     },
+    /// Hands in a new image for a server: so many bytes from the start of the arena, or none for the one it booted from.
+    Upgrade {
+        task: Handle,
+        length: u64,
+    },
     /// Switches tracing, by the right to look at a server.
     TraceSet {
         task: Handle,

@@ -169,10 +169,14 @@ pub enum TaskFigure {
     /// Journaled server: the digest it told last, how many messages it had received then, and 1 if it ever told one.
     Digest = 5,
     /// Server: how long its last restart took, in ns, from its death until it asked for its next event (0 while it is
-    /// under way); snapshots made, and how long all of them took, in ns.
+    /// under way); snapshots made, and how long all of them took, in ns; bytes of memory that are set aside for it.
     Recovery = 6,
     /// Server: how it died; see [`crate::abi::crash::Fall`]; the number of waiting calls is left out here.
     Fall = 7,
+    /// Server: how far its upgrade has come ([`crate::abi::upgrade::Stage`], 0 for none) and what came of the last
+    /// one << 8 ([`crate::abi::upgrade::Verdict`]); [`crate::abi::upgrade::ImageFigures`]; how often it was upgraded;
+    /// bytes of the image handed in.
+    Upgrade = 8,
 }
 
 /// Counters of the kernel.

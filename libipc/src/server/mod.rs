@@ -13,6 +13,7 @@ pub mod env;
 pub mod event;
 pub mod files;
 pub mod handles;
+pub mod image;
 mod live;
 pub mod message;
 pub mod numbered;
@@ -32,6 +33,7 @@ pub use event::{Call, Caller, Event, Foreign, Names, Request};
 pub use message::{Message, ProtocolError};
 pub use numbered::{Number, Numbered};
 pub use rows::{Rows, Table};
+pub use snapshot::Saved;
 pub use vectors::Refusal;
 
 use alloc::vec::Vec;
@@ -41,6 +43,12 @@ use crate::abi::{Badge, CallId};
 /// A server as a deterministic state machine. Its whole state is serialisable: a snapshot is its serialised form and
 /// its digest is the hash of that.
 pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
+    /// The form in which the state is saved. It grows by one whenever the type of the state changes in a way that
+    /// changes its serialised form.
+    const SCHEMA: u32 = 1;
+    /// The oldest form that [`Server::restore`] reads.
+    const OLDEST_SCHEMA: u32 = Self::SCHEMA;
+
     /// The state of a first incarnation, before [`Event::Start`].
     fn new(boot: &Boot) -> Self;
 
@@ -52,6 +60,12 @@ pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
     fn tables(&mut self) -> Vec<&mut dyn Table> {
         Vec::new()
     }
+
+    /// The state that another incarnation has saved in this form. An image that reads older forms, too, reads each as
+    /// the type it was, and makes the state of today of it. `None` when it cannot.
+    fn restore(schema: u32, saved: &mut Saved<'_>) -> Option<Self> {
+        if schema == Self::SCHEMA { saved.read(Self::tables) } else { None }
+    }
 }
 
 /// The bit of a notification that the task's own timer posts.
@@ -60,6 +74,16 @@ pub const TIMER_BIT: u64 = 1 << 63;
 /// The bit of a notification by which the kernel asks for the digest of the state. The shell answers it; no server
 /// sees it.
 pub const DIGEST_BIT: u64 = 1 << 62;
+
+/// The bit of a notification by which the kernel asks a server to save its state, before another image takes over.
+/// The shell sees to it, too.
+pub const SAVE_BIT: u64 = 1 << 61;
+
+/// The bit of a notification that tells who handed in an image for a server that the upgrade is over.
+pub const UPGRADED_BIT: u64 = 1 << 60;
+
+/// Devices post the bits below this one.
+pub const DEVICE_BITS: u32 = UPGRADED_BIT.trailing_zeros();
 
 /// A session's two names together, as parked work remembers them.
 pub type Parked = (CallId, Badge);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation};
 use super::event::Event;
 use super::handles::HandleSlots;
-use super::{Boot, DIGEST_BIT, Server, carry, live::Live, receive, snapshot};
+use super::{Boot, DIGEST_BIT, SAVE_BIT, Server, carry, live::Live, receive, snapshot};
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::journal;
 use crate::abi::syscall::Syscall;
@@ -20,6 +20,8 @@ use crate::sys::Traps;
 
 /// A snapshot is taken when the journal is fuller than this, in thousandths.
 const SNAPSHOT_AT: u32 = 500;
+/// What the shell is notified of, and the server is not.
+const OWN_BITS: u64 = DIGEST_BIT | SAVE_BIT;
 
 /// What is to become of further effects of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -71,8 +73,10 @@ impl<S: Server, T: Traps> Shell<S, T> {
             shell.step(&Event::Start, now, None, false);
             shell
         } else {
-            let (kept, server) = snapshot::restore(&snapshot).expect("a sound snapshot decodes");
-            let saved = Some(digest(&snapshot));
+            let (kept, server, schema) =
+                snapshot::restore(&snapshot).expect("this image reads what the server saves");
+            // What is saved behind a snapshot is of the same schema.
+            let saved = (schema == S::SCHEMA).then(|| digest(&snapshot));
             let mut shell = Shell { server, kept, traps, received: false, saved };
             shell.offer();
             shell
@@ -97,12 +101,15 @@ impl<S: Server, T: Traps> Shell<S, T> {
         let incoming = receive::incoming(self.traps.buffer());
         self.renew_offer(&head);
         let now = head.now;
-        let full = head.fill > SNAPSHOT_AT;
+        let mut full = head.fill > SNAPSHOT_AT;
         match &incoming {
-            Some(receive::Incoming::Event(Event::Notify { bits })) if bits & DIGEST_BIT != 0 => {
-                self.tell_digest();
-                if *bits != DIGEST_BIT {
-                    self.step(&Event::Notify { bits: bits & !DIGEST_BIT }, now, None, !full);
+            Some(receive::Incoming::Event(Event::Notify { bits })) if bits & OWN_BITS != 0 => {
+                full |= bits & SAVE_BIT != 0;
+                if bits & DIGEST_BIT != 0 {
+                    self.tell_digest();
+                }
+                if bits & !OWN_BITS != 0 {
+                    self.step(&Event::Notify { bits: bits & !OWN_BITS }, now, None, !full);
                 }
             }
             // A snapshot has to be taken between one event and the next.
@@ -370,7 +377,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// The whole state as a snapshot holds it.
     pub fn state(&self) -> Vec<u8> {
-        postcard::to_allocvec(&(&self.kept, &self.server)).expect("state always encodes")
+        postcard::to_allocvec(&snapshot::whole(&self.kept, &self.server)).expect("state always encodes")
     }
 
     /// The next snapshot is a whole one: somebody has changed the state behind its tables' backs.
@@ -380,7 +387,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// The digest of the whole state.
     pub fn digest(&self) -> u64 {
-        let state = (&self.kept, &self.server);
+        let state = snapshot::whole(&self.kept, &self.server);
         postcard::serialize_with_flavor(&state, snapshot::Sum::new()).expect("state always encodes")
     }
 

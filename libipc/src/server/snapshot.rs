@@ -3,10 +3,13 @@
 //!
 //! A snapshot is a whole state, and behind it any number of later ones that have of each table only the rows that were
 //! changed ([`super::rows`]). Such a one is added where the last ends; when there is no more room, a whole one is begun
-//! in other memory.
+//! in other memory. It begins with the schema of the state, so that another image of the server knows what it reads.
+
+use alloc::vec::Vec;
 
 use postcard::ser_flavors::Flavor;
 use postcard::{Error, Result};
+use serde::de::DeserializeOwned;
 
 use super::Server;
 use super::rows::{Table, take_from};
@@ -116,7 +119,11 @@ pub(super) fn save<S: Server, T: Traps>(
     last: Option<u64>,
 ) -> Result<u64> {
     set_aside(server, last.is_some());
-    let saved = postcard::serialize_with_flavor(&(kept, &*server), Writer::new(traps, last));
+    let writer = Writer::new(traps, last);
+    let saved = match last {
+        Some(_) => postcard::serialize_with_flavor(&(kept, &*server), writer),
+        None => postcard::serialize_with_flavor(&whole(kept, server), writer),
+    };
     set_aside(server, false);
     let mut sum = saved?;
     if last.is_some() {
@@ -136,18 +143,49 @@ fn set_aside<S: Server>(server: &mut S, aside: bool) {
     server.tables().into_iter().for_each(|table| table.set_aside(aside));
 }
 
-/// The state that a snapshot holds.
-pub(super) fn restore<S: Server>(mut bytes: &[u8]) -> Result<(Kept, S)> {
-    let (mut kept, mut server): (Kept, S) = take_from(&mut bytes)?;
-    while !bytes.is_empty() {
-        let (later, mut next): (Kept, S) = take_from(&mut bytes)?;
-        for (table, old) in next.tables().into_iter().zip(server.tables()) {
-            table.adopt(old);
-            table.load(&mut bytes)?;
-        }
-        (kept, server) = (later, next);
+/// What a snapshot begins with: a whole state, and before it its schema.
+pub(super) fn whole<'a, S: Server>(kept: &'a Kept, server: &'a S) -> (u32, &'a Kept, &'a S) {
+    (S::SCHEMA, kept, server)
+}
+
+/// A snapshot behind its schema.
+pub struct Saved<'a> {
+    bytes: &'a [u8],
+    kept: Option<Kept>,
+}
+
+impl Saved<'_> {
+    /// Reads it as a state of this type, which has these tables. `None` when it is none.
+    pub fn read<T: DeserializeOwned>(&mut self, tables: fn(&mut T) -> Vec<&mut dyn Table>) -> Option<T> {
+        let mut bytes = self.bytes;
+        let (kept, state) = states(&mut bytes, tables).ok()?;
+        self.kept = Some(kept);
+        Some(state)
     }
-    Ok((kept, server))
+}
+
+fn states<T: DeserializeOwned>(
+    bytes: &mut &[u8],
+    tables: fn(&mut T) -> Vec<&mut dyn Table>,
+) -> Result<(Kept, T)> {
+    let (mut kept, mut state): (Kept, T) = take_from(bytes)?;
+    while !bytes.is_empty() {
+        let (later, mut next): (Kept, T) = take_from(bytes)?;
+        for (table, old) in tables(&mut next).into_iter().zip(tables(&mut state)) {
+            table.adopt(old);
+            table.load(bytes)?;
+        }
+        (kept, state) = (later, next);
+    }
+    Ok((kept, state))
+}
+
+/// The state that a snapshot holds, and the schema it is saved in.
+pub(super) fn restore<S: Server>(mut bytes: &[u8]) -> Option<(Kept, S, u32)> {
+    let schema = take_from(&mut bytes).ok()?;
+    let mut saved = Saved { bytes, kept: None };
+    let server = S::restore(schema, &mut saved)?;
+    Some((saved.kept?, server, schema))
 }
 
 #[cfg(test)]

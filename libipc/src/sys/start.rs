@@ -5,6 +5,9 @@
 macro_rules! server_main {
     ($server:ty) => {
         #[cfg(target_os = "none")]
+        $crate::image_note!($crate::server::image::Note::of::<$server>(env!("CARGO_PKG_NAME")));
+
+        #[cfg(target_os = "none")]
         $crate::bare_entry!(|kernel: $crate::sys::bare::Kernel, boot: &$crate::server::Boot| {
             $crate::server::shell::Shell::<$server, _>::start(boot, kernel).run()
         });
@@ -13,6 +16,17 @@ macro_rules! server_main {
         fn main() {
             println!("a server of Naiad: it runs on the machine (cargo xtask run)");
         }
+    };
+}
+
+/// The note by which root knows an image.
+#[macro_export]
+macro_rules! image_note {
+    ($note:expr) => {
+        #[used]
+        // SAFETY: nothing but notes is in that section, and nothing in the program reads it.
+        #[unsafe(link_section = ".note.naiad")]
+        static IMAGE_NOTE: $crate::server::image::Note = $note;
     };
 }
 
@@ -82,6 +96,8 @@ macro_rules! bare_entry {
 #[macro_export]
 macro_rules! root_entry {
     ($run:expr) => {
+        $crate::image_note!($crate::server::image::Note::new(env!("CARGO_PKG_NAME"), 1, 1));
+
         mod bare {
             $crate::bare_start!(|| {
                 let (kernel, words) = $crate::sys::bare::root_boot();

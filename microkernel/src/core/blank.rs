@@ -1,9 +1,11 @@
 //! What stands in the free places of the arenas: objects that mean nothing.
 
+use libipc::abi::upgrade::ImageFigures;
 use libipc::abi::{Badge, Frame, Readiness, TaskWord, UserRegisters};
 
 use super::arena::{Blank, Id, Link, List};
 use super::object::*;
+use super::quota::Holdings;
 use super::watchdog::Watched;
 
 impl Blank for Chunk {
@@ -29,6 +31,7 @@ impl Blank for Task {
         cpu_ns: 0,
         peak_pages: 0,
         server: None,
+        maker: None,
     };
 }
 
@@ -69,6 +72,10 @@ impl Blank for Server {
         watched_at: Watched::NONE,
         handling: 0,
         falls: (0, 0),
+        holdings: Holdings::UNLIMITED,
+        image: ImageFigures { schema: 0, pages: 0 },
+        upgrades: 0,
+        verdict: None,
     };
 }
 

@@ -114,6 +114,7 @@ impl<M: Machine> Kernel<M> {
             walks: [Walk::NONE; WALKS],
             reproducers: Reproducers::default(),
             remains: Remains::default(),
+            upgrade: None,
             off: None,
             enosys: memory.enosys,
             switches: 0,

@@ -87,6 +87,7 @@ impl<M: Machine> Kernel<M> {
             let (event, times) = server.falls;
             server.falls = (server.received, if event == server.received { times + 1 } else { 1 });
         }
+        self.upgrade_died(id);
         self.die(id, Death::Itself);
     }
 
@@ -144,8 +145,19 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    pub(crate) fn server_restart(&mut self, task: TaskId, [handle, ..]: [u64; 6]) -> Outcome {
-        let id = self.dead_server(task, handle)?;
+    pub(crate) fn server_restart(&mut self, task: TaskId, [handle, entry, ..]: [u64; 6]) -> Outcome {
+        self.is_root(task)?;
+        let id = self.server_named(task, handle, Rights::CONTROL)?;
+        let server = self.servers.get_mut(id).ok_or(KernelError::BadHandle)?;
+        if !matches!(server.state, ServerState::Dead | ServerState::Gone) {
+            return Err(KernelError::WrongState);
+        }
+        if entry >= M::USER_END {
+            return Err(KernelError::BadAddress);
+        }
+        if entry != 0 {
+            server.entry = entry;
+        }
         self.restart(id);
         Ok([0; 5])
     }

@@ -4,7 +4,7 @@ use libipc::abi::delivery::{
     DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX, PAYLOAD_OFFSET,
 };
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Row};
-use libipc::abi::{Badge, Rights, TaskWord};
+use libipc::abi::{Badge, Owned, Rights, TaskWord};
 use libipc::linux::errno;
 use zerocopy::FromBytes;
 
@@ -106,7 +106,7 @@ impl<M: Machine> Kernel<M> {
         delivery.badge = session.badge.0;
         delivery.owner = owner.map_or(u32::MAX, |owner| owner.0);
         if owner.is_none() {
-            self.sessions.remove(id);
+            self.remove_session(id);
         }
         Delivered::Yes
     }
@@ -162,6 +162,7 @@ impl<M: Machine> Kernel<M> {
         delivery.handle_count = u32::from(count);
         delivery.handles = given;
         self.calls.discard(id);
+        self.credit(inbox.server, Owned::Calls);
         Delivered::Yes
     }
 

@@ -2,6 +2,7 @@
 //! take a kernel apart again, so that one process can run thousands of them.
 
 use libipc::abi::foreign::LINUX_CALLS;
+use libipc::abi::upgrade::Verdict;
 use libipc::abi::{Doom, Injection, Moment};
 
 use super::Kernel;
@@ -71,6 +72,30 @@ impl<M: Machine> Kernel<M> {
         let Some(server) = found else { return false };
         self.set_doom(server, Some(Doom { moment: Moment::Traps(traps), fault: Injection::Kill }));
         true
+    }
+
+    /// Hands in an image for a server, as if another with an arena did. Whether it was taken.
+    pub fn hand_in(&mut self, by: u32, number: u32, image: &[u8]) -> bool {
+        let find = |number| {
+            let mut servers = (0..self.servers.bound()).filter_map(|index| self.servers.at(index));
+            servers.find(|id| self.servers.get(*id).is_some_and(|server| server.number == number))
+        };
+        let (Some(by), Some(server)) = (find(by), find(number)) else { return false };
+        let arena = self.servers.get(by).map_or(FrameRange::EMPTY, |server| server.arena);
+        let bytes = image.len() as u64;
+        if bytes > arena.bytes() || self.begin_upgrade(server, by, 0, bytes).is_err() {
+            return false;
+        }
+        self.machine.bytes(arena, 0, bytes).copy_from_slice(image);
+        true
+    }
+
+    /// How often a server was upgraded, and what came of the last try.
+    pub fn upgrades(&self, number: u32) -> (u32, Option<Verdict>) {
+        let mut servers =
+            (0..self.servers.bound()).filter_map(|index| self.servers.get(self.servers.at(index)?));
+        let server = servers.find(|server| server.number == number);
+        server.map_or((0, None), |server| (server.upgrades, server.verdict))
     }
 
     /// How a server has fared.

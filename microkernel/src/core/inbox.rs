@@ -177,6 +177,9 @@ impl<M: Machine> Kernel<M> {
 
     /// The receive half of a system call: takes the next event or waits.
     pub(crate) fn receive(&mut self, by: Caller) {
+        if self.upgrade.is_some() && self.upgrade_receives(by.server) {
+            return;
+        }
         let Some(state) = self.threads.get_mut(by.thread) else { return };
         state.registers.rax = 0;
         let Some(server) = self.servers.get_mut(by.server) else { return };

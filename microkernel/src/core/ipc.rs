@@ -2,7 +2,7 @@
 
 use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
 use libipc::abi::syscall::{Info, NO_ANSWER, Syscall};
-use libipc::abi::{Handle, KernelError, Rights};
+use libipc::abi::{Handle, KernelError, Owned, Rights};
 
 use super::arena::Full;
 use super::machine::{Machine, physical};
@@ -175,7 +175,9 @@ impl<M: Machine> Kernel<M> {
         if !wait {
             let buffer = self.payload_of(by.task).ok_or(KernelError::WrongState)?;
             tag = Self::header(&mut self.machine, buffer).map_or(0, |header| header.tag);
-            kept = self.keep(buffer, message.info.payload_len, None)?;
+            self.charge(by.server, Owned::Calls)?;
+            let payload = self.keep(buffer, message.info.payload_len, None);
+            kept = payload.inspect_err(|_| self.credit(by.server, Owned::Calls))?;
         }
         let kind = if wait { CallKind::Native } else { CallKind::Sent };
         let call = self.new_call(kind, by.task, server, |call| {
@@ -188,6 +190,9 @@ impl<M: Machine> Kernel<M> {
         let Ok(id) = call else {
             if let Some(kept) = kept {
                 self.free_buffer(kept);
+            }
+            if !wait {
+                self.credit(by.server, Owned::Calls);
             }
             return Err(KernelError::Exhausted);
         };
@@ -288,10 +293,14 @@ impl<M: Machine> Kernel<M> {
     /// A call is over: everything it held is let go.
     pub(crate) fn end_call(&mut self, id: CallRef) {
         let Some(call) = self.calls.get(id) else { return };
+        let sender = (call.kind == CallKind::Sent).then_some(call.task);
         if !call.holds_nothing() {
             self.let_go_of_call(id);
         }
         self.calls.discard(id);
+        if let Some(sender) = sender {
+            self.credit_sent(sender);
+        }
     }
 
     fn let_go_of_call(&mut self, id: CallRef) {

@@ -196,6 +196,7 @@ impl<M: Machine> Kernel<M> {
                 let figures = [u64::from(server.incarnation), journal.records];
                 self.trace_server(Event::ServerLive, id, &figures);
             }
+            self.upgrade_live(id);
             return Replayed::Live;
         }
         let Some((mut header, recorded, mut at)) = self.next_recorded(id) else { return Replayed::Live };
@@ -312,6 +313,10 @@ impl<M: Machine> Kernel<M> {
         journal.mended = false;
         // A replay that comes to the snapshot it was making when it died has come to the journal's end.
         journal.cursor = None;
+        if let Some(id) = self.server_of(task) {
+            self.upgrade_live(id);
+            self.upgrade_saved(id);
+        }
         Ok([0; 5])
     }
 

@@ -32,6 +32,7 @@ pub mod object;
 mod pmap;
 mod poison;
 mod process;
+mod quota;
 mod remains;
 mod reply;
 mod sched;
@@ -42,6 +43,7 @@ mod statistics;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+mod upgrade;
 mod watchdog;
 
 use libipc::abi::KernelError;
@@ -155,6 +157,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) reproducers: crash::Reproducers,
     /// What is left of servers that have died.
     pub(crate) remains: remains::Remains,
+    /// The upgrade under way.
+    pub(crate) upgrade: Option<upgrade::Upgrade>,
     pub(crate) off: Option<(u32, bool)>,
     /// For tests: the short way is closed, and how often it was taken.
     #[cfg(test)]

@@ -10,7 +10,7 @@ use super::object::*;
 use super::{Kernel, Outcome};
 
 /// The version of this binary interface.
-pub(crate) const ABI_VERSION: u64 = 1;
+pub(crate) const ABI_VERSION: u64 = libipc::server::image::ABI_VERSION as u64;
 
 /// Calls that a restarted server makes anew: their results say nothing of what happened, or are not a function of what
 /// the server did before.
@@ -247,6 +247,10 @@ impl<M: Machine> Kernel<M> {
             Syscall::Statistics => self.statistics(a),
             Syscall::ServerAbandon => self.server_abandon(task, a),
             Syscall::ServerDispose => self.server_dispose(task, a),
+            Syscall::ServerQuota => self.server_quota(task, a),
+            Syscall::Upgrade => self.upgrade(task, a),
+            Syscall::UpgradeImage => self.upgrade_image(task, a),
+            Syscall::UpgradeStep => self.upgrade_step(task, a),
             Syscall::JournalSum => self.journal_sum(task, a),
             Syscall::LeaseFromJournal => self.lease_from_journal(task, a),
             Syscall::DigestAsk => self.digest_ask(task, a),

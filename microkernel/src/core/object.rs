@@ -2,10 +2,12 @@
 
 use bitflags::bitflags;
 use libipc::abi::crash::Fault;
+use libipc::abi::upgrade::{ImageFigures, Verdict};
 use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
 use super::arena::{Id, Link, Linked, List};
 use super::journal::Journal;
+use super::quota::Holdings;
 use super::watchdog::Watched;
 
 /// Name of a task.
@@ -132,6 +134,8 @@ pub struct Task {
     pub peak_pages: u32,
     /// The server's part.
     pub server: Option<ServerId>,
+    /// The server that made it, for a program's.
+    pub maker: Option<ServerId>,
 }
 
 /// A range of frames in one piece.
@@ -270,6 +274,14 @@ pub struct Server {
     pub handling: u64,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
     pub falls: (u64, u32),
+    /// What it owns and may own.
+    pub holdings: Holdings,
+    /// What is known of the image it runs in.
+    pub image: ImageFigures,
+    /// How often it was upgraded, and what came of the last try.
+    pub upgrades: u32,
+    /// See `upgrades`.
+    pub verdict: Option<Verdict>,
 }
 
 /// What a thread is doing.

@@ -2,7 +2,7 @@
 //! half-way. Translation for copies walks the same tables that the hardware walks.
 
 use libipc::abi::foreign::Role;
-use libipc::abi::{Badge, Frame, KernelError, PAGE_SIZE, Protection, Rights};
+use libipc::abi::{Badge, Frame, KernelError, Owned, PAGE_SIZE, Protection, Rights};
 
 use libipc::abi::delivery::PAYLOAD_OFFSET;
 use zerocopy::FromBytes;
@@ -106,9 +106,14 @@ impl<M: Machine> Kernel<M> {
         self.check_free(task, into)?;
         let pager = self.server_of(task).ok_or(KernelError::WrongState)?;
         let space = Space::new(frame, pager, Badge(badge));
-        let space = self.spaces.insert(space).map_err(|_| KernelError::Exhausted)?;
+        self.charge(pager, Owned::Spaces)?;
+        let Ok(space) = self.spaces.insert(space) else {
+            self.credit(pager, Owned::Spaces);
+            return Err(KernelError::Exhausted);
+        };
         if let Err(error) = self.put(task, into, Object::Space(space), Rights::all()) {
             self.spaces.remove(space);
+            self.credit(pager, Owned::Spaces);
             return Err(error);
         }
         self.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE).fill(0);
@@ -133,6 +138,7 @@ impl<M: Machine> Kernel<M> {
             && let Some(state) = self.spaces.remove(space)
         {
             self.frames.mark_table(state.root, false);
+            self.credit(state.pager, Owned::Spaces);
         }
     }
 
@@ -171,9 +177,18 @@ impl<M: Machine> Kernel<M> {
         for number in 0..tables {
             let frame = Frame(self.payload_u32(buffer, number * 4));
             self.frames.idle_as_is(frame, task)?;
+            if (0..number).any(|before| self.payload_u32(buffer, before * 4) == frame.0) {
+                return Err(KernelError::FrameInUse);
+            }
         }
         for number in 0..pages {
-            self.check_page(task, buffer, pages_at + number * 16)?;
+            let frame = self.check_page(task, buffer, pages_at + number * 16)?;
+            if (0..tables).any(|table| self.payload_u32(buffer, table * 4) == frame.0) {
+                return Err(KernelError::FrameInUse);
+            }
+        }
+        if self.missing_tables(root, buffer, pages_at, pages) > tables {
+            return Err(KernelError::NeedTable);
         }
         let fills = self.frame_pairs(task, fills)?;
         self.fill_frames(fills.into_iter().flatten());
@@ -203,10 +218,8 @@ impl<M: Machine> Kernel<M> {
                         self.frames.note_entry(table, entry);
                         lower
                     }
-                    _ => {
-                        self.count_pages(space, more);
-                        return Err(KernelError::NeedTable);
-                    }
+                    // They were counted before.
+                    _ => return Err(KernelError::NeedTable),
                 };
             }
             lowest = (span, table);
@@ -214,6 +227,39 @@ impl<M: Machine> Kernel<M> {
         }
         self.count_pages(space, more);
         Ok([next_table, 0, 0, 0, 0])
+    }
+
+    /// How many tables are missing for the pages of a list.
+    fn missing_tables(&mut self, root: Frame, buffer: FrameRange, pages_at: u64, pages: u64) -> u64 {
+        let (mut missing, mut last) = (0, u64::MAX);
+        for number in 0..pages {
+            let (address, ..) = self.page_listed(buffer, pages_at + number * 16);
+            let span = address / (PAGE_SIZE << M::LEVEL_BITS);
+            if core::mem::replace(&mut last, span) == span || self.leaf_table(root, address).is_some() {
+                continue;
+            }
+            for level in 0..self.lowest_table(root, address) {
+                let shift = 12 + M::LEVEL_BITS * (level + 1);
+                let own = |kernel: &mut Self, other: u64| {
+                    kernel.page_listed(buffer, pages_at + other * 16).0 >> shift == address >> shift
+                };
+                // It most often is the page before that needs the same table.
+                missing += u64::from(!(0..number).rev().any(|other| own(self, other)));
+            }
+        }
+        missing
+    }
+
+    /// The level of the lowest table that there is for an address.
+    fn lowest_table(&mut self, root: Frame, address: u64) -> u32 {
+        let mut table = root;
+        for level in (1..M::LEVELS).rev() {
+            match self.machine.entry(table, index::<M>(address, level)) {
+                Mapping::Table(lower) => table = lower,
+                _ => return level,
+            }
+        }
+        0
     }
 
     /// A page of the list in the payload, as it stands there.
@@ -227,8 +273,8 @@ impl<M: Machine> Kernel<M> {
         (u64::from(low) | u64::from(high) << 32, Frame(frame), protection.unwrap_or_default())
     }
 
-    /// Checks a page of the list: address, frame and protection.
-    fn check_page(&mut self, task: TaskId, buffer: FrameRange, at: u64) -> Result<(), KernelError> {
+    /// Checks a page of the list, address, frame and protection: its frame.
+    fn check_page(&mut self, task: TaskId, buffer: FrameRange, at: u64) -> Result<Frame, KernelError> {
         let (address, frame, protection) = self.page_listed(buffer, at);
         if !address.is_multiple_of(PAGE_SIZE) || address >= M::USER_END || address == 0 {
             return Err(KernelError::BadAddress);
@@ -239,7 +285,7 @@ impl<M: Machine> Kernel<M> {
         if !device && !self.is_lent(frame, task) && self.frames.owned(frame, task)?.table {
             return Err(KernelError::FrameInUse);
         }
-        Ok(())
+        Ok(frame)
     }
 
     /// Whether a frame is of a server's arena and the task is the memory server: what is in an arena can be mapped

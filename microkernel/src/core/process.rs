@@ -5,7 +5,7 @@ use libipc::abi::delivery::{MAKE_CALL, Occasion, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, When};
 use libipc::abi::trace::Event;
-use libipc::abi::{KernelError, Rights, TaskWord, UserRegisters};
+use libipc::abi::{KernelError, Owned, Rights, TaskWord, UserRegisters};
 use libipc::linux::errno;
 
 use super::arena::Blank;
@@ -135,6 +135,23 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::WrongKind);
         };
         self.spaces.get(space).ok_or(KernelError::BadHandle)?;
+        let maker = self.server_of(task).ok_or(KernelError::WrongState)?;
+        self.charge(maker, Owned::Tasks)?;
+        let made = self.charged_program(maker, space, parent, flags);
+        if made.is_err() {
+            self.credit(maker, Owned::Tasks);
+        }
+        made
+    }
+
+    /// The same, charged already.
+    fn charged_program(
+        &mut self,
+        maker: ServerId,
+        space: SpaceId,
+        parent: Option<TaskId>,
+        flags: u64,
+    ) -> Result<TaskId, KernelError> {
         let table = self.inherit_table(parent, flags)?;
         let directories = match self.inherit_directories(parent, flags) {
             Ok(directories) => directories,
@@ -156,6 +173,7 @@ impl<M: Machine> Kernel<M> {
             cpu_ns: 0,
             peak_pages: 0,
             server: None,
+            maker: Some(maker),
         };
         let program = match self.tasks.insert(program) {
             Ok(program) => program,
@@ -284,6 +302,9 @@ impl<M: Machine> Kernel<M> {
         }
         self.trace_life(Event::ProcessEnded, program, &[]);
         let Some(state) = self.tasks.remove(program) else { return };
+        if let Some(maker) = state.maker {
+            self.credit(maker, Owned::Tasks);
+        }
         self.drop_table(state.table);
         if let Some(directories) = state.directories {
             self.drop_directories(directories);
@@ -326,7 +347,11 @@ impl<M: Machine> Kernel<M> {
         let top = self.spaces.get(owner.space).map(|space| space.root).ok_or(KernelError::BadHandle)?;
         let server = owner.server;
         let thread = Thread { registers, task, tid, priority, server, top, stopped: false, ..Thread::BLANK };
-        let thread = self.threads.insert(thread).map_err(|_| KernelError::Exhausted)?;
+        self.charge_thread(task)?;
+        let Ok(thread) = self.threads.insert(thread) else {
+            self.credit_thread(task);
+            return Err(KernelError::Exhausted);
+        };
         let first = self.tasks.get_mut(task).and_then(|task| task.first_thread.replace(thread));
         if let Some(state) = self.threads.get_mut(thread) {
             state.sibling.1 = first;
@@ -459,6 +484,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn end_thread(&mut self, thread: ThreadId) {
         self.unqueue(thread);
         let Some(state) = self.threads.remove(thread) else { return };
+        self.credit_thread(state.task);
         if self.current == Some(thread) {
             self.current = None;
         }

@@ -1,8 +1,9 @@
 //! Servers: how root makes them, and what they may do that others may not: use ports, take interrupts, speak to the
 //! console log, end the machine.
 
+use libipc::abi::upgrade::ImageFigures;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights};
-use libipc::server::DIGEST_BIT;
+use libipc::server::DEVICE_BITS;
 
 use super::arena::Blank;
 use super::journal::Journal;
@@ -29,7 +30,7 @@ impl<M: Machine> Kernel<M> {
         self.tasks.get(id).and_then(|task| task.server).ok_or(KernelError::WrongKind)
     }
 
-    /// A server that root makes and has not started yet.
+    /// A server that root makes, or makes anew.
     fn embryo(&mut self, task: TaskId, handle: u64) -> Result<&mut Server, KernelError> {
         self.is_root(task)?;
         let id = self.server_named(task, handle, Rights::CONTROL)?;
@@ -72,6 +73,7 @@ impl<M: Machine> Kernel<M> {
             cpu_ns: 0,
             peak_pages: 0,
             server: None,
+            maker: None,
         };
         let task = self.tasks.insert(task).map_err(|_| KernelError::Exhausted)?;
         let journal = journaled.then(Journal::default);
@@ -151,6 +153,12 @@ impl<M: Machine> Kernel<M> {
             self.frames.owned(Frame(frame), task)?;
         }
         let server = self.embryo(task, handle)?;
+        if pages == 0 {
+            server.segments.iter_mut().filter(|segment| segment.address == address).for_each(|segment| {
+                *segment = Segment::EMPTY;
+            });
+            return Ok([0; 5]);
+        }
         let free =
             server.segments.iter_mut().find(|segment| segment.pages == 0).ok_or(KernelError::Exhausted)?;
         *free = Segment { address, pages, pristine, bytes };
@@ -205,7 +213,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn server_start(
         &mut self,
         task: TaskId,
-        [handle, entry, stack, priority, patience_ns, _]: [u64; 6],
+        [handle, entry, stack, priority, patience_ns, image]: [u64; 6],
     ) -> Outcome {
         self.is_root(task)?;
         let id = self.server_named(task, handle, Rights::CONTROL)?;
@@ -216,6 +224,9 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::BadArgument);
         }
         self.first_start(id, entry, stack, priority as u8, patience_ns)?;
+        if let Some(server) = self.servers.get_mut(id) {
+            server.image = ImageFigures::from_word(image);
+        }
         Ok([0; 5])
     }
 
@@ -280,7 +291,7 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn irq_bind(&mut self, task: TaskId, [irq, bit, ..]: [u64; 6]) -> Outcome {
         let line = self.may_use_irq(task, irq)?;
-        if bit >= DIGEST_BIT.trailing_zeros().into() {
+        if bit >= DEVICE_BITS.into() {
             return Err(KernelError::BadArgument);
         }
         let server = self.server_of(task).ok_or(KernelError::NoRight)?;
@@ -316,6 +327,16 @@ impl<M: Machine> Kernel<M> {
         }
         self.off = Some((status as u32, how == 1));
         Ok([0; 5])
+    }
+}
+
+impl Server {
+    /// Memory that is its own, so that its restart asks nobody for any: what it writes, journal, snapshots, arena.
+    pub(crate) fn bytes_set_aside(&self) -> u64 {
+        let journal = self.journal.unwrap_or_default();
+        let ranges = [self.buffer, self.arena, journal.memory, journal.snapshots];
+        let written: u64 = self.segments.iter().map(|segment| u64::from(segment.pages) * PAGE_SIZE).sum();
+        ranges.iter().map(|range| range.bytes()).sum::<u64>() + written
     }
 }
 

@@ -3,7 +3,7 @@
 
 use libipc::abi::delivery::Kind;
 use libipc::abi::syscall::{Syscall, reply_flags};
-use libipc::abi::{Badge, Handle, KernelError, Readiness, Rights};
+use libipc::abi::{Badge, Handle, KernelError, Owned, Readiness, Rights};
 
 use super::arena::Link;
 use super::inbox::{Delivered, Inbox};
@@ -42,11 +42,15 @@ impl<M: Machine> Kernel<M> {
             watchers: None,
             link: Link::NONE,
         };
-        let session = self.sessions.insert(session).map_err(|_| KernelError::Exhausted)?;
+        self.charge(server, Owned::Sessions)?;
+        let Ok(session) = self.sessions.insert(session) else {
+            self.credit(server, Owned::Sessions);
+            return Err(KernelError::Exhausted);
+        };
         if let Some(into) = owned
             && let Err(error) = self.put(task, u64::from(into.0), Object::OwnSession(session), Rights::all())
         {
-            self.sessions.remove(session);
+            self.remove_session(session);
             return Err(error);
         }
         Ok(session)
@@ -150,7 +154,7 @@ impl<M: Machine> Kernel<M> {
         let (server, silent) = (session.server, session.owned.is_none() && !session.tells_close);
         self.wake_watchers(id);
         if silent {
-            self.sessions.remove(id);
+            self.remove_session(id);
             return;
         }
         if let Some(server) = self.servers.get_mut(server) {
@@ -165,7 +169,7 @@ impl<M: Machine> Kernel<M> {
         session.owned = None;
         if session.holders == 0 && !session.link.is_listed() {
             self.wake_watchers(id);
-            self.sessions.remove(id);
+            self.remove_session(id);
         }
     }
 
@@ -229,6 +233,9 @@ impl<M: Machine> Kernel<M> {
             server.watched.remove(&mut self.watchers, watch);
         }
         let watcher = self.watchers.remove(watch)?;
+        if let WatchedBy::Server(by, _) = watcher.by {
+            self.credit(by, Owned::Watches);
+        }
         let (before, after) = watcher.siblings;
         if let Some(after) = after.and_then(|after| self.watchers.get_mut(after)) {
             after.siblings.0 = before;
@@ -261,7 +268,9 @@ impl<M: Machine> Kernel<M> {
         }
         let wanted = Readiness::from_bits_truncate(bits as u32);
         let server = self.server_of(task).ok_or(KernelError::WrongState)?;
-        let (watch, ready) = self.add_watch(id, WatchedBy::Server(server, cookie), wanted, None)?;
+        self.charge(server, Owned::Watches)?;
+        let added = self.add_watch(id, WatchedBy::Server(server, cookie), wanted, None);
+        let (watch, ready) = added.inspect_err(|_| self.credit(server, Owned::Watches))?;
         Ok([u64::from(ready.bits()), watch.to_word(), 0, 0, 0])
     }
 

@@ -45,9 +45,16 @@ impl<M: Machine> Kernel<M> {
             }
             (6, Some(server)) => {
                 let journal = server.journal.unwrap_or_default();
-                Ok([server.restart_ns, journal.snapshots_made, journal.snapshots_ns, 0, 0])
+                Ok([
+                    server.restart_ns,
+                    journal.snapshots_made,
+                    journal.snapshots_ns,
+                    server.bytes_set_aside(),
+                    0,
+                ])
             }
             (7, Some(_)) => self.fall(own.ok_or(KernelError::WrongKind)?),
+            (8, Some(_)) => self.upgrade_figures(own.ok_or(KernelError::WrongKind)?),
             _ => Err(KernelError::BadArgument),
         }
     }

@@ -31,6 +31,8 @@ pub(crate) const DOOMED: u8 = 1;
 pub(crate) const TRACED: u8 = 2;
 /// Not everything is traced.
 const FILTERED: u8 = 4;
+/// A server is being upgraded.
+pub(crate) const UPGRADING: u8 = 8;
 
 /// The command line's `trace=` is not followed by a number of bytes that a ring can have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

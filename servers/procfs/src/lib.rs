@@ -1,8 +1,8 @@
 //! The procfs server: `/proc`, a file server whose files are written when they are opened.
 //!
-//! It owns the open files and what vfs last said about the mounts, and nothing else: what the files say is asked of
-//! proc, vm and the kernel at open. It stands below vfs and above proc. `/proc/naiad` shows the servers themselves
-//! and, by `echo crash > /proc/naiad/servers/NAME/ctl`, lets one fail.
+//! It owns the open files, what vfs last said about the mounts, and the image that some server is to be upgraded to: what
+//! the files say is asked of proc, vm and the kernel at open. It stands below vfs and above proc. `/proc/naiad` shows the
+//! servers themselves and, by `echo crash > /proc/naiad/servers/NAME/ctl`, lets one fail.
 //!
 //! It must never keep what it was told about a process: processes end behind its back.
 #![cfg_attr(not(test), no_std)]
@@ -17,7 +17,7 @@ use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::EINVAL;
 use libipc::proto::fs;
 use libipc::proto::proc_tree::{Mounts, SET_MOUNTS};
-use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Request, Server};
+use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Request, Server, UPGRADED_BIT};
 use serde::{Deserialize, Serialize};
 
 mod ask;
@@ -28,8 +28,10 @@ pub mod open;
 pub mod text;
 mod trace;
 pub mod tree;
+mod upgrade;
 
 use open::{Open, Opening};
+use upgrade::{UPGRADE_TAG, Upgrades};
 
 /// The procfs server.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,6 +52,7 @@ pub struct Procfs {
     /// Files whose session is being made, with its handle, by badge.
     openings: BTreeMap<u64, (Opening, Handle)>,
     next_badge: u64,
+    upgrades: Upgrades,
 }
 
 impl Server for Procfs {
@@ -66,19 +69,22 @@ impl Server for Procfs {
             opens: BTreeMap::new(),
             openings: BTreeMap::new(),
             next_badge: 1,
+            upgrades: Upgrades::new(boot.arena_bytes),
         }
     }
 
     fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
         match event {
             Event::Call(call) => self.call(call, env),
+            Event::Done { tag, result } if *tag == UPGRADE_TAG => self.upgrade_begun(result),
             Event::Done { tag, result } => self.session_made(*tag, result),
             Event::LastClose { badge, owner } => self.closed(*badge, *owner),
-            // Every call is answered in the step that takes it, or right after.
+            Event::Notify { bits } if bits & UPGRADED_BIT != 0 => self.upgrade_over(env),
+            Event::Cancel { call, .. } => self.upgrade_cancelled(*call),
+            // Every other call is answered in the step that takes it, or right after.
             Event::Start
             | Event::Answer { .. }
             | Event::Notify { .. }
-            | Event::Cancel { .. }
             | Event::Watch { .. }
             | Event::Watched { .. } => Effects::none(),
         }

@@ -152,8 +152,10 @@ impl Procfs {
             17 => self.read(call, &[[words[1], words[2]]], Some(words[3]), env),
             19 => self.read(call, &vectors, None, env),
             295 => self.read(call, &vectors, Some(words[3]), env),
-            1 | 18 => write(self, call, node, &[[words[1], words[2]]], env),
-            20 | 296 => write(self, call, node, &vectors, env),
+            1 => self.write(call, node, &[[words[1], words[2]]], None, env),
+            18 => self.write(call, node, &[[words[1], words[2]]], Some(words[3]), env),
+            20 => self.write(call, node, &vectors, None, env),
+            296 => self.write(call, node, &vectors, Some(words[3]), env),
             5 => match self.stat(node, env) {
                 Ok(stat) => filled(call.id, words[1], stat.to_bytes().to_vec(), ForeignReply::default()),
                 Err(errno) => failed(call.id, errno),
@@ -316,56 +318,76 @@ impl Procfs {
         Ok(fixed.chain(members).filter(|(next, ..)| *next > position).collect())
     }
 
-    /// Does what a control file was told.
-    fn command(&self, node: Node, command: &[u8]) -> Result<Operation, i32> {
-        if node.kind == Kind::Trace {
-            return self.trace_command(command);
+    /// write(2) and its relatives: a piece of an image, or one command to a server's control file. `at` for those that
+    /// leave the position alone.
+    fn write(
+        &mut self,
+        call: &Call,
+        node: Node,
+        buffers: &[[u64; 2]],
+        at: Option<u64>,
+        env: &mut dyn Env,
+    ) -> Effects {
+        if let Err(errno) = check_writable(call.status) {
+            return failed(call.id, errno);
         }
+        let most = match node.kind {
+            Kind::ServerControl => COMMAND_MAX,
+            Kind::Trace => TRACE_COMMAND_MAX,
+            Kind::ServerImage => return self.write_image(call, node.id, at, buffers),
+            _ => return failed(call.id, EIO),
+        };
+        let mut command = Vec::new();
+        for [address, length] in buffers {
+            if command.len() as u64 + length > most {
+                return failed(call.id, EINVAL);
+            }
+            match env.read_user(call.id, *address, *length as u32) {
+                Ok(bytes) => command.extend(bytes),
+                Err(LeaseError::NotResident) => return Effects::again(),
+                Err(LeaseError::BadAddress | LeaseError::Gone) => return failed(call.id, EFAULT),
+            }
+        }
+        self.command(call.id, node, &command)
+    }
+
+    /// Does what a control file was told.
+    fn command(&mut self, call: CallId, node: Node, command: &[u8]) -> Effects {
+        let result = command.len() as i64;
+        if node.kind == Kind::Trace {
+            return done_first(call, result, self.trace_command(command));
+        }
+        let words = core::str::from_utf8(command).unwrap_or_default();
+        let words: Vec<&str> = words.split_ascii_whitespace().collect();
+        match words.split_first() {
+            Some((&"upgrade", [])) => self.begin_upgrade(call, node.id, result),
+            Some((&"crash", end)) => done_first(call, result, self.crash(node, end)),
+            _ => failed(call, EINVAL),
+        }
+    }
+
+    fn crash(&self, node: Node, end: &[&str]) -> Result<Operation, i32> {
         let name = self.server_name(node.id).ok_or(ENOENT)?;
         let task = *self.tasks.get(name).ok_or(ENXIO)?;
-        let command = core::str::from_utf8(command).map_err(|_| EINVAL)?;
-        let words: Vec<&str> = command.split_ascii_whitespace().collect();
-        let Some(("crash", end)) = words.split_first().map(|(verb, end)| (*verb, end)) else {
-            return Err(EINVAL);
-        };
         Ok(Operation::Crash { task, doom: Doom::parse(end).ok_or(EINVAL)? })
     }
 }
 
-/// write(2) and its relatives: one command to a server's control file, or to the trace.
-fn write(procfs: &Procfs, call: &Call, node: Node, buffers: &[[u64; 2]], env: &mut dyn Env) -> Effects {
-    if let Err(errno) = check_writable(call.status) {
-        return failed(call.id, errno);
-    }
-    if !matches!(node.kind, Kind::ServerControl | Kind::Trace) {
-        return failed(call.id, EIO);
-    }
-    let mut command = Vec::new();
-    let most = if node.kind == Kind::Trace { TRACE_COMMAND_MAX } else { COMMAND_MAX };
-    for [address, length] in buffers {
-        if command.len() as u64 + length > most {
-            return failed(call.id, EINVAL);
-        }
-        match env.read_user(call.id, *address, *length as u32) {
-            Ok(bytes) => command.extend(bytes),
-            Err(LeaseError::NotResident) => return Effects::again(),
-            Err(LeaseError::BadAddress | LeaseError::Gone) => return failed(call.id, EFAULT),
-        }
-    }
-    match procfs.command(node, &command) {
+/// A program has its answer before what it asked for happens, which may be the end of who the answer comes from.
+fn done_first(call: CallId, result: i64, operation: Result<Operation, i32>) -> Effects {
+    match operation {
         Ok(operation) => {
-            // The program has its answer before the server dies, which may be the one that the answer comes from.
             let mut effects = Effects::none();
-            effects.result(call.id, command.len() as i64);
+            effects.result(call, result);
             effects.act(operation);
             effects
         }
-        Err(errno) => failed(call.id, errno),
+        Err(errno) => failed(call, errno),
     }
 }
 
 /// Minus an errno, or 0.
-fn failed(call: CallId, errno: i32) -> Effects {
+pub(crate) fn failed(call: CallId, errno: i32) -> Effects {
     let mut effects = Effects::none();
     effects.result(call, -i64::from(errno));
     effects

@@ -2,13 +2,15 @@
 
 use alloc::{collections::BTreeMap, vec, vec::Vec};
 
-use libipc::abi::{Badge, Doom, Injection, KernelError, Moment};
+use libipc::abi::upgrade::Verdict;
+use libipc::abi::{Badge, CallId, Doom, Injection, KernelError, Moment};
 use libipc::linux::errno::*;
 use libipc::linux::open::*;
 use libipc::proto::fs::{Answer, Credentials, Found, From, Operation as Ask, Request as Req, Stop};
 use libipc::proto::process::{self, ProcessInfo};
 use libipc::proto::space;
-use libipc::server::testing::{Script, boot, step};
+use libipc::server::UPGRADED_BIT;
+use libipc::server::testing::{Figures, Script, boot, step};
 use libipc::server::{Caller, Effect, Foreign, ForeignReply};
 
 use super::*;
@@ -50,6 +52,9 @@ pub(crate) fn oracle(server: Handle, message: &Message) -> Result<Message, Kerne
     Ok(Message::typed(0, &answer))
 }
 
+/// Room for images.
+const ARENA_BYTES: u64 = 200_000;
+
 pub(crate) struct Bench {
     pub procfs: Procfs,
     pub script: Script,
@@ -64,6 +69,7 @@ impl Bench {
             tasks: names.iter().zip(70..).map(|(name, task)| ((*name).into(), Handle(task))).collect(),
             numbers: names.iter().zip(8..).map(|(name, number)| ((*name).into(), number)).collect(),
             epoch_s: 1000,
+            arena_bytes: ARENA_BYTES,
             ..boot("procfs", &["proc", "vm"])
         };
         let mut script = Script::default();
@@ -388,6 +394,119 @@ fn a_server_is_crashed_after_the_write_is_answered() {
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x106, 5, 0, 0, 0]).0.result, -i64::from(EINVAL));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x900, 5, 0, 0, 0]).0.result, -i64::from(EFAULT));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 500, 0, 0, 0]).0.result, -i64::from(EINVAL));
+}
+
+/// Opens a file of the server `tty` for writing.
+fn opened(bench: &mut Bench, name: &str) -> Badge {
+    bench.open(&alloc::format!("naiad/servers/tty/{name}"), O_WRONLY | O_TRUNC).unwrap()
+}
+
+/// A bench on which an image of 100,000 bytes is in the arena, and the badges of `image` and `ctl`.
+fn image_written() -> (Bench, Badge, Badge) {
+    let mut bench = Bench::new();
+    let (image, ctl) = (opened(&mut bench, "image"), opened(&mut bench, "ctl"));
+    let (reply, effects) = bench.linux(image, 0, O_WRONLY, 1, [3, 0x1000, 100_000, 0, 0, 0]);
+    assert_eq!((reply.result, reply.position), (100_000, Some(100_000)));
+    let copies: Vec<_> = effects
+        .list
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::ToArena { address, offset, length, .. } => Some((*address, *offset, *length)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(copies, [(0x1000, 0, 65_536), (0x1000 + 65_536, 65_536, 100_000 - 65_536)]);
+    bench.script.memory.insert(0x100, b"upgrade\n".to_vec());
+    (bench, image, ctl)
+}
+
+fn ask_for_upgrade(bench: &mut Bench, ctl: Badge) -> Effects {
+    bench.linux(ctl, 0, O_WRONLY, 1, [3, 0x100, 8, 0, 0, 0]).1
+}
+
+fn handed_in(effects: &Effects) -> (CallId, u64) {
+    match effects.list[..] {
+        [
+            Effect::Park { call, .. },
+            Effect::Try { operation: Operation::Upgrade { task: Handle(70), length }, tag: UPGRADE_TAG },
+        ] => (call, length),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+/// The kernel says that the upgrade is over.
+fn over(bench: &mut Bench, verdict: Verdict) -> Effects {
+    const VERDICTS: [Figures; 2] = [
+        |_, _| Ok([(Verdict::Done as u64) << 8, 0, 0, 0]),
+        |_, _| Ok([(Verdict::Schema as u64) << 8, 0, 0, 0]),
+    ];
+    bench.script.figures = Some(VERDICTS[usize::from(verdict != Verdict::Done)]);
+    step(&mut bench.procfs, &Event::Notify { bits: UPGRADED_BIT }, &mut bench.script)
+}
+
+fn result(effects: &Effects) -> (CallId, i64) {
+    match &effects.list[..] {
+        [Effect::ReplyForeign { call, reply }] => (*call, reply.result),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_upgrades_a_server_waits_for_the_end_and_is_told_what_came_of_it() {
+    for (verdict, wanted) in [(Verdict::Done, 8), (Verdict::Schema, -i64::from(EOPNOTSUPP))] {
+        let (mut bench, _, ctl) = image_written();
+        let (call, length) = handed_in(&ask_for_upgrade(&mut bench, ctl));
+        assert_eq!(length, 100_000);
+        let begun = Event::Done { tag: UPGRADE_TAG, result: Ok(0) };
+        assert!(step(&mut bench.procfs, &begun, &mut bench.script).list.is_empty());
+        assert_eq!(result(&over(&mut bench, verdict)), (call, wanted));
+        // The image is used up: the next upgrade goes back to the one the server booted from.
+        assert_eq!(handed_in(&ask_for_upgrade(&mut bench, ctl)).1, 0);
+    }
+}
+
+#[test]
+fn while_a_server_is_upgraded_nobody_changes_the_image_or_upgrades_another() {
+    let (mut bench, image, ctl) = image_written();
+    handed_in(&ask_for_upgrade(&mut bench, ctl));
+    let busy = -i64::from(EBUSY);
+    assert_eq!(bench.linux(image, 0, O_WRONLY, 1, [3, 0x1000, 5, 0, 0, 0]).0.result, busy);
+    assert_eq!(bench.linux(ctl, 0, O_WRONLY, 1, [3, 0x100, 8, 0, 0, 0]).0.result, busy);
+}
+
+#[test]
+fn an_upgrade_that_the_kernel_does_not_take_is_an_error_to_who_asked() {
+    let (mut bench, _, ctl) = image_written();
+    for (error, errno) in [(KernelError::NoRight, EPERM), (KernelError::WrongState, EBUSY)] {
+        let (call, _) = handed_in(&ask_for_upgrade(&mut bench, ctl));
+        let refused = Event::Done { tag: UPGRADE_TAG, result: Err(error) };
+        let effects = step(&mut bench.procfs, &refused, &mut bench.script);
+        assert_eq!(result(&effects), (call, -i64::from(errno)));
+    }
+}
+
+#[test]
+fn who_does_not_want_to_wait_for_an_upgrade_goes_and_the_upgrade_goes_on() {
+    let (mut bench, _, ctl) = image_written();
+    let (call, _) = handed_in(&ask_for_upgrade(&mut bench, ctl));
+    let cancelled = step(&mut bench.procfs, &Event::Cancel { call }, &mut bench.script);
+    assert_eq!(result(&cancelled), (call, -i64::from(EINTR)));
+    assert_eq!(bench.linux(ctl, 0, O_WRONLY, 1, [3, 0x100, 8, 0, 0, 0]).0.result, -i64::from(EBUSY));
+    assert!(over(&mut bench, Verdict::Done).list.is_empty());
+    handed_in(&ask_for_upgrade(&mut bench, ctl));
+}
+
+#[test]
+fn an_image_is_written_from_its_beginning_on_and_is_no_larger_than_the_arena() {
+    let (mut bench, image, _) = image_written();
+    let write = |bench: &mut Bench, position, length| {
+        bench.linux(image, position, O_WRONLY, 1, [3, 0x1000, length, 0, 0, 0]).0.result
+    };
+    assert_eq!(write(&mut bench, 7, 5), -i64::from(EINVAL), "there is a gap, or what is there is changed");
+    assert_eq!(write(&mut bench, 100_000, 5), 5);
+    assert_eq!(write(&mut bench, 100_005, ARENA_BYTES), -i64::from(EFBIG));
+    assert_eq!(write(&mut bench, 0, u64::MAX), -i64::from(EFBIG));
+    assert_eq!(bench.linux(image, 0, 0, 1, [3, 0x1000, 5, 0, 0, 0]).0.result, -i64::from(EBADF));
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl Procfs {
             Kind::Enosys => naiad::enosys(env).into_bytes(),
             Kind::ServerStatus => self.server_status(node.id, env)?.into_bytes(),
             Kind::ServerControl
+            | Kind::ServerImage
             | Kind::ServerDigest
             | Kind::ServerJournal
             | Kind::Reproducer

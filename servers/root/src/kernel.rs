@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use libipc::abi::crash::{Disposition, Fall};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
-use libipc::abi::{Frame, Handle, KernelError, PAYLOAD_MAX, Protection, Rights};
-use libipc::manifest::ServerEntry;
+use libipc::abi::upgrade::{Stage, Step};
+use libipc::abi::{Frame, Handle, KernelError, Owned, PAGE_SIZE, PAYLOAD_MAX, Protection, Rights};
+use libipc::manifest::{Quotas, ServerEntry};
+use libipc::server::boot::STACK_TOP;
 use libipc::server::effect::PageMap;
 use libipc::server::env::TaskFigure;
 use libipc::server::handles::HandleSlots;
@@ -15,12 +17,15 @@ use libipc::sys::Traps;
 use zerocopy::FromBytes;
 
 use crate::policy::Death;
+use crate::upgrade::Installed;
 
 /// Root's own task; its space has the slot before it.
 pub const OWN_TASK: Handle = Handle(1);
 const FIRST_FREE: u32 = 2;
 /// Most frames zeroed in one trap.
 const ZEROED_MAX: u32 = 256;
+/// Most pages of an image copied in one trap.
+const IMAGE_PAGES_MAX: u32 = 64;
 
 /// What memory of a server is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,6 +163,17 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::FrameWrite, [u64::from(frame.0), u64::from(offset), bytes.len() as u64, 0, 0])
     }
 
+    /// The beginning of a frame.
+    pub fn read(&mut self, frame: Frame, length: u32) -> Result<Vec<u8>, KernelError> {
+        let length = self.call(Syscall::FrameRead, [u64::from(frame.0), 0, u64::from(length), 0, 0])?;
+        let from = PAYLOAD_OFFSET as usize;
+        Ok(self.traps.buffer()[from..from + length.min(u64::from(PAYLOAD_MAX)) as usize].to_vec())
+    }
+
+    pub fn unmap(&mut self, space: Handle, address: u64, pages: u32) -> Done {
+        self.act(Syscall::Unmap, [u64::from(space.0), address, u64::from(pages), 0, 0])
+    }
+
     pub fn new_server(&mut self, space: Handle, number: u32, journaled: bool) -> Result<Handle, KernelError> {
         let task = self.slots.take();
         let arguments = [u64::from(task.0), u64::from(space.0), u64::from(number), u64::from(journaled), 0];
@@ -175,6 +191,11 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::ServerSegment, arguments)
     }
 
+    /// A restart does not fill what is at this address any more.
+    pub fn forget_segment(&mut self, task: Handle, address: u64) -> Done {
+        self.act(Syscall::ServerSegment, [u64::from(task.0), address, 0, 0, 0])
+    }
+
     pub fn grant(&mut self, task: Handle, into: Handle, handle: Handle, rights: Rights) -> Done {
         let arguments =
             [u64::from(task.0), u64::from(into.0), u64::from(handle.0), u64::from(rights.bits()), 0];
@@ -189,18 +210,57 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::ServerDevice, [u64::from(task.0), 1, u64::from(irq), 0, 0])
     }
 
+    /// Limits what a server may own.
+    pub fn quotas(&mut self, task: Handle, quotas: &Quotas) -> Done {
+        Owned::ALL.into_iter().try_for_each(|kind| {
+            let share = u64::from(quotas.of(kind));
+            self.act(Syscall::ServerQuota, [u64::from(task.0), kind as u64, share, 0, 0])
+        })
+    }
+
     pub fn personality(&mut self, index: u32, task: Handle) -> Done {
         self.act(Syscall::Personality, [u64::from(index), u64::from(task.0), 0, 0, 0])
     }
 
-    pub fn start(&mut self, task: Handle, start: u64, stack: u64, entry: &ServerEntry) -> Done {
+    pub fn start(&mut self, task: Handle, image: &Installed, entry: &ServerEntry) -> Done {
         let patience_ns = u64::from(entry.watchdog_ms) * 1_000_000;
-        let arguments = [u64::from(task.0), start, stack, u64::from(entry.priority), patience_ns];
-        self.act(Syscall::ServerStart, arguments)
+        let (task, priority, figures) = (u64::from(task.0), u64::from(entry.priority), image.figures());
+        let arguments = [task, image.entry, STACK_TOP, priority, patience_ns, figures.to_word()];
+        self.traps.trap(Syscall::ServerStart, arguments).map(|_| ())
     }
 
-    pub fn restart(&mut self, task: Handle) -> Done {
-        self.act(Syscall::ServerRestart, [u64::from(task.0), 0, 0, 0, 0])
+    /// Starts a server's next incarnation there.
+    pub fn restart(&mut self, task: Handle, entry: u64) -> Done {
+        self.act(Syscall::ServerRestart, [u64::from(task.0), entry, 0, 0, 0])
+    }
+
+    /// How far a server's upgrade has come, if there is one.
+    pub fn upgrade_stage(&mut self, task: Handle) -> Option<Stage> {
+        Stage::from_number(self.figure(task, TaskFigure::Upgrade)[0] & 0xff)
+    }
+
+    /// Bytes of the image that was handed in for a server.
+    pub fn upgrade_bytes(&mut self, task: Handle) -> u64 {
+        self.figure(task, TaskFigure::Upgrade)[3]
+    }
+
+    /// Copies pages of the image that was handed in.
+    pub fn upgrade_image(&mut self, offset: u64, into: Frame, count: u32) -> Done {
+        self.act(Syscall::UpgradeImage, [offset, u64::from(into.0), u64::from(count), 0, 0])
+    }
+
+    /// Copies so many pages of the image that was handed in, from its beginning.
+    pub fn take_image(&mut self, into: Frame, pages: u32) -> Done {
+        (0..pages).step_by(IMAGE_PAGES_MAX as usize).try_for_each(|done| {
+            let count = (pages - done).min(IMAGE_PAGES_MAX);
+            self.upgrade_image(u64::from(done) * PAGE_SIZE, Frame(into.0 + done), count)
+        })
+    }
+
+    /// Goes on with an upgrade: how far it has come.
+    pub fn upgrade_step(&mut self, step: Step) -> Result<Option<Stage>, KernelError> {
+        let [step, verdict, image] = step.to_words();
+        self.call(Syscall::UpgradeStep, [step, verdict, image, 0, 0]).map(Stage::from_number)
     }
 
     /// Gives a dead server up: its clients are answered errors.
@@ -224,6 +284,10 @@ impl<T: Traps> Kernel<T> {
 
     pub fn incarnation(&mut self, task: Handle) -> u64 {
         self.figure(task, TaskFigure::Incarnation)[0]
+    }
+
+    pub fn is_dead(&mut self, task: Handle) -> bool {
+        self.figure(task, TaskFigure::Incarnation)[1] != 0
     }
 
     fn figure(&mut self, task: Handle, what: TaskFigure) -> [u64; 5] {

@@ -1,5 +1,5 @@
 //! The root server: it starts every other server from the boot archive, gives each what the manifest says and nothing
-//! else, and starts the next incarnation of one that has died.
+//! else, and starts the next incarnation of one that has died, if need be in another image.
 //!
 //! It is journaled like any other: all it does are traps, so a root that runs again over its journal ends up where it
 //! was. It owns all memory at first and keeps only the archive and what is set aside.
@@ -19,8 +19,7 @@ mod supervise;
 mod tables;
 #[cfg(test)]
 mod tests;
-
-use alloc::vec::Vec;
+mod upgrade;
 
 use libipc::archive::{Archive, MANIFEST, SESSION};
 use libipc::manifest::{self, Manifest, Session};
@@ -33,17 +32,21 @@ use kernel::Kernel;
 /// Starts the system and looks after it for ever. A later incarnation goes on from the snapshot of the first.
 pub fn run<T: Traps>(traps: T, boot: &RootBoot, archive: &[u8]) -> ! {
     let mut kernel = Kernel::new(traps);
-    let charges = match postcard::from_bytes(&kernel.read_snapshot()) {
-        Ok(charges) => charges,
-        Err(_) => match start_system(&mut kernel, boot, archive) {
-            Ok(charges) => {
-                supervise::keep(&mut kernel, &charges);
-                charges
+    let archive = match Archive::new(archive) {
+        Ok(archive) => archive,
+        Err(_) => give_up(&mut kernel, &StartError::Archive),
+    };
+    let state = match postcard::from_bytes(&kernel.read_snapshot()) {
+        Ok(state) => state,
+        Err(_) => match start_system(&mut kernel, boot, &archive) {
+            Ok(state) => {
+                supervise::keep(&mut kernel, &state);
+                state
             }
             Err(error) => give_up(&mut kernel, &error),
         },
     };
-    supervise::supervise(&mut kernel, charges)
+    supervise::supervise(&mut kernel, &archive, state)
 }
 
 fn give_up<T: Traps>(kernel: &mut Kernel<T>, error: &StartError) -> ! {
@@ -57,10 +60,9 @@ fn give_up<T: Traps>(kernel: &mut Kernel<T>, error: &StartError) -> ! {
 fn start_system<T: Traps>(
     kernel: &mut Kernel<T>,
     boot: &RootBoot,
-    archive: &[u8],
-) -> Result<Vec<supervise::Charge>, StartError> {
-    let archive = Archive::new(archive).map_err(|_| StartError::Archive)?;
+    archive: &Archive<'_>,
+) -> Result<supervise::State, StartError> {
     let manifest: Manifest = manifest::decode(archive.find(MANIFEST).ok_or(StartError::Archive)?)?;
     let session: Session = manifest::decode(archive.find(SESSION).ok_or(StartError::Archive)?)?;
-    start::Start::new(kernel, boot, &archive, &manifest, &session).all()
+    start::Start::new(kernel, boot, archive, &manifest, &session).all()
 }

@@ -20,13 +20,14 @@ use libipc::server::effect::PageMap;
 use libipc::sys::Traps;
 
 use crate::error::StartError;
-use crate::image::{Image, Part};
+use crate::image::Image;
 use crate::kernel::{Kernel, OWN_TASK, Purpose, READ_WRITE};
 use crate::memory::{Free, pages};
 use crate::pci::{self, Found};
 use crate::policy::History;
-use crate::supervise::Charge;
+use crate::supervise::{Charge, State};
 use crate::tables::Tables;
+use crate::upgrade::{Installed, Placed, fill};
 
 /// Root's handle of its own task, and its number.
 const OWN: (Handle, u32) = (Handle(1), 1);
@@ -40,6 +41,8 @@ const HEAP_SHARE: u32 = 32;
 const MEMORY_HEAP_SHARE: u32 = 12;
 /// The share of memory that reproducers may take at most.
 const REPRODUCERS_SHARE: u32 = 32;
+/// The share of memory that images servers are upgraded to may take at most.
+const IMAGES_SHARE: u32 = 24;
 /// The share of memory that one server's journal may take at most, each of two times.
 const JOURNAL_SHARE: u32 = 96;
 /// The share of memory that one snapshot may take at most, each of three.
@@ -53,7 +56,7 @@ struct Server<'m> {
     number: u32,
     space: Handle,
     task: Handle,
-    image: Image,
+    image: Installed,
     tables: Tables,
     boot: Boot,
     first_boot_frame: Frame,
@@ -85,7 +88,7 @@ impl<'a, T: Traps> Start<'a, T> {
     }
 
     /// Makes and starts every server; what root has to look after from then on.
-    pub fn all(mut self) -> Result<Vec<Charge>, StartError> {
+    pub fn all(mut self) -> Result<State, StartError> {
         let mut servers = Vec::new();
         for (number, entry) in (1..).zip(&self.manifest.servers) {
             if entry.name != ROOT {
@@ -102,23 +105,36 @@ impl<'a, T: Traps> Start<'a, T> {
         }
         // Who gets what the others have left comes last.
         self.set_aside()?;
+        let images = self.images()?;
         servers.sort_by_key(|server| server.entry.frames);
         for server in &mut servers {
             self.equip(server, &tasks)?;
         }
         servers.sort_by_key(|server| server.number);
         for server in &servers {
-            self.kernel.start(server.task, server.image.entry, STACK_TOP, server.entry)?;
+            self.kernel.start(server.task, &server.image, server.entry)?;
         }
-        let charges = servers.iter().map(|server| Charge {
+        let charges = servers.into_iter().map(|server| Charge {
             name: server.entry.name.clone(),
             number: server.number,
             task: server.task,
+            space: server.space,
             vital: server.entry.vital,
             history: History::default(),
             due_ns: None,
+            gone: false,
+            image: server.image,
+            other: None,
         });
-        Ok(charges.collect())
+        let archive = Frame(self.boot.archive_first as u32);
+        Ok(State { servers: charges.collect(), images, archive })
+    }
+
+    /// Memory for images that servers are upgraded to. It stays root's.
+    fn images(&mut self) -> Result<(Frame, u32), StartError> {
+        let count = pages(self.manifest.images_kib).min(self.all / IMAGES_SHARE);
+        let short = || StartError::Memory { server: ROOT.to_owned() };
+        Ok((self.free.take(count).ok_or_else(short)?, count))
     }
 
     /// Memory for what servers die of.
@@ -146,6 +162,7 @@ impl<'a, T: Traps> Start<'a, T> {
         let top = self.take(entry, 1)?;
         let space = self.kernel.new_space(u64::from(number), top)?;
         let task = self.kernel.new_server(space, number, entry.class == Class::Journaled)?;
+        self.kernel.quotas(task, &entry.quotas)?;
         let first_boot_frame = self.take(entry, BOOT_PAGES as u32)?;
         let boot = Boot {
             name: entry.name.clone(),
@@ -155,34 +172,26 @@ impl<'a, T: Traps> Start<'a, T> {
             counter: (self.boot.counter_start, self.boot.ns_per_count),
             ..Boot::default()
         };
+        let copies = self.take(entry, image.copied_pages())?;
+        let image = Installed::new(&image, file, copies);
+        let parts = image.parts.clone();
         let tables = Tables::default();
         let mut server = Server { entry, number, space, task, image, tables, boot, first_boot_frame };
-        for part in server.image.parts.clone() {
-            self.load(&mut server, file, part)?;
+        for placed in &parts {
+            self.load(&mut server, placed)?;
         }
         self.furnish(&mut server)?;
         Ok(server)
     }
 
     /// Maps one part of an image: where it lies in the archive if it is only read, else a copy.
-    fn load(&mut self, server: &mut Server<'_>, file: Frame, part: Part) -> Result<(), StartError> {
-        let source = Frame(file.0 + part.file_page);
-        if !part.protection.contains(Protection::WRITE) {
-            return self.map(server, part.address, source, part.pages, part.protection);
+    fn load(&mut self, server: &mut Server<'_>, placed: &Placed) -> Result<(), StartError> {
+        let Placed { part, source, frames } = *placed;
+        if !part.is_copied() {
+            return self.map(server, part.address, frames, part.pages, part.protection);
         }
-        let copy = self.take(server.entry, part.pages)?;
-        self.kernel.zero(copy, part.pages)?;
-        let whole = part.file_bytes / PAGE_SIZE as u32;
-        for page in 0..whole {
-            self.kernel.copy(Frame(source.0 + page), Frame(copy.0 + page))?;
-        }
-        let rest = &self.archive.find(&server.entry.name).unwrap_or_default();
-        let from = (part.file_page + whole) as usize * PAGE_SIZE as usize;
-        let tail = rest.get(from..from + part.file_bytes as usize % PAGE_SIZE as usize).unwrap_or_default();
-        if !tail.is_empty() {
-            self.kernel.write(Frame(copy.0 + whole), 0, tail)?;
-        }
-        self.map(server, part.address, copy, part.pages, READ_WRITE)?;
+        fill(self.kernel, placed)?;
+        self.map(server, part.address, frames, part.pages, READ_WRITE)?;
         Ok(self.kernel.segment(server.task, part.address, part.pages, source, part.file_bytes)?)
     }
 

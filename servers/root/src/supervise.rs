@@ -1,18 +1,32 @@
-//! Looking after the servers: who dies is started again, without the event it died of if it must be.
+//! Looking after the servers: who dies is started again, without the event it died of if it must be, and who is upgraded
+//! in another image.
 
 use alloc::{format, string::String, vec::Vec};
 
-use libipc::abi::{Handle, KernelError};
+use libipc::abi::{Frame, Handle, KernelError};
+use libipc::archive::Archive;
 use libipc::sys::Traps;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Kernel, News};
 use crate::policy::{Action, History, decide};
+use crate::upgrade::Installed;
 
 /// A snapshot is taken when the journal is fuller than this, in thousandths.
 const SNAPSHOT_AT: u32 = 500;
 /// The machine's status when a server is gone without which it cannot go on.
 const SERVER_LOST: u32 = 126;
+
+/// What root knows: the state that a later incarnation starts from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// The servers in its charge.
+    pub servers: Vec<Charge>,
+    /// Memory for images that servers are upgraded to: first frame and count.
+    pub images: (Frame, u32),
+    /// Where the boot archive begins.
+    pub archive: Frame,
+}
 
 /// A server in root's charge.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,17 +37,25 @@ pub struct Charge {
     pub number: u32,
     /// Its task.
     pub task: Handle,
+    /// Its address space.
+    pub space: Handle,
     /// The machine cannot go on without it.
     pub vital: bool,
     /// What is remembered of its deaths.
     pub history: History,
     /// When it is to start again, if that has been put off.
     pub due_ns: Option<u64>,
+    /// It has been given up.
+    pub gone: bool,
+    /// The image that it runs in.
+    pub image: Installed,
+    /// While it is upgraded: the image in waiting, or, when that is on trial, the old one.
+    pub other: Option<Installed>,
 }
 
 /// Makes what root knows the state that a later incarnation starts from.
-pub fn keep<T: Traps>(kernel: &mut Kernel<T>, servers: &[Charge]) {
-    let kept = postcard::to_allocvec(servers).map_err(|_| KernelError::TooBig);
+pub fn keep<T: Traps>(kernel: &mut Kernel<T>, state: &State) {
+    let kept = postcard::to_allocvec(state).map_err(|_| KernelError::TooBig);
     match kept.and_then(|kept| kernel.write_snapshot(&kept)) {
         // A replay has come past a snapshot that was made.
         Ok(()) | Err(KernelError::WrongState) => {}
@@ -41,25 +63,46 @@ pub fn keep<T: Traps>(kernel: &mut Kernel<T>, servers: &[Charge]) {
     }
 }
 
-/// Sees to every server that dies, for ever.
-pub fn supervise<T: Traps>(kernel: &mut Kernel<T>, mut servers: Vec<Charge>) -> ! {
+/// Sees to every server that dies or is to be upgraded, for ever.
+pub fn supervise<T: Traps>(kernel: &mut Kernel<T>, archive: &Archive<'_>, mut state: State) -> ! {
     loop {
         let News { bits, now_ns, journal_fill } = kernel.receive();
-        for server in servers.iter_mut().filter(|server| bits & 1 << server.number != 0) {
-            see_to(kernel, server, now_ns);
+        for index in 0..state.servers.len() {
+            if bits & 1 << state.servers[index].number != 0 {
+                look_after(kernel, archive, &mut state, index, now_ns);
+            }
         }
-        for server in &mut servers {
+        for server in &mut state.servers {
             if server.due_ns.take_if(|due_ns| *due_ns <= now_ns).is_some() {
                 start_again(kernel, server);
             }
         }
-        let next = servers.iter().filter_map(|server| server.due_ns).min();
+        let next = state.servers.iter().filter_map(|server| server.due_ns).min();
         if let Some(next) = next {
             kernel.set_timer(next);
         }
         if journal_fill > SNAPSHOT_AT {
-            keep(kernel, &servers);
+            keep(kernel, &state);
         }
+    }
+}
+
+/// Something has happened to a server: its upgrade has come further, or it has died, or both.
+fn look_after<T: Traps>(
+    kernel: &mut Kernel<T>,
+    archive: &Archive<'_>,
+    state: &mut State,
+    index: usize,
+    now_ns: u64,
+) {
+    let task = state.servers[index].task;
+    if let Some(stage) = kernel.upgrade_stage(task) {
+        state.upgrade(kernel, archive, index, stage);
+    }
+    let server = &mut state.servers[index];
+    // A death that has been seen to is not seen to again.
+    if server.due_ns.is_none() && !server.gone && kernel.is_dead(task) {
+        see_to(kernel, server, now_ns);
     }
 }
 
@@ -88,7 +131,7 @@ fn dispose<T: Traps>(kernel: &mut Kernel<T>, server: &Charge, former: bool) -> R
 }
 
 fn start_again<T: Traps>(kernel: &mut Kernel<T>, server: &Charge) {
-    match kernel.restart(server.task) {
+    match kernel.restart(server.task, 0) {
         Ok(()) => {
             let incarnation = kernel.incarnation(server.task);
             kernel.log(&format!("root: {} runs again, incarnation {incarnation}\n", server.name));
@@ -98,7 +141,8 @@ fn start_again<T: Traps>(kernel: &mut Kernel<T>, server: &Charge) {
 }
 
 /// A server's clients get errors from now on; without some servers the machine cannot go on.
-fn give_up<T: Traps>(kernel: &mut Kernel<T>, server: &Charge) {
+fn give_up<T: Traps>(kernel: &mut Kernel<T>, server: &mut Charge) {
+    server.gone = true;
     match kernel.abandon(server.task) {
         Ok(()) => kernel.log(&format!("root: {} dies again and again and is given up\n", server.name)),
         Err(error) => kernel.log(&format!("root: {} cannot be seen to: {error}\n", server.name)),

@@ -4,10 +4,13 @@
 //! Registers: system calls take theirs; rbx, rbp, r12 to r14 are the script's own; r15 is the name under which a
 //! process tells what it saw, which a fork makes anew from its parent's.
 
+use libipc::server::image::Note;
+use zerocopy::IntoBytes;
+
 use crate::cpu::{Code, INSTRUCTION_BYTES, Instruction, Reg};
 
 /// Where the code of every program is loaded.
-const CODE_ADDRESS: u64 = 0x40_1000;
+pub const CODE_ADDRESS: u64 = 0x40_1000;
 /// Where its data is.
 const DATA_ADDRESS: u64 = 0x80_0000;
 /// Most code.
@@ -255,6 +258,7 @@ impl Assembler {
         let data_at = PAGE + (code.len() as u64).next_multiple_of(PAGE);
         let mut file = elf_header(&[
             Load {
+                kind: elf::abi::PT_LOAD,
                 flags: 5,
                 offset: 0,
                 address: CODE_ADDRESS - PAGE,
@@ -262,6 +266,7 @@ impl Assembler {
                 bytes: PAGE + code.len() as u64,
             },
             Load {
+                kind: elf::abi::PT_LOAD,
                 flags: 6,
                 offset: data_at,
                 address: DATA_ADDRESS,
@@ -277,8 +282,9 @@ impl Assembler {
     }
 }
 
-/// A loadable part of an ELF file.
+/// A part of an ELF file, loadable or a note.
 struct Load {
+    kind: u32,
     flags: u32,
     offset: u64,
     address: u64,
@@ -300,16 +306,52 @@ fn elf_header(loads: &[Load]) -> Vec<u8> {
     words(&mut file, &[CODE_ADDRESS, 64, 0]);
     halves(&mut file, &[0, 0, 64, 56, loads.len() as u16, 0, 0, 0]);
     for load in loads {
-        file.extend_from_slice(&elf::abi::PT_LOAD.to_le_bytes());
+        file.extend_from_slice(&load.kind.to_le_bytes());
         file.extend_from_slice(&load.flags.to_le_bytes());
         words(&mut file, &[load.offset, load.address, load.address, load.file_bytes, load.bytes, PAGE]);
     }
     file
 }
 
-/// The smallest program: what stands for a server's image, whose code is on the host.
-pub fn stub() -> Vec<u8> {
-    Assembler::new().finish()
+/// Pages of a stub that are only read.
+pub const STUB_CODE_PAGES: u32 = 2;
+/// Where the note lies in a stub.
+const STUB_NOTE: u64 = 0x800;
+
+/// What stands for a server's image, whose code is on the host: a page of headers with the note, which is loaded before
+/// a page that stands for code, and a page of data.
+pub fn stub(note: &Note) -> Vec<u8> {
+    let (kind, flags) = (elf::abi::PT_LOAD, 5);
+    let code_bytes = u64::from(STUB_CODE_PAGES) * PAGE;
+    let code = Load {
+        kind,
+        flags,
+        offset: 0,
+        address: CODE_ADDRESS - PAGE,
+        file_bytes: code_bytes,
+        bytes: code_bytes,
+    };
+    let (offset, address) = (code_bytes, CODE_ADDRESS - PAGE + code_bytes);
+    let data = Load { kind, flags: 6, offset, address, file_bytes: 8, bytes: PAGE };
+    let note_bytes = size_of::<Note>() as u64;
+    let place = Load {
+        kind: elf::abi::PT_NOTE,
+        flags: 4,
+        offset: STUB_NOTE,
+        address: CODE_ADDRESS - PAGE + STUB_NOTE,
+        file_bytes: note_bytes,
+        bytes: note_bytes,
+    };
+    let mut file = elf_header(&[code, data, place]);
+    file.resize(STUB_NOTE as usize, 0);
+    file.extend_from_slice(note.as_bytes());
+    file.resize(code_bytes as usize + 8, 0);
+    file
+}
+
+/// The note of the stub whose first page this is.
+pub fn note_of(page: &[u8]) -> Option<Note> {
+    Note::read(page.get(STUB_NOTE as usize..)?)
 }
 
 /// Numbers of the Linux system calls that scripts make.

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use libipc::archive::{Builder, MANIFEST, SESSION};
 use libipc::manifest::{self, Manifest, ServerEntry, Session};
+use libipc::server::image::Note;
 
 use crate::assembler;
+use crate::incarnation::Version;
 
 /// KiB of heap of a server: the simulator only copies through it. Real heaps are the host's.
 const HEAP_KIB: u32 = 128;
@@ -76,7 +78,7 @@ pub fn archive(manifest: &Manifest, program: &str) -> Result<Vec<u8>> {
     archive.add(MANIFEST, manifest::encode(manifest)?)?;
     archive.add(SESSION, manifest::encode(&session)?)?;
     for server in &manifest.servers {
-        archive.add(&server.name, assembler::stub())?;
+        archive.add(&server.name, assembler::stub(&Note::new(&server.name, Version::Booted.schema(), 1)))?;
     }
     Ok(archive.finish())
 }

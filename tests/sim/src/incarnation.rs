@@ -15,7 +15,7 @@ use libipc::abi::KernelError;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
 use libipc::server::boot::RootBoot;
 use libipc::server::shell::Shell;
-use libipc::server::{Boot, Server};
+use libipc::server::{Boot, Effects, Env, Event, Saved, Server, Table};
 use libipc::sys::{BUFFER_BYTES, Trapped, Traps};
 
 use crate::devices::SimDisk;
@@ -94,8 +94,65 @@ impl Traps for Trap<'_> {
 pub enum Start {
     /// Root: the words the kernel left, and the archive.
     Root(RootBoot, Arc<[u8]>),
-    /// Another server: its boot block.
-    Server(Boot),
+    /// Another server: its boot block, and the image it starts in.
+    Server(Boot, Version),
+}
+
+/// Which code an image stands for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Version {
+    /// The server's, as it is.
+    Booted = 1,
+    /// The same, but with a state of another schema; it reads the one before, too.
+    Next = 2,
+    /// One that says it reads them all, and does not live to see it.
+    Misfit = 3,
+}
+
+impl Version {
+    /// The version whose states have this schema.
+    pub fn of(schema: u32) -> Option<Version> {
+        [Version::Booted, Version::Next, Version::Misfit]
+            .into_iter()
+            .find(|version| version.schema() == schema)
+    }
+
+    /// The schema of its states.
+    pub fn schema(self) -> u32 {
+        self as u32
+    }
+}
+
+/// The next version of a server: it counts the states that it took over.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(bound = "")]
+struct Next<S: Server> {
+    taken_over: u64,
+    server: S,
+}
+
+impl<S: Server> Server for Next<S> {
+    const SCHEMA: u32 = S::SCHEMA + 1;
+    const OLDEST_SCHEMA: u32 = S::SCHEMA;
+
+    fn new(boot: &Boot) -> Next<S> {
+        Next { taken_over: 0, server: S::new(boot) }
+    }
+
+    fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
+        self.server.step(event, env)
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Table> {
+        self.server.tables()
+    }
+
+    fn restore(schema: u32, saved: &mut Saved<'_>) -> Option<Next<S>> {
+        if schema == Self::SCHEMA {
+            return saved.read(Self::tables);
+        }
+        S::restore(schema, saved).map(|server| Next { taken_over: 1, server })
+    }
 }
 
 /// A server between two of its traps.
@@ -122,8 +179,15 @@ impl Drop for Incarnation {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Panicked;
 
-fn serve<S: Server>(boot: &Boot, trap: Trap<'_>) -> Infallible {
-    let mut shell = Shell::<S, _>::start(boot, trap);
+fn serve<S: Server>(boot: &Boot, version: Version, trap: Trap<'_>) -> Infallible {
+    match version {
+        Version::Booted => run(Shell::<S, _>::start(boot, trap)),
+        Version::Next => run(Shell::<Next<S>, _>::start(boot, trap)),
+        Version::Misfit => panic!("an image that cannot start"),
+    }
+}
+
+fn run<S: Server>(mut shell: Shell<S, Trap<'_>>) -> Infallible {
     loop {
         shell.serve_one();
         if let Some(mut random) = shell.traps.wild.take() {
@@ -150,17 +214,17 @@ fn write_over<S: Server, T: Traps>(shell: &mut Shell<S, T>, random: &mut Random)
     shell.save_whole();
 }
 
-fn serve_by_name(boot: &Boot, trap: Trap<'_>) -> Infallible {
+fn serve_by_name(boot: &Boot, version: Version, trap: Trap<'_>) -> Infallible {
     match boot.name.as_str() {
-        "vm" => serve::<vm::Vm>(boot, trap),
-        "blk" => serve::<blk::Driver<SimDisk>>(boot, trap),
-        "logfile" => serve::<logfile::Logfile>(boot, trap),
-        "tty" => serve::<tty::Tty>(boot, trap),
-        "tmpfs" => serve::<tmpfs::Tmpfs>(boot, trap),
-        "ufs" => serve::<ufs::Ufs>(boot, trap),
-        "proc" => serve::<proc::Proc>(boot, trap),
-        "procfs" => serve::<procfs::Procfs>(boot, trap),
-        "vfs" => serve::<vfs::Vfs>(boot, trap),
+        "vm" => serve::<vm::Vm>(boot, version, trap),
+        "blk" => serve::<blk::Driver<SimDisk>>(boot, version, trap),
+        "logfile" => serve::<logfile::Logfile>(boot, version, trap),
+        "tty" => serve::<tty::Tty>(boot, version, trap),
+        "tmpfs" => serve::<tmpfs::Tmpfs>(boot, version, trap),
+        "ufs" => serve::<ufs::Ufs>(boot, version, trap),
+        "proc" => serve::<proc::Proc>(boot, version, trap),
+        "procfs" => serve::<procfs::Procfs>(boot, version, trap),
+        "vfs" => serve::<vfs::Vfs>(boot, version, trap),
         name => panic!("a server `{name}` is not known here"),
     }
 }
@@ -175,7 +239,7 @@ impl Incarnation {
             let trap = Trap { gate, buffer: Some(first.buffer), wild: None };
             match start {
                 Start::Root(words, archive) => root::run(trap, &words, &archive),
-                Start::Server(boot) => serve_by_name(&boot, trap),
+                Start::Server(boot, version) => serve_by_name(&boot, version, trap),
             }
         });
         Incarnation { thread: Some(thread) }

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use microkernel::core::host::Wait;
+use microkernel::core::host::{Used, Wait};
 
+use crate::assembler::STUB_CODE_PAGES;
 use crate::plan::{Cause, Kind};
 use crate::workload::files::{LOG_APPENDS, LOG_NAME, LOG_NOTES_BEFORE};
 use crate::world::{End, Outcome, Setup};
@@ -173,15 +174,18 @@ pub fn torn_log(clean: &Outcome, cut: &Outcome, next: &Outcome) -> Option<String
 /// What is different, in words; nothing if all is equal.
 pub fn difference(setup: &Setup, clean: &Outcome, run: &Outcome) -> Option<String> {
     let mut text = seen(clean, run);
-    if clean.used != run.used {
-        let _ = writeln!(text, "objects in use are {:?} instead of {:?}", run.used, clean.used);
+    // Code of an image in the boot archive stays mapped there; that of one which was handed in is mapped once more.
+    let upgraded = run.upgrades.iter().filter(|upgrades| **upgrades > 0).count() as u32;
+    let wanted = Used { mapped_frames: clean.used.mapped_frames + upgraded * STUB_CODE_PAGES, ..clean.used };
+    if wanted != run.used {
+        let _ = writeln!(text, "objects in use are {:?} instead of {wanted:?}", run.used);
     }
     let own: Vec<String> = (1..)
         .zip(&run.deaths)
         .filter(|(_, [_, own])| *own > 0)
         .map(|(number, [_, own])| format!("{} {own}", setup.name(number)))
         .collect();
-    let meant = run.crashes[Cause::Fault as usize] + run.crashes[Cause::Loop as usize];
+    let meant = run.crashes[Cause::Fault as usize] + run.crashes[Cause::Loop as usize] + run.misfits;
     if run.deaths.iter().map(|[_, own]| own).sum::<u32>() != meant {
         let _ = writeln!(text, "servers died by themselves: {}", own.join(", "));
     }

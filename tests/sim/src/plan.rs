@@ -4,6 +4,7 @@
 //! makes the fifth trap after that (one that recovers, most often), and a `!` behind either makes the server fault
 //! instead, right before the trap. With `&` it loops there, until the watchdog finds it. A `*` makes the next message that
 //! the server receives poison: it faults, in each incarnation, as soon as it has it. With `~` it loops for ever instead.
+//! `vfs^123` upgrades vfs at that trap, and `vfs^123!` tries to, with an image that cannot start.
 //!
 //! Not all faults are deaths. With `?` something writes into the server's own memory, with `%` into the memory from which
 //! it would be started again, and then it is killed. With `#` the disk fails for a while, and with `=`
@@ -12,6 +13,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::incarnation::Version;
 use crate::oracle::Class;
 use crate::random::Random;
 use crate::world::Setup;
@@ -144,6 +146,27 @@ pub struct Crash {
     pub cause: Cause,
 }
 
+/// One upgrade: at a server's trap, it is to go on in an image of this version.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Upgrade {
+    /// The server's number.
+    pub server: u32,
+    /// Which trap, counted from 1 over all its incarnations.
+    pub trap: u64,
+    /// What the image stands for.
+    pub version: Version,
+}
+
+impl Upgrade {
+    /// Reads one.
+    fn parse(word: &str, setup: &Setup) -> Option<Upgrade> {
+        let (name, trap) = word.split_once('^')?;
+        let (trap, version) =
+            trap.strip_suffix('!').map_or((trap, Version::Next), |trap| (trap, Version::Misfit));
+        Some(Upgrade { server: setup.number(name)?, trap: trap.parse().ok()?, version })
+    }
+}
+
 /// A run's seed and its crashes, which come about one after the other.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Plan {
@@ -151,6 +174,8 @@ pub struct Plan {
     pub seed: u64,
     /// Who dies when.
     pub crashes: Vec<Crash>,
+    /// Who is upgraded when.
+    pub upgrades: Vec<Upgrade>,
     /// The server that is to be given up: the run is not to come to the same, only to do no harm to others.
     pub gives_up: Option<u32>,
     /// The server that meets poison: it is to live on, and to do no harm to others than who sent it.
@@ -232,15 +257,26 @@ impl Plan {
             };
             Some(Crash { place, cause })
         };
-        let crashes = text.split([',', ' ']).filter(|word| !word.is_empty()).map(|word| {
+        let words = text.split([',', ' ']).filter(|word| !word.is_empty());
+        let (upgrades, words): (Vec<&str>, Vec<&str>) = words.partition(|word| word.contains('^'));
+        let upgrades = upgrades.into_iter().map(|word| {
+            let upgrade = Upgrade::parse(word, setup);
+            upgrade.ok_or_else(|| anyhow::anyhow!("`{word}` is no upgrade such as vfs^123 or vfs^123!"))
+        });
+        let upgrades = upgrades.collect::<anyhow::Result<_>>()?;
+        let crashes = words.into_iter().map(|word| {
             crash(word).ok_or_else(|| anyhow::anyhow!("`{word}` is no crash such as vfs@123, +5 or +5!"))
         });
-        Ok(Plan { seed, crashes: crashes.collect::<anyhow::Result<_>>()?, ..Plan::default() })
+        Ok(Plan { seed, upgrades, crashes: crashes.collect::<anyhow::Result<_>>()?, ..Plan::default() })
     }
 
     /// The crashes in words.
     pub fn describe<'a>(&'a self, setup: &'a Setup) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| {
+            for Upgrade { server, trap, version } in &self.upgrades {
+                let mark = if *version == Version::Misfit { "!" } else { "" };
+                write!(f, "{}^{trap}{mark},", setup.name(*server))?;
+            }
             for (number, crash) in self.crashes.iter().enumerate() {
                 let mark = crash.cause.mark();
                 let comma = if number > 0 { "," } else { "" };

@@ -17,7 +17,8 @@ use libipc::abi::{Frame, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
 use libipc::manifest::Manifest;
 use libipc::server::Boot;
-use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
+use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, IMAGE_ADDRESS, RootBoot};
+use libipc::server::image::Note;
 use libipc::sys::BUFFER_BYTES;
 use microkernel::arch::emulated::{self, Blank, Emulated};
 use microkernel::core::boot::Memory;
@@ -29,11 +30,12 @@ use microkernel::core::object::{FrameRange, ThreadId};
 use microkernel::core::{Kernel, Resume, Trap};
 use zerocopy::FromBytes;
 
+use crate::assembler;
 use crate::cpu::{self, Notes, translate};
 use crate::devices::{self, Plugged};
 use crate::image;
-use crate::incarnation::{Buffer, Incarnation, Reply, Request, Start, trapped};
-use crate::plan::{Cause, Plan, Progress};
+use crate::incarnation::{Buffer, Incarnation, Reply, Request, Start, Version, trapped};
+use crate::plan::{Cause, Plan, Progress, Upgrade};
 use crate::random::Random;
 use crate::trace::Trace;
 
@@ -55,6 +57,8 @@ const TRAPS_MAX: u64 = 5_000_000;
 const TIME_MAX_NS: u64 = 600_000_000_000;
 /// The instruction pointer of a server's thread whose incarnation has begun; no image starts there.
 const BEGUN: u64 = 1;
+/// Who hands images in.
+const UPGRADER: &str = "procfs";
 /// Root's number, and in the manifest the first.
 pub const ROOT: u32 = 1;
 
@@ -143,6 +147,10 @@ pub struct Outcome {
     pub snapshots: Vec<u64>,
     /// How many crashes of the plan came about, by cause.
     pub crashes: [u32; Cause::COUNT],
+    /// How often each server was upgraded.
+    pub upgrades: Vec<u32>,
+    /// Images that could not start, and were to.
+    pub misfits: u32,
     /// Where the first trap after the start of the first program lies, by server: traps before are of the start.
     pub booted: Vec<u64>,
     /// Nanoseconds of simulated time.
@@ -171,6 +179,8 @@ impl Outcome {
             deaths: vec![[0; 2]; servers],
             snapshots: vec![0; servers],
             crashes: [0; Cause::COUNT],
+            upgrades: vec![0; servers],
+            misfits: 0,
             booted: vec![0; servers],
             time_ns: 0,
             log_disk: setup.log.clone(),
@@ -221,6 +231,8 @@ struct World<'a> {
     setup: &'a Setup,
     seed: u64,
     plan: Progress<'a>,
+    upgrades: &'a [Upgrade],
+    misfits: u32,
     kernel: Kernel<Emulated>,
     hosts: BTreeMap<u32, Host>,
     curse: Option<Curse>,
@@ -257,6 +269,8 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         setup,
         seed: plan.seed,
         plan: Progress::new(plan),
+        upgrades: &plan.upgrades,
+        misfits: 0,
         kernel,
         hosts: BTreeMap::new(),
         curse: None,
@@ -424,7 +438,9 @@ impl World<'_> {
             let (words, _) = RootBoot::read_from_prefix(&block).ok().context("root has its words")?;
             Start::Root(words, self.setup.archive.clone())
         } else {
-            Start::Server(Boot::from_block(&block).context("a boot block can be read")?)
+            let version = self.version(top).context("an image has a note")?;
+            self.misfits += u32::from(version == Version::Misfit);
+            Start::Server(Boot::from_block(&block).context("a boot block can be read")?, version)
         };
         let memory = self.kernel.fate(number).context("a server is known")?.buffer;
         debug_assert_eq!(memory.count, BUFFER_PAGES);
@@ -439,6 +455,21 @@ impl World<'_> {
         // The last incarnation ends here, wherever it stood.
         self.hosts.insert(number, host);
         Ok(())
+    }
+
+    /// What the image in this address space stands for.
+    fn version(&mut self, top: Frame) -> Option<Version> {
+        let frame = translate(&mut self.kernel.machine, top, IMAGE_ADDRESS, Protection::READ)?;
+        let page = self.kernel.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE);
+        Version::of(assembler::note_of(page)?.schema)
+    }
+
+    /// Hands in the image that a server is to be upgraded to now, if there is one.
+    fn hand_in(&mut self, number: u32, trap: u64) {
+        let due = self.upgrades.iter().find(|upgrade| (upgrade.server, upgrade.trap) == (number, trap));
+        let (Some(upgrade), Some(by)) = (due, self.setup.number(UPGRADER)) else { return };
+        let note = Note::new(self.setup.name(number), upgrade.version.schema(), Version::Booted.schema());
+        self.kernel.hand_in(by, number, &assembler::stub(&note));
     }
 
     /// A server has made a trap: its registers and memory as the kernel finds them; and whether it dies of it.
@@ -463,6 +494,7 @@ impl World<'_> {
             }
             None => {}
         }
+        self.hand_in(number, count);
         let mut buffer = buffer;
         if let Some(cause) = self.plan.trap(number, count)
             && let Some(trap) = self.strike(cause, thread, (number, count), &mut buffer)
@@ -504,9 +536,11 @@ impl World<'_> {
     }
 
     fn finish(self, end: End) -> Outcome {
-        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, records, .. } = self;
+        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, records, misfits, .. } =
+            self;
         let (mut traced, mut position) = records;
         kernel.take_trace(&mut position, &mut traced);
+        let servers = traps.len() as u32;
         INSIDE.set(true);
         drop(hosts);
         INSIDE.set(false);
@@ -534,6 +568,8 @@ impl World<'_> {
             deaths: fates.iter().map(|fate| fate.deaths).collect(),
             snapshots: fates.iter().map(|fate| fate.snapshots).collect(),
             crashes: plan.done,
+            upgrades: (1..=servers).map(|number| kernel.upgrades(number).0).collect(),
+            misfits,
             time_ns: kernel.machine.time_ns,
             records: trace.as_ref().map(|_| as_file(setup, &traced)).unwrap_or_default(),
             trace: trace.map(Trace::finish).unwrap_or_default(),

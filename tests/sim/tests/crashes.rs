@@ -4,8 +4,9 @@
 use libipc::manifest::Class;
 use sim::explore::Exploration;
 use sim::image;
+use sim::incarnation::Version;
 use sim::oracle;
-use sim::plan::{Cause, Crash, Kind, Place, Plan};
+use sim::plan::{Cause, Crash, Kind, Place, Plan, Upgrade};
 use sim::workload;
 use sim::world::{self, End, Outcome, Setup};
 
@@ -57,6 +58,67 @@ fn no_program_notices_a_crash_of_any_server() {
             "{}",
             plan.describe(&setup)
         );
+    }
+}
+
+/// A server is upgraded at that of its traps, and somebody dies then.
+fn upgrade(server: u32, trap: u64, version: Version, crash: Option<Crash>) -> Plan {
+    let upgrades = vec![Upgrade { server, trap, version }];
+    Plan { upgrades, crashes: crash.into_iter().collect(), ..Plan::quiet(1) }
+}
+
+/// The servers that can be upgraded, and a trap of each in the middle of its work.
+fn upgradable(exploration: &Exploration<'_>) -> impl Iterator<Item = (u32, u64)> {
+    let traps = (1..).zip(exploration.clean.traps.clone());
+    let booted = exploration.clean.booted.clone();
+    let middle = move |(number, traps): (u32, u64)| (number, (booted[number as usize - 1] + traps) / 2);
+    traps.filter(|(number, _)| *number != world::ROOT).map(middle)
+}
+
+#[test]
+fn no_program_notices_that_a_server_goes_on_in_another_image() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    for (server, trap) in upgradable(&exploration) {
+        let plan = upgrade(server, trap, Version::Next, None);
+        let (outcome, difference) = exploration.check(&plan);
+        assert_eq!(difference, None, "{}: {}", plan.describe(&setup), outcome.log);
+        assert_eq!(outcome.upgrades[server as usize - 1], 1, "{}: {}", plan.describe(&setup), outcome.log);
+    }
+}
+
+#[test]
+fn no_program_notices_an_image_that_cannot_start() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    for (server, trap) in upgradable(&exploration) {
+        let plan = upgrade(server, trap, Version::Misfit, None);
+        let (outcome, difference) = exploration.check(&plan);
+        assert_eq!(difference, None, "{}: {}", plan.describe(&setup), outcome.log);
+        assert_eq!((outcome.misfits, &outcome.upgrades[..]), (1, &vec![0; setup.names.len()][..]));
+    }
+}
+
+#[test]
+fn no_program_notices_a_crash_in_the_middle_of_an_upgrade() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    let root = exploration.clean.traps[world::ROOT as usize - 1];
+    for (server, trap) in upgradable(&exploration) {
+        let own = (1..16).map(|later| (server, trap + later));
+        let roots = (1..48).step_by(3).map(|later| (world::ROOT, root + later));
+        for (who, trap_of_crash) in own.chain(roots) {
+            for cause in [Cause::Kill, Cause::Fault] {
+                let crash = Crash { place: Place::Trap { server: who, trap: trap_of_crash }, cause };
+                let plan = upgrade(server, trap, Version::Next, Some(crash));
+                let (outcome, difference) = exploration.check(&plan);
+                assert_eq!(difference, None, "{}: {}", plan.describe(&setup), outcome.log);
+                // An image that faults on trial makes room for the old one.
+                let upgrades = outcome.upgrades[server as usize - 1];
+                let wanted = if cause == Cause::Fault { 0..=1 } else { 1..=1 };
+                assert!(wanted.contains(&upgrades), "{}: {}", plan.describe(&setup), outcome.log);
+            }
+        }
     }
 }
 

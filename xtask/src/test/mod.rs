@@ -15,6 +15,7 @@ mod storm;
 mod strace;
 mod trace;
 mod unit;
+mod upgrade;
 
 use std::env;
 
@@ -69,7 +70,7 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 11] = [
+const KINDS: [(TestKind, Kind); 12] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
@@ -78,6 +79,7 @@ const KINDS: [(TestKind, Kind); 11] = [
     (TestKind::Qemu, poison::run),
     (TestKind::Qemu, cores::run),
     (TestKind::Qemu, live::run),
+    (TestKind::Qemu, upgrade::run),
     (TestKind::Qemu, roots::run),
     (TestKind::Qemu, storm::run),
     (TestKind::Qemu, prompt::run),

@@ -107,7 +107,7 @@ fn an_addition_has_the_rows_that_were_changed_and_the_whole_comes_back() {
         last = save(&kept(), &mut books, &mut memory, Some(last)).unwrap();
         assert!(memory.sound.len() < whole + 60 * (round as usize + 1));
         assert_eq!(last, sum(SUM_START, &memory.sound));
-        assert_eq!(restore::<Books>(&memory.sound).unwrap(), (kept(), books.clone()));
+        assert_eq!(restore::<Books>(&memory.sound).unwrap(), (kept(), books.clone(), 1));
     }
 }
 
@@ -121,5 +121,63 @@ fn an_addition_that_does_not_fit_leaves_what_was_there_and_a_whole_state_takes_i
     assert!(save(&kept(), &mut books, &mut memory, Some(last)).is_err());
     assert_eq!(memory.sound, before);
     save(&kept(), &mut books, &mut memory, None).unwrap();
-    assert_eq!(restore::<Books>(&memory.sound).unwrap(), (kept(), books));
+    assert_eq!(restore::<Books>(&memory.sound).unwrap(), (kept(), books, 1));
+}
+
+/// The same server, whose next version counts in other units and keeps no text.
+#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+struct Ledger {
+    lengths: Rows<u32, u64>,
+    last: i64,
+}
+
+impl Server for Ledger {
+    const SCHEMA: u32 = 2;
+    const OLDEST_SCHEMA: u32 = 1;
+
+    fn new(_: &Boot) -> Ledger {
+        Ledger { lengths: Rows::new(), last: 0 }
+    }
+
+    fn step(&mut self, _: &Event, _: &mut dyn Env) -> Effects {
+        Effects::none()
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Table> {
+        vec![&mut self.lengths]
+    }
+
+    fn restore(schema: u32, saved: &mut Saved<'_>) -> Option<Ledger> {
+        match schema {
+            1 => {
+                let books = saved.read(Books::tables)?;
+                let lengths = books.rows.iter().map(|(key, text)| (*key, text.len() as u64)).collect();
+                Some(Ledger { lengths, last: books.last.into() })
+            }
+            Ledger::SCHEMA => saved.read(Ledger::tables),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn a_later_version_reads_what_an_earlier_one_saved_with_all_that_was_added_to_it() {
+    let (mut books, mut memory) = (Books::new(&Boot::default()), Memory::new(20_000));
+    let last = save(&kept(), &mut books, &mut memory, None).unwrap();
+    books.rows.get_mut(&7).unwrap().push(2);
+    books.rows.remove(&8);
+    books.last = 5;
+    save(&kept(), &mut books, &mut memory, Some(last)).unwrap();
+    let (own, mut ledger, schema) = restore::<Ledger>(&memory.sound).unwrap();
+    assert_eq!((own, schema, ledger.last), (kept(), 1, 5));
+    assert_eq!((ledger.lengths[&7], ledger.lengths.get(&8), ledger.lengths[&9]), (11, None, 10));
+    save(&kept(), &mut ledger, &mut memory, None).unwrap();
+    assert_eq!(restore::<Ledger>(&memory.sound), Some((kept(), ledger, 2)));
+}
+
+#[test]
+fn an_earlier_version_does_not_take_what_a_later_one_saved() {
+    let (mut ledger, mut memory) = (Ledger::new(&Boot::default()), Memory::new(20_000));
+    save(&kept(), &mut ledger, &mut memory, None).unwrap();
+    assert_eq!(restore::<Books>(&memory.sound), None);
 }

@@ -11,9 +11,11 @@ mod mend;
 mod messages;
 mod poison;
 mod processes;
+mod quota;
 mod recovery;
 mod short;
 mod trace;
+mod upgrade;
 mod watchdog;
 
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};

@@ -7,6 +7,7 @@ use libipc::abi::{KernelError, PAGE_SIZE, Protection, TaskWord};
 
 use super::descriptors::{Linux, linux};
 use super::{World, info};
+use crate::arch::emulated::Emulated;
 use crate::core::Machine;
 use crate::core::object::FrameRange;
 
@@ -148,4 +149,48 @@ fn a_map_fills_frames_first_and_nothing_happens_when_one_of_them_is_not_the_call
     world.ok(vm, Syscall::Map, &[program.badge, 0, 2, fill, zeroes | zeroes << 32, 0]);
     assert_eq!(world.kernel.machine.bytes(fresh, 0, 4), b"abc\0");
     assert!(world.kernel.machine.bytes(fresh, PAGE_SIZE, PAGE_SIZE).iter().all(|byte| *byte == 0));
+}
+
+/// Tables and pages as a map trap takes them.
+fn map_payload(tables: &[u32], pages: &[(u64, u32)]) -> Vec<u8> {
+    let mut payload: Vec<u8> = tables.iter().flat_map(|table| table.to_le_bytes()).collect();
+    payload.resize(payload.len().next_multiple_of(8), 0);
+    for (address, frame) in pages {
+        payload.extend_from_slice(&address.to_le_bytes());
+        payload.extend_from_slice(&frame.to_le_bytes());
+        payload.extend_from_slice(&u32::from(Protection::READ.bits()).to_le_bytes());
+    }
+    payload
+}
+
+#[test]
+fn a_map_that_lacks_a_table_or_is_given_one_twice_changes_nothing() {
+    let mut world = World::new();
+    let (vm, proc) = (world.server(2, false), world.server(3, false));
+    world.start(2);
+    world.start(3);
+    let program = world.program(vm, proc);
+    let frames = world.frames(9);
+    world.kernel.frames.give(frames, vm.index() as u16);
+    let frame = |number| frames.first.0 + number;
+    // Two tables of the lowest level under one of each higher one, and the second page is back under the first.
+    let span = PAGE_SIZE << Emulated::LEVEL_BITS;
+    let pages = [(span, frame(4)), (2 * span, frame(5)), (span + PAGE_SIZE, frame(6))];
+    let wanted = Emulated::LEVELS as u64;
+    let tables: Vec<u32> = (0..wanted as u32).map(frame).collect();
+    let map = |world: &mut World, tables: &[u32], pages: &[(u64, u32)]| {
+        world.set_payload(vm, &map_payload(tables, pages));
+        let arguments = [program.badge, tables.len() as u64, pages.len() as u64];
+        world.trap(vm, Syscall::Map, &arguments).unwrap().map(|[used, ..]| used)
+    };
+    let before = world.kernel.used();
+    assert_eq!(map(&mut world, &tables[1..], &pages), Err(KernelError::NeedTable));
+    let mut twice = tables.clone();
+    twice[1] = twice[0];
+    assert_eq!(map(&mut world, &twice, &pages), Err(KernelError::FrameInUse));
+    let both = [(span, tables[0])];
+    assert_eq!(map(&mut world, &tables, &both), Err(KernelError::FrameInUse), "a table is not mapped");
+    assert_eq!(world.kernel.used(), before);
+    assert_eq!(map(&mut world, &tables, &pages), Ok(wanted), "no table too many is asked for");
+    assert_eq!(map(&mut world, &[], &[(span + 2 * PAGE_SIZE, frame(7))]), Ok(0));
 }

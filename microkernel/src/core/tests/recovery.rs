@@ -1,9 +1,10 @@
 //! Servers that die and come back.
 
-use libipc::abi::KernelError;
 use libipc::abi::delivery::{Kind, MessageBuffer};
 use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
+use libipc::abi::{KernelError, PAGE_SIZE};
+use libipc::server::env::TaskFigure;
 
 use super::{World, info};
 use crate::core::object::{ServerState, TaskId};
@@ -34,6 +35,17 @@ fn root_is_told_of_a_death_by_the_number_of_the_dead() {
     kill(&mut world, server);
     let delivery = world.delivery(world.root);
     assert_eq!((delivery.kind, delivery.words[0]), (Kind::Notify as u32, 1 << 3));
+}
+
+#[test]
+fn what_a_restart_needs_is_set_aside_and_told() {
+    let (mut world, _, server) = two(true);
+    let root = world.root;
+    let heap = world.frames(5);
+    world.ok(root, Syscall::ServerSegment, &[103, 0x2000_0000, 5, u64::from(heap.first.0), 0]);
+    let [_, _, _, bytes, _] = world.ok(root, Syscall::TaskInfo, &[103, TaskFigure::Recovery as u64]);
+    let pages = u64::from(world.buffer(server).count) + 64 + 8 + 5;
+    assert_eq!(bytes, pages * PAGE_SIZE);
 }
 
 #[test]

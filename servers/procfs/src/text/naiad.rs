@@ -1,14 +1,16 @@
 //! Files about the servers and the kernel: `/proc/naiad`.
 
 use alloc::{borrow::ToOwned, format, string::String, vec, vec::Vec};
+use core::fmt;
 
 use libipc::abi::Handle;
 use libipc::abi::foreign::{LINUX, LINUX_CALLS};
+use libipc::abi::upgrade::{ImageFigures, Stage, Verdict};
 use libipc::linux::errno::*;
 use libipc::server::Env;
 use libipc::server::env::{Statistic, TaskFigure};
 
-use super::{NS_PER_S, table};
+use super::{NS_PER_S, PAGE_KIB, table};
 use crate::Procfs;
 
 /// Most calls of the kernel's arena that are looked at.
@@ -50,15 +52,43 @@ struct Figures {
     restart_ns: u64,
     /// Snapshots made, and how long they took.
     snapshots: [u64; 2],
+    /// Bytes that are set aside for it, restarts included.
+    set_aside: u64,
     /// Handles, sessions, calls.
     holdings: [u64; 3],
+    /// The image it runs in, and how it came there.
+    image: Image,
+}
+
+/// What the kernel tells of a server's image.
+struct Image {
+    figures: ImageFigures,
+    /// How often the server was upgraded.
+    upgrades: u64,
+    /// How far the upgrade under way has come.
+    stage: Option<Stage>,
+    /// What came of the last one.
+    verdict: Option<Verdict>,
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ImageFigures { schema, pages } = self.figures;
+        write!(f, "{} KiB, schema {schema}, upgraded {} times", u64::from(pages) * PAGE_KIB, self.upgrades)?;
+        match (self.stage, self.verdict) {
+            (Some(stage), _) => write!(f, "; under way: {stage}"),
+            (None, Some(verdict)) if verdict != Verdict::Done => write!(f, "; the last {verdict}"),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
     let [incarnation, state, outside, itself] = env.task_info(task, TaskFigure::Incarnation).ok()?;
     let [messages, cpu_ns, used, size] = env.task_info(task, TaskFigure::Activity).ok()?;
     let [handles, sessions, calls, _] = env.task_info(task, TaskFigure::Holdings).ok()?;
-    let [restart_ns, snapshots, snapshots_ns, _] = env.task_info(task, TaskFigure::Recovery).ok()?;
+    let [restart_ns, snapshots, snapshots_ns, set_aside] = env.task_info(task, TaskFigure::Recovery).ok()?;
+    let [progress, image, upgrades, _] = env.task_info(task, TaskFigure::Upgrade).ok()?;
     Some(Figures {
         incarnation,
         dead: state != 0,
@@ -68,7 +98,14 @@ fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
         journal: [used, size],
         restart_ns,
         snapshots: [snapshots, snapshots_ns],
+        set_aside,
         holdings: [handles, sessions, calls],
+        image: Image {
+            figures: ImageFigures::from_word(image),
+            upgrades,
+            stage: Stage::from_number(progress & 0xff),
+            verdict: Verdict::from_number(progress >> 8),
+        },
     })
 }
 
@@ -141,6 +178,8 @@ impl Procfs {
              journal:      {used} of {size} bytes\n\
              snapshots:    {snapshots} in {snapshots_ns} ns\n\
              restart:      {} ns\n\
+             set aside:    {} KiB\n\
+             image:        {}\n\
              holds:        {handles} handles, {sessions} sessions, {calls} calls\n",
             if figures.dead { "dead" } else { "running" },
             figures.incarnation,
@@ -148,6 +187,8 @@ impl Procfs {
             figures.messages,
             seconds(figures.cpu_ns),
             figures.restart_ns,
+            figures.set_aside / 1024,
+            figures.image,
         ))
     }
 

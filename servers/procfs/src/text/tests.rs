@@ -2,6 +2,7 @@
 
 use alloc::{vec, vec::Vec};
 
+use libipc::abi::upgrade::{ImageFigures, Verdict};
 use libipc::abi::{Handle, KernelError, Protection};
 use libipc::proto::proc_tree::MountInfo;
 use libipc::proto::process::ProcessInfo;
@@ -21,8 +22,12 @@ fn figures() -> Script {
     script.figures = Some(|task, what| match (task, what) {
         (Handle(70), TaskFigure::Incarnation) => Ok([3, 0, 1, 1]),
         (Handle(70), TaskFigure::Activity) => Ok([1234, 2_500_000_000, 100, 4096]),
-        (Handle(70), TaskFigure::Recovery) => Ok([1500, 2, 700, 0]),
+        (Handle(70), TaskFigure::Recovery) => Ok([1500, 2, 700, 81920]),
         (Handle(70), TaskFigure::Holdings) => Ok([7, 5, 3, 0]),
+        (Handle(70), TaskFigure::Upgrade) => {
+            let image = ImageFigures { schema: 2, pages: 100 };
+            Ok([(Verdict::Schema as u64) << 8, image.to_word(), 3, 0])
+        }
         (Handle(71), TaskFigure::Incarnation) => Ok([1, 1, 0, 1]),
         (Handle(71), _) => Ok([0; 4]),
         _ => Err(KernelError::BadHandle),
@@ -252,6 +257,9 @@ fn servers_are_shown_with_what_happened_to_them() {
          journal:      100 of 4096 bytes\n\
          snapshots:    2 in 700 ns\n\
          restart:      1500 ns\n\
+         set aside:    80 KiB\n\
+         image:        400 KiB, schema 2, upgraded 3 times; the last refused: it cannot read the state that the \
+         server saves\n\
          holds:        7 handles, 5 sessions, 3 calls\n"
     );
     assert_eq!(
