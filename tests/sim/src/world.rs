@@ -17,8 +17,7 @@ use libipc::archive::Archive;
 use libipc::linux::errno;
 use libipc::manifest::Manifest;
 use libipc::server::Boot;
-use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, IMAGE_ADDRESS, RootBoot};
-use libipc::server::image::Note;
+use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
 use libipc::sys::BUFFER_BYTES;
 use microkernel::arch::emulated::{self, Emulated};
 use microkernel::core::boot::Memory;
@@ -30,7 +29,6 @@ use microkernel::core::object::{FrameRange, ThreadId};
 use microkernel::core::{Kernel, Resume, Trap};
 use zerocopy::FromBytes;
 
-use crate::assembler;
 use crate::cpu::{self, Notes, translate};
 use crate::devices::{self, Plugged};
 use crate::image;
@@ -38,6 +36,8 @@ use crate::incarnation::{Buffer, Incarnation, Reply, Request, Start, Version, tr
 use crate::plan::{Cause, Plan, Progress, Upgrade};
 use crate::random::Random;
 use crate::trace::Trace;
+
+mod upgrade;
 
 /// Frames of the machine: 32 MiB.
 const FRAMES: u32 = 8192;
@@ -58,8 +58,6 @@ const BEGUN: u64 = 1;
 /// exit_group(2), and the status of a program that was told EIO.
 const EXIT_GROUP: u64 = 231;
 const EXIT_STATUS: u64 = 5;
-/// Who hands images in.
-const UPGRADER: &str = "procfs";
 /// Root's number, and in the manifest the first.
 pub const ROOT: u32 = 1;
 
@@ -452,21 +450,6 @@ impl World<'_> {
         // The last incarnation ends here, wherever it stood.
         self.hosts.insert(number, host);
         Ok(())
-    }
-
-    /// What the image in this address space stands for.
-    fn version(&mut self, top: Frame) -> Option<Version> {
-        let frame = translate(&mut self.kernel.machine, top, IMAGE_ADDRESS, Protection::READ)?;
-        let page = self.kernel.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE);
-        Version::of(assembler::note_of(page)?.schema)
-    }
-
-    /// Hands in the image that a server is to be upgraded to now, if there is one.
-    fn hand_in(&mut self, number: u32, trap: u64) {
-        let due = self.upgrades.iter().find(|upgrade| (upgrade.server, upgrade.trap) == (number, trap));
-        let (Some(upgrade), Some(by)) = (due, self.setup.number(UPGRADER)) else { return };
-        let note = Note::new(self.setup.name(number), upgrade.version.schema(), Version::Booted.schema());
-        self.kernel.hand_in(by, number, &assembler::stub(&note));
     }
 
     /// A server has made a trap: its registers and memory as the kernel finds them; and whether it dies of it.
