@@ -71,7 +71,7 @@ pub struct RunArgs {
     /// Build proc with a bug to be found: `hostname panic` kills it each time, and `hostname spin` makes it loop
     #[arg(long)]
     pub seeded_bug: bool,
-    /// Put the servers' images, as they are in the sources, into the root file system's /boot: `upgrade NAME` takes them
+    /// Put the servers' images, as they are in the sources, into the guest's /boot: `upgrade NAME` takes them
     #[arg(long)]
     pub images: bool,
     /// Wait for a debugger on port 1234 before the first instruction

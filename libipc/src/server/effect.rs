@@ -274,7 +274,8 @@ pub enum Operation {
         task: Handle,
         doom: Doom,
     },
-    /// Hands in a new image for a server: so many bytes from the start of the arena, or none for the one it booted from.
+    /// Hands in a new image for a server: so many bytes from the start of the arena, or none for the one it booted
+    /// from.
     Upgrade {
         task: Handle,
         length: u64,

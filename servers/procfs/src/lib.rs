@@ -1,8 +1,8 @@
 //! The procfs server: `/proc`, a file server whose files are written when they are opened.
 //!
-//! It owns the open files, what vfs last said about the mounts, and the image that some server is to be upgraded to: what
-//! the files say is asked of proc, vm and the kernel at open. It stands below vfs and above proc. `/proc/naiad` shows the
-//! servers themselves and, by `echo crash > /proc/naiad/servers/NAME/ctl`, lets one fail.
+//! It owns the open files, what vfs last said about the mounts, and the image that some server is to be upgraded to:
+//! what the files say is asked of proc, vm and the kernel at open. It stands below vfs and above proc. `/proc/naiad`
+//! shows the servers themselves and, by `echo crash > /proc/naiad/servers/NAME/ctl`, lets one fail.
 //!
 //! It must never keep what it was told about a process: processes end behind its back.
 #![cfg_attr(not(test), no_std)]

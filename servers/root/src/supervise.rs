@@ -1,5 +1,5 @@
-//! Looking after the servers: who dies is started again, without the event it died of if it must be, and who is upgraded
-//! in another image.
+//! Looking after the servers: who dies is started again, without the event it died of if it must be, and who is
+//! upgraded in another image.
 
 use alloc::{format, string::String, vec::Vec};
 

@@ -17,8 +17,7 @@ use libipc::abi::{Frame, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
 use libipc::manifest::Manifest;
 use libipc::server::Boot;
-use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, IMAGE_ADDRESS, RootBoot};
-use libipc::server::image::Note;
+use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
 use libipc::sys::BUFFER_BYTES;
 use microkernel::arch::emulated::{self, Blank, Emulated};
 use microkernel::core::boot::Memory;
@@ -30,7 +29,6 @@ use microkernel::core::object::{FrameRange, ThreadId};
 use microkernel::core::{Kernel, Resume, Trap};
 use zerocopy::FromBytes;
 
-use crate::assembler;
 use crate::cpu::{self, Notes, translate};
 use crate::devices::{self, Plugged};
 use crate::image;
@@ -40,6 +38,7 @@ use crate::random::Random;
 use crate::trace::Trace;
 
 mod faults;
+mod upgrade;
 
 use faults::Curse;
 
@@ -57,8 +56,6 @@ const TRAPS_MAX: u64 = 5_000_000;
 const TIME_MAX_NS: u64 = 600_000_000_000;
 /// The instruction pointer of a server's thread whose incarnation has begun; no image starts there.
 const BEGUN: u64 = 1;
-/// Who hands images in.
-const UPGRADER: &str = "procfs";
 /// Root's number, and in the manifest the first.
 pub const ROOT: u32 = 1;
 
@@ -455,21 +452,6 @@ impl World<'_> {
         // The last incarnation ends here, wherever it stood.
         self.hosts.insert(number, host);
         Ok(())
-    }
-
-    /// What the image in this address space stands for.
-    fn version(&mut self, top: Frame) -> Option<Version> {
-        let frame = translate(&mut self.kernel.machine, top, IMAGE_ADDRESS, Protection::READ)?;
-        let page = self.kernel.machine.bytes(FrameRange::one(frame), 0, PAGE_SIZE);
-        Version::of(assembler::note_of(page)?.schema)
-    }
-
-    /// Hands in the image that a server is to be upgraded to now, if there is one.
-    fn hand_in(&mut self, number: u32, trap: u64) {
-        let due = self.upgrades.iter().find(|upgrade| (upgrade.server, upgrade.trap) == (number, trap));
-        let (Some(upgrade), Some(by)) = (due, self.setup.number(UPGRADER)) else { return };
-        let note = Note::new(self.setup.name(number), upgrade.version.schema(), Version::Booted.schema());
-        self.kernel.hand_in(by, number, &assembler::stub(&note));
     }
 
     /// A server has made a trap: its registers and memory as the kernel finds them; and whether it dies of it.
