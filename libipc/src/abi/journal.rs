@@ -79,7 +79,7 @@ impl Source {
 /// What a file with a history begins with.
 pub const EXPORT_MAGIC: [u8; 8] = *b"NAIADJNL";
 /// The version of this format.
-pub const EXPORT_VERSION: u32 = 3;
+pub const EXPORT_VERSION: u32 = 4;
 
 /// In the place of [`ExportHeader::settled`]: the server died of the last message.
 pub const DIED: u64 = 2;

@@ -58,6 +58,11 @@ impl Journal {
         self.former.spare = FrameRange { first: second, count: range.count - first };
     }
 
+    /// All the memory that it has for records.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        self.memory.bytes() + self.former.spare.bytes()
+    }
+
     /// The place where the next whole snapshot goes.
     pub(crate) fn free_place(&self) -> u8 {
         let former = self.former.saved.map(|(saved, _)| saved.place);

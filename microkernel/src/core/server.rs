@@ -334,9 +334,9 @@ impl Server {
     /// Memory that is its own, so that its restart asks nobody for any: what it writes, journal, snapshots, arena.
     pub(crate) fn bytes_set_aside(&self) -> u64 {
         let journal = self.journal.unwrap_or_default();
-        let ranges = [self.buffer, self.arena, journal.memory, journal.snapshots];
+        let ranges = [self.buffer, self.arena, journal.snapshots];
         let written: u64 = self.segments.iter().map(|segment| u64::from(segment.pages) * PAGE_SIZE).sum();
-        ranges.iter().map(|range| range.bytes()).sum::<u64>() + written
+        ranges.iter().map(|range| range.bytes()).sum::<u64>() + journal.record_bytes() + written
     }
 }
 

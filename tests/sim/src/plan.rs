@@ -2,13 +2,13 @@
 //!
 //! A plan is written as it is read: `vfs@123` kills vfs right after its 123rd trap, `+5` then kills whichever server
 //! makes the fifth trap after that (one that recovers, most often), and a `!` behind either makes the server fault
-//! instead, right before the trap. With `&` it loops there, until the watchdog finds it. A `*` makes the next message that
-//! the server receives poison: it faults, in each incarnation, as soon as it has it. With `~` it loops for ever instead.
-//! `vfs^123` upgrades vfs at that trap, and `vfs^123!` tries to, with an image that cannot start.
+//! instead, right before the trap. With `&` it loops there, until the watchdog finds it. A `*` makes the next message
+//! that the server receives poison: it faults, in each incarnation, as soon as it has it. With `~` it loops for ever
+//! instead. `vfs^123` upgrades vfs at that trap, and `vfs^123!` tries to, with an image that cannot start.
 //!
-//! Not all faults are deaths. With `?` something writes into the server's own memory, with `%` into the memory from which
-//! it would be started again, and then it is killed. With `#` the disk fails for a while, and with `=`
-//! power fails.
+//! Not all faults are deaths. With `?` something writes into the server's own memory, with `%` into the memory from
+//! which it would be started again, and then it is killed. With `#` the disk fails for a while, and with `=` power
+//! fails.
 
 use std::fmt;
 use std::ops::Range;
@@ -192,8 +192,8 @@ impl Plan {
         Plan { seed, ..Plan::default() }
     }
 
-    /// Crashes at distances that follow from the seed: the first anywhere in a range of traps, the others over about the
-    /// rest of it. The first is what the kind says, and few of the others; so many are kills at most.
+    /// Crashes at distances that follow from the seed: the first anywhere in a range of traps, the others over about
+    /// the rest of it. The first is what the kind says, and few of the others; so many are kills at most.
     pub fn random(seed: u64, kind: Kind, kills: u64, traps: Range<u64>) -> Plan {
         let mut random = Random::new(seed);
         let (cause, most) = kind.strikes();

@@ -44,7 +44,7 @@ fn what_a_restart_needs_is_set_aside_and_told() {
     let heap = world.frames(5);
     world.ok(root, Syscall::ServerSegment, &[103, 0x2000_0000, 5, u64::from(heap.first.0), 0]);
     let [_, _, _, bytes, _] = world.ok(root, Syscall::TaskInfo, &[103, TaskFigure::Recovery as u64]);
-    let pages = u64::from(world.buffer(server).count) + 64 + 8 + 5;
+    let pages = u64::from(world.buffer(server).count) + 64 + 12 + 5;
     assert_eq!(bytes, pages * PAGE_SIZE);
 }
 

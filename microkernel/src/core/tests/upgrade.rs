@@ -1,6 +1,7 @@
 //! Servers that go on in another image.
 
 use libipc::abi::crash::Fault;
+use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::upgrade::{ImageFigures, Stage, Step, Verdict};
 use libipc::abi::{KernelError, PAGE_SIZE, Rights};
@@ -75,7 +76,7 @@ impl Scene {
     fn save(&mut self) {
         self.world.set_payload(self.server, b"state");
         self.world.ok(self.server, Syscall::SnapshotWrite, &[5, 0]);
-        self.world.trap(self.server, Syscall::SnapshotCommit, &[1, 0]);
+        self.world.trap(self.server, Syscall::SnapshotCommit, &[sum(SUM_START, b"state"), 0]);
     }
 
     fn fault(&mut self) {
