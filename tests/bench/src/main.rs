@@ -2,6 +2,9 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+libipc::image_note!(libipc::server::image::Note::new(env!("CARGO_PKG_NAME"), 1, 1));
+
+#[cfg(target_os = "none")]
 libipc::bare_entry!(|kernel, boot| bench::run(kernel, boot));
 
 #[cfg(not(target_os = "none"))]
