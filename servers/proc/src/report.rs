@@ -166,12 +166,14 @@ impl Proc {
         }
     }
 
-    /// `S` when every thread waits in a call, `R` when one may be running.
+    /// `S` when every thread waits in a call, `R` when one may be running; `Z` also when only the first thread has
+    /// ended, whose state this is.
     fn state_letter(&self, process: &Process, turn: &mut Turn) -> u8 {
         match process.life {
             Life::Zombie { .. } => b'Z',
             Life::Dying { .. } => b'X',
             Life::Stopped { .. } => b'T',
+            _ if !process.threads.is_empty() && !self.threads.contains_key(&Tid(process.pid.0)) => b'Z',
             _ if process.task == Handle::NONE => b'S',
             _ => {
                 let [_, _, calls, _] =

@@ -197,6 +197,15 @@ pub fn until_zombie(pid: Pid) {
     waitid(libc::P_PID, pid as u32, libc::WEXITED | libc::WNOWAIT).expect("the child ends");
 }
 
+/// Waits until the first thread of a process has ended, whatever becomes of the others.
+pub fn until_leader_gone(pid: Pid) {
+    let gone = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    };
+    assert!(crate::times::until(gone), "the first thread of {pid} does not end");
+}
+
 /// Waits until a child has stopped and leaves the report to others.
 pub fn until_stopped(pid: Pid) {
     waitid(libc::P_PID, pid as u32, libc::WSTOPPED | libc::WNOWAIT).expect("the child stops");

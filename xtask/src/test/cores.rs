@@ -38,7 +38,7 @@ const FRAMES: [&str; 5] =
 const SERVER: &str = "vfs";
 const STRIKES: [&str; 3] = ["ud2", "load", "divide"];
 /// What any server is in.
-const SERVER_FRAME: &str = "libipc::server::shell::Shell<";
+const SERVER_FRAME: &str = "libipc::server::shell::Shell";
 
 /// Runs the test, if its name contains `filter`.
 pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {

@@ -156,14 +156,15 @@ fn leader_gone() {
         });
         exit_thread(5);
     });
-    settle();
+    process::until_leader_gone(child);
     equal("31 a process whose leader is gone is not waitable", wait(child, WNOHANG), Ok(None));
     equal("31 and alive", kill(child, 0), Ok(()));
     go.store(1, SeqCst);
     equal("31 the code of the last thread wins", process::end_of(child), Status::Exited(7));
     let child = fork(|| {
-        thread::spawn(|| {
-            settle();
+        let own = process::me();
+        thread::spawn(move || {
+            process::until_leader_gone(own);
             process::exit(9);
         });
         exit_thread(5);
@@ -171,12 +172,13 @@ fn leader_gone() {
     equal("31 or that of an exit of all", process::end_of(child), Status::Exited(9));
     let child = fork(|| {
         thread::spawn(|| {
-            settle();
-            settle();
+            loop {
+                settle();
+            }
         });
         exit_thread(5);
     });
-    settle();
+    process::until_leader_gone(child);
     equal("31 a signal to such a process ends it", process::kill_and_reap(child), Status::Killed(SIGKILL));
 }
 
