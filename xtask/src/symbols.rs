@@ -74,8 +74,12 @@ fn address(word: &str) -> Option<u64> {
     u64::from_str_radix(word.trim_end_matches([',', ':']).strip_prefix("0x")?, 16).ok()
 }
 
-/// The server's number and the instruction, of a line that tells of a server's death, or of what is put into its way.
+/// The server's number and the instruction, of a line that tells of a server's death, or of what is put into its way. Who
+/// is simply killed is at no place of interest.
 fn death(line: &str) -> Option<(usize, u64)> {
+    if line.ends_with(": kill") {
+        return None;
+    }
     let (number, rest) = line.strip_prefix("server ")?.split_once(" (incarnation ")?;
     let (_, at) = rest.split_once(") ")?.1.split_once(" at ")?;
     Some((number.parse().ok()?, address(at.split_ascii_whitespace().next()?)?))
@@ -99,6 +103,7 @@ mod tests {
         assert_eq!(death(line), Some((7, 0x50_cf59)));
         assert_eq!(death("server 9 (incarnation 1) is struck at 0x4560f6: ud2"), Some((9, 0x45_60f6)));
         assert_eq!(panic("naiad: panic: exception 14 code 0x2 at 0xffff1234, cr2 0x0"), Some(0xffff_1234));
+        assert_eq!(death("server 9 (incarnation 1) is struck at 0x4560f6: kill"), None);
         assert_eq!((death("server 7 is fine"), panic("naiad: panic: oops at src/x.rs:5:3")), (None, None));
     }
 

@@ -33,6 +33,8 @@ use crate::upgrade::{Installed, Placed, fill};
 const OWN: (Handle, u32) = (Handle(1), 1);
 /// The server that mounts and starts the session.
 const NAMES_SERVER: &str = "vfs";
+/// With fewer frames than these, what recovery sets aside is half of its share: 96 MiB.
+const SCARCE: u32 = 24_576;
 /// The share of memory that one arena may take at most.
 const ARENA_SHARE: u32 = 6;
 /// The share of memory that one heap may take at most.
@@ -130,16 +132,21 @@ impl<'a, T: Traps> Start<'a, T> {
         Ok(State { servers: charges.collect(), images, archive })
     }
 
+    /// How many frames a purpose of recovery gets at most.
+    fn set_aside_at_most(&self, share: u32) -> u32 {
+        self.all / if self.all < SCARCE { 2 * share } else { share }
+    }
+
     /// Memory for images that servers are upgraded to. It stays root's.
     fn images(&mut self) -> Result<(Frame, u32), StartError> {
-        let count = pages(self.manifest.images_kib).min(self.all / IMAGES_SHARE);
+        let count = pages(self.manifest.images_kib).min(self.set_aside_at_most(IMAGES_SHARE));
         let short = || StartError::Memory { server: ROOT.to_owned() };
         Ok((self.free.take(count).ok_or_else(short)?, count))
     }
 
     /// Memory for what servers die of.
     fn set_aside(&mut self) -> Result<(), StartError> {
-        let count = pages(self.manifest.reproducers_kib).min(self.all / REPRODUCERS_SHARE);
+        let count = pages(self.manifest.reproducers_kib).min(self.set_aside_at_most(REPRODUCERS_SHARE));
         if count == 0 {
             return Ok(());
         }
@@ -247,8 +254,8 @@ impl<'a, T: Traps> Start<'a, T> {
         let arena = pages(entry.arena_kib).min(self.all / ARENA_SHARE);
         server.boot.arena_bytes = u64::from(arena) * PAGE_SIZE;
         // One since the last snapshot, and the one before it; the last two snapshots, and one that is being written.
-        let journal = 2 * pages(entry.journal_kib).min(self.all / JOURNAL_SHARE);
-        let snapshots = 3 * pages(entry.snapshot_kib).min(self.all / snapshot_share);
+        let journal = 2 * pages(entry.journal_kib).min(self.set_aside_at_most(JOURNAL_SHARE));
+        let snapshots = 3 * pages(entry.snapshot_kib).min(self.set_aside_at_most(snapshot_share));
         let wanted = [(Purpose::Arena, arena), (Purpose::Journal, journal), (Purpose::Snapshots, snapshots)];
         for (purpose, count) in wanted.into_iter().filter(|(_, count)| *count > 0) {
             let first = self.take(entry, count)?;

@@ -11,10 +11,15 @@ use crate::space::{Memory, Space};
 
 /// The part of memory that is kept free, or in the page cache.
 const KEPT: u64 = 32;
+/// But no fewer pages than a shell and a program like it need to get on, if they are no more than a part of memory.
+const KEPT_LEAST: (u64, u64) = (384, 4);
 
 /// Whether programs hold so much that the rest would not do.
 pub fn is_due(memory: &Memory) -> bool {
-    u64::from(memory.frames.free()) + memory.objects.cached() < u64::from(memory.frames.total()) / KEPT
+    let total = u64::from(memory.frames.total());
+    let (pages, part) = KEPT_LEAST;
+    let kept = (total / KEPT).max(pages.min(total / part));
+    u64::from(memory.frames.free()) + memory.objects.cached() < kept
 }
 
 /// Takes from the largest program all that it has.
