@@ -74,8 +74,8 @@ fn address(word: &str) -> Option<u64> {
     u64::from_str_radix(word.trim_end_matches([',', ':']).strip_prefix("0x")?, 16).ok()
 }
 
-/// The server's number and the instruction, of a line that tells of a server's death, or of what is put into its way. Who
-/// is simply killed is at no place of interest.
+/// The server's number and the instruction, of a line that tells of a server's death, or of what is put into its way.
+/// Who is simply killed is at no place of interest.
 fn death(line: &str) -> Option<(usize, u64)> {
     if line.ends_with(": kill") {
         return None;
