@@ -120,6 +120,6 @@ mod tests {
         let symbol = table.iter().find(own).expect("a function of this file");
         let lines = places(&loader, symbol.st_value);
         assert!(lines.last().is_some_and(|line| line.contains("xtask::symbols::short")), "{lines:?}");
-        assert!(places(&loader, 1).is_empty());
+        assert!(places(&loader, 1 << 47).is_empty(), "nothing lies there");
     }
 }
