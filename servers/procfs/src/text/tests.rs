@@ -279,7 +279,14 @@ fn servers_are_shown_with_what_happened_to_them() {
 
 #[test]
 fn waits_and_missing_calls_are_named() {
-    assert_eq!(show(Kind::Waits), "X");
+    assert_eq!(
+        show(Kind::Waits),
+        "who                  waits for  call   state   seconds\n\
+         process 7, thread 9  tty        read   held      0.500\n\
+         tty                  vfs        0x101  held      0.200  DEADLOCK\n\
+         vfs                  tty        0x102  queued    0.150  DEADLOCK\n\
+         tty                  ?          0x100  queued    0.100\n"
+    );
     assert_eq!(show(Kind::Enosys), "number  call    count\n    41  socket      5\n");
     let counters = show(Kind::Counters);
     let line = |name: &str| counters.lines().find(|line| line.starts_with(name)).unwrap();
