@@ -386,15 +386,20 @@ impl Effects {
         Effects { list: Vec::new(), again: true }
     }
 
-    /// Adds an effect.
-    #[inline]
+    /// Adds an effect. It is made where it will lie: an effect is large.
+    #[inline(always)]
     pub fn push(&mut self, effect: Effect) -> &mut Effects {
-        if self.list.capacity() == 0 {
-            // Said beforehand, it costs a third of what it does to grow.
-            self.list = Vec::with_capacity(FEW);
+        if self.list.len() == self.list.capacity() {
+            self.make_room();
         }
         self.list.push(effect);
         self
+    }
+
+    #[inline(never)]
+    fn make_room(&mut self) {
+        // Said beforehand, it costs a third of what it does to grow.
+        self.list.reserve(FEW);
     }
 
     /// Adds an operation that cannot fail.
@@ -423,11 +428,13 @@ impl Effects {
     }
 
     /// Adds a Linux result: a value, or minus an errno.
+    #[inline]
     pub fn result(&mut self, call: CallId, result: i64) -> &mut Effects {
         self.push(Effect::ReplyForeign { call, reply: ForeignReply { result, ..ForeignReply::default() } })
     }
 
     /// Adds a full answer to a Linux call.
+    #[inline(always)]
     pub fn foreign(&mut self, call: CallId, reply: ForeignReply) -> &mut Effects {
         self.push(Effect::ReplyForeign { call, reply })
     }

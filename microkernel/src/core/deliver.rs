@@ -1,7 +1,7 @@
 //! Writes events into a server's message buffer.
 
 use libipc::abi::delivery::{
-    DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX, PAYLOAD_OFFSET,
+    Caller, DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX, PAYLOAD_OFFSET,
 };
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Row};
 use libipc::abi::{Badge, Owned, Rights, TaskWord};
@@ -32,20 +32,23 @@ pub(crate) fn output(row: &Row, arguments: &[u64; ARGUMENTS]) -> (u64, u64) {
     }
 }
 
-/// Says who the calling program is.
+/// Who the calling program is.
 #[inline]
-pub(crate) fn introduce(delivery: &mut Delivery, task: &Task, tid: u32, umask: u32, space: Badge) {
+pub(crate) fn introduced(task: &Task, tid: u32, umask: u32, space: Badge) -> Caller {
     let word = |word: TaskWord| task.words[word as usize];
-    delivery.pid = word(TaskWord::Pid);
-    delivery.tid = tid;
-    delivery.uid = word(TaskWord::EffectiveUid);
-    delivery.gid = word(TaskWord::EffectiveGid);
-    delivery.pgid = word(TaskWord::Pgid);
-    delivery.sid = word(TaskWord::Sid);
-    delivery.umask = umask;
-    delivery.space = space.0;
-    delivery.file_limit =
-        u64::from(word(TaskWord::FileLimitLow)) | u64::from(word(TaskWord::FileLimitHigh)) << 32;
+    Caller {
+        pid: word(TaskWord::Pid),
+        tid,
+        uid: word(TaskWord::EffectiveUid),
+        gid: word(TaskWord::EffectiveGid),
+        pgid: word(TaskWord::Pgid),
+        sid: word(TaskWord::Sid),
+        umask,
+        reserved: 0,
+        space: space.0,
+        file_limit: u64::from(word(TaskWord::FileLimitLow))
+            | u64::from(word(TaskWord::FileLimitHigh)) << 32,
+    }
 }
 
 impl<M: Machine> Kernel<M> {
@@ -281,7 +284,7 @@ impl<M: Machine> Kernel<M> {
         let directories = task.directories.and_then(|id| self.directories.get(id));
         let umask = directories.map_or(0, |directories| directories.umask);
         let space = self.spaces.get(task.space).map_or(Badge(0), |space| space.badge);
-        introduce(delivery, task, tid, umask, space);
+        delivery.caller = introduced(task, tid, umask, space);
     }
 
     /// The fields that only a foreign call has: its arguments, the inputs' lengths, the descriptors and directories

@@ -197,7 +197,7 @@ impl<M: Machine> Kernel<M> {
         let pid = caller.words[TaskWord::Pid as usize];
         let directories = caller.directories.and_then(|id| self.directories.get(id));
         let umask = directories.map_or(0, |directories| directories.umask);
-        super::deliver::introduce(delivery, caller, tid, umask, badge);
+        delivery.caller = super::deliver::introduced(caller, tid, umask, badge);
         delivery.inputs = [input.unwrap_or(INPUT_NULL), INPUT_NULL];
         delivery.payload_len = input.unwrap_or(0);
         delivery.slots = [u32::MAX; 2];
