@@ -389,17 +389,12 @@ impl Effects {
     /// Adds an effect. It is made where it will lie: an effect is large.
     #[inline(always)]
     pub fn push(&mut self, effect: Effect) -> &mut Effects {
-        if self.list.len() == self.list.capacity() {
-            self.make_room();
+        if self.list.capacity() == 0 {
+            // Said beforehand, it costs a third of what it does to grow.
+            self.list = Vec::with_capacity(FEW);
         }
         self.list.push(effect);
         self
-    }
-
-    #[inline(never)]
-    fn make_room(&mut self) {
-        // Said beforehand, it costs a third of what it does to grow.
-        self.list.reserve(FEW);
     }
 
     /// Adds an operation that cannot fail.

@@ -158,7 +158,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
     #[inline(always)]
     fn step(&mut self, event: &Event, now: u64, failed: Option<CallId>, join: bool) {
         let mut live = Live { traps: &mut self.traps, kept: &mut self.kept, now, failed, missing: None };
-        let effects = self.server.step(event, &mut live);
+        let mut effects = self.server.step(event, &mut live);
         let missing = live.missing;
         // Most steps answer the call that they were given with a number, and that is all.
         if let (Event::Call(asked), [Effect::ReplyForeign { call, reply }]) = (event, &effects.list[..])
@@ -169,6 +169,10 @@ impl<S: Server, T: Traps> Shell<S, T> {
             && !effects.again
         {
             self.answer(*call, reply);
+            // What it was is known: so it is given back sooner.
+            if let Some(Effect::ReplyForeign { reply, .. }) = effects.list.pop() {
+                drop(reply);
+            }
         } else {
             self.see_through(event, &effects, missing, now, join);
         }

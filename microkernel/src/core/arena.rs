@@ -191,6 +191,15 @@ impl<T: Blank> Arena<T> {
         if slot.name == id.to_word() { Some(&mut slot.value) } else { None }
     }
 
+    /// Two objects, to be changed together. `None` when they are one.
+    #[inline(always)]
+    pub fn two(&mut self, first: Id<T>, second: Id<T>) -> Option<(&mut T, &mut T)> {
+        let places = [first.index() as usize, second.index() as usize];
+        let [one, other] = self.slots.get_disjoint_mut(places).ok()?;
+        let named = one.name == first.to_word() && other.name == second.to_word();
+        named.then_some((&mut one.value, &mut other.value))
+    }
+
     /// The name of the object at an index, for enumerations.
     pub fn at(&self, index: u32) -> Option<Id<T>> {
         let slot = self.slots.get(index as usize).filter(|slot| slot.name & FREE == 0)?;

@@ -1,7 +1,8 @@
 //! Writes events into a server's message buffer.
 
 use libipc::abi::delivery::{
-    Caller, DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX, PAYLOAD_OFFSET,
+    Caller, DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX,
+    PAYLOAD_OFFSET,
 };
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Row};
 use libipc::abi::{Badge, Owned, Rights, TaskWord};
@@ -12,6 +13,7 @@ use super::Kernel;
 use super::inbox::{Delivered, Inbox};
 use super::machine::Machine;
 use super::object::*;
+use crate::window::Window;
 
 /// Arguments of a system call.
 const ARGUMENTS: usize = 6;
@@ -46,8 +48,7 @@ pub(crate) fn introduced(task: &Task, tid: u32, umask: u32, space: Badge) -> Cal
         umask,
         reserved: 0,
         space: space.0,
-        file_limit: u64::from(word(TaskWord::FileLimitLow))
-            | u64::from(word(TaskWord::FileLimitHigh)) << 32,
+        file_limit: u64::from(word(TaskWord::FileLimitLow)) | u64::from(word(TaskWord::FileLimitHigh)) << 32,
     }
 }
 
@@ -55,6 +56,13 @@ impl<M: Machine> Kernel<M> {
     /// The delivery in a server's message buffer.
     pub(crate) fn delivery(machine: &mut M, buffer: FrameRange) -> Option<&mut Delivery> {
         let bytes = machine.bytes(buffer, u64::from(DELIVERY_OFFSET), size_of::<Delivery>() as u64);
+        Delivery::mut_from_bytes(bytes).ok()
+    }
+
+    /// The delivery in a message buffer.
+    #[inline(always)]
+    pub(crate) fn delivery_in(machine: &mut M, message: Window) -> Option<&mut Delivery> {
+        let bytes = machine.view(message, u64::from(DELIVERY_OFFSET), size_of::<Delivery>() as u64);
         Delivery::mut_from_bytes(bytes).ok()
     }
 
@@ -155,7 +163,8 @@ impl<M: Machine> Kernel<M> {
             self.free_buffer(kept);
         }
         let now = self.machine.now();
-        let Some(call) = self.calls.get(id) else { return Delivered::No };
+        let Some(call) = self.calls.get_mut(id) else { return Delivered::No };
+        call.hold_nothing();
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
         Self::head(delivery, Kind::Answer, inbox.fill, now);
         delivery.payload_len = length;
@@ -383,9 +392,11 @@ impl<M: Machine> Kernel<M> {
             let (address, wanted) = match *input {
                 Input::None => continue,
                 Input::Small(at, count) => {
+                    let payload = buffer.physical() + u64::from(PAYLOAD_OFFSET);
                     let root = self.lessor(id).ok();
-                    let there =
-                        root.and_then(|root| self.gather_small(root, argument(at), argument(count), buffer));
+                    let there = root.and_then(|root| {
+                        self.user_memory().gather_small(root, argument(at), argument(count), payload)
+                    });
                     (*length, total) = there.map_or((INPUT_NULL, total), |bytes| (bytes, bytes));
                     continue;
                 }

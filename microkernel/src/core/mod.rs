@@ -44,6 +44,7 @@ mod statistics;
 mod tests;
 pub mod trace;
 mod upgrade;
+mod user_memory;
 mod watchdog;
 
 use libipc::abi::KernelError;
@@ -141,7 +142,7 @@ pub struct Kernel<M: Machine> {
     pub(crate) armed: u64,
     pub(crate) sequence: u64,
     /// The last walks through page tables.
-    pub(crate) walks: [pmap::Walk; pmap::WALKS],
+    pub(crate) walks: user_memory::Walks,
     /// The servers of the Linux personality.
     pub(crate) roles: [Option<ServerId>; Role::COUNT as usize],
     /// The server bound to each interrupt line, and its notification bit.
@@ -275,6 +276,6 @@ impl<M: Machine> Kernel<M> {
         let Some(state) = self.threads.get(thread) else { return (0, 0, 0) };
         let Some(task) = self.tasks.get(state.task) else { return (0, 0, 0) };
         let server = task.server.and_then(|id| self.servers.get(id)).map_or(0, |server| server.number);
-        (server, task.words[0], state.tid)
+        (server, task.pid(), state.tid)
     }
 }
