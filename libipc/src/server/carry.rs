@@ -222,10 +222,11 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
     reply_with(traps, call, reply, flags, install)
 }
 
-/// Whether an answer is a number, and what changes of sessions, but nothing for the caller's memory or table.
+/// Whether an answer is a number, and what changes of sessions, but nothing for the caller's memory or table. It holds
+/// no memory of its own then.
 #[inline(always)]
 pub(super) fn is_number(reply: &ForeignReply) -> bool {
-    reply.outputs.is_empty() && reply.install.is_empty() && reply.restart == Restart::Never
+    reply.outputs.capacity() == 0 && reply.install.capacity() == 0 && reply.restart == Restart::Never
 }
 
 /// Gives an answer that is a number.

@@ -4,7 +4,7 @@
 //! and events to be stepped again. All of it is in the snapshot; nothing else survives an incarnation.
 
 use alloc::{collections::BTreeMap, vec::Vec};
-use core::slice;
+use core::{mem, slice};
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation};
@@ -99,7 +99,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// Receives one event and sees it through.
     pub fn serve_one(&mut self) {
-        if !core::mem::take(&mut self.received) {
+        if !mem::take(&mut self.received) {
             let received = self.traps.trap(Syscall::Receive, [0; 6]);
             received.expect("a server may always receive");
         }
@@ -169,10 +169,8 @@ impl<S: Server, T: Traps> Shell<S, T> {
             && !effects.again
         {
             self.answer(*call, reply);
-            // What it was is known: so it is given back sooner.
-            if let Some(Effect::ReplyForeign { reply, .. }) = effects.list.pop() {
-                drop(reply);
-            }
+            // A number holds no memory: all that there is to give back is the list.
+            mem::forget(effects.list.drain(..));
         } else {
             self.see_through(event, &effects, missing, now, join);
         }

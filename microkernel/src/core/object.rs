@@ -375,9 +375,14 @@ impl Thread {
         [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]
     }
 
-    /// One of them; 0 where there is none.
-    #[inline]
+    /// One of them, most often the first; 0 where there is none.
+    #[inline(always)]
     pub fn argument(&self, index: u8) -> u64 {
+        if index == 0 { self.registers.rdi } else { self.other_argument(index) }
+    }
+
+    #[inline(never)]
+    fn other_argument(&self, index: u8) -> u64 {
         self.arguments().get(usize::from(index)).copied().unwrap_or(0)
     }
 

@@ -7,13 +7,13 @@
 //! disposed of: a server's memory of what it did must never be less than what it did. A reissued server has no memory:
 //! of the calls that it would be given again, the one it died of is answered an error.
 
+use libipc::abi::KernelError;
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
 use libipc::abi::syscall::{Info, Syscall};
 use libipc::abi::trace::Event;
-use libipc::abi::KernelError;
 use libipc::server::TIMER_BIT;
 use zerocopy::FromZeros;
 

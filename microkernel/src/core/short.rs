@@ -38,23 +38,38 @@ const LABEL_ONLY: u64 = u32::MAX as u64;
 /// More than any record that is made here.
 const ROOM: u64 = FIXED_MAX + DELIVERY_MAX + foreign::SMALL_MAX;
 
-/// Whether a program's call is told by its registers, but for a small input and a buffer that its answer fills.
-const fn is_plain(row: &Row) -> bool {
-    matches!(row.inputs, [Input::None | Input::Small(..), Input::None])
-        && matches!(row.named, [foreign::NO_ARGUMENT, foreign::NO_ARGUMENT])
-        && row.reserves == 0
-        && row.passes == foreign::NO_ARGUMENT
-        && row.masks == foreign::NO_ARGUMENT
+/// How a program's call can go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The general way alone.
+    General,
+    /// Its registers tell all about it.
+    Registers,
+    /// They do, but for a small input or a buffer that its answer fills.
+    Memory,
 }
 
-static PLAIN: [bool; LINUX_CALLS as usize] = {
-    let mut plain = [false; LINUX_CALLS as usize];
+const fn way(row: &Row) -> Way {
+    let plain = matches!(row.named, [foreign::NO_ARGUMENT, foreign::NO_ARGUMENT])
+        && row.reserves == 0
+        && row.passes == foreign::NO_ARGUMENT
+        && row.masks == foreign::NO_ARGUMENT;
+    match (row.inputs, row.output) {
+        _ if !plain => Way::General,
+        ([Input::None, Input::None], Output::None) => Way::Registers,
+        ([Input::None | Input::Small(..), Input::None], _) => Way::Memory,
+        _ => Way::General,
+    }
+}
+
+static WAYS: [Way; LINUX_CALLS as usize] = {
+    let mut ways = [Way::General; LINUX_CALLS as usize];
     let mut number = 0;
-    while number < plain.len() {
-        plain[number] = is_plain(&foreign::LINUX[number]);
+    while number < ways.len() {
+        ways[number] = way(&foreign::LINUX[number]);
         number += 1;
     }
-    plain
+    ways
 };
 
 impl<M: Machine> Kernel<M> {
@@ -174,16 +189,15 @@ impl<M: Machine> Kernel<M> {
             }
             return Some(());
         }
-        if !PLAIN[number as usize] {
+        let way = *WAYS.get(number as usize)?;
+        if way == Way::General {
             return None;
         }
         let state = self.threads.get(from)?;
         let (to, session) = match row.route {
             Route::Server(role) => (self.roles[role as usize]?, None),
             Route::Object(at) => {
-                let Object::Session(id) = self.slot(caller.table, state.argument(at) as u32).object else {
-                    return None;
-                };
+                let id = self.session_in(caller.table, state.argument(at) as u32)?;
                 let session = self.sessions.get(id)?;
                 (session.server, Some((id, session)))
             }
@@ -197,9 +211,13 @@ impl<M: Machine> Kernel<M> {
         let server = self.servers.get_mut(to).filter(|server| server.waits())?;
         let next = server.thread?;
         let space = self.spaces.get(caller.space)?;
-        let mut memory =
-            UserMemory { machine: &mut self.machine, walks: &mut self.walks, frames: &self.frames };
-        let input = memory.short_memory(row, state, space.root, server.buffer)?;
+        let input = if way == Way::Memory {
+            let mut memory =
+                UserMemory { machine: &mut self.machine, walks: &mut self.walks, frames: &self.frames };
+            memory.short_memory(row, state, space.root, server.buffer)?
+        } else {
+            INPUT_NULL
+        };
         let (mine, other) = self.threads.two(from, next)?;
         if !order.comes_first(other.priority) {
             return None;
@@ -244,13 +262,15 @@ impl<M: Machine> Kernel<M> {
     #[inline(always)]
     fn short_reply<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
-        let (own, arguments) = (state.server?, state.arguments());
-        let [token, info, word0, word1, word2, word3] = arguments;
+        let own = state.server?;
+        let [token, info, word0, word1, word2, word3] = state.arguments();
         if info & !LABEL_ONLY != 0 {
             return None;
         }
-        let (id, next) = self.plainly_held(own, token, CallKind::Native)?;
         let order = self.order();
+        let id = CallRef::from_word(token);
+        let call = self.calls.hold(id)?;
+        let next = call.plain_caller(own, CallKind::Native)?;
         let (mine, client) = self.threads.two(from, next)?;
         if !client.waits_for(id) || !order.comes_first(client.priority) {
             return None;
@@ -259,7 +279,7 @@ impl<M: Machine> Kernel<M> {
         if !server.has_no_events() || !server.has_room() || !asker.has_room() {
             return None;
         }
-        self.calls.discard(id);
+        call.discard();
         let values = [info, word0, word1, word2, word3];
         let [a, b, c, d, e, f] = client.arguments();
         match info | word0 | word1 | word2 | word3 {
@@ -271,10 +291,10 @@ impl<M: Machine> Kernel<M> {
             ),
         }
         server.waiting = true;
-        server.note(&mut self.machine, succeeded(Syscall::Reply, 0), arguments);
+        server.note(&mut self.machine, succeeded(Syscall::Reply, 0), mine.arguments());
         let now = self.machine.now();
         if TRACE {
-            self.trace.note_answer(Syscall::Reply, server, arguments, now);
+            self.trace.note_answer(Syscall::Reply, server, mine.arguments(), now);
         }
         wait(mine);
         set_outcome(&mut client.registers, &Ok(values));
@@ -287,13 +307,13 @@ impl<M: Machine> Kernel<M> {
     #[inline(always)]
     fn short_reply_foreign<const TRACE: bool>(&mut self, from: ThreadId, receives: bool) -> Option<()> {
         let state = self.threads.get(from)?;
-        let (task, own, arguments) = (state.task, state.server?, state.arguments());
+        let (task, own) = (state.task, state.server?);
         // Whoever goes on does so before the one that it has answered, who is the only one to be kept in mind.
         let own_priority = (!receives).then_some(state.priority);
         if own_priority.is_some_and(|own| self.chosen.is_some() || self.ready >> own != 0) {
             return None;
         }
-        let [token, flags, result, position, _, changed] = arguments;
+        let [token, flags, result, position, _, changed] = state.arguments();
         if flags & !SIMPLE_FLAGS != 0 {
             return None;
         }
@@ -301,8 +321,10 @@ impl<M: Machine> Kernel<M> {
             0 => None,
             _ => Some(self.unwatched(task, changed & 0xffff_ffff)?),
         };
-        let (id, next) = self.plainly_held(own, token, CallKind::Foreign)?;
         let order = self.order();
+        let id = CallRef::from_word(token);
+        let call = self.calls.hold(id)?;
+        let next = call.plain_caller(own, CallKind::Foreign)?;
         let (mine, client) = self.threads.two(from, next)?;
         let priority = client.priority;
         let first = order.goes_on_first(client) && own_priority.is_none_or(|own| own > priority);
@@ -323,17 +345,17 @@ impl<M: Machine> Kernel<M> {
             session.readiness = Readiness::from_bits_truncate((changed >> 32) as u32);
         }
         if flags & reply_flags::POSITION != 0
-            && let Some(session) = self.calls.get(id).and_then(|call| call.session)
+            && let Some(session) = call.session
             && let Some(session) = self.sessions.get_mut(session)
         {
             session.position = position;
         }
-        self.calls.discard(id);
+        call.discard();
         server.waiting = receives;
-        server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), arguments);
+        server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), mine.arguments());
         let now = if TRACE || receives { self.machine.now() } else { 0 };
         if TRACE {
-            self.trace.note_answer(Syscall::ReplyForeign, server, arguments, now);
+            self.trace.note_answer(Syscall::ReplyForeign, server, mine.arguments(), now);
         }
         client.registers.rax = result;
         client.restart = 0;
@@ -401,15 +423,6 @@ impl<M: Machine> Kernel<M> {
             Ok(Object::OwnSession(id)) if self.sessions.get(id)?.watchers.is_none() => Some(id),
             _ => None,
         }
-    }
-
-    /// A call that this server holds, if it can simply be forgotten when it is over, and the thread that waits for it.
-    #[inline(always)]
-    fn plainly_held(&self, own: ServerId, token: u64, kind: CallKind) -> Option<(CallRef, ThreadId)> {
-        let id = CallRef::from_word(token);
-        let call = self.calls.get(id)?;
-        let held = call.phase == Phase::Held && call.server == own && call.kind == kind;
-        if held && call.holds_nothing() { Some((id, call.thread?)) } else { None }
     }
 
     /// Another thread runs from now on.
@@ -497,16 +510,23 @@ impl<M: Machine> UserMemory<'_, M> {
     /// its small input, which goes into the receiver's payload: how long that is.
     #[inline(always)]
     fn short_memory(&mut self, row: &Row, state: &Thread, root: Frame, message: FrameRange) -> Option<u32> {
-        if !matches!(row.output, Output::None) {
-            let (address, bytes) = super::deliver::output(row, &state.arguments());
-            if address != 0 && bytes != 0 && !self.is_there(root, address, bytes, Protection::WRITE) {
-                return None;
-            }
+        let (address, bytes) = super::deliver::output(row, &state.arguments());
+        if address != 0 && bytes != 0 && !self.is_there(root, address, bytes, Protection::WRITE) {
+            return None;
         }
         let Input::Small(address, length) = row.inputs[0] else { return Some(INPUT_NULL) };
         let (address, length) = (state.argument(address), state.argument(length));
         let to = message.physical() + u64::from(PAYLOAD_OFFSET);
         Some(self.gather_small(root, address, length, to).unwrap_or(INPUT_NULL))
+    }
+}
+
+impl Call {
+    /// The thread that waits for the answer, if this server holds the call and can simply forget it when it is over.
+    #[inline(always)]
+    fn plain_caller(&self, own: ServerId, kind: CallKind) -> Option<ThreadId> {
+        let held = self.phase == Phase::Held && self.server == own && self.kind == kind;
+        if held && self.holds_nothing() { self.thread } else { None }
     }
 }
 

@@ -318,6 +318,7 @@ impl Tmpfs {
     }
 }
 
+#[inline]
 fn finish(effects: &mut Effects, call: &Call, result: u64, position: Option<u64>) {
     effects.foreign(call.id, ForeignReply { result: result as i64, position, ..ForeignReply::default() });
 }
