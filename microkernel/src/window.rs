@@ -33,7 +33,7 @@ impl Window {
     /// Where `length` bytes from an offset on lie, if all of them are in it.
     #[inline(always)]
     pub fn place(self, offset: u64, length: u64) -> Option<u64> {
-        (offset.checked_add(length)? <= self.bytes).then(|| self.base + offset)
+        (length <= self.bytes && offset <= self.bytes - length).then(|| self.base + offset)
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Journal {
     pub memory: FrameRange,
     /// The same, to write them.
     pub window: Window,
+    /// How much a byte fills it, in thousandths, as 32.32 fixed point.
+    per_byte: u64,
     /// Bytes written.
     pub end: u64,
     /// Records written since the last snapshot.
@@ -64,6 +66,7 @@ impl Journal {
     /// Has records lie in this memory from now on.
     pub(crate) fn lie_in(&mut self, memory: FrameRange, window: Window) {
         (self.memory, self.window) = (memory, window);
+        self.per_byte = (1000u64 << 32).checked_div(memory.bytes()).unwrap_or(0);
     }
 
     /// Most bytes of one snapshot.
@@ -78,12 +81,8 @@ impl Journal {
 
     /// How full it is, in thousandths.
     pub(crate) fn fill(&self) -> u32 {
-        match self.memory.bytes() {
-            0 => 0,
-            // A snapshot is to take its place as soon as can be.
-            _ if self.mended => 1000,
-            bytes => (self.end * 1000 / bytes) as u32,
-        }
+        // A snapshot is to take the place of a journal that was mended as soon as can be.
+        if self.mended { 1000 } else { (self.end * self.per_byte >> 32) as u32 }
     }
 }
 

@@ -128,11 +128,10 @@ impl<M: Machine> Kernel<M> {
             }
             _ => return None,
         };
-        let order = self.order();
         let server = self.servers.get_mut(to).filter(|server| server.waits())?;
         let next = server.thread?;
         let (mine, other) = self.threads.two(from, next)?;
-        if !order.comes_first(other.priority) {
+        if !Order::of(&self.chosen, self.ready).comes_first(other.priority) {
             return None;
         }
         let (id, call) = self.calls.renew().ok()?;
@@ -207,7 +206,6 @@ impl<M: Machine> Kernel<M> {
         if self.roles[Role::Vfs as usize] == Some(to) {
             return None;
         }
-        let order = self.order();
         let server = self.servers.get_mut(to).filter(|server| server.waits())?;
         let next = server.thread?;
         let space = self.spaces.get(caller.space)?;
@@ -219,7 +217,7 @@ impl<M: Machine> Kernel<M> {
             INPUT_NULL
         };
         let (mine, other) = self.threads.two(from, next)?;
-        if !order.comes_first(other.priority) {
+        if !Order::of(&self.chosen, self.ready).comes_first(other.priority) {
             return None;
         }
         let (id, call) = self.calls.renew().ok()?;
@@ -267,12 +265,11 @@ impl<M: Machine> Kernel<M> {
         if info & !LABEL_ONLY != 0 {
             return None;
         }
-        let order = self.order();
         let id = CallRef::from_word(token);
         let call = self.calls.hold(id)?;
         let next = call.plain_caller(own, CallKind::Native)?;
         let (mine, client) = self.threads.two(from, next)?;
-        if !client.waits_for(id) || !order.comes_first(client.priority) {
+        if !client.waits_for(id) || !Order::of(&self.chosen, self.ready).comes_first(client.priority) {
             return None;
         }
         let (server, asker) = self.servers.two(own, client.server?)?;
@@ -321,12 +318,12 @@ impl<M: Machine> Kernel<M> {
             0 => None,
             _ => Some(self.unwatched(task, changed & 0xffff_ffff)?),
         };
-        let order = self.order();
         let id = CallRef::from_word(token);
         let call = self.calls.hold(id)?;
         let next = call.plain_caller(own, CallKind::Foreign)?;
         let (mine, client) = self.threads.two(from, next)?;
         let priority = client.priority;
+        let order = Order::of(&self.chosen, self.ready);
         let first = order.goes_on_first(client) && own_priority.is_none_or(|own| own > priority);
         if !first || !client.waits_for(id) {
             return None;
@@ -410,12 +407,6 @@ impl<M: Machine> Kernel<M> {
         Some(())
     }
 
-    /// Who would run now if nobody was made ready.
-    #[inline(always)]
-    fn order(&self) -> Order {
-        Order { chosen: self.chosen.map(|(_, priority)| priority), ready: self.ready }
-    }
-
     /// A session of a server's own that nobody watches.
     #[inline(always)]
     fn unwatched(&self, task: TaskId, handle: u64) -> Option<SessionId> {
@@ -484,6 +475,11 @@ struct Order {
 }
 
 impl Order {
+    #[inline(always)]
+    fn of(chosen: &Option<(ThreadId, u8)>, ready: u32) -> Order {
+        Order { chosen: chosen.map(|(_, priority)| priority), ready }
+    }
+
     /// Whether a thread of this priority that is made ready comes before all others.
     #[inline(always)]
     fn comes_first(self, priority: u8) -> bool {
