@@ -1,5 +1,5 @@
-//! A script in a machine of its own, with nobody at the terminal: how it ends, what it prints, and what the machine says
-//! meanwhile are kept, and told together when they are not what was wanted.
+//! A script in a machine of its own, with nobody at the terminal: how it ends, what it prints, and what the machine
+//! says meanwhile are kept, and told together when they are not what was wanted.
 
 use std::{fs, process::Command};
 
