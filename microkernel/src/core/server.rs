@@ -63,18 +63,7 @@ impl<M: Machine> Kernel<M> {
         journaled: bool,
     ) -> Result<TaskId, KernelError> {
         let table = self.new_table()?;
-        let task = Task {
-            personality: Personality::Native,
-            space,
-            table,
-            directories: None,
-            words: [0; libipc::abi::TaskWord::COUNT as usize],
-            first_thread: None,
-            cpu_ns: 0,
-            peak_pages: 0,
-            server: None,
-            maker: None,
-        };
+        let task = Task { space, table, ..Task::BLANK };
         let task = self.tasks.insert(task).map_err(|_| KernelError::Exhausted)?;
         let journal = journaled.then(Journal::default);
         let server = Server { task, table, number, journal, ..Server::BLANK };

@@ -243,12 +243,12 @@ impl World {
     }
 
     /// A Linux system call by a program; its result, unless it waits.
-    pub fn linux(&mut self, program: &Program, number: u64, arguments: &[u64]) -> Option<i64> {
+    pub fn linux(&mut self, program: &Program, number: impl Into<u64>, arguments: &[u64]) -> Option<i64> {
         let thread = self.thread_of(program.task);
         let mut a = [0; 6];
         a[..arguments.len()].copy_from_slice(arguments);
         let registers = &mut self.kernel.threads.get_mut(thread).unwrap().registers;
-        registers.rax = number;
+        registers.rax = number.into();
         [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = a;
         self.run_trap(thread, Trap::Call);
         self.linux_result(program)

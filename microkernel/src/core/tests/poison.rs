@@ -5,6 +5,7 @@ use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{NO_ANSWER, Syscall};
 use libipc::abi::{KernelError, Rights};
+use libipc::linux::call::EXIT;
 use libipc::linux::errno;
 use libipc::server::TIMER_BIT;
 use libipc::server::env::TaskFigure;
@@ -292,7 +293,6 @@ fn with_program() -> (World, TaskId, TaskId, Program) {
 
 #[test]
 fn a_programs_call_that_kills_again_fails_with_eio() {
-    const EXIT: u64 = 60;
     let (mut world, _, proc, program) = with_program();
     assert_eq!(world.linux(&program, EXIT, &[]), None);
     assert_eq!(receive(&mut world, proc), Kind::Foreign);
