@@ -7,6 +7,7 @@
 pub mod arena;
 mod blank;
 pub mod boot;
+mod call;
 mod crash;
 mod death;
 mod deliver;
