@@ -68,7 +68,7 @@ pub struct RunArgs {
     /// Run with time slices and timers of other lengths, which follow from N: threads are interrupted elsewhere
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Build proc with a bug to be found: `hostname panic` kills it each time, and `hostname spin` makes it loop
+    /// Build proc with bugs to be found: `hostname panic` kills it each time, `spin` makes it loop, and `lost` is lost
     #[arg(long)]
     pub seeded_bug: bool,
     /// Put the servers' images, as they are in the sources, into the guest's /boot: `upgrade NAME` takes them

@@ -143,8 +143,10 @@ impl Built {
         };
         let timeout = args.timeout.map(Duration::from_secs);
         let ending = machine::run(&qemu, terminal, timeout, capture.as_mut(), tell)?;
-        if let Some(Err(error)) = capture.map(Capture::finish) {
-            tell(&format!("naiad: {error:#}"));
+        match capture.map(Capture::finish) {
+            Some(Ok(said)) => said.iter().for_each(|line| tell(&format!("naiad: {line}"))),
+            Some(Err(error)) => tell(&format!("naiad: {error:#}")),
+            None => {}
         }
         Ok(ending)
     }

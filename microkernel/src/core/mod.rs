@@ -7,6 +7,7 @@
 pub mod arena;
 mod blank;
 pub mod boot;
+mod command_line;
 mod crash;
 mod death;
 mod deliver;
@@ -44,7 +45,7 @@ mod statistics;
 mod tests;
 pub mod trace;
 mod upgrade;
-mod watchdog;
+pub mod watchdog;
 
 use libipc::abi::KernelError;
 use libipc::abi::foreign::{LINUX_CALLS, Role};
@@ -135,6 +136,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) next_deadline: u64,
     /// When the watchdog looks; never while nobody runs.
     pub(crate) next_watch: u64,
+    /// When it is to fail; see [`watchdog::fails_at`].
+    pub fails_at: u64,
     /// What the seed of this run makes of slices and deadlines.
     pub jitter: jitter::Jitter,
     /// What the machine's timer is set to.

@@ -1,5 +1,7 @@
 //! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
 
+mod book;
+mod browser;
 mod cores;
 mod linux;
 mod live;
@@ -70,7 +72,7 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 12] = [
+const KINDS: [(TestKind, Kind); 14] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
@@ -81,6 +83,8 @@ const KINDS: [(TestKind, Kind); 12] = [
     (TestKind::Qemu, live::run),
     (TestKind::Qemu, upgrade::run),
     (TestKind::Qemu, roots::run),
+    (TestKind::Qemu, book::run),
+    (TestKind::Qemu, browser::run),
     (TestKind::Qemu, storm::run),
     (TestKind::Qemu, prompt::run),
 ];

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
     process::{Command, Stdio},
 };
 
@@ -20,6 +19,7 @@ use crate::{
     house, image,
     machine::{Ending, Terminal},
     run::{self, Built},
+    setup,
 };
 
 const NAME: &str = "strace: every call of a pipeline is there as on the host, in every form";
@@ -180,18 +180,14 @@ fn forms(file: &[u8], trace: &Trace, everything: &Selection<'_>) -> Result<()> {
     in_tshark(file, trace, failed.items().count())
 }
 
-/// Wireshark's own reader, where there is one, finds as many failed calls.
+/// Wireshark's own reader finds as many failed calls.
 fn in_tshark(file: &[u8], trace: &Trace, failed: usize) -> Result<()> {
-    const TSHARK: &str = "/usr/bin/tshark";
     let folder = tempfile::tempdir_in(house::target())?;
     let (capture, dissector) = (folder.path().join("t.pcapng"), folder.path().join("t.lua"));
     fs::write(&capture, ::trace::pcapng::file(file, trace)?)?;
     fs::write(&dissector, ::trace::dissector::lua(trace))?;
-    if !Path::new(TSHARK).exists() {
-        return Ok(());
-    }
     let script = format!("lua_script:{}", dissector.display());
-    let mut command = Command::new(TSHARK);
+    let mut command = Command::new(setup::ensure_for_test("tshark")?);
     command.args(["-X", &script, "-Y", "naiad.errno != 0 && naiad.linux", "-r"]).arg(&capture);
     let output = command.output().context("cannot run tshark")?;
     let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
