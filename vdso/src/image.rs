@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(path("%u-%g-%t-%h-%%").as_deref(), Some("0-50-7-pond-%"));
         assert_eq!(path("x%zy%").as_deref(), Some("xy"), "what is unknown is left out");
         assert_eq!(path(""), None);
-        assert_eq!(path(&"%p%p%p".repeat(42)), None, "too long");
+        assert_eq!(path(&"%p%p%p".repeat(43)), None, "too long");
     }
 
     #[test]

@@ -80,6 +80,9 @@ pub struct RunArgs {
     /// One instruction is one nanosecond: counts repeat exactly
     #[arg(long, hide = true)]
     pub icount: bool,
+    /// Have the kernel panic after so many seconds: its epitaph is to be seen
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub panic: Option<u32>,
     /// Arguments for QEMU
     #[arg(last = true, value_name = "QEMU arguments")]
     pub qemu: Vec<String>,
@@ -128,6 +131,9 @@ pub struct ReplayArgs {
     /// Print each message, or those in a range, with all that it changed in the server's state
     #[arg(long, value_name = "N..M", num_args = 0..=1, default_missing_value = "..")]
     pub diff: Option<Range>,
+    /// With --list or --diff: only the last N messages
+    #[arg(long, value_name = "N", conflicts_with = "until")]
+    pub last: Option<u64>,
     /// Print also the traps that the server made for each message
     #[arg(long)]
     pub traps: bool,

@@ -97,6 +97,11 @@ impl Built {
         Ok(self)
     }
 
+    /// Names for the addresses in the console log.
+    pub fn symbols(&self) -> Symbols {
+        Symbols::new(&self.images.kernel, &self.images.servers)
+    }
+
     /// A folder with the image of each server, as it is in the sources.
     fn server_images(&self) -> Result<PathBuf> {
         let folder = house::target().join("boot");
@@ -138,6 +143,7 @@ impl Built {
             seed: args.seed,
             shared: capture.as_ref().map(|capture| (capture.memory().to_owned(), capture.command_line())),
             icount: args.icount,
+            panic: args.panic,
             gdb: args.gdb,
             extra: args.qemu.clone(),
         };
@@ -171,7 +177,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     }
     let term = env::var("TERM").ok().filter(|_| on_terminal()).unwrap_or_else(|| "dumb".to_owned());
     let session = session(args.command.as_deref(), terminal::size(), &term);
-    let symbols = Symbols::new(&built.images.kernel, &built.images.servers);
+    let symbols = built.symbols();
     let mut tell_more = |line: &str| {
         tell(line);
         symbols.explain(line).iter().for_each(|place| tell(place));

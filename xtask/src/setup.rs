@@ -22,7 +22,12 @@ const NEEDED: &[(&str, &str)] = &[
 ];
 
 /// What some tests need besides: programs of others, that look at what Naiad's tools write.
-const FOR_TESTS: &[(&str, &str)] = &[("/usr/bin/tshark", "tshark"), ("/usr/bin/chromium", "chromium")];
+const FOR_TESTS: &[(&str, &str)] = &[
+    ("/usr/bin/tshark", "tshark"),
+    ("/usr/bin/chromium", "chromium"),
+    ("/usr/bin/node", "nodejs"),
+    ("/usr/bin/pip3", "python3-pip"),
+];
 
 /// Debian's matching compiler and library sources.
 const TOOLCHAIN: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];

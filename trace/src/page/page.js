@@ -196,7 +196,7 @@ function reveal(i) {
   if (own.length && !own.some(visible)) view.top = Math.max(0, tops[spans.lane[own[0]]] - height / 2);
   if (items.at[i] < view.from || items.at[i] > view.from + view.span) {
     view.from = items.at[i] - view.span / 2;
-  } else if (end - items.at[i] < view.span / 400) {
+  } else if (end - items.at[i] < view.span / 30) {
     const about = Math.max((end - items.at[i]) * 8, 2000);
     view.from = items.at[i] - about / 3;
     view.span = about;
@@ -363,7 +363,7 @@ function drawLane(lane, number, width) {
     if (x + w < filled && !inside && (!fulfils[i] || x + w < lit)) continue;
     filled = Math.max(filled, Math.ceil(x + w));
     if (fulfils[i]) lit = filled;
-    pen.globalAlpha = fulfils[i] || i === chosen ? 1 : 0.2;
+    pen.globalAlpha = fulfils[i] || i === chosen ? 1 : 0.35;
     const inset = inside ? 4 : high === THIN ? 0.5 : 1;
     pen.fillStyle = items.flags[i] & FAILED ? ink["bad-fill"] : colour(items.operation[i]);
     pen.fillRect(x, y + inset, Math.max(w, 1), high - 2 * inset);

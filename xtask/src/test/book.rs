@@ -29,9 +29,11 @@ const BOOK: &str = "docs/from-crash-to-line.md";
 /// Where its commands are typed, and where its pictures are kept.
 const FOLDER: &str = "target/book";
 const PICTURES: &str = "docs/pictures";
+/// What all commands have printed, for whoever looks for a line that is worth showing.
+const SCREENS: &str = "screens";
 const PICTURE_BYTES_MAX: u64 = 200_000;
 /// How the book writes what a terminal asks with, and how that looks.
-const PROMPTS: [(&str, &str); 2] = [("# ", "~ # "), ("(gdb) ", "(gdb) ")];
+const PROMPTS: [(&str, &str); 2] = [("# ", "naiad:/root# "), ("(gdb) ", "(gdb) ")];
 /// Until then each command must have ended, or asked, or have printed what is shown.
 const PATIENCE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(50);
@@ -62,7 +64,7 @@ fn prove(built: Built) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let update = env::var_os("UPDATE_DOCS").is_some();
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let mut background = Vec::new();
+    let (mut background, mut screens) = (Vec::new(), String::new());
     for step in steps(&text)? {
         let mut running = Running::new(&step, &folder)?;
         let found = if step.in_background {
@@ -78,6 +80,8 @@ fn prove(built: Built) -> Result<()> {
                 *place = format!("{INDENT}{line}");
             }
         }
+        screens.push_str(&format!("$ {}\n{}\n", step.command, running.screen().text));
+        fs::write(folder.join(SCREENS), &screens)?;
         background.extend(step.in_background.then_some(running));
     }
     drop(background);
@@ -266,7 +270,7 @@ impl Running {
         let mut shell = Command::new("bash");
         shell.args(["-c", &format!("exec 2>&1\n{}", step.command)]).current_dir(folder).process_group(0);
         // gdb looks for names on the Internet otherwise.
-        shell.env_remove("DEBUGINFOD_URLS").env("TERM", "dumb");
+        shell.env_remove("DEBUGINFOD_URLS").env("TERM", "dumb").env("COLUMNS", "200");
         let mut child =
             shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot run bash")?;
         let keyboard = child.stdin.take();

@@ -3,9 +3,11 @@
 mod book;
 mod browser;
 mod cores;
+mod epitaph;
 mod linux;
 mod live;
 mod model;
+mod perfetto;
 mod poison;
 mod prompt;
 mod replay;
@@ -72,7 +74,7 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
 
 /// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 14] = [
+const KINDS: [(TestKind, Kind); 15] = [
     (TestKind::Linux, linux::run),
     (TestKind::Qemu, scenario::run),
     (TestKind::Qemu, replay::run),
@@ -81,6 +83,7 @@ const KINDS: [(TestKind, Kind); 14] = [
     (TestKind::Qemu, poison::run),
     (TestKind::Qemu, cores::run),
     (TestKind::Qemu, live::run),
+    (TestKind::Qemu, epitaph::run),
     (TestKind::Qemu, upgrade::run),
     (TestKind::Qemu, roots::run),
     (TestKind::Qemu, book::run),

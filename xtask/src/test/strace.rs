@@ -7,12 +7,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use ::trace::{model::Trace, select::Selection};
+use ::trace::{
+    model::{Actor, Item, Trace},
+    select::Selection,
+};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 use super::{
-    Arguments,
+    Arguments, perfetto,
     report::{Report, difference},
 };
 use crate::{
@@ -176,8 +179,38 @@ fn forms(file: &[u8], trace: &Trace, everything: &Selection<'_>) -> Result<()> {
     has("the sequence diagram", &::trace::sequence::svg(trace, &failed), "class=\"failed\"")?;
     let page = ::trace::page::html(trace, everything);
     has("the page", &page, "getdents64")?;
-    ensure!(!::trace::perfetto::file(trace, everything).is_empty(), "the file for Perfetto is empty");
+    in_perfetto(trace, everything)?;
     in_tshark(file, trace, failed.items().count())
+}
+
+/// Perfetto's own trace processor takes all of a file, and finds in it every call of every program by its name, and the
+/// arrows from them to servers.
+fn in_perfetto(trace: &Trace, everything: &Selection<'_>) -> Result<()> {
+    const ERRORS: &str = "select name, value from stats where severity = 'error' and value > 0";
+    const CALLS: &str = "select slice.name, count(*) from slice join thread_track on track_id = thread_track.id \
+                         group by slice.name order by slice.name";
+    const ARROWS: &str = "select count(*) from flow join slice made on made.id = slice_out \
+                          join thread_track on made.track_id = thread_track.id where made.name = 'execve'";
+    let file = ::trace::perfetto::file(trace, everything);
+    let errors = perfetto::ask(&file, &[ERRORS])?;
+    ensure!(errors.is_empty(), "the trace processor complains: {errors:?}");
+    let mut wanted = BTreeMap::<String, u64>::new();
+    for item in Selection::new(trace, "linux")?.items() {
+        if let (Item::Call(at), Actor::Thread { .. }) = (item, trace.by(item)) {
+            *wanted.entry(trace.call(at).operation()).or_default() += 1;
+        }
+    }
+    let found: BTreeMap<String, u64> = perfetto::ask(&file, &[CALLS])?
+        .iter()
+        .filter_map(|row| {
+            row.split_once('\t').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)))
+        })
+        .filter(|(name, _)| wanted.contains_key(name))
+        .collect();
+    ensure!(found == wanted, "the trace processor finds {found:?}, and there are {wanted:?}");
+    let arrows = perfetto::ask(&file, &[ARROWS])?;
+    ensure!(arrows.first().is_some_and(|count| count != "0"), "no arrow leads from an execve");
+    Ok(())
 }
 
 /// Wireshark's own reader finds as many failed calls.
