@@ -1,5 +1,5 @@
-//! The book, as a newcomer follows it: each command of `docs/from-crash-to-line.md` is run as it stands there, and what
-//! it prints must have the lines that the book shows.
+//! The book, as a newcomer follows it: each command of its pages is run as it stands there, and what it prints must have
+//! the lines that the book shows.
 //!
 //! Indented lines are a terminal. `$` begins a command, `#` and `(gdb)` what is typed into the machine or the debugger
 //! that it runs, as soon as that asks for it; `^C` is that key. A command with `&` behind it runs on until the book is
@@ -24,10 +24,28 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use super::report::Report;
 use crate::{house, run::Built, setup};
 
-const NAME: &str = "book: from a crash to the line of code, by the book's commands, with what the book shows";
-const BOOK: &str = "docs/from-crash-to-line.md";
-/// Where its commands are typed, and where its pictures are kept.
-const FOLDER: &str = "target/book";
+/// A page of the book.
+struct Page {
+    /// What is proved by it.
+    name: &'static str,
+    file: &'static str,
+    /// Where its commands are typed.
+    folder: &'static str,
+}
+
+const PAGES: [Page; 2] = [
+    Page {
+        name: "book: from a crash to the line of code, by the book's commands, with what the book shows",
+        file: "docs/from-crash-to-line.md",
+        folder: "target/book",
+    },
+    Page {
+        name: "book: every form of a trace, by the book's commands, with what the book shows",
+        file: "docs/trace.md",
+        folder: "target/trace",
+    },
+];
+/// Where pictures are kept.
 const PICTURES: &str = "docs/pictures";
 /// What all commands have printed, for whoever looks for a line that is worth showing.
 const SCREENS: &str = "screens";
@@ -40,26 +58,29 @@ const POLL: Duration = Duration::from_millis(50);
 /// A machine that is to be looked at runs so long.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Runs the test, if its name contains `filter`.
+/// Runs those whose names contain `filter`.
 pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
+    let wanted: Vec<_> = PAGES.iter().filter(|page| page.name.contains(filter.unwrap_or_default())).collect();
+    if wanted.is_empty() {
         return Ok(());
     }
-    report.start("book", 1);
-    match prove(built.clone()) {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
+    report.start("book", wanted.len());
+    // What the first command would build: that may take longer than anything here.
+    built.clone().with_seeded_bug()?;
+    for page in wanted {
+        match prove(page) {
+            Ok(()) => report.passed(page.name),
+            Err(error) => report.failed(page.name, &format!("{error:#}")),
+        }
     }
     Ok(())
 }
 
-fn prove(built: Built) -> Result<()> {
-    // What the first command would build: that may take longer than anything here.
-    built.with_seeded_bug()?;
-    setup::ensure_for_test("chromium")?;
-    let book = house::root().join(BOOK);
-    let text = fs::read_to_string(&book).with_context(|| format!("cannot read {BOOK}"))?;
-    let folder = house::root().join(FOLDER);
+fn prove(page: &Page) -> Result<()> {
+    ["chromium", "tshark"].into_iter().try_for_each(|package| setup::ensure_for_test(package).map(|_| ()))?;
+    let book = house::root().join(page.file);
+    let text = fs::read_to_string(&book).with_context(|| format!("cannot read {}", page.file))?;
+    let folder = house::root().join(page.folder);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let update = env::var_os("UPDATE_DOCS").is_some();
