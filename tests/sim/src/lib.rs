@@ -23,8 +23,8 @@ pub mod image;
 pub mod incarnation;
 pub mod oracle;
 pub mod plan;
-
 pub mod random;
+pub mod ticker;
 pub mod trace;
 pub mod workload;
 pub mod world;
