@@ -14,6 +14,8 @@ use crate::world::{self, End, Outcome, Setup};
 const FAILURES_MAX: usize = 20;
 /// Most runs spent on making a failure's schedule shorter.
 const SHRINKING_MAX: usize = 200;
+/// Most time spent on it. Runs that never end take long.
+const SHRINKING_TIME: Duration = Duration::from_secs(60);
 
 /// A workload and what its run without crashes came to.
 pub struct Exploration<'s> {
@@ -192,6 +194,7 @@ impl<'s> Exploration<'s> {
     pub fn shrink(&self, failure: &Failure) -> Failure {
         let mut best = failure.clone();
         let mut left = SHRINKING_MAX;
+        let begin = Instant::now();
         'again: loop {
             for without in 0..best.plan.crashes.len() {
                 let mut plan = best.plan.clone();
@@ -202,7 +205,7 @@ impl<'s> Exploration<'s> {
                 {
                     *traps += before;
                 }
-                if left == 0 || plan.crashes.is_empty() {
+                if left == 0 || plan.crashes.is_empty() || begin.elapsed() >= SHRINKING_TIME {
                     return best;
                 }
                 left -= 1;

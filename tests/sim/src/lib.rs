@@ -22,6 +22,7 @@ pub mod explore;
 pub mod image;
 pub mod incarnation;
 pub mod oracle;
+mod patience;
 pub mod plan;
 pub mod random;
 pub mod ticker;
