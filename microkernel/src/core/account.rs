@@ -7,10 +7,11 @@
 //! One that was sound comes out as it was, so nobody notices. One that was not does something else than its journal
 //! says, and is mended. A server without a journal gets its calls again.
 //!
-//! There are three reasons. A server has had a call for a minute, or is watched by one who has: that may well be right (a
+//! There are four reasons. A server has had a call for a minute, or is watched by one who has: that may well be right (a
 //! shell waits for its user), so a server is asked again only if it has received something since, and after
 //! twice the time of the last time. Or nobody has a call, and nobody runs: then the process server has forgotten all
-//! programs, or the end of the last. And an answer to a fault is *in vain* if its thread stands where it stood: the page
+//! programs, or the end of the last. A server sets its timer to what has passed again and again, and is told of nothing
+//! but that. And an answer to a fault is *in vain* if its thread stands where it stood: the page
 //! is not there, or the same instruction is to fail once more. When asking does not help, the fault cannot be
 //! borne: a copy fails, and a thread's process ends.
 //!
@@ -34,6 +35,8 @@ const PAUSE_MAX_NS: u64 = 3_600_000_000_000;
 /// After so many answers in vain to one thread the server that gave them is asked, after twice as many whoever has to do
 /// with faults; after four times as many the fault cannot be borne, and after eight times the thread stands still.
 const VAIN: u32 = 64;
+/// After so many timers in a row that had passed when they were set a server is asked.
+const LATE: u32 = 1024;
 /// Exceptions behind whose instruction a thread goes on: debug, breakpoint, overflow.
 const TRAPS: [u64; 3] = [1, 3, 4];
 
@@ -48,11 +51,13 @@ pub struct Account {
     pause_ns: u64,
     /// Messages that it had received the last time.
     received: u64,
+    /// How many timers in a row had passed when it set them.
+    late: u32,
 }
 
 impl Account {
     /// Never.
-    pub const NONE: Account = Account { asked: false, not_before_ns: 0, pause_ns: 0, received: 0 };
+    pub const NONE: Account = Account { asked: false, not_before_ns: 0, pause_ns: 0, received: 0, late: 0 };
 }
 
 /// A thread's last fault, of its own or of a call of its.
@@ -152,6 +157,17 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// A server sets its timer.
+    pub(crate) fn note_timer(&mut self, id: ServerId, deadline: u64) {
+        let now = self.machine.now();
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.account.late = if deadline < now { server.account.late + 1 } else { 0 };
+        if server.account.late == LATE {
+            server.account.late = 0;
+            self.ask(id);
+        }
+    }
+
     /// Whether a server can be asked to account for itself at all, and when at the earliest.
     fn may_be_asked(&self, id: ServerId) -> Option<u64> {
         let server = self.servers.get(id)?;
@@ -170,7 +186,8 @@ impl<M: Machine> Kernel<M> {
         let Some(server) = self.servers.get_mut(id) else { return };
         let pause_ns = (server.account.pause_ns * 2).clamp(PATIENCE_NS, PAUSE_MAX_NS);
         let received = server.received;
-        server.account = Account { asked: true, not_before_ns: now + pause_ns, pause_ns, received };
+        let not_before_ns = now + pause_ns;
+        server.account = Account { asked: true, not_before_ns, pause_ns, received, late: 0 };
         let (number, thread) = (server.number, server.thread);
         let mut line = Line::new();
         let asked = format_args!("server {number} is asked to account for itself\n");

@@ -157,8 +157,8 @@ impl<M: Machine> Kernel<M> {
             }
             (None, Some(thread)) if resolved || kind != FaultKind::Page as u32 => {
                 match self.weigh_answer(thread, server, kind) {
-                    Answered::Well => {}
-                    Answered::Unbearable => self.lose(thread, task),
+                    Answered::Unbearable if kind != FaultKind::Lost as u32 => self.lose(thread, task),
+                    Answered::Well | Answered::Unbearable => {}
                     Answered::Lost => self.stand_still(thread),
                 }
                 self.release_thread(thread, id);

@@ -296,6 +296,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn timer_set(&mut self, task: TaskId, [deadline, ..]: [u64; 6]) -> Outcome {
         let deadline = self.jitter.deadline(deadline);
         if let Some(server) = self.server_of(task) {
+            self.note_timer(server, deadline);
             self.set_deadline(server, deadline);
         }
         Ok([0; 5])

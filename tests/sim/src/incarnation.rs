@@ -287,3 +287,22 @@ pub fn trapped(registers: &libipc::abi::UserRegisters) -> Trapped {
     let r = registers;
     KernelError::from_number(r.rax).map_or(Ok([r.rdi, r.rsi, r.rdx, r.r10, r.r8]), Err)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_loops_does_not_keep_its_host_thread() {
+        let thread = Thread::new(|gate: &Gate, _: Reply| {
+            patience::begin(gate);
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+        let mut looping = Incarnation { thread: Some(thread), loops: false };
+        let reply = || Reply { trapped: Ok([0; 5]), buffer: Box::new([0; BUFFER_BYTES]), wild: None };
+        assert_eq!(looping.resume(reply()).err(), Some(Stopped::Loops));
+        assert_eq!(looping.resume(reply()).err(), Some(Stopped::Loops), "it is not resumed");
+    }
+}

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::incarnation::Gate;
 
 /// How often all threads are looked at. A step takes microseconds.
-const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5000 });
 
 /// A host thread that runs servers.
 struct Worker {
