@@ -102,6 +102,7 @@ impl<M: Machine> Kernel<M> {
             chosen: None,
             next_deadline: u64::MAX,
             next_watch: u64::MAX,
+            next_account: u64::MAX,
             jitter: Jitter::NONE,
             armed: u64::MAX,
             sequence: 0,

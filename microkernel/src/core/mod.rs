@@ -4,6 +4,7 @@
 //! machine is reached through [`Machine`] alone, so the same core runs on the host over an emulated one. An operation
 //! first checks everything and then changes everything: one that returns an error has changed nothing.
 
+pub mod account;
 pub mod arena;
 mod blank;
 pub mod boot;
@@ -136,6 +137,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) next_deadline: u64,
     /// When the watchdog looks; never while nobody runs.
     pub(crate) next_watch: u64,
+    /// When it is time to look for calls that are held for long; never while nothing has been done since the last time.
+    pub(crate) next_account: u64,
     /// What the seed of this run makes of slices and deadlines.
     pub jitter: jitter::Jitter,
     /// What the machine's timer is set to.
