@@ -3,10 +3,12 @@
 use libipc::abi::upgrade::ImageFigures;
 use libipc::abi::{Badge, Frame, Readiness, TaskWord, UserRegisters};
 
+use super::account::{Account, Faulted};
 use super::arena::{Blank, Id, Link, List};
 use super::object::*;
 use super::quota::Holdings;
 use super::watchdog::Watched;
+use crate::window::Window;
 
 impl Blank for Chunk {
     const BLANK: Chunk = Chunk { slots: [HandleSlot::EMPTY; CHUNK_SLOTS as usize], taken: 0 };
@@ -45,6 +47,7 @@ impl Blank for Server {
         incarnation: 0,
         deaths: [0; 2],
         buffer: FrameRange::EMPTY,
+        message: Window::NONE,
         arena: FrameRange::EMPTY,
         journal: None,
         segments: [Segment::EMPTY; SEGMENTS as usize],
@@ -70,6 +73,7 @@ impl Blank for Server {
         began_at: 0,
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
+        account: Account::NONE,
         handling: 0,
         falls: (0, 0),
         holdings: Holdings::UNLIMITED,
@@ -96,6 +100,7 @@ impl Blank for Thread {
         cpu_ns: 0,
         slice_ns: 0,
         sibling: (None, None),
+        faulted: Faulted::NONE,
     };
 }
 

@@ -11,14 +11,17 @@
 //!
 //! None of this may ever happen to a server that has only died: its snapshot is sound, and its journal its own.
 
+use libipc::abi::KernelError;
 use libipc::abi::journal::{ARGUMENTS, Header, SUM_START, sum};
 use libipc::abi::syscall::Syscall;
+use libipc::server::TIMER_BIT;
 
-use super::Kernel;
 use super::journal::{Journal, SNAPSHOTS};
 use super::machine::Machine;
 use super::object::*;
 use super::server::Line;
+use super::{Kernel, Outcome};
+use crate::window::Window;
 
 /// A snapshot: at which place, how long, and its checksum.
 #[derive(Clone, Copy, Debug)]
@@ -51,16 +54,22 @@ pub(crate) enum Mended {
 
 impl Journal {
     /// Gives it memory: for the records since the last snapshot, and as much for those before it.
-    pub(crate) fn set_memory(&mut self, range: FrameRange) {
+    pub(crate) fn set_memory(&mut self, range: FrameRange, window: Window) {
         let first = range.count.div_ceil(2);
         let second = libipc::abi::Frame(range.first.0 + first);
-        self.memory = FrameRange { count: first, ..range };
+        let own = FrameRange { count: first, ..range };
+        self.lie_in(own, window.part(0, own.bytes()));
         self.former.spare = FrameRange { first: second, count: range.count - first };
     }
 
     /// All the memory that it has for records.
     pub(crate) fn record_bytes(&self) -> u64 {
         self.memory.bytes() + self.former.spare.bytes()
+    }
+
+    /// Nobody may be taken back to before the last snapshot: what was done then another image has done.
+    pub(crate) fn forget_former(&mut self) {
+        (self.former.saved, self.former.common) = (None, 0);
     }
 
     /// The place where the next whole snapshot goes.
@@ -83,14 +92,14 @@ impl Journal {
         let between = core::mem::take(&mut self.end);
         self.former.saved = Some((last, between));
         if self.former.spare.count == 0 {
-            self.set_memory(self.memory);
+            self.set_memory(self.memory, self.window);
             if between > self.memory.bytes() {
                 // There is no room to keep it beside a new one.
-                (self.former.saved, self.former.common) = (None, 0);
-                return;
+                return self.forget_former();
             }
         }
-        core::mem::swap(&mut self.memory, &mut self.former.spare);
+        let next = core::mem::replace(&mut self.former.spare, self.memory);
+        self.lie_in(next, machine.window(next));
     }
 }
 
@@ -104,9 +113,14 @@ impl<M: Machine> Kernel<M> {
         bytes == 0 || sum(SUM_START, self.machine.bytes(journal.snapshots, from, bytes)) == digest
     }
 
-    /// Makes sure that a dead server is not started from a snapshot that has suffered.
+    /// Makes sure that a dead server is not started from a snapshot that has suffered. One that is asked to account for
+    /// itself is started from the one before.
     pub(crate) fn check_snapshot(&mut self, id: ServerId) {
         let Some(journal) = self.journal_of(id).copied() else { return };
+        let account = self.servers.get_mut(id).map(|server| &mut server.account.asked);
+        if account.is_some_and(core::mem::take) && self.step_back(id) {
+            return;
+        }
         let last = Saved { place: journal.active, bytes: journal.sound_bytes, digest: journal.digest };
         if !self.is_sound(&journal, last) {
             let number = self.servers.get(id).map_or(0, |server| server.number);
@@ -144,8 +158,10 @@ impl<M: Machine> Kernel<M> {
         }
         let from = whole.physical() + spare.bytes();
         self.machine.copy(from, whole.physical() + between, journal.end);
+        let window = self.machine.window(whole);
         if let Some(journal) = self.journal_of(id) {
-            (journal.memory, journal.end) = (whole, between + journal.end);
+            journal.lie_in(whole, window);
+            journal.end += between;
             (journal.active, journal.sound_bytes, journal.digest) = (saved.place, saved.bytes, saved.digest);
             journal.former = Former::default();
             journal.writing_bytes = 0;
@@ -156,6 +172,26 @@ impl<M: Machine> Kernel<M> {
     /// Lets a dead server's replay pass over what it does not do. Whether it did not before.
     pub(crate) fn mend(&mut self, id: ServerId) -> bool {
         self.journal_of(id).is_some_and(|journal| !core::mem::replace(&mut journal.mended, true))
+    }
+
+    /// A server that is being mended may want to do what it has done already, or what nobody can do any more. A refusal
+    /// that is the end of a sound server counts as done.
+    #[inline]
+    pub(crate) fn excused(
+        &self,
+        id: ServerId,
+        call: Syscall,
+        arguments: [u64; 6],
+        outcome: Outcome,
+    ) -> Outcome {
+        use KernelError::*;
+        let Err(BadHandle | WrongKind | NoRight | FrameInUse | NotMapped | NeedTable | WrongState) = outcome
+        else {
+            return outcome;
+        };
+        let journal = self.servers.get(id).and_then(|server| server.journal.as_ref());
+        let mended = journal.is_some_and(|journal| journal.mended);
+        if mended && super::poison::makes_nothing(call, arguments) { Ok([0; 5]) } else { outcome }
     }
 
     /// A replay has come to another trap than the journal: which record of the same event tells of it.
@@ -187,9 +223,11 @@ impl<M: Machine> Kernel<M> {
             at += header.bytes();
         }
         if call == Syscall::Receive
-            && let Some(journal) = self.journal_of(id)
+            && let Some(server) = self.servers.get_mut(id)
+            && let Some(journal) = server.journal.as_mut()
         {
             journal.cursor = None;
+            server.bits |= TIMER_BIT;
         }
         alike.map_or(Mended::Live, Mended::At)
     }

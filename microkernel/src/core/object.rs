@@ -5,10 +5,12 @@ use libipc::abi::crash::Fault;
 use libipc::abi::upgrade::{ImageFigures, Verdict};
 use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
+use super::account::{Account, Faulted};
 use super::arena::{Id, Link, Linked, List};
 use super::journal::Journal;
 use super::quota::Holdings;
 use super::watchdog::Watched;
+use crate::window::Window;
 
 /// Name of a task.
 pub type TaskId = Id<Task>;
@@ -138,6 +140,14 @@ pub struct Task {
     pub maker: Option<ServerId>,
 }
 
+impl Task {
+    /// Its process id; 0 for a server.
+    #[inline]
+    pub fn pid(&self) -> u32 {
+        self.words[TaskWord::Pid as usize]
+    }
+}
+
 /// A range of frames in one piece.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FrameRange {
@@ -220,6 +230,8 @@ pub struct Server {
     pub deaths: [u32; 2],
     /// Its message buffer.
     pub buffer: FrameRange,
+    /// The same, for messages.
+    pub message: Window,
     /// Its arena.
     pub arena: FrameRange,
     /// Its journal, for a journaled server.
@@ -270,6 +282,8 @@ pub struct Server {
     pub patience_ns: u64,
     /// What the watchdog saw last.
     pub watched_at: Watched,
+    /// When it was asked to account for itself.
+    pub account: Account,
     /// For the trace: the call that it has received last, or whose answer.
     pub handling: u64,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
@@ -355,6 +369,8 @@ pub struct Thread {
     pub slice_ns: u64,
     /// Neighbours among the threads of its task.
     pub sibling: (Option<ThreadId>, Option<ThreadId>),
+    /// Its last fault.
+    pub faulted: Faulted,
 }
 
 impl Thread {
@@ -362,6 +378,17 @@ impl Thread {
     pub fn arguments(&self) -> [u64; 6] {
         let registers = &self.registers;
         [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]
+    }
+
+    /// One of them, most often the first; 0 where there is none.
+    #[inline(always)]
+    pub fn argument(&self, index: u8) -> u64 {
+        if index == 0 { self.registers.rdi } else { self.other_argument(index) }
+    }
+
+    #[inline(never)]
+    fn other_argument(&self, index: u8) -> u64 {
+        self.arguments().get(usize::from(index)).copied().unwrap_or(0)
     }
 
     /// Whether it can go on where it is.
@@ -561,21 +588,27 @@ pub struct Call {
 }
 
 impl Call {
-    /// Begins a call in the place of one that is over: all that counts of it is set anew. Of its handles none counts.
+    /// Begins a call in the place of one that is over and holds nothing: all else that counts of it is set anew.
     #[inline]
     pub fn begin(&mut self, kind: CallKind, task: TaskId, server: ServerId) {
+        debug_assert!(self.holds_nothing());
         self.kind = kind;
         self.phase = Phase::Queued;
         self.signals = 0;
         self.faulting = false;
         self.rewritten = false;
-        self.handle_count = 0;
         (self.label, self.number) = (0, 0);
         (self.task, self.server) = (task, server);
         (self.thread, self.parent, self.session) = (None, None, None);
         self.tag = 0;
         self.words = [0; 4];
-        (self.buffer, self.payload_len) = (None, 0);
+        self.payload_len = 0;
+    }
+
+    /// What it held is let go. A call is discarded like this: who begins another in its place relies on it.
+    pub fn hold_nothing(&mut self) {
+        self.handle_count = 0;
+        self.buffer = None;
         self.reserved = [None; 2];
         self.watches = None;
         self.link = Link::NONE;

@@ -7,6 +7,7 @@
 use libipc::abi::crash::Fault;
 
 use super::Kernel;
+use super::account::PATIENCE_NS;
 use super::command_line::value;
 use super::machine::Machine;
 use super::object::*;
@@ -60,11 +61,15 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// When the machine begins to run something, the timer is set for the next look.
+    /// When the machine begins to run something, the timer is set for the next look, and for one at what it leaves.
     pub(crate) fn begin_watch(&mut self, now: u64) {
         if self.next_watch == u64::MAX {
             self.next_watch = now + PERIOD_NS;
             self.next_deadline = self.next_deadline.min(self.next_watch);
+        }
+        if self.next_account == u64::MAX {
+            self.next_account = now + PATIENCE_NS;
+            self.next_deadline = self.next_deadline.min(self.next_account);
         }
     }
 }

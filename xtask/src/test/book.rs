@@ -21,30 +21,8 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::report::Report;
 use crate::{house, run::Built, setup};
 
-/// A page of the book.
-struct Page {
-    /// What is proved by it.
-    name: &'static str,
-    file: &'static str,
-    /// Where its commands are typed.
-    folder: &'static str,
-}
-
-const PAGES: [Page; 2] = [
-    Page {
-        name: "book: from a crash to the line of code, by the book's commands, with what the book shows",
-        file: "docs/from-crash-to-line.md",
-        folder: "target/book",
-    },
-    Page {
-        name: "book: every form of a trace, by the book's commands, with what the book shows",
-        file: "docs/trace.md",
-        folder: "target/trace",
-    },
-];
 /// Where pictures are kept.
 const PICTURES: &str = "docs/pictures";
 /// What all commands have printed, for whoever looks for a line that is worth showing.
@@ -58,29 +36,24 @@ const POLL: Duration = Duration::from_millis(50);
 /// A machine that is to be looked at runs so long.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Runs those whose names contain `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    let wanted: Vec<_> = PAGES.iter().filter(|page| page.name.contains(filter.unwrap_or_default())).collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    report.start("book", wanted.len());
+/// The way from a crash to the line of code.
+pub fn crash(built: &Built) -> Result<()> {
     // What the first command would build: that may take longer than anything here.
     built.clone().with_seeded_bug()?;
-    for page in wanted {
-        match prove(page) {
-            Ok(()) => report.passed(page.name),
-            Err(error) => report.failed(page.name, &format!("{error:#}")),
-        }
-    }
-    Ok(())
+    follow("docs/from-crash-to-line.md", "target/book")
 }
 
-fn prove(page: &Page) -> Result<()> {
+/// What a trace is good for.
+pub fn trace(_: &Built) -> Result<()> {
+    follow("docs/trace.md", "target/trace")
+}
+
+/// Types what a page of the book has, in a folder.
+fn follow(page: &str, folder: &str) -> Result<()> {
     ["chromium", "tshark"].into_iter().try_for_each(|package| setup::ensure_for_test(package).map(|_| ()))?;
-    let book = house::root().join(page.file);
-    let text = fs::read_to_string(&book).with_context(|| format!("cannot read {}", page.file))?;
-    let folder = house::root().join(page.folder);
+    let book = house::root().join(page);
+    let text = fs::read_to_string(&book).with_context(|| format!("cannot read {page}"))?;
+    let folder = house::root().join(folder);
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let update = env::var_os("UPDATE_DOCS").is_some();

@@ -13,10 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use trace::{read, select::Selection, synthetic};
 
-use super::report::Report;
 use crate::{house, run::Built, setup};
 
-const NAME: &str = "page: a browser shows 100,000 messages in 3 seconds, finds one, and follows its cause";
 /// Rounds of a made-up workload, which are a little more than so many messages.
 const ROUNDS: u32 = 8000;
 const MESSAGES_MIN: u64 = 100_000;
@@ -25,20 +23,8 @@ const WIDTH: u32 = 1400;
 const HEIGHT: u32 = 900;
 const PICTURE: &str = "page.png";
 
-/// Runs the test, if its name contains `filter`.
-pub fn run(_: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
-        return Ok(());
-    }
-    report.start("page", 1);
-    match prove() {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
-    }
-    Ok(())
-}
-
-fn prove() -> Result<()> {
+/// Opens a page, and uses it.
+pub fn prove(_: &Built) -> Result<()> {
     let folder = tempfile::tempdir_in(house::target())?;
     let file = folder.path().join("t.html");
     let trace = read(&synthetic::trace(ROUNDS))?;

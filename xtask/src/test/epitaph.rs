@@ -1,50 +1,26 @@
 //! The kernel's own end: a machine whose kernel panics, because it was asked to, says where and what came last.
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 use libipc::manifest::PANIC_LINE;
 
-use super::{Arguments, report::Report};
-use crate::{
-    machine::{Ending, Terminal},
-    run::{self, Built},
-};
+use super::TIMEOUT_S;
+use crate::{cli::RunArgs, machine::Ending, run::Built, script};
 
-const NAME: &str = "epitaph: a kernel that panics tells the line of code, who ran, and the last records";
 const PANIC_S: u32 = 5;
-const TIMEOUT_S: u64 = 120;
 /// There is no host that reads along: what came last is in the kernel's own ring.
 const SCRIPT: &str = "echo on >/proc/naiad/trace; while :; do ls -l /bin >/dev/null; done";
 /// What panics, and what has called it.
 const FRAMES: [&str; 2] = ["watch_current", "microkernel::arch::x86_64::trap"];
 const RECORDS: usize = 12;
 
-/// Runs the test, if its name contains `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
-        return Ok(());
-    }
-    report.start("epitaph", 1);
-    match prove(built) {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
-    }
-    Ok(())
-}
-
-fn prove(built: &Built) -> Result<()> {
-    let mut args = Arguments::try_parse_from([""; 0])?.run;
-    (args.timeout, args.panic) = (Some(TIMEOUT_S), Some(PANIC_S));
-    let session = run::session(Some(SCRIPT), (24, 80), "dumb");
-    let (mut output, mut log, symbols) = (Vec::new(), Vec::new(), built.symbols());
-    let mut note = |line: &str| {
-        log.push(line.to_owned());
-        log.extend(symbols.explain(line));
-    };
-    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
-    let text = log.join("\n");
-    ensure!(ending == Ending::Panic, "the machine ended with {ending:?}; its log:\n{text}");
-    epitaph(&log).with_context(|| format!("the log:\n{text}"))
+/// Reads the end of a machine's log.
+pub fn prove(built: &Built) -> Result<()> {
+    let args = RunArgs { panic: Some(PANIC_S), ..RunArgs::limited(TIMEOUT_S) };
+    let ran = script::run(built, &args, SCRIPT)?;
+    ensure!(ran.ending == Ending::Panic, "the machine ended with {:?}; {}", ran.ending, ran.last_words());
+    let symbols = built.symbols();
+    let explained = |line: &String| [vec![line.clone()], symbols.explain(line)].concat();
+    epitaph(&ran.log.iter().flat_map(explained).collect::<Vec<_>>()).with_context(|| ran.last_words())
 }
 
 /// Looks at what stands behind the line that a panic begins with.
