@@ -1,7 +1,7 @@
 //! How a program that a signal ends leaves a core file: by itself. The process server stops its other threads and lets
 //! the one that failed run here instead of where it was, on memory of its own; what it does are calls like any other,
-//! with the program's own rights and limits, in its own directory or where `/proc/sys/kernel/core_pattern` says. When it
-//! is done it exits, and the process ends as the signal says, with or without the bit for a core.
+//! with the program's own rights and limits, in its own directory or where `/proc/sys/kernel/core_pattern` says. When
+//! it is done it exits, and the process ends as the signal says, with or without the bit for a core.
 
 use core::{ptr, slice};
 

@@ -1,5 +1,5 @@
-//! The book, as a newcomer follows it: each command of its pages is run as it stands there, and what it prints must have
-//! the lines that the book shows.
+//! The book, as a newcomer follows it: each command of its pages is run as it stands there, and what it prints must
+//! have the lines that the book shows.
 //!
 //! Indented lines are a terminal. `$` begins a command, `#` and `(gdb)` what is typed into the machine or the debugger
 //! that it runs, as soon as that asks for it; `^C` is that key. A command with `&` behind it runs on until the book is
@@ -332,5 +332,75 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "\
+# Title
+
+    $ run &
+    ready
+
+Prose.
+
+    $ gdb
+    (gdb) bt
+    #0  main
+
+    more
+    ^C
+    …
+    last
+";
+
+    fn step(command: &str, in_background: bool, typed: &[&str], shown: &[&[(usize, &str)]]) -> Step {
+        let typed = typed.iter().map(|line| (*line).to_owned()).collect();
+        let block =
+            |block: &&[(usize, &str)]| block.iter().map(|(at, line)| (*at, (*line).to_owned())).collect();
+        Step { command: command.to_owned(), in_background, typed, shown: shown.iter().map(block).collect() }
+    }
+
+    #[test]
+    fn a_page_is_commands_what_is_typed_and_what_is_shown() {
+        let gdb: [&[(usize, &str)]; 2] = [&[(9, "#0  main")], &[(11, "more"), (13, "…"), (14, "last")]];
+        let wanted = [step("run", true, &[], &[&[(3, "ready")]]), step("gdb", false, &["bt", "^C"], &gdb)];
+        assert_eq!(steps(PAGE).unwrap(), wanted);
+        assert!(steps("    output of nothing\n").is_err());
+        assert_eq!(pictures("![a](pictures/a.svg) [b](c)"), ["a.svg"]);
+    }
+
+    #[test]
+    fn only_numbers_and_gaps_may_differ_and_what_is_left_out() {
+        for (shown, printed) in [
+            ("  1.5 ms  sh[3] at 0x5c: #5f00000002", "12.25 µs sh[12] at 0xffff: #00000001"),
+            ("at run.rs:8, 16 KiB.", "at run.rs:312, 9 KiB."),
+            ("#… in trip_over (…) at …:8", "#4  0x12 in trip_over (name=...) at a/b.rs:9"),
+        ] {
+            assert!(agrees(shown, printed), "{shown}: {}, {}", shape(shown), shape(printed));
+        }
+        for (shown, printed) in
+            [("proc dies", "vfs dies"), ("a …c", "a b"), ("errno 2", "errno two"), ("a", "a b")]
+        {
+            assert!(!agrees(shown, printed), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_not_printed_is_named_and_others_are_found_in_order() {
+        let step = step("x", false, &[], &[&[(4, "a 1"), (5, "…"), (6, "b …")], &[(8, "a 7")]]);
+        let found = step.found(&["log", "a 2", "c", "b x"]).unwrap();
+        assert_eq!(found, [(4, "a 2".to_owned()), (8, "a 2".to_owned())]);
+        assert!(step.found(&["b x", "a 2"]).unwrap_err().to_string().contains("line 7"));
+    }
+
+    #[test]
+    fn a_screen_is_without_what_moves_the_cursor_and_counts_what_it_asked() {
+        let screen = Screen::new(b"naiad:/root# \x1b[6nls\r\nbin\r\nnaiad:/root# log\n(gdb) ");
+        assert_eq!(screen.lines(), ["ls", "bin", "log", ""]);
+        assert_eq!(screen.prompts(), 3);
     }
 }
