@@ -3,6 +3,7 @@
 use libipc::abi::upgrade::ImageFigures;
 use libipc::abi::{Badge, Frame, Readiness, TaskWord, UserRegisters};
 
+use super::account::{Account, Faulted};
 use super::arena::{Blank, Id, Link, List};
 use super::object::*;
 use super::quota::Holdings;
@@ -72,6 +73,7 @@ impl Blank for Server {
         began_at: 0,
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
+        account: Account::NONE,
         handling: 0,
         falls: (0, 0),
         holdings: Holdings::UNLIMITED,
@@ -98,6 +100,7 @@ impl Blank for Thread {
         cpu_ns: 0,
         slice_ns: 0,
         sibling: (None, None),
+        faulted: Faulted::NONE,
     };
 }
 

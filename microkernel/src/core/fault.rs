@@ -9,6 +9,7 @@ use libipc::abi::{KernelError, Protection};
 use libipc::linux::errno;
 
 use super::Kernel;
+use super::account::Answered;
 use super::machine::Machine;
 use super::object::*;
 
@@ -21,6 +22,7 @@ impl<M: Machine> Kernel<M> {
         let Some((thread, task)) = self.current_program_or_die(Fault::Page, address) else { return };
         let ip = self.threads.get(thread).map_or(0, |thread| thread.registers.rip);
         let Some(pager) = self.pager_of(task) else { return };
+        self.note_fault(thread, [ip, address, u64::from(access)]);
         self.raise(thread, task, pager, FaultKind::Page, [address, u64::from(access), ip, 0]);
     }
 
@@ -30,10 +32,11 @@ impl<M: Machine> Kernel<M> {
         };
         let ip = self.threads.get(thread).map_or(0, |thread| thread.registers.rip);
         let Some(server) = self.roles[Role::Proc as usize] else { return };
+        self.note_fault(thread, [ip, u64::from(vector), code]);
         self.raise(thread, task, server, FaultKind::Exception, [u64::from(vector), code, ip, 0]);
     }
 
-    fn pager_of(&self, task: TaskId) -> Option<ServerId> {
+    pub(crate) fn pager_of(&self, task: TaskId) -> Option<ServerId> {
         let space = self.tasks.get(task)?.space;
         self.spaces.get(space).map(|space| space.pager)
     }
@@ -62,11 +65,7 @@ impl<M: Machine> Kernel<M> {
     ) {
         let gone = self.servers.get(server).is_none_or(|server| server.state == ServerState::Gone);
         if gone && self.roles[Role::Proc as usize] == Some(server) {
-            // Nobody is left who could end it: it stands still rather than fault for ever.
-            if let Some(state) = self.threads.get_mut(thread) {
-                state.stopped = true;
-            }
-            return;
+            return self.stand_still(thread);
         }
         let call = self.new_call(CallKind::Fault, task, server, |call| {
             call.thread = Some(thread);
@@ -82,6 +81,21 @@ impl<M: Machine> Kernel<M> {
         }
         self.trace_fault(id);
         self.enqueue_call(id);
+    }
+
+    /// Nobody is left who could end a thread: it stands still rather than fault for ever.
+    pub(crate) fn stand_still(&mut self, thread: ThreadId) {
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.stopped = true;
+        }
+    }
+
+    /// A thread cannot go on: the process server is to end its process.
+    pub(crate) fn lose(&mut self, thread: ThreadId, task: TaskId) {
+        let words = self.threads.get(thread).map_or([0; 4], |thread| thread.faulted.words());
+        if let Some(server) = self.roles[Role::Proc as usize] {
+            self.raise(thread, task, server, FaultKind::Lost, words);
+        }
     }
 
     /// Asks the caller's pager for a page that a copy for a held call needs.
@@ -107,6 +121,9 @@ impl<M: Machine> Kernel<M> {
         if let Some(call) = self.calls.get_mut(id) {
             call.faulting = true;
         }
+        if let Some(thread) = thread {
+            self.note_fault(thread, [id.to_word(), address, u64::from(access.bits())]);
+        }
         self.trace_fault(fault);
         self.enqueue_call(fault);
         Ok(())
@@ -129,13 +146,21 @@ impl<M: Machine> Kernel<M> {
     /// A pager has answered a fault.
     pub(crate) fn fault_answered(&mut self, id: CallRef, resolved: bool) {
         let Some(call) = self.calls.get(id) else { return };
-        let (thread, task, parent) = (call.thread, call.task, call.parent);
+        let (thread, task, parent, server) = (call.thread, call.task, call.parent, call.server);
         let (kind, access) = (call.number & FAULT_KIND, call.number >> FAULT_ACCESS_SHIFT);
         let address = call.tag;
         self.end_call(id);
         match (parent, thread) {
-            (Some(parent), _) => self.parent_fault_answered(parent, resolved),
+            (Some(parent), thread) => {
+                let answered = thread.map_or(Answered::Well, |thread| self.weigh_page(thread, server));
+                self.parent_fault_answered(parent, resolved && answered == Answered::Well);
+            }
             (None, Some(thread)) if resolved || kind != FaultKind::Page as u32 => {
+                match self.weigh_answer(thread, server, kind) {
+                    Answered::Unbearable if kind != FaultKind::Lost as u32 => self.lose(thread, task),
+                    Answered::Well | Answered::Unbearable => {}
+                    Answered::Lost => self.stand_still(thread),
+                }
                 self.release_thread(thread, id);
             }
             (None, Some(thread)) => self.page_refused(id, thread, task, address, access),

@@ -9,6 +9,7 @@ use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, FIXED_MAX, Header,
 use libipc::abi::syscall::Syscall;
 use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, PAYLOAD_MAX};
+use libipc::server::TIMER_BIT;
 
 use super::inbox::Inbox;
 use super::machine::Machine;
@@ -225,7 +226,9 @@ impl<M: Machine> Kernel<M> {
                 && let Some(journal) = server.journal.as_mut()
             {
                 journal.cursor = None;
-                let figures = [u64::from(server.incarnation), journal.records];
+                let (figures, mended) = ([u64::from(server.incarnation), journal.records], journal.mended);
+                // The timer may be set as a lie said.
+                server.bits |= if mended { TIMER_BIT } else { 0 };
                 self.trace_server(Event::ServerLive, id, &figures);
             }
             self.upgrade_live(id);

@@ -11,14 +11,16 @@
 //!
 //! None of this may ever happen to a server that has only died: its snapshot is sound, and its journal its own.
 
+use libipc::abi::KernelError;
 use libipc::abi::journal::{ARGUMENTS, Header, SUM_START, sum};
 use libipc::abi::syscall::Syscall;
+use libipc::server::TIMER_BIT;
 
-use super::Kernel;
 use super::journal::{Journal, SNAPSHOTS};
 use super::machine::Machine;
 use super::object::*;
 use super::server::Line;
+use super::{Kernel, Outcome};
 use crate::window::Window;
 
 /// A snapshot: at which place, how long, and its checksum.
@@ -65,6 +67,11 @@ impl Journal {
         self.memory.bytes() + self.former.spare.bytes()
     }
 
+    /// Nobody may be taken back to before the last snapshot: what was done then another image has done.
+    pub(crate) fn forget_former(&mut self) {
+        (self.former.saved, self.former.common) = (None, 0);
+    }
+
     /// The place where the next whole snapshot goes.
     pub(crate) fn free_place(&self) -> u8 {
         let former = self.former.saved.map(|(saved, _)| saved.place);
@@ -88,8 +95,7 @@ impl Journal {
             self.set_memory(self.memory, self.window);
             if between > self.memory.bytes() {
                 // There is no room to keep it beside a new one.
-                (self.former.saved, self.former.common) = (None, 0);
-                return;
+                return self.forget_former();
             }
         }
         let next = core::mem::replace(&mut self.former.spare, self.memory);
@@ -107,9 +113,14 @@ impl<M: Machine> Kernel<M> {
         bytes == 0 || sum(SUM_START, self.machine.bytes(journal.snapshots, from, bytes)) == digest
     }
 
-    /// Makes sure that a dead server is not started from a snapshot that has suffered.
+    /// Makes sure that a dead server is not started from a snapshot that has suffered. One that is asked to account for
+    /// itself is started from the one before.
     pub(crate) fn check_snapshot(&mut self, id: ServerId) {
         let Some(journal) = self.journal_of(id).copied() else { return };
+        let account = self.servers.get_mut(id).map(|server| &mut server.account.asked);
+        if account.is_some_and(core::mem::take) && self.step_back(id) {
+            return;
+        }
         let last = Saved { place: journal.active, bytes: journal.sound_bytes, digest: journal.digest };
         if !self.is_sound(&journal, last) {
             let number = self.servers.get(id).map_or(0, |server| server.number);
@@ -163,6 +174,26 @@ impl<M: Machine> Kernel<M> {
         self.journal_of(id).is_some_and(|journal| !core::mem::replace(&mut journal.mended, true))
     }
 
+    /// A server that is being mended may want to do what it has done already, or what nobody can do any more. A refusal
+    /// that is the end of a sound server counts as done.
+    #[inline]
+    pub(crate) fn excused(
+        &self,
+        id: ServerId,
+        call: Syscall,
+        arguments: [u64; 6],
+        outcome: Outcome,
+    ) -> Outcome {
+        use KernelError::*;
+        let Err(BadHandle | WrongKind | NoRight | FrameInUse | NotMapped | NeedTable | WrongState) = outcome
+        else {
+            return outcome;
+        };
+        let journal = self.servers.get(id).and_then(|server| server.journal.as_ref());
+        let mended = journal.is_some_and(|journal| journal.mended);
+        if mended && super::poison::makes_nothing(call, arguments) { Ok([0; 5]) } else { outcome }
+    }
+
     /// A replay has come to another trap than the journal: which record of the same event tells of it.
     pub(crate) fn mended(
         &mut self,
@@ -192,9 +223,11 @@ impl<M: Machine> Kernel<M> {
             at += header.bytes();
         }
         if call == Syscall::Receive
-            && let Some(journal) = self.journal_of(id)
+            && let Some(server) = self.servers.get_mut(id)
+            && let Some(journal) = server.journal.as_mut()
         {
             journal.cursor = None;
+            server.bits |= TIMER_BIT;
         }
         alike.map_or(Mended::Live, Mended::At)
     }

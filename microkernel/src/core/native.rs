@@ -109,6 +109,7 @@ impl<M: Machine> Kernel<M> {
             }
         }
         let outcome = self.carry_out_and_tell(call, by, arguments);
+        let outcome = self.excused(by.server, call, arguments, outcome);
         self.record(by.server, call, &noted, &outcome, payload_left(call, &outcome));
         outcome
     }

@@ -5,6 +5,7 @@ use libipc::abi::crash::Fault;
 use libipc::abi::upgrade::{ImageFigures, Verdict};
 use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
+use super::account::{Account, Faulted};
 use super::arena::{Id, Link, Linked, List};
 pub use super::call::{Call, CallKind, Phase, signal};
 use super::journal::Journal;
@@ -282,6 +283,8 @@ pub struct Server {
     pub patience_ns: u64,
     /// What the watchdog saw last.
     pub watched_at: Watched,
+    /// When it was asked to account for itself.
+    pub account: Account,
     /// For the trace: the call that it has received last, or whose answer.
     pub handling: u64,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
@@ -367,6 +370,8 @@ pub struct Thread {
     pub slice_ns: u64,
     /// Neighbours among the threads of its task.
     pub sibling: (Option<ThreadId>, Option<ThreadId>),
+    /// Its last fault.
+    pub faulted: Faulted,
 }
 
 impl Thread {

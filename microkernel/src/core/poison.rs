@@ -27,6 +27,8 @@ use super::{Kernel, Outcome};
 const TICK_AGAIN_NS: u64 = 10_000_000;
 /// How often root may die of one event. There is nobody to dispose of it.
 const ROOT_FALLS_MAX: u32 = 3;
+/// exit(2) and exit_group(2), to which there is no answer.
+const EXITS: [u32; 2] = [60, 231];
 /// The machine's status when root does not come back.
 const ROOT_LOST: u32 = 126;
 
@@ -95,6 +97,21 @@ fn undo(call: Syscall, arguments: [u64; 6], values: [u64; 2]) -> Undo {
         WatchKeep => Undo::Watch(values[1]),
         TimerSet => Undo::Timer,
         _ => Undo::Never,
+    }
+}
+
+/// Whether a trap that was refused can count as carried out. What would have made something cannot: its server would go
+/// on to use it.
+pub(crate) fn makes_nothing(call: Syscall, arguments: [u64; 6]) -> bool {
+    matches!(undo(call, arguments, [0; 2]), Undo::Nothing | Undo::Never | Undo::Timer)
+}
+
+/// Whether an event is the end of a thread or process, to which there is no answer.
+fn is_end(delivery: &Delivery) -> bool {
+    match Kind::from_number(delivery.kind) {
+        Some(Kind::Foreign) => EXITS.contains(&delivery.label),
+        Some(Kind::Fault) => delivery.label == FaultKind::Lost as u32,
+        _ => false,
     }
 }
 
@@ -177,9 +194,7 @@ impl<M: Machine> Kernel<M> {
                 Some(call) => {
                     let undo = undo(call, arguments, values);
                     revocable &= header.error != 0 || !matches!(undo, Undo::Never);
-                    // What would have made something cannot be left out: the server would go on to use it.
-                    let plain = matches!(undo, Undo::Nothing | Undo::Never | Undo::Timer);
-                    last = (header.error != 0 && plain).then_some(place);
+                    last = (header.error != 0 && makes_nothing(call, arguments)).then_some(place);
                 }
                 None => event = None,
             }
@@ -187,7 +202,12 @@ impl<M: Machine> Kernel<M> {
         }
         let event: Place = event?;
         let delivery = self.recorded_delivery(&journal, event);
-        let remedy = if revocable { Remedy::TakeBack(event) } else { Remedy::LeaveOut(last?) };
+        let remedy = match last {
+            // Nobody is served by an end that does not come.
+            Some(effect) if is_end(&delivery) => Remedy::LeaveOut(effect),
+            _ if revocable => Remedy::TakeBack(event),
+            last => Remedy::LeaveOut(last?),
+        };
         Some(Poison { delivery, remedy })
     }
 
@@ -405,21 +425,21 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Ends a call that killed its server. A fault that killed the process server is not raised again as it was, and a
-    /// thread that it cannot bring its signals does not run on without them: their processes end.
+    /// Ends a call that killed its server. A fault that killed the process server is not raised again as it was, a
+    /// thread that it cannot bring its signals does not run on without them, and one that would exit does not run on
+    /// at all: their processes end.
     fn fail_poisoned(&mut self, id: CallRef) {
         let Some(call) = self.calls.get(id) else { return };
         let (task, words, label) = (call.task, call.words, call.label);
+        let exit = call.kind == CallKind::Foreign && EXITS.contains(&call.number);
         let raised = matches!(call.kind, CallKind::Fault | CallKind::Attention) && call.parent.is_none();
-        let own = call.thread.filter(|_| raised && self.roles[Role::Proc as usize] == Some(call.server));
+        let own =
+            call.thread.filter(|_| (raised || exit) && self.roles[Role::Proc as usize] == Some(call.server));
         let (Some(thread), server) = (own, call.server) else { return self.fail_call(id) };
         let again = call.kind == CallKind::Fault && label == FaultKind::Lost as u32 && !call.rewritten;
         self.end_call(id);
         if again {
-            // Nobody is left who could end it: it stands still rather than fault for ever.
-            if let Some(state) = self.threads.get_mut(thread) {
-                state.stopped = true;
-            }
+            self.stand_still(thread);
             return self.release_thread(thread, id);
         }
         self.raise(thread, task, server, FaultKind::Lost, words);

@@ -272,6 +272,9 @@ impl<M: Machine> Kernel<M> {
             self.watch_current(now);
             self.next_watch = if self.current.is_some() { now + PERIOD_NS } else { u64::MAX };
         }
+        if now >= self.next_account {
+            self.look_at_calls(now);
+        }
         for index in 0..self.servers.bound() {
             let Some(id) = self.servers.at(index) else { continue };
             let Some(server) = self.servers.get_mut(id) else { continue };
@@ -287,12 +290,13 @@ impl<M: Machine> Kernel<M> {
     fn find_next_deadline(&mut self) {
         let servers = (0..self.servers.bound()).filter_map(|index| self.servers.get(self.servers.at(index)?));
         let earliest = servers.map(|server| server.deadline).min().unwrap_or(u64::MAX);
-        self.next_deadline = earliest.min(self.next_watch);
+        self.next_deadline = earliest.min(self.next_watch).min(self.next_account);
     }
 
     pub(crate) fn timer_set(&mut self, task: TaskId, [deadline, ..]: [u64; 6]) -> Outcome {
         let deadline = self.jitter.deadline(deadline);
         if let Some(server) = self.server_of(task) {
+            self.note_timer(server, deadline);
             self.set_deadline(server, deadline);
         }
         Ok([0; 5])

@@ -12,7 +12,7 @@ use super::object::*;
 use super::{Kernel, Outcome};
 
 /// Most servers: one notification bit of root's for each death.
-const SERVERS_MAX: u64 = 48;
+pub(crate) const SERVERS_MAX: u64 = 48;
 const HIGHEST_PRIORITY: u64 = 31;
 
 impl<M: Machine> Kernel<M> {

@@ -11,6 +11,7 @@ use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights};
 use libipc::server::{SAVE_BIT, UPGRADED_BIT};
 
 use super::death::Death;
+use super::journal::Journal;
 use super::machine::{Machine, physical};
 use super::object::*;
 use super::trace::UPGRADING;
@@ -137,6 +138,7 @@ impl<M: Machine> Kernel<M> {
             if verdict == Verdict::Done {
                 server.image = image;
                 server.upgrades += 1;
+                server.journal.iter_mut().for_each(Journal::forget_former);
             }
         }
         self.post_bits(upgrade.by, UPGRADED_BIT);

@@ -200,7 +200,8 @@ impl Proc {
         self.leave_session(pid, turn);
         self.tell_tracers_of_end(pid, status, turn);
         self.tell_parent_of_end(pid, status, turn);
-        if self.first == Some(pid) {
+        // Nobody is left to wait for the first when this is the last.
+        if self.first == Some(pid) || self.processes.len() == 1 {
             turn.act(Operation::PowerOff { status: status.shell(), reboot: false });
         }
     }

@@ -211,7 +211,7 @@ fn every_fixed_name_is_found_and_shown() {
     let mut bench = Bench::new();
     assert_eq!(
         bench.names("sys/kernel"),
-        [".", "..", "hostname", "osrelease", "ostype", "pid_max", "random"]
+        [".", "..", "core_pattern", "hostname", "osrelease", "ostype", "pid_max", "random"]
     );
     assert_eq!(bench.names("naiad/servers"), [".", "..", "tty", "vfs"]);
     assert_eq!(bench.names("7/task"), [".", "..", "7", "9"]);
@@ -394,6 +394,18 @@ fn a_server_is_crashed_after_the_write_is_answered() {
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x106, 5, 0, 0, 0]).0.result, -i64::from(EINVAL));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x900, 5, 0, 0, 0]).0.result, -i64::from(EFAULT));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 500, 0, 0, 0]).0.result, -i64::from(EINVAL));
+}
+
+#[test]
+fn the_pattern_of_cores_is_what_was_written_last_and_runs_no_program() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.read("sys/kernel/core_pattern"), b"core\n");
+    let badge = bench.open("sys/kernel/core_pattern", O_WRONLY | O_TRUNC).unwrap();
+    bench.script.memory.insert(0x100, b"/tmp/%e.%p\n|/bin/tool".to_vec());
+    assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 11, 0, 0, 0]).0.result, 11);
+    assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x10b, 10, 0, 0, 0]).0.result, -i64::from(EINVAL));
+    assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 129, 0, 0, 0]).0.result, -i64::from(EINVAL));
+    assert_eq!(bench.read("sys/kernel/core_pattern"), b"/tmp/%e.%p\n");
 }
 
 /// Opens a file of the server `tty` for writing.

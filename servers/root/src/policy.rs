@@ -35,13 +35,15 @@ pub struct History {
     /// How many in a row were of that event, and in that place.
     times: u32,
     repeats: u32,
-    /// That event has been disposed of.
+    /// Something has been done about that event there.
     helped: bool,
     /// Events disposed of since the server last made progress, and how many of them count.
     in_a_row: u32,
     disposed: u32,
     /// Whose the last of them was; 0 for nobody in particular.
     culprit: u32,
+    /// How many in a row were of that one, whatever was served between them.
+    of_culprit: u32,
     /// Messages it had received then.
     received: u64,
     /// Deaths in the storm so far, and when the last was.
@@ -102,7 +104,7 @@ impl History {
         let repeated = again && self.place == fall.place;
         self.times = if again { self.times + 1 } else { 1 };
         self.repeats = if repeated { self.repeats + 1 } else { 1 };
-        self.helped &= again;
+        self.helped &= repeated;
         (self.event, self.place) = (fall.event, fall.place);
     }
 
@@ -118,15 +120,17 @@ impl History {
 
     fn dispose(&mut self, fall: &Fall, received: u64, after_ns: u64) -> Action {
         if received.saturating_sub(self.received) >= PROGRESS {
-            (self.in_a_row, self.disposed, self.culprit) = (0, 0, 0);
+            (self.in_a_row, self.disposed) = (0, 0);
         }
         self.in_a_row += 1;
-        if self.in_a_row > DISPOSALS_MAX && fall.former {
-            // It dies of whatever it meets: that is its state, whoever the others are.
-            self.in_a_row = 0;
+        let other = fall.culprit == 0 || fall.culprit != self.culprit;
+        self.of_culprit = if other { 1 } else { self.of_culprit + 1 };
+        if self.in_a_row.max(self.of_culprit) > DISPOSALS_MAX && fall.former {
+            // It dies of whatever it meets, or of whatever it has to do with this one: that is its state.
+            (self.in_a_row, self.of_culprit) = (0, 0);
             return self.give_up(fall, after_ns);
         }
-        if fall.culprit == 0 || fall.culprit != self.culprit {
+        if other {
             self.disposed += 1;
         }
         (self.culprit, self.received, self.helped) = (fall.culprit, received, true);

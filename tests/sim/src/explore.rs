@@ -14,6 +14,8 @@ use crate::world::{self, End, Outcome, Setup};
 const FAILURES_MAX: usize = 20;
 /// Most runs spent on making a failure's schedule shorter.
 const SHRINKING_MAX: usize = 200;
+/// Most time spent on it. Runs that never end take long.
+const SHRINKING_TIME: Duration = Duration::from_secs(60);
 
 /// A workload and what its run without crashes came to.
 pub struct Exploration<'s> {
@@ -26,8 +28,10 @@ pub struct Exploration<'s> {
 }
 
 /// A run that came to something else.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure {
+    /// Which of the plans it was.
+    pub number: usize,
     /// Its plan, as short as it could be made.
     pub plan: Plan,
     /// What is different.
@@ -47,7 +51,7 @@ pub struct Tally {
     pub deaths: Vec<u64>,
     /// What became of runs, by what struck in them: so many of each class.
     pub classes: BTreeMap<Kind, [u64; Class::ALL.len()]>,
-    /// Those that did not.
+    /// Those that did not, in the order of their plans.
     pub failures: Vec<Failure>,
     /// The time they took.
     pub time: Duration,
@@ -148,34 +152,39 @@ impl<'s> Exploration<'s> {
         (outcome, difference)
     }
 
-    /// Runs all these plans on so many host threads, until the time is up.
+    /// Runs all these plans on so many host threads, until the time is up or too much is different. What is found
+    /// does not depend on the threads. After each run `tell` is given what there is so far, and the run's difference.
     pub fn try_all(
         &self,
         plans: &[Plan],
         jobs: usize,
         limit: Duration,
-        tell: impl Fn(usize, usize) + Sync,
+        tell: impl FnMut(&Tally, Option<&Failure>) + Send,
     ) -> Tally {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let begin = Instant::now();
         let deaths = vec![0; self.setup.names.len()];
-        let tally = Mutex::new(Tally { deaths, ..Tally::default() });
+        let shared = Mutex::new((Tally { deaths, ..Tally::default() }, tell));
         std::thread::scope(|scope| {
             for _ in 0..jobs.max(1) {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
-                        let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(plan) = plans.get(number) else { return };
                         let (outcome, difference) = self.check(plan);
-                        let Ok(mut tally) = tally.lock() else { return };
-                        tally.count(self, &outcome, plan, difference);
+                        let failure = difference.map(|what| Failure { number, plan: plan.clone(), what });
+                        let Ok(mut shared) = shared.lock() else { return };
+                        let (tally, tell) = &mut *shared;
+                        tally.count(self, &outcome, plan, failure.clone());
                         let enough = tally.failures.len() >= FAILURES_MAX || begin.elapsed() >= limit;
                         stop.fetch_or(enough, Ordering::Relaxed);
-                        tell(tally.runs, plans.len());
+                        tell(tally, failure.as_ref());
                     }
                 });
             }
         });
-        let mut tally = tally.into_inner().unwrap_or_default();
+        let mut tally = shared.into_inner().map(|(tally, _)| tally).unwrap_or_default();
+        tally.failures.sort_by_key(|failure| failure.number);
         tally.time = begin.elapsed();
         tally.left = plans.len() - tally.runs;
         tally
@@ -185,6 +194,7 @@ impl<'s> Exploration<'s> {
     pub fn shrink(&self, failure: &Failure) -> Failure {
         let mut best = failure.clone();
         let mut left = SHRINKING_MAX;
+        let begin = Instant::now();
         'again: loop {
             for without in 0..best.plan.crashes.len() {
                 let mut plan = best.plan.clone();
@@ -195,12 +205,12 @@ impl<'s> Exploration<'s> {
                 {
                     *traps += before;
                 }
-                if left == 0 || plan.crashes.is_empty() {
+                if left == 0 || plan.crashes.is_empty() || begin.elapsed() >= SHRINKING_TIME {
                     return best;
                 }
                 left -= 1;
                 if let (_, Some(what)) = self.check(&plan) {
-                    best = Failure { plan, what };
+                    best = Failure { plan, what, ..best };
                     continue 'again;
                 }
             }
@@ -215,11 +225,11 @@ impl Tally {
         exploration: &Exploration<'_>,
         outcome: &Outcome,
         plan: &Plan,
-        difference: Option<String>,
+        failure: Option<Failure>,
     ) {
         self.runs += 1;
         if let Some(kind) = plan.kind {
-            let class = match (kind, &difference) {
+            let class = match (kind, &failure) {
                 // Programs do not outlive it.
                 (Kind::Power, None) => Class::Transparent,
                 (Kind::Power, Some(_)) => Class::Fatal,
@@ -231,9 +241,9 @@ impl Tally {
         for (sum, [outside, own]) in self.deaths.iter_mut().zip(&outcome.deaths) {
             *sum += u64::from(outside + own);
         }
-        match difference {
+        match failure {
             None => self.equal += 1,
-            Some(what) => self.failures.push(Failure { plan: plan.clone(), what }),
+            Some(failure) => self.failures.push(failure),
         }
     }
 }

@@ -19,6 +19,7 @@ use libipc::server::{Boot, Effects, Env, Event, Saved, Server, Table};
 use libipc::sys::{BUFFER_BYTES, Trapped, Traps};
 
 use crate::devices::SimDisk;
+use crate::patience;
 use crate::random::Random;
 
 /// Bytes of stack of an incarnation.
@@ -49,8 +50,10 @@ pub struct Reply {
     pub wild: Option<Random>,
 }
 
-type Thread = Coroutine<Reply, Request, Infallible>;
-type Gate = Yielder<Reply, Request>;
+/// A server's thread. What comes out of it is a trap, or nothing when it loops.
+type Thread = Coroutine<Reply, Option<Request>, Infallible>;
+/// The way out of it.
+pub(crate) type Gate = Yielder<Reply, Option<Request>>;
 
 /// The way from a server into the emulated kernel.
 struct Trap<'g> {
@@ -69,7 +72,9 @@ impl Trap<'_> {
             };
         }
         let buffer = self.buffer.take().expect("the buffer is here between traps");
-        let reply = self.gate.suspend(Request { number, arguments, buffer, source });
+        patience::end();
+        let reply = self.gate.suspend(Some(Request { number, arguments, buffer, source }));
+        patience::begin(self.gate);
         self.buffer = Some(reply.buffer);
         self.wild = reply.wild.or(self.wild);
         reply.trapped
@@ -159,6 +164,8 @@ impl<S: Server> Server for Next<S> {
 pub struct Incarnation {
     /// It is there until the end.
     thread: Option<Thread>,
+    /// It was left in the midst of a step.
+    loops: bool,
 }
 
 thread_local! {
@@ -169,15 +176,24 @@ thread_local! {
 impl Drop for Incarnation {
     fn drop(&mut self) {
         if let Some(mut thread) = self.thread.take() {
-            thread.force_unwind();
+            match self.loops {
+                // SAFETY: what is on its stack is forgotten, never used again.
+                true => unsafe { thread.force_reset() },
+                false => thread.force_unwind(),
+            }
             STACKS.with_borrow_mut(|stacks| stacks.push(thread.into_stack()));
         }
     }
 }
 
-/// An incarnation ended by itself: it panicked.
+/// Why an incarnation came to no trap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Panicked;
+pub enum Stopped {
+    /// It ended by itself.
+    Panicked,
+    /// It loops.
+    Loops,
+}
 
 fn serve<S: Server>(boot: &Boot, version: Version, trap: Trap<'_>) -> Infallible {
     match version {
@@ -236,26 +252,32 @@ impl Incarnation {
         let stack =
             stack.unwrap_or_else(|| DefaultStack::new(STACK_BYTES).expect("there is memory for a stack"));
         let thread = Thread::with_stack(stack, move |gate: &Gate, first: Reply| {
+            patience::begin(gate);
             let trap = Trap { gate, buffer: Some(first.buffer), wild: None };
             match start {
                 Start::Root(words, archive) => root::run(trap, &words, &archive),
                 Start::Server(boot, version) => serve_by_name(&boot, version, trap),
             }
         });
-        Incarnation { thread: Some(thread) }
+        Incarnation { thread: Some(thread), loops: false }
     }
 
     /// Runs it to its next trap.
     ///
     /// # Errors
-    /// It panicked.
-    pub fn resume(&mut self, reply: Reply) -> Result<Request, Panicked> {
-        let thread = self.thread.as_mut().ok_or(Panicked)?;
+    /// It panicked, or loops.
+    pub fn resume(&mut self, reply: Reply) -> Result<Request, Stopped> {
+        let thread = self.thread.as_mut().filter(|_| !self.loops).ok_or(Stopped::Loops)?;
         let resumed = catch_unwind(AssertUnwindSafe(|| thread.resume(reply)));
+        patience::over();
         match resumed {
-            Ok(CoroutineResult::Yield(request)) => Ok(request),
+            Ok(CoroutineResult::Yield(Some(request))) => Ok(request),
+            Ok(CoroutineResult::Yield(None)) => {
+                self.loops = true;
+                Err(Stopped::Loops)
+            }
             Ok(CoroutineResult::Return(never)) => match never {},
-            Err(_) => Err(Panicked),
+            Err(_) => Err(Stopped::Panicked),
         }
     }
 }
@@ -264,4 +286,23 @@ impl Incarnation {
 pub fn trapped(registers: &libipc::abi::UserRegisters) -> Trapped {
     let r = registers;
     KernelError::from_number(r.rax).map_or(Ok([r.rdi, r.rsi, r.rdx, r.r10, r.r8]), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_loops_does_not_keep_its_host_thread() {
+        let thread = Thread::new(|gate: &Gate, _: Reply| {
+            patience::begin(gate);
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+        let mut looping = Incarnation { thread: Some(thread), loops: false };
+        let reply = || Reply { trapped: Ok([0; 5]), buffer: Box::new([0; BUFFER_BYTES]), wild: None };
+        assert_eq!(looping.resume(reply()).err(), Some(Stopped::Loops));
+        assert_eq!(looping.resume(reply()).err(), Some(Stopped::Loops), "it is not resumed");
+    }
 }

@@ -22,9 +22,10 @@ pub mod explore;
 pub mod image;
 pub mod incarnation;
 pub mod oracle;
+mod patience;
 pub mod plan;
-
 pub mod random;
+pub mod ticker;
 pub mod trace;
 pub mod workload;
 pub mod world;

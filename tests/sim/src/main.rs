@@ -1,7 +1,6 @@
 //! The simulator as a program: `cargo xtask chaos --sim` runs it.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +11,8 @@ use sim::explore::{Exploration, Failure, Tally};
 use sim::oracle::Class;
 use sim::plan::{Cause, Crash, Kind, Plan};
 use sim::random::Random;
+use sim::ticker::Ticker;
+use sim::world::Setup;
 use sim::{workload, world};
 
 /// Crashes servers of a simulated Naiad at every place, and compares what programs saw with a run without crashes
@@ -67,7 +68,7 @@ struct Args {
     /// How often each script does what it does
     #[arg(long, value_name = "N", default_value_t = 4)]
     rounds: u64,
-    /// Runs at a time
+    /// Runs at a time; as many as there are processors, if it is not said
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Stop after so many seconds
@@ -199,35 +200,55 @@ fn one(exploration: &Exploration, plan: &Plan, args: &Args) -> Result<ExitCode> 
 
 fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -> bool {
     let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-    let lively = std::io::stderr().is_terminal();
-    let tally =
-        exploration.try_all(plans, jobs.unwrap_or(1), Duration::from_secs(args.limit), |done, all| {
-            if lively {
-                eprint!("\r{what}: {done} of {all}");
-                let _ = std::io::stderr().flush();
-            }
-        });
-    if lively {
-        eprint!("\r\x1b[K");
-    }
+    let limit = Duration::from_secs(args.limit);
+    let mut ticker = Ticker::new(what);
+    let tally = exploration.try_all(plans, jobs.unwrap_or(1), limit, |tally, failure| {
+        if let Some(Failure { plan, what, .. }) = failure {
+            ticker.clear();
+            println!("different: {}\n{}", command(args, exploration.setup, plan), indent(what));
+        }
+        ticker.tick(tally, plans.len());
+    });
+    Ticker::new(what).clear();
     let Tally { runs, equal, crashes, left, time, deaths, classes, failures } = &tally;
     println!(
-        "{what}: {runs} runs with {crashes} crashes in {:.1} s: {equal} equal, {} different{}",
+        "{what}: {runs} runs with {crashes} crashes in {:.1} s: {equal} equal, {} different",
         time.as_secs_f64(),
         failures.len(),
-        if *left > 0 { format!(", {left} not tried") } else { String::new() },
     );
+    if *left > 0 {
+        let why = if *time >= limit { "the time was up" } else { "enough was different" };
+        println!("  {runs} of the {} runs that were wanted: {why}", plans.len());
+    }
     let deaths = exploration.setup.names.iter().zip(deaths).map(|(name, deaths)| format!("{name} {deaths}"));
     println!("  deaths: {}", deaths.collect::<Vec<_>>().join(", "));
     describe_classes(classes);
     for failure in failures {
-        let Failure { plan, what } = exploration.shrink(failure);
-        let crashes = plan.describe(exploration.setup);
-        let poison = if plan.gives_up.is_some() { " --poison" } else { "" };
-        let kind = plan.kind.map(|kind| format!(" --faults {}", kind.name())).unwrap_or_default();
-        println!("  different: --seed {}{poison}{kind} --plan {crashes}\n{}", plan.seed, indent(&what));
+        let Failure { plan, what, .. } = exploration.shrink(failure);
+        if plan != failure.plan {
+            println!("shorter: {}\n{}", command(args, exploration.setup, &plan), indent(&what));
+        }
     }
     failures.is_empty()
+}
+
+/// The command that repeats a run.
+fn command(args: &Args, setup: &Setup, plan: &Plan) -> String {
+    let mut command = format!("cargo xtask chaos --seed {}", plan.seed);
+    let usual = Args::parse_from(["chaos"]);
+    if args.scripts != usual.scripts {
+        command += &format!(" --scripts {}", args.scripts.join(","));
+    }
+    if args.rounds != usual.rounds {
+        command += &format!(" --rounds {}", args.rounds);
+    }
+    if let Some(kind) = plan.kind {
+        command += &format!(" --faults {}", kind.name());
+    }
+    if plan.gives_up.is_some() {
+        command += " --poison";
+    }
+    command + &format!(" --plan '{}'", plan.describe(setup))
 }
 
 /// Says what became of runs, by what struck in them.
@@ -236,10 +257,8 @@ fn describe_classes(classes: &BTreeMap<Kind, [u64; Class::ALL.len()]>) {
         return;
     }
     let percent = |part: u64, all: u64| format!("{part} ({:.2} %)", 100.0 * part as f64 / all as f64);
-    println!(
-        "{:>8} {:>8} {:>18} {:>16} {:>16} {:>16}",
-        "", "runs", "transparent", "contained", "wrong", "fatal"
-    );
+    let [transparent, contained, wrong, fatal] = Class::ALL.map(Class::name);
+    println!("{:>8} {:>8} {transparent:>18} {contained:>16} {wrong:>16} {fatal:>16}", "", "runs");
     for (kind, counts) in classes {
         let all = counts.iter().sum();
         let [transparent, contained, wrong, fatal] = counts.map(|count| percent(count, all));

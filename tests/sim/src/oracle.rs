@@ -77,6 +77,16 @@ pub enum Class {
 impl Class {
     /// All, the worst last.
     pub const ALL: [Class; 4] = [Class::Transparent, Class::Contained, Class::Wrong, Class::Fatal];
+
+    /// Its name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Transparent => "transparent",
+            Class::Contained => "contained",
+            Class::Wrong => "wrong",
+            Class::Fatal => "fatal",
+        }
+    }
 }
 
 /// What became of a run.

@@ -32,7 +32,7 @@ use zerocopy::FromBytes;
 use crate::cpu::{self, Notes, translate};
 use crate::devices::{self, Plugged};
 use crate::image;
-use crate::incarnation::{Buffer, Incarnation, Reply, Request, Start, Version, trapped};
+use crate::incarnation::{Buffer, Incarnation, Reply, Request, Start, Stopped, Version, trapped};
 use crate::plan::{Cause, Plan, Progress, Upgrade};
 use crate::random::Random;
 use crate::trace::Trace;
@@ -410,7 +410,11 @@ impl World<'_> {
         INSIDE.set(false);
         match made {
             Ok(request) => self.enter(thread, number, request),
-            Err(_) => {
+            Err(Stopped::Loops) => {
+                host.hangs = true;
+                self.loop_on()
+            }
+            Err(Stopped::Panicked) => {
                 self.hosts.remove(&number);
                 let words = LAST_WORDS.take().unwrap_or_default();
                 self.said += &format!("{} panicked: {words}\n", self.setup.name(number));
@@ -529,7 +533,7 @@ impl World<'_> {
         let fates: Vec<_> =
             (1..=traps.len() as u32).map(|number| kernel.fate(number).unwrap_or_default()).collect();
         let mut said = said;
-        for wait in kernel.outstanding_calls().filter(|_| end == End::Hang) {
+        for wait in kernel.outstanding_calls().filter(|_| matches!(end, End::Hang | End::Endless)) {
             let Wait { server, held, caller: (own, pid, tid), what, .. } = wait;
             let (by, has) = (setup.name(own), if held { "has" } else { "is to get" });
             let to = setup.name(server);

@@ -253,8 +253,31 @@ fn a_schedule_is_made_as_short_as_it_can_be() {
     let plan = Plan::parse(1, text, &setup).unwrap();
     assert_eq!(plan.describe(&setup).to_string(), text);
     let (_, what) = exploration.check(&plan);
-    let failure = sim::explore::Failure { plan, what: what.expect("vfs is given up") };
+    let failure = sim::explore::Failure { number: 0, plan, what: what.expect("vfs is given up") };
     let short = exploration.shrink(&failure);
     let wanted = "vfs@24!,vfs@25!,vfs@26!,vfs@27!,vfs@28!,vfs@29!";
     assert_eq!(short.plan.describe(&setup).to_string(), wanted);
+}
+
+#[test]
+fn what_is_found_does_not_depend_on_how_many_threads_look() {
+    let setup = workload::setup(&["pipes".to_owned()], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    let kind = |seed: u64| [Kind::Kill, Kind::Wild, Kind::Torn][(seed % 3) as usize];
+    let mut plans: Vec<Plan> =
+        (1..40).map(|seed| Plan::random(seed, kind(seed), 4, 1000..exploration.traps())).collect();
+    // So that there is something to be found.
+    let given_up = "vfs@24!,vfs@25!,vfs@26!,vfs@27!,vfs@28!,vfs@29!";
+    plans.extend((40..44).map(|seed| Plan::parse(seed, given_up, &setup).unwrap()));
+    let limit = std::time::Duration::from_secs(600);
+    let found = |jobs| {
+        let mut told = Vec::new();
+        let tally = exploration.try_all(&plans, jobs, limit, |_, failure| told.extend(failure.cloned()));
+        told.sort_by_key(|failure| failure.number);
+        assert_eq!(told, tally.failures);
+        (tally.runs, tally.equal, tally.crashes, tally.deaths, tally.classes, tally.failures)
+    };
+    let alone = found(1);
+    assert!(alone.5.len() >= 4);
+    assert_eq!(alone, found(3));
 }

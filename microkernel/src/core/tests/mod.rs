@@ -1,5 +1,6 @@
 //! Tests of the core over the emulated machine: threads are driven trap by trap, as entry code would.
 
+mod account;
 mod descriptors;
 mod doom;
 mod exhaustion;

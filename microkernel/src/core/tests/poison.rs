@@ -5,7 +5,7 @@ use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{NO_ANSWER, Syscall};
 use libipc::abi::{KernelError, Rights};
-use libipc::linux::call::EXIT;
+use libipc::linux::call::{EXIT_GROUP, WAIT4};
 use libipc::linux::errno;
 use libipc::server::TIMER_BIT;
 use libipc::server::env::TaskFigure;
@@ -294,12 +294,37 @@ fn with_program() -> (World, TaskId, TaskId, Program) {
 #[test]
 fn a_programs_call_that_kills_again_fails_with_eio() {
     let (mut world, _, proc, program) = with_program();
-    assert_eq!(world.linux(&program, EXIT, &[]), None);
+    assert_eq!(world.linux(&program, WAIT4, &[]), None);
     assert_eq!(receive(&mut world, proc), Kind::Foreign);
     fall(&mut world, proc);
     assert_eq!(told(&mut world, 3).culprit, program.badge as u32, "it is known whose call it was");
     dispose(&mut world, 3);
     assert_eq!(world.linux_result(&program), Some(-i64::from(errno::EIO)));
+}
+
+#[test]
+fn a_program_whose_exit_kills_again_is_ended_in_another_way() {
+    let (mut world, _, proc, program) = with_program();
+    assert_eq!(world.linux(&program, EXIT_GROUP, &[]), None);
+    receive(&mut world, proc);
+    fall(&mut world, proc);
+    dispose(&mut world, 3);
+    assert_eq!(world.linux_result(&program), None, "it does not run on");
+    restart(&mut world, 3);
+    let id = world.kernel.server_of(proc).unwrap();
+    world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap().cursor = None;
+    assert_eq!(receive(&mut world, proc), Kind::Fault);
+    assert_eq!(world.delivery(proc).label, FaultKind::Lost as u32);
+}
+
+#[test]
+fn an_exit_whose_effect_is_refused_goes_on_without_it() {
+    let (mut world, _, proc, program) = with_program();
+    assert_eq!(world.linux(&program, EXIT_GROUP, &[]), None);
+    receive(&mut world, proc);
+    assert_eq!(world.trap(proc, Syscall::TaskKill, &[999]), Some(Err(KernelError::BadHandle)));
+    fall(&mut world, proc);
+    assert_eq!(dispose(&mut world, 3).0, Some(Disposition::LeftOut));
 }
 
 #[test]

@@ -90,11 +90,15 @@ fn a_long_snapshot_and_a_long_replay_are_no_loops() {
 #[test]
 fn an_idle_machine_is_left_alone() {
     let (mut world, client, server) = serving(true);
+    let token = world.delivery(server).token;
+    world.ok(server, Syscall::Reply, &[token, 0]);
+    world.ok(client, Syscall::Receive, &[]);
     assert_eq!(world.trap(server, Syscall::Receive, &[]), None);
     for task in [world.root, client] {
         let _ = world.trap(task, Syscall::Receive, &[]);
     }
-    for _ in 0..3 {
+    // Once somebody looks whether it has left calls unanswered.
+    for _ in 0..70 {
         world.kernel.machine.time_ns += SECOND_NS;
         world.kernel.machine.timer_ns = u64::MAX;
         let _: Resume = world.kernel.trap(Trap::Timer);
