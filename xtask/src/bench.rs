@@ -5,17 +5,15 @@
 //! hundred times as many processes, descriptors, mappings and files around. Restarts of servers are among these: from
 //! the death until the server asks for its next event, with journals of all lengths.
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::{
     cli::{BenchArgs, RunArgs},
     image::PROGRAMS,
-    machine::{Ending, Terminal},
-    run::{self, Built},
-    system,
+    run::Built,
+    script, system,
 };
 
 /// What is around in the first column and in the second.
@@ -97,14 +95,6 @@ struct Line {
     system: Option<Reference>,
 }
 
-/// Arguments of a run with nothing said.
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct NoArguments {
-    #[command(flatten)]
-    run: RunArgs,
-}
-
 /// Measures and prints; the status to end with.
 pub fn bench(args: &BenchArgs) -> Result<u8> {
     if args.sizes {
@@ -151,19 +141,14 @@ fn line(operation: String, instructions: Option<u64>, crowded: Option<u64>) -> L
     }
 }
 
-fn arguments(bench: &BenchArgs, timeout_s: u64) -> Result<RunArgs> {
-    let mut args = NoArguments::try_parse_from([""; 0])?.run;
-    args.icount = true;
+fn arguments(bench: &BenchArgs, timeout_s: u64) -> RunArgs {
     // A thousand processes more want room.
-    args.mem = 512;
-    args.timeout = Some(timeout_s);
-    args.qemu.clone_from(&bench.qemu);
-    Ok(args)
+    RunArgs { icount: true, mem: 512, qemu: bench.qemu.clone(), ..RunArgs::limited(timeout_s) }
 }
 
 /// The rows of servers that only trap, and what the journal adds to a message.
 fn kernel_lines(built: &Built, bench: &BenchArgs) -> Result<Vec<Line>> {
-    let rows = kernel_rows(built, &arguments(bench, KERNEL_S)?)?;
+    let rows = kernel_rows(built, &arguments(bench, KERNEL_S))?;
     let find = |name: &str| rows.iter().find(|(row, _)| row == name).and_then(|(_, figure)| *figure);
     let journal =
         find("call + reply, 4 words, journal on").zip(find(MESSAGES)).map(|(on, off)| on.saturating_sub(off));
@@ -182,22 +167,17 @@ fn each(traced: Option<u64>, plain: Option<u64>) -> Option<u64> {
 /// What a trace that a host reads along adds to a message.
 fn streamed_line(built: &Built, bench: &BenchArgs, lines: &[Line]) -> Result<Line> {
     let folder = tempfile::tempdir()?;
-    let args = RunArgs { trace: Some(folder.path().join("trace")), ..arguments(bench, KERNEL_S)? };
+    let args = RunArgs { trace: Some(folder.path().join("trace")), ..arguments(bench, KERNEL_S) };
     let rows = kernel_rows(built, &args)?;
     let streamed = rows.iter().find(|(row, _)| row == MESSAGES).and_then(|(_, figure)| *figure);
     let plain = lines.iter().find(|line| line.operation == MESSAGES).and_then(|line| line.instructions);
     Ok(line("trace streamed, per message of 4 words".to_owned(), each(streamed, plain), None))
 }
 
-/// What the kernel's bench says.
+/// What the kernel's bench says. No program runs beside it.
 fn kernel_rows(built: &Built, args: &RunArgs) -> Result<Vec<(String, Option<u64>)>> {
-    let (mut log, mut output) = (Vec::new(), Vec::new());
-    let session = run::session(None, (24, 80), "dumb");
-    let ending = built.boot(args, &session, Terminal::Captured(&mut output), &mut |line| {
-        log.push(line.to_owned());
-    })?;
-    finished(ending).with_context(|| format!("the kernel's bench said:\n{}", log.join("\n")))?;
-    Ok(rows(log.iter().filter_map(|line| line.strip_prefix(KERNEL_ROW))))
+    let ran = script::succeed(built, args, "").context("the kernel's bench")?;
+    Ok(rows(ran.log.iter().filter_map(|line| line.strip_prefix(KERNEL_ROW))))
 }
 
 /// What the bench among the Linux programs prints with so many processes around.
@@ -207,22 +187,9 @@ fn program_rows(
     crowd: u32,
     filter: &str,
 ) -> Result<Vec<(String, Option<u64>)>> {
-    let mut output = Vec::new();
     let command = format!("cd /tmp; {PROGRAMS}/bench --crowd {crowd} '{filter}' 2>/dev/null");
-    let session = run::session(Some(&command), (24, 80), "dumb");
-    let ending =
-        built.boot(&arguments(bench, PROGRAMS_S)?, &session, Terminal::Captured(&mut output), &mut |_| {})?;
-    let text = String::from_utf8_lossy(&output);
-    finished(ending).with_context(|| format!("the bench program said:\n{text}"))?;
-    Ok(rows(text.lines()))
-}
-
-fn finished(ending: Ending) -> Result<()> {
-    match ending {
-        Ending::Status(0) => Ok(()),
-        Ending::Status(status) => bail!("it ended with status {status}"),
-        other => bail!("{}", other.message().unwrap_or("it was ended from outside")),
-    }
+    let ran = script::succeed(built, &arguments(bench, PROGRAMS_S), &command).context("the bench program")?;
+    Ok(rows(ran.text().lines()))
 }
 
 /// Lines of a name, a tab, and a figure or a dash.

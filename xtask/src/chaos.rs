@@ -3,11 +3,7 @@
 
 pub mod storm;
 
-use std::{
-    env,
-    ffi::OsString,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -41,8 +37,7 @@ pub fn sample(arguments: &[&str]) -> Result<(String, bool)> {
 }
 
 fn simulator(arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command.args(["run", "--quiet", "--profile", "sim", "--package", "sim", "--"]).args(arguments);
-    command.current_dir(house::root());
+    let mut command = house::cargo(&["run", "--quiet", "--profile", "sim", "--package", "sim", "--"]);
+    command.args(arguments);
     command
 }

@@ -85,6 +85,30 @@ pub struct RunArgs {
     pub qemu: Vec<String>,
 }
 
+impl RunArgs {
+    /// Reads what could stand behind `run`.
+    ///
+    /// # Errors
+    /// When it could not.
+    pub fn parse(words: &[impl AsRef<str>]) -> Result<Self, clap::Error> {
+        Ok(Line::try_parse_from(words.iter().map(AsRef::as_ref))?.run)
+    }
+
+    /// Nothing said but after how many seconds the machine is ended.
+    pub fn limited(timeout_s: u64) -> Self {
+        // No argument is required, so that this cannot fail.
+        Self { timeout: Some(timeout_s), ..Line::parse_from([""; 0]).run }
+    }
+}
+
+/// A line that begins with the first argument of `run`.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Line {
+    #[command(flatten)]
+    run: RunArgs,
+}
+
 /// A machine that Naiad may run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Arch {
@@ -331,14 +355,6 @@ pub enum TestKind {
 mod tests {
     use super::*;
 
-    fn run(args: &[&str]) -> Result<RunArgs, clap::Error> {
-        let cli = Cli::try_parse_from(["xtask", "run"].iter().chain(args))?;
-        match cli.command {
-            Command::Run(args) => Ok(args),
-            other => panic!("`run` was read as {other:?}"),
-        }
-    }
-
     #[test]
     fn the_definition_is_consistent() {
         use clap::CommandFactory;
@@ -347,7 +363,8 @@ mod tests {
 
     #[test]
     fn run_without_arguments_has_the_documented_defaults() {
-        let args = run(&[]).unwrap();
+        let args = RunArgs::limited(7);
+        assert_eq!(args.timeout, Some(7));
         assert_eq!((args.command, args.mem, args.smp, args.arch), (None, 256, 1, Arch::X86_64));
     }
 
@@ -355,7 +372,10 @@ mod tests {
     fn all_flags_of_run_are_read() {
         let line = "-c -x --root r --add a:/b --add c:d:/e --disk 1 --disk 2 --mem 64 --timeout 9 \
                     --seed 18446744073709551615 --gdb -- -d int";
-        let args = run(&line.split(' ').collect::<Vec<_>>()).unwrap();
+        let line: Vec<&str> = ["xtask", "run"].into_iter().chain(line.split(' ')).collect();
+        let Command::Run(args) = Cli::try_parse_from(&line).unwrap().command else {
+            panic!("`run` was read as something else")
+        };
         assert_eq!(args.command.as_deref(), Some("-x"));
         let addition = |host: &str, guest: &str| Addition { host: host.into(), guest: guest.into() };
         assert_eq!(args.add, [addition("a", "/b"), addition("c:d", "/e")]);
@@ -389,7 +409,7 @@ mod tests {
     #[test]
     fn an_addition_needs_an_absolute_guest_path() {
         for text in ["a", "a:", "a:b", ":/b"] {
-            assert!(run(&["--add", text]).is_err(), "{text}");
+            assert!(RunArgs::parse(&["--add", text]).is_err(), "{text}");
         }
     }
 
@@ -405,6 +425,6 @@ mod tests {
 
     #[test]
     fn an_unknown_architecture_is_refused() {
-        assert!(run(&["--arch", "vax"]).is_err());
+        assert!(RunArgs::parse(&["--arch", "vax"]).is_err());
     }
 }

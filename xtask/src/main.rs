@@ -19,6 +19,7 @@ mod machine;
 mod qemu;
 mod replay;
 mod run;
+mod script;
 mod setup;
 mod show;
 mod sizes;

@@ -33,6 +33,9 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
     ("USER", "root"),
 ];
 
+/// Rows and columns of a terminal that nobody looks at.
+pub const SCREEN: (u16, u16) = (24, 80);
+
 /// Where QEMU listens for gdb.
 const GDB_PORT: &str = ":1234";
 

@@ -7,6 +7,7 @@ pub mod error;
 pub mod foreign;
 pub mod journal;
 pub mod manual;
+mod named;
 pub mod syscall;
 pub mod trace;
 pub mod types;

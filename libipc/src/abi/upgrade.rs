@@ -5,7 +5,7 @@
 //! image in the place of the old one and starts it. Until the new image has done something that nobody can take back
 //! it is on trial: if it fails, root puts the old one in again, which goes on where it stood.
 
-use super::crash::named;
+use super::named::named;
 
 named! {
     /// How far an upgrade has come.

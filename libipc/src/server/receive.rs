@@ -92,7 +92,7 @@ fn event(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
     match Kind::from_number(delivery.kind)? {
         Kind::Foreign => {
             let request = Request::Foreign(foreign(delivery, payload));
-            Some(Incoming::Event(Event::Call(call(delivery, caller(delivery), request))))
+            Some(Incoming::Event(Event::Call(call(delivery, delivery.caller, request))))
         }
         Kind::Call => {
             let request = Request::Native(message(delivery, payload));
@@ -153,22 +153,7 @@ fn call(delivery: &Delivery, caller: Caller, request: Request) -> Call {
 /// Who calls, if it is a program.
 fn known_caller(delivery: &Delivery) -> Caller {
     let known = delivery.extent >= Extent::Caller as u32;
-    if known { caller(delivery) } else { Caller::default() }
-}
-
-#[inline(always)]
-fn caller(delivery: &Delivery) -> Caller {
-    Caller {
-        pid: delivery.pid,
-        tid: delivery.tid,
-        uid: delivery.uid,
-        gid: delivery.gid,
-        pgid: delivery.pgid,
-        sid: delivery.sid,
-        umask: delivery.umask,
-        space: delivery.space,
-        file_limit: delivery.file_limit.checked_sub(1),
-    }
+    if known { delivery.caller } else { Caller::default() }
 }
 
 #[inline]

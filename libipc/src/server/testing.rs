@@ -1,6 +1,10 @@
 //! A scripted outside, for testing a server on the host: step events against it and look at the effects.
 
-use alloc::{collections::BTreeMap, vec, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec,
+    vec::Vec,
+};
 use core::ops::Range;
 
 use super::env::{Descriptor, Env, LeaseError, Statistic, TaskFigure, ThreadState};
@@ -10,7 +14,7 @@ use super::message::Message;
 use super::{Boot, Effects, Server};
 use crate::abi::delivery::Named;
 use crate::abi::journal::{Source, sum};
-use crate::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, UserRegisters};
+use crate::abi::{Badge, CallId, Frame, Handle, KernelError, PAGE_SIZE, Readiness, UserRegisters};
 
 /// What is told of a task.
 pub type Figures = fn(Handle, TaskFigure) -> Result<[u64; 4], KernelError>;
@@ -18,14 +22,32 @@ pub type Figures = fn(Handle, TaskFigure) -> Result<[u64; 4], KernelError>;
 /// An answer to [`Env::ask`], computed from the question.
 pub type Oracle = fn(Handle, &Message) -> Result<Message, KernelError>;
 
+/// What stands behind a server's input and output ports.
+pub trait Ports {
+    /// Reads a port of so many bytes.
+    fn read(&mut self, port: u16, width: u8) -> u32;
+}
+
+/// Values that ports give, in order; then, there is nothing.
+impl Ports for BTreeMap<u16, Vec<u32>> {
+    fn read(&mut self, port: u16, _: u8) -> u32 {
+        match self.get_mut(&port) {
+            Some(values) if !values.is_empty() => values.remove(0),
+            _ => 0xff,
+        }
+    }
+}
+
 /// The outside as a test scripts it.
-pub struct Script {
+pub struct Script<P = BTreeMap<u16, Vec<u32>>> {
     /// The time, ns since boot.
     pub now: u64,
     /// Caller memory by address; what is not here is a bad address.
     pub memory: BTreeMap<u64, Vec<u8>>,
     /// When set, the next read of caller memory misses once.
     pub miss_next: bool,
+    /// Pages of caller memory that are not there yet, by their numbers.
+    pub missing: BTreeSet<u64>,
     /// The arena.
     pub arena: Vec<u8>,
     /// Frames with contents.
@@ -54,18 +76,26 @@ pub struct Script {
     pub task_error: Option<KernelError>,
     /// What lower servers answer.
     pub oracle: Oracle,
-    /// Bytes that ports give, in order.
-    pub ports: BTreeMap<u16, Vec<u32>>,
+    /// What stands behind the ports.
+    pub ports: P,
     handles: HandleSlots,
     next_call: u64,
 }
 
 impl Default for Script {
     fn default() -> Script {
+        Script::with_ports(BTreeMap::new())
+    }
+}
+
+impl<P> Script<P> {
+    /// An outside with nothing in it but this behind its ports.
+    pub fn with_ports(ports: P) -> Script<P> {
         Script {
             now: 0,
             memory: BTreeMap::new(),
             miss_next: false,
+            missing: BTreeSet::new(),
             arena: vec![0; 1 << 20],
             frames: BTreeMap::new(),
             threads: BTreeMap::new(),
@@ -80,14 +110,14 @@ impl Default for Script {
             statistics: |_, _| [0; 4],
             task_error: None,
             oracle: |_, _| Err(KernelError::PeerDead),
-            ports: BTreeMap::new(),
+            ports,
             handles: HandleSlots::new(100),
             next_call: 1,
         }
     }
 }
 
-impl Env for Script {
+impl<P: Ports> Env for Script<P> {
     fn now(&self) -> u64 {
         self.now
     }
@@ -97,7 +127,9 @@ impl Env for Script {
     }
 
     fn read_user(&mut self, _: CallId, address: u64, length: u32) -> Result<Vec<u8>, LeaseError> {
-        if core::mem::take(&mut self.miss_next) {
+        let pages =
+            address / PAGE_SIZE..=address.saturating_add(length.max(1).into()).saturating_sub(1) / PAGE_SIZE;
+        if core::mem::take(&mut self.miss_next) || self.missing.range(pages).next().is_some() {
             return Err(LeaseError::NotResident);
         }
         let (start, bytes) = self.memory.range(..=address).next_back().ok_or(LeaseError::BadAddress)?;
@@ -200,15 +232,12 @@ impl Env for Script {
         Ok(slot)
     }
 
-    fn port_in(&mut self, port: u16, _: u8) -> u32 {
-        match self.ports.get_mut(&port) {
-            Some(values) if !values.is_empty() => values.remove(0),
-            _ => 0xff,
-        }
+    fn port_in(&mut self, port: u16, width: u8) -> u32 {
+        self.ports.read(port, width)
     }
 }
 
-impl Script {
+impl<P> Script<P> {
     /// A call with a fresh id.
     pub fn call(&mut self, caller: Caller, badge: u64, request: Request) -> Call {
         let id = CallId(self.next_call);
@@ -232,7 +261,7 @@ impl Script {
 ///
 /// # Panics
 /// When the server breaks either rule.
-pub fn step<S: Server>(server: &mut S, event: &Event, script: &mut Script) -> Effects {
+pub fn step<S: Server>(server: &mut S, event: &Event, script: &mut Script<impl Ports>) -> Effects {
     let before = postcard::to_allocvec(server).expect("state encodes");
     let effects = server.step(event, script);
     let after = postcard::to_allocvec(server).expect("state encodes");

@@ -130,7 +130,7 @@ impl<M: Machine> Kernel<M> {
         let Some(state) = self.threads.get(thread) else { return true };
         let ([_, address, access], top) = (state.faulted.at, state.top);
         let access = Protection::from_bits_truncate(access as u8);
-        self.translate_here(top, address, access).is_some()
+        self.translate(top, address, access).is_some()
     }
 
     fn helped(&mut self, thread: ThreadId) -> Answered {

@@ -169,11 +169,8 @@ impl<M: Machine> Kernel<M> {
             table,
             directories: Some(directories),
             words,
-            first_thread: None,
-            cpu_ns: 0,
-            peak_pages: 0,
-            server: None,
             maker: Some(maker),
+            ..Task::BLANK
         };
         let program = match self.tasks.insert(program) {
             Ok(program) => program,

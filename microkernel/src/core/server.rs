@@ -63,18 +63,7 @@ impl<M: Machine> Kernel<M> {
         journaled: bool,
     ) -> Result<TaskId, KernelError> {
         let table = self.new_table()?;
-        let task = Task {
-            personality: Personality::Native,
-            space,
-            table,
-            directories: None,
-            words: [0; libipc::abi::TaskWord::COUNT as usize],
-            first_thread: None,
-            cpu_ns: 0,
-            peak_pages: 0,
-            server: None,
-            maker: None,
-        };
+        let task = Task { space, table, ..Task::BLANK };
         let task = self.tasks.insert(task).map_err(|_| KernelError::Exhausted)?;
         let journal = journaled.then(Journal::default);
         let server = Server { task, table, number, journal, ..Server::BLANK };
@@ -120,11 +109,12 @@ impl<M: Machine> Kernel<M> {
         if what == 5 {
             self.reproducers.memory = self.remains.take(range);
         }
+        let window = self.machine.window(range);
         let server = self.embryo(task, handle)?;
         match (what, &mut server.journal) {
-            (0, _) => server.buffer = range,
+            (0, _) => (server.buffer, server.message) = (range, window),
             (1, _) => server.arena = range,
-            (2, Some(journal)) => journal.set_memory(range),
+            (2, Some(journal)) => journal.set_memory(range, window),
             (3, Some(journal)) => journal.snapshots = range,
             (2 | 3, None) => return Err(KernelError::BadArgument),
             _ => {}

@@ -1,6 +1,6 @@
 //! The configurations that are explored.
 
-use crate::cast::Process::{First, Grandchild, Parent, Second, Third};
+use crate::cast::Process::{self, First, Grandchild, Parent, Second, Third};
 use crate::protocol::{ChildSignal, Options, Signal, Wait};
 use crate::setting::Configuration;
 
@@ -13,7 +13,40 @@ const EVERYTHING: Wait = Wait::any(EXITED.union(Options::STOPPED).union(Options:
 const STOPS: Wait = Wait::any(Options::STOPPED);
 
 const NOBODY: Configuration = Configuration::EMPTY;
-const ALL: &[crate::cast::Process] = &[Parent, First, Second, Third, Grandchild];
+const ALL: &[Process] = &[Parent, First, Second, Third, Grandchild];
+const CHILDREN: &[Process] = &[First, Second, Third, Grandchild];
+const STOPS_AND_KILL: &[(Process, Process, Signal)] =
+    &[(Parent, First, Signal::Stop), (Parent, First, Signal::Continue), (Parent, First, Signal::Kill)];
+
+/// Everybody is there from the beginning, and may exit.
+const FAMILY: Configuration = Configuration {
+    queues: true,
+    born: ALL,
+    waits: &[(Parent, &[ANY, PEEK, POLL]), (First, &[ANY])],
+    exits: ALL,
+    subreaper: true,
+    ..NOBODY
+};
+
+/// As many kinds of things happen together as can be explored at all.
+const TOGETHER: Configuration = Configuration {
+    name: "everything",
+    born: ALL,
+    waits: &[(Parent, &[EVERYTHING, PEEK]), (First, &[ANY]), (Third, &[ANY])],
+    exits: ALL,
+    thread_exits: true,
+    kills: &[
+        (Parent, First, Signal::Stop),
+        (Parent, First, Signal::Continue),
+        (Third, Second, Signal::Kill),
+        (Second, Parent, Signal::User),
+    ],
+    child_signal: ChildSignal::Handled,
+    may_ignore: true,
+    subreaper: true,
+    traces: &[(Third, First)],
+    ..NOBODY
+};
 
 /// Explored by every run of the tests.
 pub const CONFIGURATIONS: &[Configuration] = &[
@@ -34,7 +67,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         born: &[Parent],
         forks: true,
         waits: &[(Parent, &[ANY, OWN, PEEK]), (First, &[ANY])],
-        exits: &[First, Second, Third, Grandchild],
+        exits: CHILDREN,
         thread_exits: true,
         kills: &[(First, Parent, Signal::Kill), (Second, Parent, Signal::User)],
         restarts: true,
@@ -43,49 +76,26 @@ pub const CONFIGURATIONS: &[Configuration] = &[
     },
     Configuration {
         name: "signals",
-        queues: true,
-        born: ALL,
-        waits: &[(Parent, &[ANY, PEEK, POLL]), (First, &[ANY])],
-        exits: &[First, Second, Third, Grandchild],
+        exits: CHILDREN,
         thread_exits: true,
         kills: &[(Third, Parent, Signal::User), (Second, Parent, Signal::Kill)],
         child_signal: ChildSignal::Handled,
-        subreaper: true,
-        ..NOBODY
+        ..FAMILY
     },
     Configuration {
         name: "ignored",
-        queues: true,
-        born: ALL,
-        waits: &[(Parent, &[ANY, PEEK, POLL]), (First, &[ANY])],
-        exits: ALL,
         child_signal: ChildSignal::HandledWithoutZombies,
         may_ignore: true,
-        subreaper: true,
-        ..NOBODY
+        ..FAMILY
     },
-    Configuration {
-        name: "ignored later",
-        queues: true,
-        born: ALL,
-        waits: &[(Parent, &[ANY, PEEK, POLL]), (First, &[ANY])],
-        exits: ALL,
-        child_signal: ChildSignal::Handled,
-        may_ignore: true,
-        subreaper: true,
-        ..NOBODY
-    },
+    Configuration { name: "ignored later", child_signal: ChildSignal::Handled, may_ignore: true, ..FAMILY },
     Configuration {
         name: "stops",
         queues: true,
         born: &[Parent, First, Second, Grandchild],
         waits: &[(Parent, &[EVERYTHING, STOPS, PEEK]), (First, &[EVERYTHING])],
         exits: &[Parent, First, Second, Grandchild],
-        kills: &[
-            (Parent, First, Signal::Stop),
-            (Parent, First, Signal::Continue),
-            (Parent, First, Signal::Kill),
-        ],
+        kills: STOPS_AND_KILL,
         subreaper: true,
         ..NOBODY
     },
@@ -112,11 +122,7 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         born: &[Parent, First, Third],
         waits: &[(Parent, &[ANY, EVERYTHING, Wait::named(First, EXITED)]), (Third, &[ANY, PEEK])],
         exits: &[Parent, First, Third],
-        kills: &[
-            (Parent, First, Signal::Stop),
-            (Parent, First, Signal::Continue),
-            (Parent, First, Signal::Kill),
-        ],
+        kills: STOPS_AND_KILL,
         traces: &[(Third, First)],
         child_signal: ChildSignal::Handled,
         ..NOBODY
@@ -136,34 +142,14 @@ pub const CONFIGURATIONS: &[Configuration] = &[
         subreaper: true,
         ..NOBODY
     },
-    Configuration {
-        name: "everything",
-        born: ALL,
-        waits: &[(Parent, &[EVERYTHING, PEEK]), (First, &[ANY]), (Third, &[ANY])],
-        exits: ALL,
-        thread_exits: true,
-        kills: &[
-            (Parent, First, Signal::Stop),
-            (Parent, First, Signal::Continue),
-            (Third, Second, Signal::Kill),
-            (Second, Parent, Signal::User),
-        ],
-        child_signal: ChildSignal::Handled,
-        may_ignore: true,
-        subreaper: true,
-        traces: &[(Third, First)],
-        ..NOBODY
-    },
+    TOGETHER,
 ];
 
 /// Explored when somebody asks for it: minutes and gigabytes.
 pub const LARGE: &[Configuration] = &[
     Configuration {
         name: "everything more",
-        born: ALL,
         waits: &[(Parent, &[EVERYTHING, PEEK, POLL, OWN]), (First, &[ANY]), (Third, &[ANY])],
-        exits: ALL,
-        thread_exits: true,
         kills: &[
             (Parent, First, Signal::Stop),
             (Parent, First, Signal::Continue),
@@ -171,11 +157,7 @@ pub const LARGE: &[Configuration] = &[
             (Third, Second, Signal::Kill),
             (Second, Parent, Signal::User),
         ],
-        child_signal: ChildSignal::Handled,
-        may_ignore: true,
-        subreaper: true,
-        traces: &[(Third, First)],
-        ..NOBODY
+        ..TOGETHER
     },
     Configuration {
         name: "stops of all",

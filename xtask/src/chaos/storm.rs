@@ -12,15 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use anyhow::{Context, Result, ensure};
 use libipc::abi::Injection;
 
 use crate::{
     cli::{Addition, RunArgs, StormArgs},
     house,
-    machine::{Ending, Terminal},
-    run::{self, Built},
+    run::Built,
+    script::{self, Ran},
 };
 
 /// Where `tests/chaos` is in the guest.
@@ -29,16 +28,7 @@ const GUEST: &str = "/chaos";
 const PART: &str = "=== ";
 /// What is not counted: times and events only grow, and pages are kept as long as nobody needs them.
 const NOT_COUNTED: [&str; 5] = ["uptime", "idle", "context switches", "traps", "MemFree"];
-const LOG_LINES_SHOWN: usize = 40;
 const CLEAN_S: u64 = 120;
-
-/// Arguments of a run with nothing said.
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct NoArguments {
-    #[command(flatten)]
-    run: RunArgs,
-}
 
 /// A server that was made to fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,14 +71,14 @@ pub fn rage(built: &Built, args: &StormArgs) -> Result<Storm> {
     }
     let servers = if args.servers.is_empty() { names.clone() } else { args.servers.clone() };
     let start = Instant::now();
-    let (output, _) =
-        boot(built, &format!("echo {PART}round; sh {GUEST}/work.sh; echo {PART}status $?"), CLEAN_S)?;
-    let clean = rounds(&parts(&output)).pop().context("the work without a storm has no end")?;
+    let calm = boot(built, &format!("echo {PART}round; sh {GUEST}/work.sh; echo {PART}status $?"), CLEAN_S)?;
+    let clean = rounds(&parts(&calm.text())).pop().context("the work without a storm has no end")?;
     let faults: Vec<&str> = args.faults.iter().map(|fault| fault.name()).collect();
     let StormArgs { seed, kills, timeout, .. } = *args;
     let command = format!("sh {GUEST}/storm.sh {seed} {kills} {} {}", servers.join(","), faults.join(","));
-    let (output, log) = boot(built, &command, timeout)?;
-    let parts = parts(&output);
+    let ran = boot(built, &command, timeout)?;
+    let text = ran.text();
+    let parts = parts(&text);
     let own_deaths =
         parts.iter().filter(|(head, _)| *head == "crashes").map(|(_, table)| own_deaths(table)).sum();
     Ok(Storm {
@@ -96,7 +86,7 @@ pub fn rage(built: &Built, args: &StormArgs) -> Result<Storm> {
         names,
         servers,
         kills,
-        strikes: log.iter().filter_map(|line| strike(line)).collect(),
+        strikes: ran.log.iter().filter_map(|line| strike(line)).collect(),
         clean,
         rounds: rounds(&parts),
         counts: parts.iter().filter(|(head, _)| *head == "count").map(|(_, text)| counts(text)).collect(),
@@ -105,28 +95,11 @@ pub fn rage(built: &Built, args: &StormArgs) -> Result<Storm> {
     })
 }
 
-/// What a command prints in a machine of its own, and the console log.
-fn boot(built: &Built, command: &str, timeout_s: u64) -> Result<(String, Vec<String>)> {
-    let mut args = NoArguments::try_parse_from([""; 0])?.run;
-    args.icount = true;
-    args.timeout = Some(timeout_s);
-    args.add.push(Addition { host: house::root().join("tests/chaos"), guest: GUEST.into() });
-    let (mut output, mut log) = (Vec::new(), Vec::new());
-    let session = run::session(Some(command), (24, 80), "dumb");
-    let ending = built
-        .boot(&args, &session, Terminal::Captured(&mut output), &mut |line| log.push(line.to_owned()))?;
-    let output = String::from_utf8_lossy(&output).into_owned();
-    if ending != Ending::Status(0) {
-        let last = |lines: Vec<&str>| lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
-        bail!(
-            "{}, status {}; the programs printed last:\n{}\nthe console log ends with:\n{}",
-            ending.message().unwrap_or("the command ended"),
-            ending.status(),
-            last(output.lines().collect()),
-            last(log.iter().map(String::as_str).collect()),
-        );
-    }
-    Ok((output, log))
+/// Runs a command that succeeds in a machine of its own.
+fn boot(built: &Built, command: &str, timeout_s: u64) -> Result<Ran> {
+    let tests = Addition { host: house::root().join("tests/chaos"), guest: GUEST.into() };
+    let args = RunArgs { icount: true, add: vec![tests], ..RunArgs::limited(timeout_s) };
+    script::succeed(built, &args, command)
 }
 
 /// The parts of the frame's output: what each is, and what it says.

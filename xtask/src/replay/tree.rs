@@ -167,13 +167,10 @@ impl Parts {
         Parts { name: name.into(), parts: Vec::new(), key: String::new() }
     }
 
-    fn add(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Unshown> {
-        self.parts.push((format!("[{}]", self.parts.len()), value.serialize(Maker)?));
-        Ok(())
-    }
-
-    fn add_named(&mut self, key: &str, value: &(impl Serialize + ?Sized)) -> Result<(), Unshown> {
-        self.parts.push((key.to_owned(), value.serialize(Maker)?));
+    /// Adds a part by its name, or by its place.
+    fn add(&mut self, name: Option<&str>, value: &(impl Serialize + ?Sized)) -> Result<(), Unshown> {
+        let key = name.map_or_else(|| format!("[{}]", self.parts.len()), str::to_owned);
+        self.parts.push((key, value.serialize(Maker)?));
         Ok(())
     }
 
@@ -192,10 +189,20 @@ impl Tree {
     }
 }
 
+/// What is one word.
 macro_rules! leaves {
-    ($($name:ident $kind:ty),*) => {
-        $(fn $name(self, value: $kind) -> Result<Tree, Unshown> {
-            Ok(Tree::leaf(value))
+    ($($tell:ident($($argument:tt: $kind:ty),*) $word:expr),*) => {
+        $(fn $tell(self, $($argument: $kind),*) -> Result<Tree, Unshown> {
+            Ok(Tree::leaf($word))
+        })*
+    };
+}
+
+/// What has parts, which follow.
+macro_rules! branches {
+    ($($begin:ident($($argument:tt: $kind:ty),*) $name:expr),*) => {
+        $(fn $begin(self, $($argument: $kind),*) -> Result<Parts, Unshown> {
+            Ok(Parts::new($name))
         })*
     };
 }
@@ -211,8 +218,22 @@ impl ser::Serializer for Maker {
     type SerializeStruct = Parts;
     type SerializeStructVariant = Parts;
 
-    leaves!(serialize_bool bool, serialize_i8 i8, serialize_i16 i16, serialize_i32 i32, serialize_i64 i64,
-        serialize_u16 u16, serialize_u32 u32, serialize_f32 f32, serialize_f64 f64, serialize_char char);
+    leaves!(
+        serialize_bool(value: bool) value,
+        serialize_i8(value: i8) value,
+        serialize_i16(value: i16) value,
+        serialize_i32(value: i32) value,
+        serialize_i64(value: i64) value,
+        serialize_u16(value: u16) value,
+        serialize_u32(value: u32) value,
+        serialize_f32(value: f32) value,
+        serialize_f64(value: f64) value,
+        serialize_char(value: char) value,
+        serialize_none() "none",
+        serialize_unit() "()",
+        serialize_unit_struct(name: &'static str) name,
+        serialize_unit_variant(_: &'static str, _: u32, name: &'static str) name
+    );
 
     fn serialize_u8(self, value: u8) -> Result<Tree, Unshown> {
         Ok(Tree::Byte(value))
@@ -230,24 +251,8 @@ impl ser::Serializer for Maker {
         Ok(bytes(value))
     }
 
-    fn serialize_none(self) -> Result<Tree, Unshown> {
-        Ok(Tree::leaf("none"))
-    }
-
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Tree, Unshown> {
         value.serialize(self)
-    }
-
-    fn serialize_unit(self) -> Result<Tree, Unshown> {
-        Ok(Tree::leaf("()"))
-    }
-
-    fn serialize_unit_struct(self, name: &'static str) -> Result<Tree, Unshown> {
-        Ok(Tree::leaf(name))
-    }
-
-    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Result<Tree, Unshown> {
-        Ok(Tree::leaf(name))
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -268,55 +273,26 @@ impl ser::Serializer for Maker {
         Ok(Tree::Branch(name.to_owned(), vec![("[0]".to_owned(), value.serialize(self)?)]))
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Parts, Unshown> {
-        Ok(Parts::new(""))
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<Parts, Unshown> {
-        Ok(Parts::new(""))
-    }
-
-    fn serialize_tuple_struct(self, name: &'static str, _: usize) -> Result<Parts, Unshown> {
-        Ok(Parts::new(name))
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        _: usize,
-    ) -> Result<Parts, Unshown> {
-        Ok(Parts::new(name))
-    }
-
-    fn serialize_map(self, _: Option<usize>) -> Result<Parts, Unshown> {
-        Ok(Parts::new(""))
-    }
-
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Parts, Unshown> {
-        Ok(Parts::new(name))
-    }
-
-    fn serialize_struct_variant(
-        self,
-        _: &'static str,
-        _: u32,
-        name: &'static str,
-        _: usize,
-    ) -> Result<Parts, Unshown> {
-        Ok(Parts::new(name))
-    }
+    branches!(
+        serialize_seq(_: Option<usize>) "",
+        serialize_tuple(_: usize) "",
+        serialize_map(_: Option<usize>) "",
+        serialize_struct(name: &'static str, _: usize) name,
+        serialize_tuple_struct(name: &'static str, _: usize) name,
+        serialize_struct_variant(_: &'static str, _: u32, name: &'static str, _: usize) name,
+        serialize_tuple_variant(_: &'static str, _: u32, name: &'static str, _: usize) name
+    );
 }
 
-macro_rules! unnamed {
-    ($($of:ident $add:ident),*) => {
+/// What is told part by part: by its place, or by a name that comes with it.
+macro_rules! parts {
+    ($($of:ident: $add:ident($($key:ident: $kind:ty)?);)*) => {
         $(impl ser::$of for Parts {
             type Ok = Tree;
             type Error = Unshown;
 
-            fn $add<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unshown> {
-                self.add(value)
+            fn $add<T: Serialize + ?Sized>(&mut self, $($key: $kind,)? value: &T) -> Result<(), Unshown> {
+                self.add(None$(.or(Some($key)))?, value)
             }
 
             fn end(self) -> Result<Tree, Unshown> {
@@ -326,30 +302,14 @@ macro_rules! unnamed {
     };
 }
 
-macro_rules! named {
-    ($($of:ident),*) => {
-        $(impl ser::$of for Parts {
-            type Ok = Tree;
-            type Error = Unshown;
-
-            fn serialize_field<T: Serialize + ?Sized>(
-                &mut self,
-                name: &'static str,
-                value: &T,
-            ) -> Result<(), Unshown> {
-                self.add_named(name, value)
-            }
-
-            fn end(self) -> Result<Tree, Unshown> {
-                Ok(self.branch())
-            }
-        })*
-    };
+parts! {
+    SerializeSeq: serialize_element();
+    SerializeTuple: serialize_element();
+    SerializeTupleStruct: serialize_field();
+    SerializeTupleVariant: serialize_field();
+    SerializeStruct: serialize_field(name: &'static str);
+    SerializeStructVariant: serialize_field(name: &'static str);
 }
-
-unnamed!(SerializeSeq serialize_element, SerializeTuple serialize_element,
-    SerializeTupleStruct serialize_field, SerializeTupleVariant serialize_field);
-named!(SerializeStruct, SerializeStructVariant);
 
 impl ser::SerializeMap for Parts {
     type Ok = Tree;
@@ -362,7 +322,7 @@ impl ser::SerializeMap for Parts {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unshown> {
         let key = std::mem::take(&mut self.key);
-        self.add_named(&key, value)
+        self.add(Some(&key), value)
     }
 
     fn end(self) -> Result<Tree, Unshown> {

@@ -8,21 +8,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 
-use super::{Arguments, replay::gunzip, report::Report};
+use super::TIMEOUT_S;
 use crate::{
-    cli::Addition,
+    cli::{Addition, RunArgs},
     house,
-    machine::{Ending, Terminal},
-    run::{self, Built},
+    run::Built,
+    script,
 };
 
-const NAME: &str = "cores: gdb opens what failing programs and servers leave, with the right backtrace";
 const PROGRAM: &str = "tests/cores/crash.rs";
-const TIMEOUT_S: u64 = 240;
-/// Ends the text on the terminal; what follows it is compressed.
-const MARK: &[u8] = b"--\n";
 /// How the program fails, what its shell says of the status, and what gdb says of the signal.
 const FAILURES: [(&str, u8, &str); 5] = [
     ("load", 139, "SIGSEGV"),
@@ -40,20 +35,8 @@ const STRIKES: [&str; 3] = ["ud2", "load", "divide"];
 /// What any server is in.
 const SERVER_FRAME: &str = "libipc::server::shell::Shell";
 
-/// Runs the test, if its name contains `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
-        return Ok(());
-    }
-    report.start("cores", 1);
-    match prove(built) {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
-    }
-    Ok(())
-}
-
-fn prove(built: &Built) -> Result<()> {
+/// Lets programs and servers fail, and has gdb look at each.
+pub fn prove(built: &Built) -> Result<()> {
     let program = program()?;
     let (text, cores) = cores(built, &program)?;
     let wanted: String = FAILURES.iter().map(|(kind, status, _)| format!("{kind} {status}\n")).collect();
@@ -99,21 +82,11 @@ fn cores(built: &Built, program: &Path) -> Result<(String, Vec<Vec<u8>>)> {
          cat $all | gzip -c\n",
         STRIKES.join(" ")
     );
-    let mut args = Arguments::try_parse_from([""; 0])?.run;
-    args.timeout = Some(TIMEOUT_S);
-    args.add.push(Addition { host: program.to_owned(), guest: "/bin/crash".into() });
-    let session = run::session(Some(&script), (24, 80), "dumb");
-    let (mut output, mut log) = (Vec::new(), Vec::new());
-    let mut note = |line: &str| log.push(line.to_owned());
-    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
-    let log = log.join("\n");
-    ensure!(ending == Ending::Status(0), "the machine ended with {}; its log:\n{log}", ending.status());
-    let mark = output.windows(MARK.len()).position(|bytes| bytes == MARK);
-    let (text, rest) =
-        output.split_at(mark.with_context(|| format!("the script broke off; the log:\n{log}"))?);
-    let text = String::from_utf8_lossy(text).into_owned();
-    let all = gunzip(&rest[MARK.len()..])?;
-    Ok((text.clone(), cut(&text, &all)?))
+    let add = vec![Addition { host: program.to_owned(), guest: "/bin/crash".into() }];
+    let args = RunArgs { add, ..RunArgs::limited(TIMEOUT_S) };
+    let (text, all) = script::succeed(built, &args, &script)?.unpacked()?;
+    let cores = cut(&text, &all)?;
+    Ok((text, cores))
 }
 
 /// Takes files apart that lie one behind the other, by the list of their lengths.

@@ -7,22 +7,19 @@
 use std::{fs, path::Path, process::Command, time::SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 
-use super::{
-    Arguments,
-    report::{Report, difference},
-};
+use super::report::{Report, difference};
 use crate::{
     build,
+    cli::RunArgs,
     image::PROGRAMS,
-    machine::{self, Ending, Terminal},
+    machine::{self, Ending},
     run::{self, Built},
+    script::{self, Ran},
 };
 
 const BOOT_S: u64 = 60;
 const PROGRAM_S: u64 = 10;
-const TERM: &str = "dumb";
 
 /// What a program printed, and its status as a shell sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +37,16 @@ enum Progress {
     NotBegun,
 }
 
-/// Runs the programs whose names contain `filter` on the host and in Naiad.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    let names = programs(filter)?;
+/// Runs the programs that are asked for on the host and in Naiad.
+pub fn run(built: &Built, report: &mut Report) -> Result<()> {
+    let names = programs(report)?;
     let Some(folder) = built.programs.first().and_then(|program| program.parent()) else { return Ok(()) };
     report.start("Linux programs", names.len());
     let mark = mark();
     let host = on_host(folder, &names, &mark)?;
     let mut left = &names[..];
     while !left.is_empty() && machine::interrupted().is_none() {
-        let (output, ending) = in_naiad(built, left, &mark)?;
+        let Ran { ending, output, .. } = in_naiad(built, left, &mark)?;
         let begun =
             left.iter().take_while(|name| progress(&output, &mark, name) != Progress::NotBegun).count();
         // Without any progress another boot would not help.
@@ -76,14 +73,14 @@ fn judge(name: &str, host: Progress, naiad: Progress, ending: Ending, report: &m
     }
 }
 
-fn programs(filter: Option<&str>) -> Result<Vec<String>> {
+fn programs(report: &Report) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for source in build::linux_sources()? {
         let text =
             fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
         let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let chosen = text.starts_with("//! compare") && name.contains(filter.unwrap_or_default());
-        if chosen || filter == Some(&name) {
+        let chosen = text.starts_with("//! compare") && report.wants(&name);
+        if chosen || report.filter() == name {
             names.push(name);
         }
     }
@@ -114,20 +111,16 @@ fn on_host(folder: &Path, names: &[String], mark: &str) -> Result<Vec<u8>> {
         .args([&limit, "/bin/busybox", "sh", "-c", &script])
         .env_clear()
         .envs(run::ENVIRONMENT)
-        .env("TERM", TERM)
+        .env("TERM", script::TERM)
         .output()
         .context("cannot run the programs on the host")?;
     ensure!(!output.stdout.is_empty(), "the programs say nothing on the host");
     Ok(output.stdout)
 }
 
-fn in_naiad(built: &Built, names: &[String], mark: &str) -> Result<(Vec<u8>, Ending)> {
-    let mut args = Arguments::try_parse_from([""; 0])?.run;
-    args.timeout = Some(BOOT_S + PROGRAM_S * names.len() as u64);
-    let session = run::session(Some(&script(Path::new(PROGRAMS), names, mark)), (24, 80), TERM);
-    let mut output = Vec::new();
-    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut |_| {})?;
-    Ok((output, ending))
+fn in_naiad(built: &Built, names: &[String], mark: &str) -> Result<Ran> {
+    let args = RunArgs::limited(BOOT_S + PROGRAM_S * names.len() as u64);
+    script::run(built, &args, &script(Path::new(PROGRAMS), names, mark))
 }
 
 /// A word that no program prints by chance.

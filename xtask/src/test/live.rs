@@ -7,18 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 
-use super::{Arguments, report::Report};
+use super::TIMEOUT_S;
 use crate::{
+    cli::RunArgs,
     machine::{Ending, Terminal},
     run::{self, Built},
+    script,
 };
 
-const NAME: &str = "live: gdb tells of a running machine who waits for whom, and walks the stack of a server";
 const SCRIPT: &str = "sleep 1000 & sleep 1; echo ready; sleep 1; kill $!; echo done";
 const READY: &[u8] = b"ready\n";
-const TIMEOUT_S: u64 = 240;
 /// Commands, and what each must say.
 const ASKED: [(&str, &[&str]); 6] = [
     ("naiad servers", &["vfs", "Alive"]),
@@ -29,27 +28,14 @@ const ASKED: [(&str, &[&str]); 6] = [
     ("naiad bt vfs", &["libipc::server::shell::Shell", "_start"]),
 ];
 
-/// Runs the test, if its name contains `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
-        return Ok(());
-    }
-    report.start("live", 1);
-    match prove(built) {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
-    }
-    Ok(())
-}
-
-fn prove(built: &Built) -> Result<()> {
+/// Asks gdb while a machine runs.
+pub fn prove(built: &Built) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("naiad-gdb-").tempdir()?;
     let socket = folder.path().join("socket").display().to_string();
     let script = built.gdb_script(&socket)?;
-    let mut args = Arguments::try_parse_from([""; 0])?.run;
-    args.timeout = Some(TIMEOUT_S);
-    args.qemu = vec!["-gdb".to_owned(), format!("unix:{socket},server,nowait")];
-    let session = run::session(Some(SCRIPT), (24, 80), "dumb");
+    let qemu = vec!["-gdb".to_owned(), format!("unix:{socket},server,nowait")];
+    let args = RunArgs { qemu, ..RunArgs::limited(TIMEOUT_S) };
+    let session = run::session(Some(SCRIPT), run::SCREEN, script::TERM);
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-batch", "-iex", "set debuginfod enabled off", "-x"]).arg(script);
     for (command, _) in ASKED {

@@ -20,10 +20,9 @@ mod upgrade;
 use std::env;
 
 use anyhow::Result;
-use clap::Parser;
 
 use crate::{
-    cli::{RunArgs, TestArgs, TestKind},
+    cli::{TestArgs, TestKind},
     house, machine,
     run::Built,
     setup,
@@ -31,31 +30,63 @@ use crate::{
 pub use report::difference;
 use report::{Report, Tally};
 
+type Kind = fn(&Built, &mut Report) -> Result<()>;
+
+/// What runs in QEMU.
+const KINDS: [(TestKind, Kind); 4] = [
+    (TestKind::Linux, linux::run),
+    (TestKind::Qemu, scenario::run),
+    (TestKind::Qemu, roots::run),
+    (TestKind::Qemu, proofs),
+];
+
+/// A sentence, and what proves it in a machine or two.
+type Proof = (&'static str, fn(&Built) -> Result<()>);
+
+const PROOFS: [Proof; 11] = [
+    ("replay: every journaled server ends on the host in the state it had in the machine", replay::prove),
+    ("trace: of half a million messages none is lost", trace::streams),
+    ("trace: a machine that is ended by its time limit leaves its trace", trace::survives),
+    ("trace: what was recorded inside can be read inside", trace::shows),
+    ("strace: every call of a pipeline is there as on the host, in every form", strace::prove),
+    (
+        "poison: a call that kills its server each time is an error to its caller, and can be replayed",
+        poison::prove,
+    ),
+    ("cores: gdb opens what failing programs and servers leave, with the right backtrace", cores::prove),
+    ("live: gdb tells of a running machine who waits for whom, and walks the stack of a server", live::prove),
+    ("upgrade: a fixed server takes the place of one with a bug while programs run", upgrade::prove),
+    (
+        "storm: programs do not notice servers that fail at any instruction, and nothing is left of it",
+        storm::prove,
+    ),
+    ("prompt: a person works at the shell while seven servers are killed again and again", prompt::prove),
+];
+/// After so many seconds a proof's machine is ended.
+const TIMEOUT_S: u64 = 240;
+
 /// Runs the tests and returns the status to end with: 0 when all passed.
 pub fn test(args: &TestArgs) -> Result<u8> {
     // Scenarios name files relative to the repository.
     env::set_current_dir(house::root())?;
     setup::ensure()?;
     let wanted = |kind| args.kind.is_none_or(|only| only == kind);
-    let filter = args.filter.as_deref();
-    let mut report = Report::default();
+    let mut report = Report::new(args.filter.as_deref());
     if wanted(TestKind::Unit) {
-        unit::run(filter, &mut report);
+        unit::run(&mut report);
     }
-    if wanted(TestKind::Model) && machine::interrupted().is_none() {
-        model::run(filter, &mut report);
+    if wanted(TestKind::Model) {
+        model::run(&mut report);
     }
-    if wanted(TestKind::Sim) && machine::interrupted().is_none() {
-        sim::run(filter, &mut report);
+    if wanted(TestKind::Sim) {
+        sim::run(&mut report);
     }
     if (wanted(TestKind::Linux) || wanted(TestKind::Qemu)) && machine::interrupted().is_none() {
         match Built::new() {
             Ok(built) => {
-                for (kind, run) in KINDS {
-                    if wanted(kind) && machine::interrupted().is_none() {
-                        run(&built, filter, &mut report).unwrap_or_else(|error| {
-                            report.failed(&format!("{kind:?}").to_lowercase(), &format!("{error:#}"));
-                        });
+                for (kind, run) in KINDS.into_iter().filter(|(kind, _)| wanted(*kind)) {
+                    if let Err(error) = run(&built, &mut report) {
+                        report.failed(&format!("{kind:?}").to_lowercase(), &format!("{error:#}"));
                     }
                 }
             }
@@ -67,28 +98,11 @@ pub fn test(args: &TestArgs) -> Result<u8> {
     Ok(machine::interrupted().map_or(u8::from(failed > 0), machine::Ending::status))
 }
 
-type Kind = fn(&Built, Option<&str>, &mut Report) -> Result<()>;
-
-/// What runs in QEMU.
-const KINDS: [(TestKind, Kind); 12] = [
-    (TestKind::Linux, linux::run),
-    (TestKind::Qemu, scenario::run),
-    (TestKind::Qemu, replay::run),
-    (TestKind::Qemu, trace::run),
-    (TestKind::Qemu, strace::run),
-    (TestKind::Qemu, poison::run),
-    (TestKind::Qemu, cores::run),
-    (TestKind::Qemu, live::run),
-    (TestKind::Qemu, upgrade::run),
-    (TestKind::Qemu, roots::run),
-    (TestKind::Qemu, storm::run),
-    (TestKind::Qemu, prompt::run),
-];
-
-/// Arguments of `run` as a test gives them.
-#[derive(Parser)]
-#[command(no_binary_name = true)]
-struct Arguments {
-    #[command(flatten)]
-    run: RunArgs,
+/// Runs the proofs that are asked for.
+fn proofs(built: &Built, report: &mut Report) -> Result<()> {
+    report.start("proofs", PROOFS.iter().filter(|(name, _)| report.wants(name)).count());
+    for (name, prove) in PROOFS {
+        report.prove(name, || prove(built));
+    }
+    Ok(())
 }

@@ -1,27 +1,13 @@
 //! A server with a bug on purpose: a system call that kills it each time, and one at which it loops for ever, are
 //! errors to their callers alone; and what led to each death does the same on the host.
 
-use std::{env, ffi::OsString, fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 
-use super::{
-    Arguments,
-    replay::gunzip,
-    report::{Report, difference},
-};
-use crate::{
-    house,
-    machine::{Ending, Terminal},
-    run::{self, Built},
-};
+use super::{TIMEOUT_S, report::same};
+use crate::{cli::RunArgs, house, run::Built, script};
 
-const NAME: &str =
-    "poison: a call that kills its server each time is an error to its caller, and can be replayed";
-const TIMEOUT_S: u64 = 240;
-/// Ends the text on the terminal; what follows it is compressed.
-const MARK: &[u8] = b"--\n";
 const SCRIPT: &str = "cd /tmp
 hostname panic 2>&1; echo panic: $?
 hostname spin 2>&1; echo spin: $?
@@ -44,48 +30,19 @@ const SEEDED_BUG: &str = include_str!("../../../servers/proc/src/seeded_bug.rs")
 /// What the host says of the two replays.
 const REPLAYED: [&str; 2] = ["a host is called panic", "does not come to an end with message"];
 
-/// Runs the test, if its name contains `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
-        return Ok(());
-    }
-    report.start("poison", 1);
-    match prove(built.clone()) {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
-    }
-    Ok(())
-}
-
-fn prove(built: Built) -> Result<()> {
-    let built = built.with_seeded_bug()?;
-    let mut args = Arguments::try_parse_from([""; 0])?.run;
-    args.timeout = Some(TIMEOUT_S);
-    let session = run::session(Some(SCRIPT), (24, 80), "dumb");
-    let (mut output, mut log) = (Vec::new(), Vec::new());
-    let mut note = |line: &str| log.push(line.to_owned());
-    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
-    let log = log.join("\n");
-    ensure!(
-        ending == Ending::Status(0),
-        "the machine ended with status {}; its log:\n{log}",
-        ending.status()
-    );
-    let mark = output.windows(MARK.len()).position(|bytes| bytes == MARK);
-    let mark = mark.with_context(|| format!("the script broke off; the log:\n{log}"))?;
-    let (text, rest) = output.split_at(mark);
-    let text = String::from_utf8_lossy(text);
+/// Poisons a machine and looks at what is left of it.
+pub fn prove(built: &Built) -> Result<()> {
+    let ran = script::succeed(&built.clone().with_seeded_bug()?, &RunArgs::limited(TIMEOUT_S), SCRIPT)?;
+    let (text, reproducers) = ran.unpacked()?;
     let (shown, table) = text.split_at(text.find("crash ").unwrap_or(text.len()));
-    if let Some(difference) = difference(SHOWN.as_bytes(), shown.as_bytes()) {
-        anyhow::bail!("{difference}\nthe log:\n{log}");
-    }
+    same(SHOWN.as_bytes(), shown.as_bytes()).with_context(|| ran.last_words())?;
     for words in
         ["exception", "watchdog", "system call", "caller got an error", "\n1\n2\n", "4 (0 from outside"]
     {
         ensure!(table.contains(words), "`{words}` is missing in\n{table}");
     }
     let file = tempfile::Builder::new().prefix("reproducers-").tempfile_in(house::target())?;
-    fs::write(file.path(), gunzip(&rest[MARK.len()..])?)?;
+    fs::write(file.path(), reproducers)?;
     replayed(file.path())?;
     debugged(file.path())
 }
@@ -113,12 +70,9 @@ fn debugged(file: &Path) -> Result<()> {
 
 /// What a replay with servers that have the bug prints.
 fn replay(file: &Path, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command
-        .args(["run", "--quiet", "--package", "xtask", "--features", "seeded-bug", "--", "replay"])
-        .arg(file)
-        .args(arguments);
-    let output = command.current_dir(house::root()).output().context("cannot run cargo")?;
+    let mut command =
+        house::cargo(&["run", "--quiet", "--package", "xtask", "--features", "seeded-bug", "--", "replay"]);
+    let output = command.arg(file).args(arguments).output().context("cannot run cargo")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "the replay says\n{text}{}", String::from_utf8_lossy(&output.stderr));
     Ok(text)

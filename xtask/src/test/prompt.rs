@@ -2,19 +2,15 @@
 //! lost. The screen must be, to the byte, what it is when nothing dies.
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 
-use super::{
-    Arguments,
-    report::{Report, difference},
-};
+use super::{TIMEOUT_S, report::same};
 use crate::{
+    cli::RunArgs,
     console::READY,
     machine::{Ending, Terminal},
     run::{self, Built},
 };
 
-const NAME: &str = "prompt: a person works at the shell while seven servers are killed again and again";
 /// A job in the background, without and with a storm.
 const CALM: &str = "while true; do sleep 1; done &";
 const STORM: &str = "while true; do for s in proc vfs ufs vm tty blk root; do echo crash > /proc/naiad/servers/$s/ctl; \
@@ -38,40 +34,28 @@ const LINES: [&str; 14] = [
 ];
 const STATUS: u8 = 3;
 const DEATHS_MIN: usize = 100;
-const TIMEOUT_S: u64 = 120;
 
-/// Runs the test, if its name contains `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
-        return Ok(());
-    }
-    report.start("prompt", 1);
-    match prove(built) {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
-    }
-    Ok(())
-}
-
-fn prove(built: &Built) -> Result<()> {
+/// Compares the screens without and with a storm.
+pub fn prove(built: &Built) -> Result<()> {
     let (calm, _) = work(built, CALM)?;
     let (stormy, deaths) = work(built, STORM)?;
-    if let Some(difference) = difference(&calm, &stormy) {
-        anyhow::bail!("the screen is not what it is without deaths:\n{difference}");
-    }
+    same(&calm, &stormy).context("the screen is not what it is without deaths")?;
     ensure!(deaths >= DEATHS_MIN, "only {deaths} servers died meanwhile");
     Ok(())
 }
 
 /// Types everything behind a first line. The screen from the second prompt on, and how many servers died.
 fn work(built: &Built, first: &str) -> Result<(Vec<u8>, usize)> {
-    let mut args = Arguments::try_parse_from([""; 0])?.run;
-    args.timeout = Some(TIMEOUT_S);
     let lines: Vec<&str> = [first].into_iter().chain(LINES).collect();
     let (mut screen, mut deaths) = (Vec::new(), 0);
-    let session = run::session(None, (24, 80), "vt100");
+    let session = run::session(None, run::SCREEN, "vt100");
     let mut note = |line: &str| deaths += usize::from(line.contains(") is struck at "));
-    let ending = built.boot(&args, &session, Terminal::Typed(&lines, &mut screen), &mut note)?;
+    let ending = built.boot(
+        &RunArgs::limited(TIMEOUT_S),
+        &session,
+        Terminal::Typed(&lines, &mut screen),
+        &mut note,
+    )?;
     let shown = String::from_utf8_lossy(&screen);
     ensure!(ending == Ending::Status(STATUS), "status {}; the screen:\n{shown}", ending.status());
     let prompts: Vec<usize> = (0..screen.len()).filter(|at| screen[*at..].starts_with(READY)).collect();

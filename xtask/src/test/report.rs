@@ -2,8 +2,11 @@
 
 use std::{fmt::Write as _, io::IsTerminal, time::Duration};
 
+use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use similar::TextDiff;
+
+use crate::machine;
 
 /// How many tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,15 +22,47 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-/// Collects results.
+/// Says which tests are asked for, and collects their results.
 #[derive(Default)]
 pub struct Report {
+    filter: String,
     tally: Tally,
     failures: Vec<(String, String)>,
     bar: Option<ProgressBar>,
 }
 
 impl Report {
+    /// One for the tests whose names contain `filter`.
+    pub fn new(filter: Option<&str>) -> Self {
+        Self { filter: filter.unwrap_or_default().to_owned(), ..Self::default() }
+    }
+
+    /// What the names of tests that are asked for contain.
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    /// Whether a test is asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        name.contains(&self.filter)
+    }
+
+    /// Runs a test, if it is asked for and nobody has ended xtask.
+    pub fn prove(&mut self, name: &str, prove: impl FnOnce() -> Result<()>) {
+        if self.wants(name) && machine::interrupted().is_none() {
+            let verdict = prove();
+            self.judge(name, verdict);
+        }
+    }
+
+    /// One test passed or failed.
+    pub fn judge(&mut self, name: &str, verdict: Result<()>) {
+        match verdict {
+            Ok(()) => self.passed(name),
+            Err(error) => self.failed(name, &format!("{error:#}")),
+        }
+    }
+
     /// Announces work that gives `count` results.
     pub fn start(&mut self, what: &str, count: usize) {
         if std::io::stderr().is_terminal() {
@@ -93,6 +128,11 @@ pub fn difference(wanted: &[u8], got: &[u8]) -> Option<String> {
     Some(text)
 }
 
+/// Fails with the difference between an output and the wanted one.
+pub fn same(wanted: &[u8], got: &[u8]) -> Result<()> {
+    difference(wanted, got).map_or(Ok(()), |difference| bail!("{difference}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +147,15 @@ mod tests {
     #[test]
     fn a_missing_newline_at_the_end_is_a_difference() {
         assert!(difference(b"a\n", b"a").is_some());
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_run_and_judged_by_what_it_says() {
+        let mut report = Report::new(Some("b"));
+        report.prove("a", || panic!("nobody asked for it"));
+        report.prove("ab", || Ok(()));
+        report.prove("b", || same(b"x", b"y"));
+        assert_eq!(report.finish(), Tally { passed: 1, failed: 1 });
     }
 
     #[test]

@@ -10,21 +10,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
 
 use super::{
-    Arguments,
-    report::{Report, difference},
+    TIMEOUT_S,
+    report::{Report, same},
 };
-use crate::{
-    house, machine,
-    machine::{Ending, Terminal},
-    run::{self, Built},
-};
+use crate::{cli::RunArgs, house, run::Built, script};
 
 const BUSYBOX: &str = "/bin/busybox";
 const MAKEFS: &str = "/usr/sbin/makefs";
-const TIMEOUT_S: u64 = 240;
 /// Images that are made: UFS version, and bytes of a block and of a fragment.
 const IMAGES: [(u32, u32, u32); 4] = [(1, 8192, 1024), (1, 32768, 4096), (2, 8192, 1024), (2, 32768, 4096)];
 const BIG_BYTES: u64 = 30 << 20;
@@ -39,12 +33,12 @@ $b find . -xdev -type l | $b xargs -n 40 $b ls -l | $b awk '{ print $9, $10, $11
 $b find . -xdev -type d
 ";
 
-/// Runs the tests whose names contain `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
+/// Runs the tests that are asked for.
+pub fn run(built: &Built, report: &mut Report) -> Result<()> {
     let name = |what: &str| format!("root: {what} shows what the host sees");
     let images =
         IMAGES.map(|image| (name(&format!("UFS{} with blocks of {} bytes", image.0, image.1)), Some(image)));
-    let wanted = |(name, _): &(String, _)| name.contains(filter.unwrap_or_default());
+    let wanted = |(name, _): &(String, _)| report.wants(name);
     let tests: Vec<_> = [(name("a folder"), None)].into_iter().chain(images).filter(wanted).collect();
     if tests.is_empty() {
         return Ok(());
@@ -53,34 +47,15 @@ pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<(
     let work = Work::new()?;
     let survey = work.survey()?;
     for (name, image) in tests {
-        if machine::interrupted().is_some() {
-            break;
-        }
-        match work.root(image).and_then(|root| prove(built, root, &survey)) {
-            Ok(()) => report.passed(&name),
-            Err(error) => report.failed(&name, &format!("{error:#}")),
-        }
+        report.prove(&name, || prove(built, work.root(image)?, &survey));
     }
     Ok(())
 }
 
 fn prove(built: &Built, root: PathBuf, survey: &str) -> Result<()> {
-    let mut args = Arguments::try_parse_from([""; 0])?.run;
-    (args.root, args.timeout) = (Some(root), Some(TIMEOUT_S));
-    let session = run::session(Some(&format!("cd /\n{SURVEY}")), (24, 80), "dumb");
-    let (mut output, mut log) = (Vec::new(), Vec::new());
-    let mut note = |line: &str| log.push(line.to_owned());
-    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
-    ensure!(
-        ending == Ending::Status(0),
-        "the machine ended with status {}; its log:\n{}",
-        ending.status(),
-        log.join("\n")
-    );
-    match difference(survey.as_bytes(), sorted(&output).as_bytes()) {
-        None => Ok(()),
-        Some(text) => anyhow::bail!("{text}"),
-    }
+    let args = RunArgs { root: Some(root), ..RunArgs::limited(TIMEOUT_S) };
+    let ran = script::succeed(built, &args, &format!("cd /\n{SURVEY}"))?;
+    same(survey.as_bytes(), sorted(&ran.output).as_bytes())
 }
 
 fn sorted(output: &[u8]) -> String {

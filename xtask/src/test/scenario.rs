@@ -17,24 +17,19 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
 
-use super::{
-    Arguments,
-    report::{Report, difference},
-};
+use super::report::Report;
 use crate::{
     cli::RunArgs,
-    house,
-    machine::{self, Terminal},
+    house, machine,
     run::{self, Built},
+    script,
 };
 
 /// Where scenarios are.
 const FOLDERS: [&str; 2] = ["tests/qemu", "tests/failures"];
 const WORKERS: usize = 2;
 const TIMEOUT_S: u64 = 120;
-const LOG_LINES_SHOWN: usize = 40;
 
 /// One scenario, read.
 #[derive(Debug)]
@@ -48,15 +43,15 @@ struct Scenario {
     command: String,
 }
 
-/// Runs the scenarios whose names contain `filter`, two boots at a time.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    let paths = list(filter)?;
+/// Runs the scenarios that are asked for, two boots at a time.
+pub fn run(built: &Built, report: &mut Report) -> Result<()> {
+    let paths = list(report)?;
     report.start("scenarios", paths.len());
     let mut trials = Vec::new();
     for path in paths {
         match read(&path) {
             Ok((scenario, wanted)) => trials.push(Trial::new(scenario, wanted)),
-            Err(error) => report.failed(&stem(&path), &format!("{error:#}")),
+            Err(error) => report.judge(&stem(&path), Err(error)),
         }
     }
     let boots = trials.iter().flat_map(|trial| trial.scenario.seeds.iter().map(move |seed| (trial, *seed)));
@@ -78,10 +73,7 @@ pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<(
         }
         drop(verdicts);
         for (name, verdict) in incoming {
-            match verdict {
-                Ok(()) => report.passed(name),
-                Err(error) => report.failed(name, &format!("{error:#}")),
-            }
+            report.judge(name, verdict);
         }
     });
     Ok(())
@@ -120,20 +112,20 @@ impl Trial {
     }
 }
 
-fn list(filter: Option<&str>) -> Result<Vec<PathBuf>> {
+fn list(report: &Report) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for folder in FOLDERS {
-        collect(&house::root().join(folder), filter.unwrap_or_default(), &mut paths)?;
+        collect(&house::root().join(folder), report, &mut paths)?;
     }
     paths.sort();
     Ok(paths)
 }
 
-/// Adds the scenarios of a folder.
-fn collect(folder: &Path, filter: &str, paths: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the scenarios of a folder that are asked for.
+fn collect(folder: &Path, report: &Report, paths: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
-        let wanted = path.file_stem().is_some_and(|stem| stem.to_string_lossy().contains(filter));
+        let wanted = path.file_stem().is_some_and(|stem| report.wants(&stem.to_string_lossy()));
         if wanted && path.extension().is_some_and(|extension| extension == "sh") {
             paths.push(path);
         }
@@ -155,22 +147,8 @@ fn read(path: &Path) -> Result<(Scenario, Vec<u8>)> {
 }
 
 fn prove(built: &Built, scenario: &Scenario, wanted: &[u8], seed: Option<u64>) -> Result<()> {
-    let session = run::session(Some(&scenario.command), (24, 80), "vt100");
-    let (mut output, mut log) = (Vec::new(), Vec::new());
-    let mut note = |line: &str| log.push(line.to_owned());
     let args = RunArgs { seed: seed.or(scenario.args.seed), ..scenario.args.clone() };
-    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
-
-    let status = (ending.status() != scenario.expect_status || ending.message().is_some()).then(|| {
-        let message = ending.message().unwrap_or("the command ended");
-        format!("{message}; status {}, wanted {}", ending.status(), scenario.expect_status)
-    });
-    let complaints: Vec<String> = [status, difference(wanted, &output)].into_iter().flatten().collect();
-    if complaints.is_empty() {
-        return Ok(());
-    }
-    let shown = log.get(log.len().saturating_sub(LOG_LINES_SHOWN)..).unwrap_or_default();
-    bail!("{}\nthe console log ends with:\n{}", complaints.join("\n"), shown.join("\n"))
+    script::run(built, &args, &scenario.command)?.must(scenario.expect_status, wanted)
 }
 
 /// Reads a scenario's text. Comments that are not `# key: value` may stand in the header too.
@@ -196,7 +174,7 @@ fn parse(stem: &str, text: &str) -> Result<Scenario> {
             (key, _) => bail!("unknown key `{key}` in the header"),
         }
     }
-    let mut args = Arguments::try_parse_from(args).context("the line `args` is not sound")?.run;
+    let mut args = RunArgs::parse(&args).context("the line `args` is not sound")?;
     ensure!(args.command.is_none(), "the line `args` must not have a command");
     run::check(&args)?;
     args.timeout.get_or_insert(TIMEOUT_S);

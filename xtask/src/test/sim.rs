@@ -1,7 +1,7 @@
 //! A sample of what `cargo xtask chaos` does: crashes of every server, one at a time, in pairs and at random, and
 //! messages that their servers cannot bear.
 
-use anyhow::Result;
+use anyhow::ensure;
 
 use super::report::Report;
 use crate::chaos;
@@ -30,20 +30,13 @@ const SAMPLES: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// Runs the samples whose names contain `filter`.
-pub fn run(filter: Option<&str>, report: &mut Report) {
-    let chosen = SAMPLES.iter().filter(|(name, _)| name.contains(filter.unwrap_or_default()));
-    for (name, arguments) in chosen {
-        match prove(arguments) {
-            Ok(None) => report.passed(name),
-            Ok(Some(output)) => report.failed(name, &output),
-            Err(error) => report.failed(name, &format!("{error:#}")),
-        }
+/// Runs the samples that are asked for.
+pub fn run(report: &mut Report) {
+    for (name, arguments) in SAMPLES {
+        report.prove(name, || {
+            let (output, equal) = chaos::sample(arguments)?;
+            ensure!(equal, "{output}");
+            Ok(())
+        });
     }
-}
-
-/// What the simulator printed, if anything was different.
-fn prove(arguments: &[&str]) -> Result<Option<String>> {
-    let (output, equal) = chaos::sample(arguments)?;
-    Ok((!equal).then_some(output))
 }

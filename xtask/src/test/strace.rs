@@ -9,24 +9,19 @@ use std::{
 };
 
 use ::trace::{model::Trace, select::Selection};
-use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
+use anyhow::{Context, Result, ensure};
 
-use super::{
-    Arguments,
-    report::{Report, difference},
-};
+use super::{TIMEOUT_S, report::same};
 use crate::{
+    cli::RunArgs,
     house, image,
-    machine::{Ending, Terminal},
     run::{self, Built},
+    script,
 };
 
-const NAME: &str = "strace: every call of a pipeline is there as on the host, in every form";
 /// A shell that starts a shell, which starts two programs with a pipe between them. None of them sees the terminal,
 /// which the host does not have.
 const COMMAND: &str = "sh -c \"ls /bin | wc -l\" </dev/null >/dev/null";
-const TIMEOUT_S: u64 = 120;
 
 /// Runs strace in a file tree ($1) with a log ($2) over a command ($3), in the environment that follows and with no
 /// descriptors open but the first three.
@@ -46,20 +41,8 @@ const TELL_PROCESSES: [&str; 8] =
 /// rseq, which Naiad does not have.
 const TELL_NOTHING: [&str; 5] = ["brk", "mmap", "mremap", "rt_sigreturn", "rseq"];
 
-/// Runs the test, if its name contains `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
-        return Ok(());
-    }
-    report.start("trace", 1);
-    match prove(built) {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
-    }
-    Ok(())
-}
-
-fn prove(built: &Built) -> Result<()> {
+/// Compares the calls, and looks at every form of the trace.
+pub fn prove(built: &Built) -> Result<()> {
     let file = recorded(built)?;
     let trace = ::trace::read(&file)?;
     ensure!(trace.lost == 0, "{} records were lost", trace.lost);
@@ -67,9 +50,7 @@ fn prove(built: &Built) -> Result<()> {
     let everything = Selection::new(&trace, "")?;
     let naiad = threads(&::trace::tree::strace(&trace, &everything));
     let host = threads(&on_host()?);
-    if let Some(difference) = difference(host.as_bytes(), naiad.as_bytes()) {
-        bail!("the calls differ:\n{difference}");
-    }
+    same(host.as_bytes(), naiad.as_bytes()).context("the calls differ")?;
     forms(&file, &trace, &everything)
 }
 
@@ -77,16 +58,8 @@ fn prove(built: &Built) -> Result<()> {
 fn recorded(built: &Built) -> Result<Vec<u8>> {
     let folder = tempfile::tempdir_in(house::target())?;
     let path = folder.path().join("trace");
-    let mut args = Arguments::try_parse_from([""; 0])?.run;
-    args.timeout = Some(TIMEOUT_S);
-    args.trace = Some(path.clone());
-    let (mut output, mut log) = (Vec::new(), Vec::new());
-    let mut note = |line: &str| log.push(line.to_owned());
-    let session = run::session(Some(COMMAND), (24, 80), "dumb");
-    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
-    if ending != Ending::Status(0) {
-        bail!("the machine ended with status {}; its log:\n{}", ending.status(), log.join("\n"));
-    }
+    let args = RunArgs { trace: Some(path.clone()), ..RunArgs::limited(TIMEOUT_S) };
+    script::succeed(built, &args, COMMAND)?;
     fs::read(&path).context("the machine left no trace")
 }
 
@@ -99,7 +72,7 @@ fn on_host() -> Result<String> {
     let mut command = Command::new("unshare");
     // A name space of its own: nothing is mounted for anybody else, and nobody has to be root.
     command.args(["--map-root-user", "--mount", "bash", "-c", ON_HOST, "bash"]);
-    command.args([&root, &log]).arg(COMMAND).arg("TERM=dumb");
+    command.args([&root, &log]).arg(COMMAND).arg(format!("TERM={}", script::TERM));
     command.args(run::ENVIRONMENT.map(|(name, value)| format!("{name}={value}")));
     let output = command.stdin(Stdio::null()).output().context("cannot run unshare")?;
     let complaint = String::from_utf8_lossy(&output.stderr);

@@ -1,37 +1,30 @@
 //! Formatting, lints, and the crates' own tests, on the host.
 
 use std::{
-    env,
-    ffi::OsString,
     io::{self, BufRead, Write},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context, Result};
 
 use super::report::{Report, Tally};
+use crate::house;
 
 /// Runs them; with a filter, only the crates' tests whose names contain it.
-pub fn run(filter: Option<&str>, report: &mut Report) {
-    if filter.is_none() {
+pub fn run(report: &mut Report) {
+    if report.filter().is_empty() {
         check("cargo fmt", &["fmt", "--all", "--check"], report);
         let lints = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
         check("cargo clippy", &lints, report);
     }
-    match crate_tests(filter) {
+    match crate_tests(report.filter()) {
         Ok(tally) => report.add(tally),
         Err(error) => report.failed("cargo test", &format!("{error:#}")),
     }
 }
 
-fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command.args(args);
-    command
-}
-
 fn check(name: &str, args: &[&str], report: &mut Report) {
-    match cargo(args).status() {
+    match house::cargo(args).status() {
         Ok(status) if status.success() => report.passed(name),
         Ok(_) => report.failed(name, &format!("`cargo {}` complains above", args.join(" "))),
         Err(error) => report.failed(name, &format!("cannot run cargo: {error}")),
@@ -39,9 +32,9 @@ fn check(name: &str, args: &[&str], report: &mut Report) {
 }
 
 /// Runs the crates' tests, lets their output through, and adds up what they say.
-fn crate_tests(filter: Option<&str>) -> Result<Tally> {
-    let mut command = cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"]);
-    command.args(filter).stdout(Stdio::piped());
+fn crate_tests(filter: &str) -> Result<Tally> {
+    let mut command = house::cargo(&["test", "--quiet", "--workspace", "--no-fail-fast"]);
+    command.arg(filter).stdout(Stdio::piped());
     let mut child = command.spawn().context("cannot run cargo")?;
     let stdout = child.stdout.take().context("cargo has no stdout")?;
     let mut tally = Tally::default();

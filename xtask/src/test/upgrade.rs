@@ -1,20 +1,11 @@
 //! A fixed server takes the place of one with a bug while programs run: what killed the old one each time is served by
 //! the new one, and nothing else is different. What the bug has cost is given back.
 
-use anyhow::{Result, ensure};
-use clap::Parser;
+use anyhow::Result;
 
-use super::{
-    Arguments,
-    report::{Report, difference},
-};
-use crate::{
-    machine::{Ending, Terminal},
-    run::{self, Built},
-};
+use super::TIMEOUT_S;
+use crate::{cli::RunArgs, run::Built, script};
 
-const NAME: &str = "upgrade: a fixed server takes the place of one with a bug while programs run";
-const TIMEOUT_S: u64 = 240;
 /// Objects are counted before and after, by a shell that has done all it does once.
 const SCRIPT: &str = "cd /tmp
 objects() {
@@ -49,35 +40,9 @@ panic
 panic: 0
 upgraded 1 times
 ";
-/// Runs the test, if its name contains `filter`.
-pub fn run(built: &Built, filter: Option<&str>, report: &mut Report) -> Result<()> {
-    if !NAME.contains(filter.unwrap_or_default()) {
-        return Ok(());
-    }
-    report.start("upgrade", 1);
-    match prove(built.clone()) {
-        Ok(()) => report.passed(NAME),
-        Err(error) => report.failed(NAME, &format!("{error:#}")),
-    }
-    Ok(())
-}
 
-fn prove(built: Built) -> Result<()> {
-    let built = built.with_seeded_bug()?;
-    let mut args = Arguments::try_parse_from(["--images"])?.run;
-    args.timeout = Some(TIMEOUT_S);
-    let session = run::session(Some(SCRIPT), (24, 80), "dumb");
-    let (mut output, mut log) = (Vec::new(), Vec::new());
-    let mut note = |line: &str| log.push(line.to_owned());
-    let ending = built.boot(&args, &session, Terminal::Captured(&mut output), &mut note)?;
-    let log = log.join("\n");
-    ensure!(
-        ending == Ending::Status(0),
-        "the machine ended with status {}; its log:\n{log}",
-        ending.status()
-    );
-    if let Some(difference) = difference(SHOWN.as_bytes(), &output) {
-        anyhow::bail!("{difference}\nthe log:\n{log}");
-    }
-    Ok(())
+/// Runs the script on a server with a bug.
+pub fn prove(built: &Built) -> Result<()> {
+    let args = RunArgs { images: true, ..RunArgs::limited(TIMEOUT_S) };
+    script::run(&built.clone().with_seeded_bug()?, &args, SCRIPT)?.must(0, SHOWN.as_bytes())
 }

@@ -5,13 +5,12 @@ use libipc::abi::foreign::Role;
 use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, Protection};
+use libipc::linux::call::WAIT4;
 
 use super::{Program, World};
 use crate::core::account::PATIENCE_NS;
 use crate::core::object::{Server, ServerState, TaskId};
 use crate::core::{Resume, Trap};
-
-const WAIT4: u64 = 61;
 
 /// A pager (number 2), a process server (3) and a program.
 fn with_program() -> (World, TaskId, TaskId, Program) {

@@ -3,20 +3,13 @@
 use libipc::abi::delivery::{Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, Syscall, reply_flags};
-use libipc::abi::{Protection, Readiness, Rights};
+use libipc::abi::{Protection, Readiness, Rights, TaskWord};
+use libipc::linux::call::{CLOSE, DUP, DUP2, FCNTL, FSTAT, GETPID, OPEN, READ, WRITE};
 use libipc::linux::errno;
 
 use super::{Program, World, info};
 use crate::core::Machine;
 use crate::core::object::{Object, TaskId};
-
-const CLOSE: u64 = 3;
-const OPEN: u64 = 2;
-const READ: u64 = 0;
-const DUP: u64 = 32;
-const DUP2: u64 = 33;
-const FCNTL: u64 = 72;
-const GETPID: u64 = 39;
 
 pub struct Linux {
     pub world: World,
@@ -162,7 +155,7 @@ fn no_descriptor_is_left_when_the_limit_is_reached() {
     let mut linux = linux();
     let Linux { world, program, vfs, vm, .. } = &mut linux;
     let proc = world.role(Role::Proc);
-    world.ok(proc, Syscall::TaskWord, &[program.task_slot, 9, 0]);
+    world.ok(proc, Syscall::TaskWord, &[program.task_slot, TaskWord::DescriptorLimit as u64, 0]);
     world.map(*vm, program, 0x10_0000, 1, Protection::READ);
     let result = world.linux(program, OPEN, &[0x10_0000, 0, 0]);
     assert_eq!(result, Some(-i64::from(errno::EMFILE)), "refused before the server has heard of it");
@@ -209,7 +202,7 @@ fn a_copy_that_misses_a_page_copies_nothing_and_says_when_it_is_there() {
     assert_eq!(linux.open(70), 0);
     let Linux { world, program, vfs, vm, .. } = &mut linux;
     let pages = world.map(*vm, program, 0x20_0000, 1, Protection::READ | Protection::WRITE);
-    assert_eq!(world.linux(program, 1, &[0, 0x20_0ffe, 4]), None, "write(2) from the end of a page");
+    assert_eq!(world.linux(program, WRITE, &[0, 0x20_0ffe, 4]), None, "write(2) from the end of a page");
     world.ok(*vfs, Syscall::Receive, &[]);
     let token = world.delivery(*vfs).token;
     world.set_header(*vfs, MessageBuffer::default());
@@ -231,7 +224,6 @@ fn a_copy_that_misses_a_page_copies_nothing_and_says_when_it_is_there() {
 
 /// The token of a call on a descriptor that its server has received.
 fn held(linux: &mut Linux, descriptor: i64) -> u64 {
-    const FSTAT: u64 = 5;
     assert_eq!(linux.world.linux(&linux.program, FSTAT, &[descriptor as u64, 0]), None);
     linux.world.ok(linux.vfs, Syscall::Receive, &[]);
     linux.world.delivery(linux.vfs).token

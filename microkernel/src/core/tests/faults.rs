@@ -4,16 +4,12 @@ use libipc::abi::delivery::{Kind, MAKE_CALL, Occasion};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, Syscall, When, reply_flags};
 use libipc::abi::{Protection, Rights};
+use libipc::linux::call::{GETPID, NANOSLEEP, PAUSE, PPOLL};
 use libipc::linux::errno;
 
 use super::descriptors::{Linux, linux};
 use crate::core::Trap;
 use crate::core::object::ThreadState;
-
-const NANOSLEEP: u64 = 35;
-const PAUSE: u64 = 34;
-const GETPID: u64 = 39;
-const PPOLL: u64 = 271;
 
 #[test]
 fn a_page_fault_is_a_call_to_the_pager_and_the_instruction_runs_again() {
@@ -24,7 +20,7 @@ fn a_page_fault_is_a_call_to_the_pager_and_the_instruction_runs_again() {
     world.ok(*vm, Syscall::Receive, &[]);
     let fault = world.delivery(*vm);
     assert_eq!((fault.kind, fault.label, fault.words[0], fault.words[1]), (Kind::Fault as u32, 1, 0x1234, 2));
-    assert_eq!(fault.space, program.badge);
+    assert_eq!(fault.caller.space, program.badge);
     world.ok(*vm, Syscall::Reply, &[fault.token, 0]);
     assert_eq!(world.kernel.threads.get(thread).unwrap().state, ThreadState::Runnable);
 }
@@ -40,7 +36,7 @@ fn a_queued_call_is_withdrawn_and_starts_again_after_the_handler() {
     world.ok(proc, Syscall::Receive, &[]);
     let attention = world.delivery(proc);
     assert_eq!(attention.kind, Kind::Attention as u32, "the call itself has gone");
-    assert_eq!(attention.words[0], Restart::Always as u64 | PAUSE << 8);
+    assert_eq!(attention.words[0], Restart::Always as u64 | u64::from(PAUSE) << 8);
     world.ok(proc, Syscall::Reply, &[attention.token, 0]);
     assert_eq!(world.linux_result(program), Some(-i64::from(errno::EINTR)));
 }
@@ -64,7 +60,7 @@ fn a_call_in_progress_is_cancelled_once_and_its_one_answer_decides() {
     assert!(!world.schedule(program));
     world.ok(proc, Syscall::Receive, &[]);
     let attention = world.delivery(proc);
-    assert_eq!(attention.words[0], Restart::IfAsked as u64 | NANOSLEEP << 8);
+    assert_eq!(attention.words[0], Restart::IfAsked as u64 | u64::from(NANOSLEEP) << 8);
 }
 
 #[test]

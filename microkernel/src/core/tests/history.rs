@@ -3,6 +3,7 @@
 use libipc::abi::journal::{Record, SUM_START, Section, sum};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, PAGE_SIZE, Protection, Rights};
+use libipc::linux::call::STAT;
 use libipc::server::DIGEST_BIT;
 use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES};
 
@@ -14,7 +15,6 @@ use crate::core::object::{FrameRange, Object, TaskId};
 /// The slot through which vfs looks at the others.
 const LOOK: u64 = 30;
 const BUFFER: u64 = 0x10_0000;
-const STAT: u64 = 4;
 
 /// A journaled server that has received two messages and answered one, and may be looked at by vfs.
 fn busy() -> (Linux, TaskId) {

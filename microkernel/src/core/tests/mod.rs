@@ -22,7 +22,7 @@ mod watchdog;
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Info, Syscall};
-use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection, Rights};
+use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection, Rights, TaskWord};
 use zerocopy::FromBytes;
 
 use super::boot::Memory;
@@ -210,7 +210,7 @@ impl World {
         self.kernel.put(proc, badge, space, Rights::all()).unwrap();
         let (task_slot, thread_slot) = (badge + 1000, badge + 2000);
         self.ok(proc, Syscall::TaskCreate, &[task_slot, badge, u64::from(u32::MAX), 0]);
-        self.ok(proc, Syscall::TaskWord, &[task_slot, 0, badge]);
+        self.ok(proc, Syscall::TaskWord, &[task_slot, TaskWord::Pid as u64, badge]);
         self.ok(proc, Syscall::ThreadCreate, &[thread_slot, task_slot, badge, u64::from(u32::MAX)]);
         self.ok(proc, Syscall::ThreadStart, &[thread_slot]);
         let Object::Task(task) = self.kernel.named(proc, task_slot, Rights::CONTROL).unwrap() else {
@@ -244,12 +244,12 @@ impl World {
     }
 
     /// A Linux system call by a program; its result, unless it waits.
-    pub fn linux(&mut self, program: &Program, number: u64, arguments: &[u64]) -> Option<i64> {
+    pub fn linux(&mut self, program: &Program, number: impl Into<u64>, arguments: &[u64]) -> Option<i64> {
         let thread = self.thread_of(program.task);
         let mut a = [0; 6];
         a[..arguments.len()].copy_from_slice(arguments);
         let registers = &mut self.kernel.threads.get_mut(thread).unwrap().registers;
-        registers.rax = number;
+        registers.rax = number.into();
         [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9] = a;
         self.run_trap(thread, Trap::Call);
         self.linux_result(program)

@@ -5,6 +5,7 @@ use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{NO_ANSWER, Syscall};
 use libipc::abi::{KernelError, Rights};
+use libipc::linux::call::{EXIT_GROUP, WAIT4};
 use libipc::linux::errno;
 use libipc::server::TIMER_BIT;
 use libipc::server::env::TaskFigure;
@@ -292,7 +293,6 @@ fn with_program() -> (World, TaskId, TaskId, Program) {
 
 #[test]
 fn a_programs_call_that_kills_again_fails_with_eio() {
-    const WAIT4: u64 = 61;
     let (mut world, _, proc, program) = with_program();
     assert_eq!(world.linux(&program, WAIT4, &[]), None);
     assert_eq!(receive(&mut world, proc), Kind::Foreign);
@@ -301,8 +301,6 @@ fn a_programs_call_that_kills_again_fails_with_eio() {
     dispose(&mut world, 3);
     assert_eq!(world.linux_result(&program), Some(-i64::from(errno::EIO)));
 }
-
-const EXIT_GROUP: u64 = 231;
 
 #[test]
 fn a_program_whose_exit_kills_again_is_ended_in_another_way() {

@@ -6,6 +6,7 @@ use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 use libipc::abi::trace::Filter;
 use libipc::abi::{PAGE_SIZE, Protection, Rights};
+use libipc::linux::call::{DUP, GETPID, LSEEK, READ, WRITE};
 use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
@@ -14,11 +15,6 @@ use crate::core::object::{FrameRange, Object, Phase, TaskId};
 use crate::core::sched::SLICE_NS;
 use crate::core::{Machine, Trap};
 
-const READ: u64 = 0;
-const WRITE: u64 = 1;
-const LSEEK: u64 = 8;
-const DUP: u64 = 32;
-const GETPID: u64 = 39;
 const MAPPED: u64 = 0x10_0000;
 const FILE: u64 = 0;
 
@@ -87,7 +83,7 @@ impl Scene {
         let task = self.world.kernel.threads.get(thread).unwrap().task;
         let [word0, word1, word2, word3] = step.words;
         let (number, arguments) = if self.programs.iter().any(|program| program.task == task) {
-            match step.what % 8 {
+            let (number, arguments) = match step.what % 8 {
                 0 => (GETPID, [0; 6]),
                 1 => (DUP, [3, 0, 0, 0, 0, 0]),
                 2 => (READ, [3, MAPPED, word0 % PAGE_SIZE, 0, 0, 0]),
@@ -95,7 +91,8 @@ impl Scene {
                 4 => (LSEEK, [word0, word1, word2, 0, 0, 0]),
                 5 => (WRITE, [3, MAPPED + word0 % PAGE_SIZE, word1 % 600, 0, 0, 0]),
                 _ => (LSEEK, [if word3 & 1 == 0 { 3 } else { 100 }, word0, word1, word2, word3, 0]),
-            }
+            };
+            (u64::from(number), arguments)
         } else {
             let token = match step.what >> 6 {
                 0 => self.token(task),

@@ -4,12 +4,11 @@ use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
 use libipc::abi::trace::{Filter, Names, Reader, To, What, Who};
 use libipc::abi::{CallId, KernelError, Kind, Rights};
+use libipc::linux::call::{GETPID, READ};
 
 use super::{Program, World, info};
 use crate::core::object::{Object, TaskId};
 
-const READ: u64 = 0;
-const GETPID: u64 = 39;
 const DISK: u64 = 0;
 
 /// Two servers, of which one asks the other, and two programs with files of the first.

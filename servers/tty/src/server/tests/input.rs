@@ -30,7 +30,7 @@ fn a_line_that_is_typed_is_echoed_and_reaches_the_reader_when_it_ends() {
     assert_eq!(world.result(read), None);
     world.typing("\r");
     assert_eq!(world.got(read).as_deref(), Some("hello\n"));
-    assert_eq!(world.board.shown(), "hellp\x08 \x08o\r\n");
+    assert_eq!(world.script.ports.shown(), "hellp\x08 \x08o\r\n");
 }
 
 #[test]
@@ -191,8 +191,8 @@ fn input_that_has_no_place_stays_in_the_port_until_it_is_read() {
     let (mut world, console) = World::new();
     world.set(console, raw(1, 0));
     let mut typed = 0_u32;
-    while world.board.port.received.len() < world.board.port.depth() {
-        world.board.port.arrive(typed as u8, 0);
+    while world.script.ports.port.received.len() < world.script.ports.port.depth() {
+        world.script.ports.port.arrive(typed as u8, 0);
         typed += 1;
         // What the kernel does when the edge comes.
         world.event(Event::Notify { bits: 0 });
@@ -216,7 +216,7 @@ fn discarding_input_discards_what_waits_for_a_place_too() {
     world.set(console, raw(1, 0));
     world.typing(&"x".repeat(4090));
     for byte in *b"sixteen at once!" {
-        world.board.port.arrive(byte, 0);
+        world.script.ports.port.arrive(byte, 0);
     }
     world.event(Event::Notify { bits: 1 });
     let flush = world.ioctl(shell(), console, 0x540b, 0);
@@ -232,7 +232,7 @@ fn discarding_input_discards_what_waits_for_a_place_too() {
 fn a_port_with_more_than_a_batch_is_looked_at_again_at_once() {
     let (mut world, console) = World::new();
     world.set(console, raw(1, 0));
-    world.board.port.received.extend((0..600).map(|_| (b'x', 0)));
+    world.script.ports.port.received.extend((0..600).map(|_| (b'x', 0)));
     world.event(Event::Notify { bits: 1 });
     let read = world.read(shell(), console, 1000);
     assert_eq!(world.result(read), Some(600));
@@ -248,11 +248,11 @@ fn what_was_typed_before_the_start_is_read() {
     let console = world.open(Default::default(), CONSOLE, O_RDWR).unwrap();
     let read = world.read(shell(), console, 100);
     assert_eq!(world.got(read).as_deref(), Some("ls\n"));
-    assert_eq!(world.board.port.depth(), 1, "the line was not quiet yet");
+    assert_eq!(world.script.ports.port.depth(), 1, "the line was not quiet yet");
     world.wait_ns(TENTH_NS);
     world.write(shell(), console, b"some output");
-    assert_eq!(world.board.port.depth(), 16);
-    assert_eq!(world.board.shown(), "ls\r\nsome output");
+    assert_eq!(world.script.ports.port.depth(), 16);
+    assert_eq!(world.script.ports.shown(), "ls\r\nsome output");
 }
 
 #[test]

@@ -74,9 +74,9 @@ fn a_write_from_the_background_is_decided_only_with_tostop_and_goes_on_when_perm
     world.set(console, |termios| termios.local.insert(LocalFlags::TOSTOP));
     let write = world.write(job(), console, b"two ");
     assert_eq!(world.question(write), 2);
-    assert_eq!(world.board.shown(), "one ");
+    assert_eq!(world.script.ports.shown(), "one ");
     world.come_back(job(), write);
-    assert_eq!((world.result(write), world.board.shown().as_str()), (Some(4), "two "));
+    assert_eq!((world.result(write), world.script.ports.shown().as_str()), (Some(4), "two "));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_vectored_write_from_the_background_finds_its_buffers_again() {
     }
     let write = world.linux(job(), console, 20, [1, BUFFER, 1, 0, 0, 0]);
     world.come_back(job(), write);
-    assert_eq!((world.result(write), world.board.shown().as_str()), (Some(5), "hello"));
+    assert_eq!((world.result(write), world.script.ports.shown().as_str()), (Some(5), "hello"));
 }
 
 #[test]

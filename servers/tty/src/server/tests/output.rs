@@ -18,7 +18,7 @@ fn text(bytes: usize) -> Vec<u8> {
 /// A world whose wire takes a burst only when it is told to.
 fn slow() -> (World, u64) {
     let (mut world, console) = World::new();
-    world.board.instant = false;
+    world.script.ports.instant = false;
     (world, console)
 }
 
@@ -32,20 +32,20 @@ fn a_write_is_answered_when_its_last_byte_has_left() {
     }
     assert_eq!(world.result(write), Some(40));
     world.drain();
-    assert_eq!(world.board.port.sent, text(40));
+    assert_eq!(world.script.ports.port.sent, text(40));
 }
 
 #[test]
 fn a_long_write_leaves_whole_and_in_order() {
     for instant in [true, false] {
         let (mut world, console) = World::new();
-        world.board.instant = instant;
+        world.script.ports.instant = instant;
         let write = world.write(shell(), console, &text(100_000));
         for _ in 0..100_000 / 16 {
             world.drain();
         }
         assert_eq!(world.result(write), Some(100_000));
-        assert!(world.board.port.sent == text(100_000));
+        assert!(world.script.ports.port.sent == text(100_000));
     }
 }
 
@@ -57,7 +57,7 @@ fn an_instant_wire_needs_no_waiting() {
     assert_eq!(world.result(write), Some(40));
     let mut after = world.history[before..].iter();
     assert!(!after.any(|(_, event)| matches!(event, Event::Notify { .. })), "no interrupt was asked for");
-    assert_eq!(world.board.shown(), "a line of output that takes some bursts\r\n");
+    assert_eq!(world.script.ports.shown(), "a line of output that takes some bursts\r\n");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn what_one_writes_stays_together() {
     world.drain();
     assert_eq!(world.result(first), Some(9000));
     let expected = [[b'a'; 9000], [b'b'; 9000]].concat();
-    assert!(world.board.port.sent == expected);
+    assert!(world.script.ports.port.sent == expected);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_vectored_write_leaves_in_order_and_stops_at_a_bad_buffer() {
         world.store(BUFFER + index as u64 * 8, &u64::to_le_bytes(word));
     }
     let write = world.linux(shell(), console, 20, [1, BUFFER, 3, 0, 0, 0]);
-    assert_eq!((world.result(write), world.board.shown().as_str()), (Some(11), "hello world"));
+    assert_eq!((world.result(write), world.script.ports.shown().as_str()), (Some(11), "hello world"));
     let bad = world.linux(shell(), console, 1, [1, 7, 10, 0, 0, 0]);
     assert_eq!(world.result(bad), Some(-i64::from(EFAULT)));
     let many = world.linux(shell(), console, 20, [1, BUFFER, 1025, 0, 0, 0]);
@@ -93,23 +93,23 @@ fn a_vectored_write_leaves_in_order_and_stops_at_a_bad_buffer() {
 #[test]
 fn a_write_begins_when_its_first_page_is_there() {
     let (mut world, console) = World::new();
-    world.missing.insert(BUFFER >> 12);
+    world.script.missing.insert(BUFFER >> 12);
     let write = world.write(shell(), console, b"late");
-    assert_eq!((world.result(write), world.board.shown().as_str()), (Some(4), "late"));
+    assert_eq!((world.result(write), world.script.ports.shown().as_str()), (Some(4), "late"));
 }
 
 #[test]
 fn a_page_that_goes_away_makes_a_write_short_but_never_wrong() {
     let (mut world, console) = slow();
     let write = world.write(shell(), console, &text(10_000));
-    world.missing.insert((BUFFER >> 12) + 2);
+    world.script.missing.insert((BUFFER >> 12) + 2);
     while world.result(write).is_none() {
         world.drain();
     }
     let count = world.result(write).unwrap() as usize;
     assert!((4096..=8192).contains(&count), "{count}");
     world.drain();
-    assert!(world.board.port.sent == text(10_000)[..count]);
+    assert!(world.script.ports.port.sent == text(10_000)[..count]);
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn the_stop_character_holds_output_until_the_start_character() {
     let (mut world, console) = World::new();
     world.typing("\x13");
     let write = world.write(shell(), console, b"held");
-    assert_eq!((world.result(write), world.board.shown().as_str()), (None, ""));
+    assert_eq!((world.result(write), world.script.ports.shown().as_str()), (None, ""));
     world.typing("\x11");
-    assert_eq!((world.result(write), world.board.shown().as_str()), (Some(4), "held"));
+    assert_eq!((world.result(write), world.script.ports.shown().as_str()), (Some(4), "held"));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_program_that_holds_output_releases_it() {
     let write = world.write(shell(), console, &text(30));
     world.ioctl(shell(), console, 0x540a, 0);
     world.drain();
-    assert_eq!((world.result(write), world.board.port.sent.len()), (None, 16));
+    assert_eq!((world.result(write), world.script.ports.port.sent.len()), (None, 16));
     world.ioctl(shell(), console, 0x540a, 1);
     assert_eq!(world.result(write), Some(30));
 }
@@ -173,7 +173,7 @@ fn output_is_thrown_away_on_request() {
     world.ioctl(shell(), console, 0x540b, 1);
     assert_eq!(world.result(write), Some(1000));
     world.drain();
-    assert_eq!(world.board.port.sent, text(16));
+    assert_eq!(world.script.ports.port.sent, text(16));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn settings_that_wait_for_output_apply_to_what_comes_after_it() {
     world.typing("typed\n");
     world.drain();
     world.drain();
-    assert_eq!(world.board.shown(), "typed\r\n");
+    assert_eq!(world.script.ports.shown(), "typed\r\n");
     let write = world.write(shell(), console, b"0123456789abcdef\n");
     let mut termios = Termios::console();
     termios.output.remove(OutputFlags::OPOST);
@@ -229,7 +229,7 @@ fn settings_that_wait_for_output_apply_to_what_comes_after_it() {
     world.drain();
     world.write(shell(), console, b"\n");
     world.drain();
-    assert_eq!(world.board.shown(), "0123456789abcdef\r\n\n");
+    assert_eq!(world.script.ports.shown(), "0123456789abcdef\r\n\n");
     let read = world.read(shell(), console, 10);
     assert_eq!(world.result(read), None, "what was typed before is gone");
 }
@@ -239,17 +239,17 @@ fn a_break_lasts_its_time_and_the_next_waits_for_its_end() {
     let (mut world, console) = World::new();
     let first = world.ioctl(shell(), console, 0x5409, 0);
     let second = world.ioctl(shell(), console, 0x5425, 3);
-    assert_eq!((world.result(first), world.board.port.line_control), (None, 0x43));
+    assert_eq!((world.result(first), world.script.ports.port.line_control), (None, 0x43));
     world.wait_ns(250_000_000);
     assert_eq!((world.result(first), world.result(second)), (Some(0), None));
-    assert_eq!(world.board.port.line_control, 0x43);
+    assert_eq!(world.script.ports.port.line_control, 0x43);
     world.wait_ns(299_999_999);
     assert_eq!(world.result(second), None);
     world.wait_ns(1);
-    assert_eq!((world.result(second), world.board.port.line_control), (Some(0), 0x03));
+    assert_eq!((world.result(second), world.script.ports.port.line_control), (Some(0), 0x03));
     let third = world.ioctl(shell(), console, 0x5409, 0);
     world.cancel(third);
-    assert_eq!((world.result(third), world.board.port.line_control), (Some(-i64::from(EINTR)), 0x03));
+    assert_eq!((world.result(third), world.script.ports.port.line_control), (Some(-i64::from(EINTR)), 0x03));
 }
 
 #[test]
@@ -260,8 +260,8 @@ fn an_interrupt_that_comes_while_its_line_is_closed_is_not_missed() {
     let write = world.write(shell(), console, &text(100));
     // Every byte comes with the transmitter's interrupt under way.
     for byte in *b"abcdef\n" {
-        world.board.port.drain();
-        world.board.port.arrive(byte, 0);
+        world.script.ports.port.drain();
+        world.script.ports.port.arrive(byte, 0);
         world.drain();
     }
     assert_eq!(world.result(write), Some(100));

@@ -69,13 +69,13 @@ fn act() -> impl Strategy<Value = Act> {
 
 fn run(acts: &[Act], instant: bool) -> World {
     let (mut world, mut badge) = World::new();
-    world.board.instant = instant;
+    world.script.ports.instant = instant;
     let mut calls = Vec::new();
     for (index, act) in acts.iter().enumerate() {
         let who = if index % 3 == 0 { job() } else { shell() };
         match act {
-            Act::Typed(byte) if world.board.port.received.len() < world.board.port.depth() => {
-                world.board.port.arrive(*byte, if *byte == 0x80 { 0x10 } else { 0 });
+            Act::Typed(byte) if world.script.ports.port.received.len() < world.script.ports.port.depth() => {
+                world.script.ports.port.arrive(*byte, if *byte == 0x80 { 0x10 } else { 0 });
                 world.event(Event::Notify { bits: 1 });
             }
             Act::Typed(_) => {}
@@ -100,7 +100,7 @@ fn run(acts: &[Act], instant: bool) -> World {
             }
             Act::Cancel(_) => world.cancel(CallId(99_999)),
             Act::Missing(page) => {
-                world.missing.insert((BUFFER >> 12) + u64::from(page % 3));
+                world.script.missing.insert((BUFFER >> 12) + u64::from(page % 3));
             }
             Act::Open(nonblock) => {
                 let flags = if *nonblock { O_RDWR | O_NONBLOCK } else { O_RDWR };

@@ -1,21 +1,16 @@
 //! A small kernel around the server: it carries effects out, keeps sessions, has a serial port on an interrupt line
 //! that is triggered by edges, and holds the server to the rules (every call is answered once, or parked).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::collections::BTreeMap;
 
-use libipc::abi::journal::Source;
 use libipc::abi::syscall::Restart;
-use libipc::abi::{Badge, CallId, Frame, Handle, KernelError, Readiness, Tag, UserRegisters};
+use libipc::abi::{Badge, CallId, Handle, KernelError, Readiness, Tag};
 use libipc::linux::open::O_RDWR;
 use libipc::proto::terminal::{Event as News, Events, SESSION_BEGUN, TAKE_EVENTS};
 use libipc::proto::{fs, process};
-use libipc::server::env::Descriptor;
-use libipc::server::env::{Statistic, TaskFigure};
-use libipc::server::testing::{Script, boot, step};
+use libipc::server::testing::{Ports as Wires, Script, boot, step};
 use libipc::server::{
-    Boot, Call, Caller, Effect, Effects, Env, Event, ForeignReply, LeaseError, Message, Operation, Request,
-    Server, ThreadState,
+    Boot, Call, Caller, Effect, Effects, Event, ForeignReply, Message, Operation, Request, Server,
 };
 
 use crate::Tty;
@@ -58,13 +53,6 @@ impl Board {
         self.level = level;
     }
 
-    fn read(&mut self, port: u16) -> u32 {
-        let value = u32::from(self.port.inb((port - BASE) as u8));
-        self.reads.entry(port).or_default().push(value);
-        self.sense();
-        value
-    }
-
     fn write(&mut self, port: u16, value: u32) {
         self.port.outb((port - BASE) as u8, value as u8);
         self.sense();
@@ -80,81 +68,13 @@ impl Board {
     }
 }
 
-/// What a step may ask.
-struct Outside<'a> {
-    script: &'a mut Script,
-    board: &'a mut Board,
-    missing: &'a BTreeSet<u64>,
-}
-
-impl Env for Outside<'_> {
-    fn now(&self) -> u64 {
-        self.script.now
-    }
-    fn new_handle(&mut self) -> Handle {
-        self.script.new_handle()
-    }
-    fn read_user(&mut self, call: CallId, address: u64, length: u32) -> Result<Vec<u8>, LeaseError> {
-        assert!(length <= libipc::abi::PAYLOAD_MAX);
-        let pages = address >> 12..=(address + u64::from(length.max(1)) - 1) >> 12;
-        if pages.into_iter().any(|page| self.missing.contains(&page)) {
-            return Err(LeaseError::NotResident);
-        }
-        self.script.read_user(call, address, length)
-    }
-    fn ask(&mut self, _: Handle, _: &Message) -> Result<Message, KernelError> {
-        panic!("a terminal asks nobody")
-    }
-    fn read_arena(&mut self, _: u64, _: u32) -> Vec<u8> {
-        panic!("there is no arena")
-    }
-    fn read_frame(&mut self, _: Frame, _: u32, _: u32) -> Vec<u8> {
-        panic!("there are no frames")
-    }
-    fn thread(&mut self, _: Handle) -> Result<ThreadState, KernelError> {
-        Ok(ThreadState { registers: UserRegisters::default(), fpu: Vec::new() })
-    }
-    fn task_info(&mut self, _: Handle, _: TaskFigure) -> Result<[u64; 4], KernelError> {
-        panic!("a terminal controls no task")
-    }
-    fn journal_sum(&mut self, _: Handle, _: Source, _: Range<u64>, _: u64) -> Result<u64, KernelError> {
-        panic!("a terminal controls no task")
-    }
-    fn statistic(&mut self, _: Statistic, _: u64) -> [u64; 4] {
-        panic!("a terminal counts nothing")
-    }
-    fn watch(&mut self, _: CallId, _: u32, _: Readiness) -> Result<Readiness, KernelError> {
-        panic!("a terminal watches nothing")
-    }
-    fn keep_watch(
-        &mut self,
-        _: CallId,
-        _: u32,
-        _: u64,
-        _: Readiness,
-    ) -> Result<(Readiness, u64), KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn change_watch(&mut self, _: u64, _: Readiness) -> Result<Readiness, KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn descriptor(&mut self, _: Handle, _: u32) -> Result<Descriptor, KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn take_descriptor(&mut self, _: CallId, _: u32) -> Result<(Handle, Descriptor), KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn give_descriptor(&mut self, _: CallId, _: Handle, _: bool) -> Result<u32, KernelError> {
-        Err(KernelError::BadHandle)
-    }
-
-    fn port_in(&mut self, port: u16, width: u8) -> u32 {
+impl Wires for Board {
+    fn read(&mut self, port: u16, width: u8) -> u32 {
         assert_eq!(width, 1);
-        self.board.read(port)
+        let value = u32::from(self.port.inb((port - BASE) as u8));
+        self.reads.entry(port).or_default().push(value);
+        self.sense();
+        value
     }
 }
 
@@ -176,15 +96,13 @@ pub struct Session {
 
 pub struct World {
     pub tty: Tty,
-    pub script: Script,
-    pub board: Board,
+    /// The outside, with the board behind its ports.
+    pub script: Script<Board>,
     pub sessions: BTreeMap<u64, Session>,
     pub ends: BTreeMap<CallId, End>,
     pub timer: u64,
     /// How often the process server was told that there is news.
     pub told: u32,
-    /// Pages of the caller that are not there.
-    pub missing: BTreeSet<u64>,
     pub session_quota: u32,
     pub log: Vec<u8>,
     /// Every event stepped, for a replay.
@@ -213,24 +131,22 @@ pub fn boot_block() -> Boot {
 impl World {
     /// A machine that has just been switched on.
     pub fn off(port: Model) -> World {
-        let mut script = Script::default();
+        let mut script = Script::with_ports(Board {
+            port,
+            instant: true,
+            masked: true,
+            level: false,
+            interrupt: false,
+            reads: BTreeMap::new(),
+        });
         script.memory.insert(BUFFER, vec![0; BUFFER_SIZE]);
         World {
             tty: Tty::new(&boot_block()),
             script,
-            board: Board {
-                port,
-                instant: true,
-                masked: true,
-                level: false,
-                interrupt: false,
-                reads: BTreeMap::new(),
-            },
             sessions: BTreeMap::new(),
             ends: BTreeMap::new(),
             timer: u64::MAX,
             told: 0,
-            missing: BTreeSet::new(),
             session_quota: 100,
             log: Vec::new(),
             history: Vec::new(),
@@ -257,7 +173,7 @@ impl World {
     /// Delivers interrupts until the line is quiet.
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
-            if !std::mem::take(&mut self.board.interrupt) {
+            if !std::mem::take(&mut self.script.ports.interrupt) {
                 return;
             }
             self.deliver(Event::Notify { bits: 1 });
@@ -267,8 +183,7 @@ impl World {
 
     fn deliver(&mut self, event: Event) {
         let before = self.state_before(&event);
-        let (script, board, missing) = (&mut self.script, &mut self.board, &self.missing);
-        let effects = self.tty.step(&event, &mut Outside { script, board, missing });
+        let effects = self.tty.step(&event, &mut self.script);
         if effects.again {
             let before = before.expect("only a call is taken again");
             let unchanged = before == postcard::to_allocvec(&self.tty).unwrap();
@@ -329,8 +244,10 @@ impl World {
 
     fn act(&mut self, operation: Operation) -> Result<u64, KernelError> {
         match operation {
-            Operation::PortOut { port, width: 1, value } => self.board.write(port, value),
-            Operation::IrqBind { irq: 4, bit: 0 } | Operation::IrqAck { irq: 4 } => self.board.masked = false,
+            Operation::PortOut { port, width: 1, value } => self.script.ports.write(port, value),
+            Operation::IrqBind { irq: 4, bit: 0 } | Operation::IrqAck { irq: 4 } => {
+                self.script.ports.masked = false
+            }
             Operation::TimerSet { deadline_ns } => {
                 assert_ne!(self.timer, deadline_ns, "the timer is set when it changes");
                 self.timer = deadline_ns;
@@ -372,7 +289,7 @@ impl World {
         self.event(Event::Call(call.clone()));
         if self.history.len() == steps {
             // A page was missing: it comes, and the call is taken again.
-            self.missing.clear();
+            self.script.missing.clear();
             self.event(Event::Call(call));
         }
         id
@@ -433,17 +350,20 @@ impl World {
     /// Somebody types.
     pub fn typing(&mut self, text: &str) {
         for byte in text.bytes() {
-            assert!(self.board.port.received.len() < self.board.port.depth(), "the port is read");
-            self.board.port.arrive(byte, 0);
-            self.board.sense();
+            assert!(
+                self.script.ports.port.received.len() < self.script.ports.port.depth(),
+                "the port is read"
+            );
+            self.script.ports.port.arrive(byte, 0);
+            self.script.ports.sense();
             self.settle();
         }
     }
 
     /// The wire takes what the port has to send.
     pub fn drain(&mut self) {
-        self.board.port.drain();
-        self.board.sense();
+        self.script.ports.port.drain();
+        self.script.ports.sense();
         self.settle();
     }
 
@@ -533,7 +453,7 @@ impl World {
     /// Runs the same events again on a fresh server, with the answers it was given.
     pub fn replay(&self) -> Tty {
         let mut script = Script::default();
-        script.ports = self.board.reads.clone();
+        script.ports = self.script.ports.reads.clone();
         script.memory = self.script.memory.clone();
         let mut tty = Tty::new(&boot_block());
         for (now, event) in &self.history {
