@@ -49,7 +49,7 @@ pub fn write_header(buffer: &mut [u8; BUFFER_BYTES], handles: &[Handle], tag: u6
 pub struct Head {
     /// Nanoseconds since boot.
     pub now: u64,
-    /// How full the journal is, in thousandths.
+    /// How full the journal is, as [`Delivery::fill`] says it.
     pub fill: u32,
     /// Handles that came along, by the slots they were put into.
     pub handles: [u32; 4],

@@ -36,7 +36,7 @@ const PAUSE_MAX_NS: u64 = 3_600_000_000_000;
 /// with faults; after four times as many the fault cannot be borne, and after eight times the thread stands still.
 const VAIN: u32 = 64;
 /// After so many timers in a row that had passed when they were set a server is asked.
-const LATE: u32 = 1024;
+const LATE: u32 = 64;
 /// Exceptions behind whose instruction a thread goes on: debug, breakpoint, overflow.
 const TRAPS: [u64; 3] = [1, 3, 4];
 

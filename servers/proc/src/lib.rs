@@ -177,6 +177,9 @@ pub struct Proc {
     last_tag: u64,
     last_badge: u64,
     load: report::Load,
+    /// There is hardly any room for more processes and threads.
+    #[serde(skip)]
+    crowded: bool,
 }
 
 impl Server for Proc {
@@ -213,6 +216,7 @@ impl Server for Proc {
             last_tag: 0,
             last_badge: 0,
             load: report::Load::default(),
+            crowded: false,
         };
         proc.enter_group(INIT);
         proc
@@ -249,6 +253,10 @@ impl Server for Proc {
         self.post_signal_files(&mut turn);
         self.arm(&mut turn);
         turn.out
+    }
+
+    fn crowded(&mut self, crowded: bool) {
+        self.crowded = crowded;
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

@@ -235,6 +235,10 @@ impl Server for Tmpfs {
         effects
     }
 
+    fn crowded(&mut self, crowded: bool) {
+        self.tree.crowded = crowded;
+    }
+
     fn tables(&mut self) -> Vec<&mut dyn Table> {
         vec![
             self.tree.table(),

@@ -1,6 +1,6 @@
 //! Servers that die and come back.
 
-use libipc::abi::delivery::{Kind, MessageBuffer};
+use libipc::abi::delivery::{CROWDED, Kind, MessageBuffer};
 use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, PAGE_SIZE};
@@ -238,4 +238,31 @@ fn a_caller_that_is_forwarded_to_a_server_that_is_given_up_gets_an_error() {
     let token = world.delivery(middle).token;
     world.ok(middle, Syscall::Forward, &[token, 0, info(2, 0, 0)]);
     assert_eq!(world.result(client), Some(Err(KernelError::PeerDead)));
+}
+
+#[test]
+fn a_server_whose_state_takes_most_of_a_snapshots_room_is_told() {
+    let (mut world, client, server) = two(true);
+    let save = |world: &mut World, bytes: u64| {
+        world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+        world.ok(server, Syscall::Receive, &[]);
+        let mut left = bytes;
+        while left > 0 {
+            let piece = left.min(4096);
+            world.trap(server, Syscall::SnapshotWrite, &[piece, 0]).unwrap().ok()?;
+            left -= piece;
+        }
+        world.ok(server, Syscall::SnapshotCommit, &[0, 0]);
+        Some(())
+    };
+    let crowded = |world: &mut World| {
+        world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+        world.ok(server, Syscall::Receive, &[]);
+        world.delivery(server).fill & CROWDED != 0
+    };
+    // There are four pages for each snapshot.
+    for (bytes, wanted) in [(8192, false), (12288, true), (8192, false), (20480, true), (100, false)] {
+        assert_eq!(save(&mut world, bytes).is_some(), bytes <= 16384);
+        assert_eq!(crowded(&mut world), wanted, "{bytes}");
+    }
 }
