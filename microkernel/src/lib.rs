@@ -5,3 +5,4 @@
 pub mod arch;
 #[forbid(unsafe_code)]
 pub mod core;
+pub mod window;

@@ -144,6 +144,53 @@ pub struct Named {
     pub object: u64,
 }
 
+/// Who is calling: words the kernel attached, which only the process server can set.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Debug,
+    Default,
+    Serialize,
+    Deserialize,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct Caller {
+    /// Process id; 0 for a server.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Effective user.
+    pub uid: u32,
+    /// Effective group.
+    pub gid: u32,
+    /// Process group.
+    pub pgid: u32,
+    /// Session.
+    pub sid: u32,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The badge its pager gave its address space.
+    pub space: u64,
+    /// How large it may make a file (RLIMIT_FSIZE), plus one; 0 for no limit.
+    pub file_limit: u64,
+}
+
+impl Caller {
+    /// How large it may make a file; `None` for no limit.
+    #[inline]
+    pub fn largest_file(&self) -> Option<u64> {
+        self.file_limit.checked_sub(1)
+    }
+}
+
 /// No input: the pointer was null.
 pub const INPUT_NULL: u32 = u32::MAX;
 
@@ -180,26 +227,8 @@ pub struct Delivery {
     pub extent: u32,
     /// Handles that came along, by the slots the receiver had offered.
     pub handles: [u32; 4],
-    /// The caller's process id.
-    pub pid: u32,
-    /// The caller's thread id.
-    pub tid: u32,
-    /// The caller's effective user.
-    pub uid: u32,
-    /// The caller's effective group.
-    pub gid: u32,
-    /// The caller's process group.
-    pub pgid: u32,
-    /// The caller's session.
-    pub sid: u32,
-    /// File mode creation mask.
-    pub umask: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// The caller's address space: the badge its pager gave it.
-    pub space: u64,
-    /// How large the caller may make a file, plus one; 0 for no limit.
-    pub file_limit: u64,
+    /// Who calls, if it is a program.
+    pub caller: Caller,
     /// Lengths of the inputs gathered into the payload, one after the other; [`INPUT_NULL`] for a null pointer.
     pub inputs: [u32; 2],
     /// Descriptor slots reserved for this call's results.
@@ -215,7 +244,7 @@ pub struct Delivery {
 #[repr(u32)]
 pub enum Extent {
     /// An event, or a message of a server.
-    Message = offset_of!(Delivery, pid) as u32,
+    Message = offset_of!(Delivery, caller) as u32,
     /// And who the calling program is.
     Caller = offset_of!(Delivery, inputs) as u32,
     /// And a system call's inputs and slots.

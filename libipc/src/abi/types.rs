@@ -99,34 +99,34 @@ bitflags! {
 }
 
 /// Words of a task that the kernel keeps, attaches to deliveries and answers foreign calls from. Only the holder of
-/// the task's handle with [`Rights::CONTROL`] (proc) sets them.
+/// the task's handle with [`Rights::CONTROL`] (proc) sets them. First come those that every call brings along.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum TaskWord {
-    /// Process id, which Linux calls the thread group id.
-    Pid,
-    /// The parent's process id.
-    ParentPid,
+    /// Effective user id.
+    EffectiveUid,
+    /// Effective group id.
+    EffectiveGid,
     /// Process group.
     Pgid,
     /// Session.
     Sid,
-    /// Real user id.
-    Uid,
-    /// Effective user id.
-    EffectiveUid,
-    /// Real group id.
-    Gid,
-    /// Effective group id.
-    EffectiveGid,
-    /// File mode creation mask.
-    Umask,
-    /// Highest file descriptor the task may have, plus one.
-    DescriptorLimit,
     /// How large it may make a file (RLIMIT_FSIZE), plus one, or 0 for no limit: the lower half.
     FileLimitLow,
     /// The upper half.
     FileLimitHigh,
+    /// Process id, which Linux calls the thread group id.
+    Pid,
+    /// The parent's process id.
+    ParentPid,
+    /// Real user id.
+    Uid,
+    /// Real group id.
+    Gid,
+    /// File mode creation mask.
+    Umask,
+    /// Highest file descriptor the task may have, plus one.
+    DescriptorLimit,
 }
 
 impl TaskWord {
@@ -135,18 +135,18 @@ impl TaskWord {
 
     /// All of them, in order of their numbers.
     pub const ALL: [TaskWord; Self::COUNT as usize] = [
-        TaskWord::Pid,
-        TaskWord::ParentPid,
+        TaskWord::EffectiveUid,
+        TaskWord::EffectiveGid,
         TaskWord::Pgid,
         TaskWord::Sid,
-        TaskWord::Uid,
-        TaskWord::EffectiveUid,
-        TaskWord::Gid,
-        TaskWord::EffectiveGid,
-        TaskWord::Umask,
-        TaskWord::DescriptorLimit,
         TaskWord::FileLimitLow,
         TaskWord::FileLimitHigh,
+        TaskWord::Pid,
+        TaskWord::ParentPid,
+        TaskWord::Uid,
+        TaskWord::Gid,
+        TaskWord::Umask,
+        TaskWord::DescriptorLimit,
     ];
 
     /// The word with this number.

@@ -7,7 +7,7 @@ use super::handles::HandleSlots;
 use super::message::Message;
 use super::receive;
 use crate::abi::delivery::PAYLOAD_OFFSET;
-use crate::abi::syscall::{Info, Syscall, reply_flags as flag};
+use crate::abi::syscall::{Info, Restart, Syscall, reply_flags as flag};
 use crate::abi::{CallId, Frame, Handle, KernelError, PAYLOAD_MAX};
 use crate::sys::{BUFFER_BYTES, Trapped, Traps};
 
@@ -200,9 +200,6 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
             copy_out(traps, call, output.address, &output.bytes)?;
         }
     }
-    if reply.position.is_some() {
-        flags |= flag::POSITION;
-    }
     let install = match reply.install[..] {
         [] => 0,
         [first] => {
@@ -222,6 +219,37 @@ fn reply_foreign<T: Traps>(traps: &mut T, call: CallId, reply: &ForeignReply) ->
         flags |= flag::CLOSE_ON_EXEC;
     }
     flags |= (reply.restart as u64) << flag::RESTART_SHIFT;
+    reply_with(traps, call, reply, flags, install)
+}
+
+/// Whether an answer is a number, and what changes of sessions, but nothing for the caller's memory or table. It holds
+/// no memory of its own then.
+#[inline(always)]
+pub(super) fn is_number(reply: &ForeignReply) -> bool {
+    reply.outputs.capacity() == 0 && reply.install.capacity() == 0 && reply.restart == Restart::Never
+}
+
+/// Gives an answer that is a number.
+#[inline(always)]
+pub(super) fn reply_number<T: Traps>(
+    traps: &mut T,
+    call: CallId,
+    reply: &ForeignReply,
+) -> Result<(), KernelError> {
+    reply_with(traps, call, reply, 0, 0)
+}
+
+#[inline(always)]
+fn reply_with<T: Traps>(
+    traps: &mut T,
+    call: CallId,
+    reply: &ForeignReply,
+    mut flags: u64,
+    install: u64,
+) -> Result<(), KernelError> {
+    if reply.position.is_some() {
+        flags |= flag::POSITION;
+    }
     let session = match reply.change {
         Change::None => 0,
         Change::Ready(session, readiness) => {

@@ -386,8 +386,8 @@ impl Effects {
         Effects { list: Vec::new(), again: true }
     }
 
-    /// Adds an effect.
-    #[inline]
+    /// Adds an effect. It is made where it will lie: an effect is large.
+    #[inline(always)]
     pub fn push(&mut self, effect: Effect) -> &mut Effects {
         if self.list.capacity() == 0 {
             // Said beforehand, it costs a third of what it does to grow.
@@ -423,11 +423,13 @@ impl Effects {
     }
 
     /// Adds a Linux result: a value, or minus an errno.
+    #[inline]
     pub fn result(&mut self, call: CallId, result: i64) -> &mut Effects {
         self.push(Effect::ReplyForeign { call, reply: ForeignReply { result, ..ForeignReply::default() } })
     }
 
     /// Adds a full answer to a Linux call.
+    #[inline(always)]
     pub fn foreign(&mut self, call: CallId, reply: ForeignReply) -> &mut Effects {
         self.push(Effect::ReplyForeign { call, reply })
     }

@@ -4,31 +4,9 @@ use alloc::{boxed::Box, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use super::message::Message;
+pub use crate::abi::delivery::Caller;
 use crate::abi::delivery::{FaultKind, Named, Occasion};
 use crate::abi::{Badge, CallId, Handle, KernelError, Tag};
-
-/// Who is calling: words the kernel attached, which only the process server can set.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Caller {
-    /// Process id; 0 for a server.
-    pub pid: u32,
-    /// Thread id.
-    pub tid: u32,
-    /// Effective user.
-    pub uid: u32,
-    /// Effective group.
-    pub gid: u32,
-    /// Process group.
-    pub pgid: u32,
-    /// Session.
-    pub sid: u32,
-    /// File mode creation mask.
-    pub umask: u32,
-    /// The badge of the caller's address space.
-    pub space: u64,
-    /// How large it may make a file (RLIMIT_FSIZE); `None` for no limit.
-    pub file_limit: Option<u64>,
-}
 
 /// A call being served. It must be answered, forwarded or parked; a step that forgets it is a fault.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

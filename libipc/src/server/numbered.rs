@@ -43,8 +43,10 @@ enum Tree<K, V> {
 #[derive(Clone, Debug)]
 pub struct Numbered<K, V> {
     root: Tree<K, V>,
-    /// Levels of branches: numbers below 16 to the power of this can be in it.
+    /// Levels of branches.
     levels: u32,
+    /// The highest number that can be in a tree of so many levels.
+    highest: u64,
     count: usize,
 }
 
@@ -59,7 +61,7 @@ fn digit(number: u64, level: u32) -> usize {
 impl<K: Number, V> Numbered<K, V> {
     /// An empty map.
     pub const fn new() -> Numbered<K, V> {
-        Numbered { root: Tree::Empty, levels: 0, count: 0 }
+        Numbered { root: Tree::Empty, levels: 0, highest: 0, count: 0 }
     }
 
     /// How many things there are.
@@ -73,8 +75,14 @@ impl<K: Number, V> Numbered<K, V> {
     }
 
     /// Whether the tree is high enough for a number.
+    #[inline]
     fn reaches(&self, number: u64) -> bool {
-        number.checked_shr(BITS * self.levels).unwrap_or(0) == 0
+        number <= self.highest
+    }
+
+    fn set_levels(&mut self, levels: u32) {
+        self.levels = levels;
+        self.highest = 1u64.checked_shl(BITS * levels).map_or(u64::MAX, |beyond| beyond - 1);
     }
 
     /// The thing with this number.
@@ -127,7 +135,7 @@ impl<K: Number, V> Numbered<K, V> {
                 higher[0] = lower;
                 self.root = Tree::Branch(higher);
             }
-            self.levels += 1;
+            self.set_levels(self.levels + 1);
         }
         let mut tree = &mut self.root;
         for level in (0..self.levels).rev() {
@@ -161,14 +169,14 @@ impl<K: Number, V> Numbered<K, V> {
     /// Takes the levels away that the numbers that are left do not need.
     fn lower(&mut self) {
         if matches!(self.root, Tree::Empty) {
-            self.levels = 0;
+            self.set_levels(0);
         }
         while self.levels > 1
             && let Tree::Branch(branches) = &mut self.root
             && branches[1..].iter().all(|tree| matches!(tree, Tree::Empty))
         {
             self.root = core::mem::replace(&mut branches[0], Tree::Empty);
-            self.levels -= 1;
+            self.set_levels(self.levels - 1);
         }
     }
 

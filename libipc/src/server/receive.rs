@@ -1,6 +1,7 @@
 //! From a message buffer to an event.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use zerocopy::FromBytes;
 
@@ -92,7 +93,7 @@ fn event(delivery: &Delivery, payload: &[u8]) -> Option<Incoming> {
     match Kind::from_number(delivery.kind)? {
         Kind::Foreign => {
             let request = Request::Foreign(foreign(delivery, payload));
-            Some(Incoming::Event(Event::Call(call(delivery, caller(delivery), request))))
+            Some(Incoming::Event(Event::Call(call(delivery, delivery.caller, request))))
         }
         Kind::Call => {
             let request = Request::Native(message(delivery, payload));
@@ -153,22 +154,7 @@ fn call(delivery: &Delivery, caller: Caller, request: Request) -> Call {
 /// Who calls, if it is a program.
 fn known_caller(delivery: &Delivery) -> Caller {
     let known = delivery.extent >= Extent::Caller as u32;
-    if known { caller(delivery) } else { Caller::default() }
-}
-
-#[inline(always)]
-fn caller(delivery: &Delivery) -> Caller {
-    Caller {
-        pid: delivery.pid,
-        tid: delivery.tid,
-        uid: delivery.uid,
-        gid: delivery.gid,
-        pgid: delivery.pgid,
-        sid: delivery.sid,
-        umask: delivery.umask,
-        space: delivery.space,
-        file_limit: delivery.file_limit.checked_sub(1),
-    }
+    if known { delivery.caller } else { Caller::default() }
 }
 
 #[inline]
@@ -185,15 +171,10 @@ fn message(delivery: &Delivery, payload: &[u8]) -> Message {
 
 #[inline(always)]
 fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
-    let mut rest = payload;
-    let inputs = delivery.inputs.map(|length| {
-        if length == INPUT_NULL {
-            return None;
-        }
-        let (input, after) = rest.split_at_checked(length as usize)?;
-        rest = after;
-        Some(input.to_vec())
-    });
+    let inputs = match delivery.inputs {
+        [INPUT_NULL, INPUT_NULL] => [None, None],
+        lengths => inputs(lengths, payload),
+    };
     let known = delivery.extent >= Extent::Named as u32;
     let Delivery { named, directories, .. } = *delivery;
     Foreign {
@@ -204,4 +185,16 @@ fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
         slots: delivery.slots,
         passed: (delivery.handle_count > 0).then(|| Handle(delivery.handles[0])),
     }
+}
+
+fn inputs(lengths: [u32; 2], payload: &[u8]) -> [Option<Vec<u8>>; 2] {
+    let mut rest = payload;
+    lengths.map(|length| {
+        if length == INPUT_NULL {
+            return None;
+        }
+        let (input, after) = rest.split_at_checked(length as usize)?;
+        rest = after;
+        Some(input.to_vec())
+    })
 }

@@ -4,7 +4,7 @@
 //! and events to be stepped again. All of it is in the snapshot; nothing else survives an incarnation.
 
 use alloc::{collections::BTreeMap, vec::Vec};
-use core::slice;
+use core::{mem, slice};
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation};
@@ -45,6 +45,13 @@ pub struct Kept {
     pub again: BTreeMap<CallId, Event>,
 }
 
+impl Kept {
+    /// Whether no call waits for a page of its caller.
+    fn waits_for_nobody(&self) -> bool {
+        self.deferred.is_empty() && self.again.is_empty()
+    }
+}
+
 /// A server and its shell.
 pub struct Shell<S, T> {
     /// The server.
@@ -70,7 +77,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let mut shell = Shell { server: S::new(boot), kept, traps, received: false, saved: None };
             shell.offer();
             let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
-            shell.step(&Event::Start, now, None, false);
+            shell.step_more(&Event::Start, now, None, false);
             shell
         } else {
             let (kept, server, schema) =
@@ -92,7 +99,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// Receives one event and sees it through.
     pub fn serve_one(&mut self) {
-        if !core::mem::take(&mut self.received) {
+        if !mem::take(&mut self.received) {
             let received = self.traps.trap(Syscall::Receive, [0; 6]);
             received.expect("a server may always receive");
         }
@@ -109,7 +116,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
                     self.tell_digest();
                 }
                 if bits & !OWN_BITS != 0 {
-                    self.step(&Event::Notify { bits: bits & !OWN_BITS }, now, None, !full);
+                    self.step_more(&Event::Notify { bits: bits & !OWN_BITS }, now, None, !full);
                 }
             }
             // A snapshot has to be taken between one event and the next.
@@ -148,17 +155,61 @@ impl<S: Server, T: Traps> Shell<S, T> {
 
     /// Steps an event and what follows from it. `failed` names a call whose missing page will never come; `join`
     /// lets the last effect's trap receive the next event.
+    #[inline(always)]
     fn step(&mut self, event: &Event, now: u64, failed: Option<CallId>, join: bool) {
         let mut live = Live { traps: &mut self.traps, kept: &mut self.kept, now, failed, missing: None };
-        let effects = self.server.step(event, &mut live);
+        let mut effects = self.server.step(event, &mut live);
         let missing = live.missing;
+        // Most steps answer the call that they were given with a number, and that is all.
+        if let (Event::Call(asked), [Effect::ReplyForeign { call, reply }]) = (event, &effects.list[..])
+            && join
+            && *call == asked.id
+            && carry::is_number(reply)
+            && self.kept.waits_for_nobody()
+            && !effects.again
+        {
+            self.answer(*call, reply);
+            // A number holds no memory: all that there is to give back is the list.
+            mem::forget(effects.list.drain(..));
+        } else {
+            self.see_through(event, &effects, missing, now, join);
+        }
+    }
+
+    /// Steps what comes less often than what was received.
+    #[inline(never)]
+    fn step_more(&mut self, event: &Event, now: u64, failed: Option<CallId>, join: bool) {
+        self.step(event, now, failed, join);
+    }
+
+    /// Answers a call with a number, and receives.
+    #[inline(always)]
+    fn answer(&mut self, call: CallId, reply: &ForeignReply) {
+        match carry::reply_number(&mut carry::Joined(&mut self.traps), call, reply) {
+            Ok(()) => self.received = true,
+            // The caller is gone.
+            Err(KernelError::NoSuchCall) => {}
+            Err(error) => panic!("{error}: {reply:?}"),
+        }
+    }
+
+    /// What follows from a step.
+    #[inline(never)]
+    fn see_through(
+        &mut self,
+        event: &Event,
+        effects: &Effects,
+        missing: Option<CallId>,
+        now: u64,
+        join: bool,
+    ) {
         if effects.again {
             let call = missing.expect("an event comes again when a page that was missing is there");
             self.kept.again.insert(call, event.clone());
             return;
         }
         if let Event::Call(call) = event {
-            assert!(settles(&effects, call.id), "a step has dropped the call it was given");
+            assert!(settles(effects, call.id), "a step has dropped the call it was given");
         }
         self.carry_out(&effects.list, now, join);
     }
@@ -205,7 +256,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
         }
         let count = outcomes.len();
         for (number, outcome) in (1..).zip(outcomes) {
-            self.step(&outcome, now, None, join && number == count);
+            self.step_more(&outcome, now, None, join && number == count);
         }
     }
 
@@ -346,7 +397,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
             None => {}
         }
         if let Some(event) = self.kept.again.remove(&call) {
-            self.step(&event, now, failed.then_some(call), false);
+            self.step_more(&event, now, failed.then_some(call), false);
         }
     }
 

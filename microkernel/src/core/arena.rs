@@ -4,6 +4,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::num::NonZeroU64;
+use core::ops::Deref;
 
 /// The name of an object in an arena of `T`: index below, generation above, which is never 0.
 pub struct Id<T> {
@@ -103,6 +104,37 @@ pub struct Arena<T: 'static> {
     used: u32,
 }
 
+/// An object that has been found, and what it takes to give its place back.
+pub struct Held<'a, T> {
+    slot: &'a mut Slot<T>,
+    index: u32,
+    free: &'a mut u32,
+    used: &'a mut u32,
+}
+
+impl<T> Held<'_, T> {
+    /// See [`Arena::discard`].
+    #[inline(always)]
+    pub fn discard(self) {
+        const GENERATION: u64 = 1 << 32;
+        let next = self.slot.name.wrapping_add(GENERATION);
+        // No name is of generation 0.
+        self.slot.name = if next < GENERATION { next + GENERATION } else { next } | FREE;
+        self.slot.next_free = *self.free;
+        *self.free = self.index;
+        *self.used -= 1;
+    }
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.slot.value
+    }
+}
+
 impl<T: Blank> Arena<T> {
     /// An arena over memory that boot set aside.
     pub fn new(slots: &'static mut [Slot<T>]) -> Arena<T> {
@@ -167,14 +199,16 @@ impl<T: Blank> Arena<T> {
     /// Takes an object out that nobody wants to look at any more. What was in it stays there to be written over.
     #[inline(always)]
     pub fn discard(&mut self, id: Id<T>) {
-        let Some(slot) = self.slots.get_mut(id.index() as usize) else { return };
-        if slot.name == id.to_word() {
-            let generation = (slot.name >> 32) as u32;
-            slot.name = Id::<T>::new(id.index(), generation.wrapping_add(1).max(1)).to_word() | FREE;
-            slot.next_free = self.free;
-            self.free = id.index();
-            self.used -= 1;
+        if let Some(held) = self.hold(id) {
+            held.discard();
         }
+    }
+
+    /// The object of this name, to be discarded perhaps.
+    #[inline(always)]
+    pub fn hold(&mut self, id: Id<T>) -> Option<Held<'_, T>> {
+        let slot = self.slots.get_mut(id.index() as usize).filter(|slot| slot.name == id.to_word())?;
+        Some(Held { slot, index: id.index(), free: &mut self.free, used: &mut self.used })
     }
 
     /// The object of this name.
@@ -189,6 +223,15 @@ impl<T: Blank> Arena<T> {
     pub fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.index() as usize)?;
         if slot.name == id.to_word() { Some(&mut slot.value) } else { None }
+    }
+
+    /// Two objects, to be changed together. `None` when they are one.
+    #[inline(always)]
+    pub fn two(&mut self, first: Id<T>, second: Id<T>) -> Option<(&mut T, &mut T)> {
+        let places = [first.index() as usize, second.index() as usize];
+        let [one, other] = self.slots.get_disjoint_mut(places).ok()?;
+        let named = one.name == first.to_word() && other.name == second.to_word();
+        named.then_some((&mut one.value, &mut other.value))
     }
 
     /// The name of the object at an index, for enumerations.
@@ -241,6 +284,12 @@ impl List {
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.head == NONE
+    }
+
+    /// Whether nothing is in any of these.
+    #[inline(always)]
+    pub fn are_empty<const N: usize>(lists: [&List; N]) -> bool {
+        lists.iter().fold(NONE, |heads, list| heads & list.head) == NONE
     }
 
     /// The first object's name.

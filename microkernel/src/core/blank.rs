@@ -7,6 +7,7 @@ use super::arena::{Blank, Id, Link, List};
 use super::object::*;
 use super::quota::Holdings;
 use super::watchdog::Watched;
+use crate::window::Window;
 
 impl Blank for Chunk {
     const BLANK: Chunk = Chunk { slots: [HandleSlot::EMPTY; CHUNK_SLOTS as usize], taken: 0 };
@@ -45,6 +46,7 @@ impl Blank for Server {
         incarnation: 0,
         deaths: [0; 2],
         buffer: FrameRange::EMPTY,
+        message: Window::NONE,
         arena: FrameRange::EMPTY,
         journal: None,
         segments: [Segment::EMPTY; SEGMENTS as usize],

@@ -9,9 +9,9 @@ use super::frames::{FrameInfo, Frames};
 use super::jitter::Jitter;
 use super::machine::Machine;
 use super::object::*;
-use super::pmap::{WALKS, Walk};
 use super::remains::Remains;
 use super::trace::{RingMemory, Trace};
+use super::user_memory::Walks;
 use super::{Buffers, Kernel, PRIORITIES};
 
 /// How much CPU root may use for one event; the start of the system is one.
@@ -111,7 +111,7 @@ impl<M: Machine> Kernel<M> {
             doomed: 0,
             unusual: 0,
             trace: Trace::new(memory.ring),
-            walks: [Walk::NONE; WALKS],
+            walks: Walks::NONE,
             reproducers: Reproducers::default(),
             remains: Remains::default(),
             upgrade: None,

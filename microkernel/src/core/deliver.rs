@@ -1,7 +1,8 @@
 //! Writes events into a server's message buffer.
 
 use libipc::abi::delivery::{
-    DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX, PAYLOAD_OFFSET,
+    Caller, DELIVERY_OFFSET, Delivery, Extent, INPUT_NULL, Kind, MessageBuffer, Named, PAYLOAD_MAX,
+    PAYLOAD_OFFSET,
 };
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Row};
 use libipc::abi::{Badge, Owned, Rights, TaskWord};
@@ -12,6 +13,7 @@ use super::Kernel;
 use super::inbox::{Delivered, Inbox};
 use super::machine::Machine;
 use super::object::*;
+use crate::window::Window;
 
 /// Arguments of a system call.
 const ARGUMENTS: usize = 6;
@@ -32,26 +34,35 @@ pub(crate) fn output(row: &Row, arguments: &[u64; ARGUMENTS]) -> (u64, u64) {
     }
 }
 
-/// Says who the calling program is.
+/// Who the calling program is.
 #[inline]
-pub(crate) fn introduce(delivery: &mut Delivery, task: &Task, tid: u32, umask: u32, space: Badge) {
+pub(crate) fn introduced(task: &Task, tid: u32, umask: u32, space: Badge) -> Caller {
     let word = |word: TaskWord| task.words[word as usize];
-    delivery.pid = word(TaskWord::Pid);
-    delivery.tid = tid;
-    delivery.uid = word(TaskWord::EffectiveUid);
-    delivery.gid = word(TaskWord::EffectiveGid);
-    delivery.pgid = word(TaskWord::Pgid);
-    delivery.sid = word(TaskWord::Sid);
-    delivery.umask = umask;
-    delivery.space = space.0;
-    delivery.file_limit =
-        u64::from(word(TaskWord::FileLimitLow)) | u64::from(word(TaskWord::FileLimitHigh)) << 32;
+    Caller {
+        pid: word(TaskWord::Pid),
+        tid,
+        uid: word(TaskWord::EffectiveUid),
+        gid: word(TaskWord::EffectiveGid),
+        pgid: word(TaskWord::Pgid),
+        sid: word(TaskWord::Sid),
+        umask,
+        reserved: 0,
+        space: space.0,
+        file_limit: u64::from(word(TaskWord::FileLimitLow)) | u64::from(word(TaskWord::FileLimitHigh)) << 32,
+    }
 }
 
 impl<M: Machine> Kernel<M> {
     /// The delivery in a server's message buffer.
     pub(crate) fn delivery(machine: &mut M, buffer: FrameRange) -> Option<&mut Delivery> {
         let bytes = machine.bytes(buffer, u64::from(DELIVERY_OFFSET), size_of::<Delivery>() as u64);
+        Delivery::mut_from_bytes(bytes).ok()
+    }
+
+    /// The delivery in a message buffer.
+    #[inline(always)]
+    pub(crate) fn delivery_in(machine: &mut M, message: Window) -> Option<&mut Delivery> {
+        let bytes = machine.view(message, u64::from(DELIVERY_OFFSET), size_of::<Delivery>() as u64);
         Delivery::mut_from_bytes(bytes).ok()
     }
 
@@ -152,7 +163,8 @@ impl<M: Machine> Kernel<M> {
             self.free_buffer(kept);
         }
         let now = self.machine.now();
-        let Some(call) = self.calls.get(id) else { return Delivered::No };
+        let Some(call) = self.calls.get_mut(id) else { return Delivered::No };
+        call.hold_nothing();
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
         Self::head(delivery, Kind::Answer, inbox.fill, now);
         delivery.payload_len = length;
@@ -281,7 +293,7 @@ impl<M: Machine> Kernel<M> {
         let directories = task.directories.and_then(|id| self.directories.get(id));
         let umask = directories.map_or(0, |directories| directories.umask);
         let space = self.spaces.get(task.space).map_or(Badge(0), |space| space.badge);
-        introduce(delivery, task, tid, umask, space);
+        delivery.caller = introduced(task, tid, umask, space);
     }
 
     /// The fields that only a foreign call has: its arguments, the inputs' lengths, the descriptors and directories
@@ -380,9 +392,11 @@ impl<M: Machine> Kernel<M> {
             let (address, wanted) = match *input {
                 Input::None => continue,
                 Input::Small(at, count) => {
+                    let payload = buffer.physical() + u64::from(PAYLOAD_OFFSET);
                     let root = self.lessor(id).ok();
-                    let there =
-                        root.and_then(|root| self.gather_small(root, argument(at), argument(count), buffer));
+                    let there = root.and_then(|root| {
+                        self.user_memory().gather_small(root, argument(at), argument(count), payload)
+                    });
                     (*length, total) = there.map_or((INPUT_NULL, total), |bytes| (bytes, bytes));
                     continue;
                 }

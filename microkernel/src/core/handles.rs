@@ -53,6 +53,16 @@ impl<M: Machine> Kernel<M> {
         self.chunk(table, slot).map_or(HandleSlot::EMPTY, |chunk| chunk.slots[place(slot).2])
     }
 
+    /// The session that a slot holds, most often one of the first.
+    #[inline(always)]
+    pub(crate) fn session_in(&self, table: TableId, slot: u32) -> Option<SessionId> {
+        let object = match self.tables.get(table)?.first.slots.get(slot as usize) {
+            Some(slot) => slot.object,
+            None => self.slot(table, slot).object,
+        };
+        if let Object::Session(id) = object { Some(id) } else { None }
+    }
+
     fn is_taken(&self, table: TableId, slot: u32) -> bool {
         self.chunk(table, slot).is_some_and(|chunk| chunk.taken & 1 << place(slot).2 != 0)
     }

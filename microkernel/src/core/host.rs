@@ -158,7 +158,7 @@ impl<M: Machine> Kernel<M> {
         calls.map(|call| {
             let number = |server| self.servers.get(server).map_or(0, |server| server.number);
             let task = self.tasks.get(call.task);
-            let pid = task.map_or(0, |task| task.words[0]);
+            let pid = task.map_or(0, |task| task.pid());
             let tid = call.thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.tid);
             let own = task.and_then(|task| task.server).map_or(0, number);
             Wait {

@@ -7,6 +7,7 @@ use libipc::abi::KernelError;
 use libipc::abi::trace::Event;
 
 use super::Kernel;
+use super::arena::List;
 use super::ipc::Caller;
 use super::journal::Journal;
 use super::machine::Machine;
@@ -47,11 +48,7 @@ impl Server {
     /// Whether nothing waits to be received.
     #[inline]
     pub(crate) fn has_no_events(&self) -> bool {
-        self.bits == 0
-            && self.events.is_empty()
-            && self.watched.is_empty()
-            && self.closes.is_empty()
-            && self.calls.is_empty()
+        self.bits == 0 && List::are_empty([&self.events, &self.watched, &self.closes, &self.calls])
     }
 }
 

@@ -316,6 +316,9 @@ impl<M: Machine> Kernel<M> {
         if let Some(table) = self.tasks.get(task).map(|task| task.table) {
             reserved.into_iter().flatten().for_each(|slot| self.release(table, slot));
         }
+        if let Some(call) = self.calls.get_mut(id) {
+            call.hold_nothing();
+        }
     }
 
     pub(crate) fn notify(&mut self, task: TaskId, [handle, bits, ..]: [u64; 6]) -> Outcome {

@@ -16,6 +16,7 @@ use super::mend::{Former, Mended};
 use super::object::*;
 use super::server::Line;
 use super::{Kernel, Outcome};
+use crate::window::Window;
 use zerocopy::FromBytes;
 
 /// Places for snapshots: the last one, the one before it, and one that is being written.
@@ -29,6 +30,10 @@ const RECORD_MAX: u64 = FIXED_MAX + 8 * VALUES as u64 + DELIVERY_MAX + PAYLOAD_M
 pub struct Journal {
     /// Where records lie.
     pub memory: FrameRange,
+    /// The same, to write them.
+    pub window: Window,
+    /// How much a byte fills it, in thousandths, as 32.32 fixed point.
+    per_byte: u64,
     /// Bytes written.
     pub end: u64,
     /// Records written since the last snapshot.
@@ -58,6 +63,12 @@ pub struct Journal {
 }
 
 impl Journal {
+    /// Has records lie in this memory from now on.
+    pub(crate) fn lie_in(&mut self, memory: FrameRange, window: Window) {
+        (self.memory, self.window) = (memory, window);
+        self.per_byte = (1000u64 << 32).checked_div(memory.bytes()).unwrap_or(0);
+    }
+
     /// Most bytes of one snapshot.
     pub(crate) fn place_bytes(&self) -> u64 {
         self.snapshots.bytes() / u64::from(SNAPSHOTS)
@@ -70,11 +81,32 @@ impl Journal {
 
     /// How full it is, in thousandths.
     pub(crate) fn fill(&self) -> u32 {
-        match self.memory.bytes() {
-            0 => 0,
-            // A snapshot is to take its place as soon as can be.
-            _ if self.mended => 1000,
-            bytes => (self.end * 1000 / bytes) as u32,
+        // A snapshot is to take the place of a journal that was mended as soon as can be.
+        if self.mended { 1000 } else { ((self.end * self.per_byte) >> 32) as u32 }
+    }
+}
+
+impl Journal {
+    /// Appends a record of a header and these words, and keeps so many bytes behind it for its payload.
+    #[inline(always)]
+    fn put<M: Machine, const N: usize>(
+        &mut self,
+        machine: &mut M,
+        header: Header,
+        words: [u64; N],
+        payload: u64,
+    ) {
+        let (at, bytes) = (self.end, 8 + 8 * N as u64);
+        self.end += bytes + payload;
+        self.records += 1;
+        let bytes = machine.view(self.window, at, bytes);
+        if let Some((first, rest)) = bytes.split_first_chunk_mut::<8>()
+            && let Ok(places) = <[[u8; 8]; N]>::mut_from_bytes(rest)
+        {
+            *first = header.pack().to_le_bytes();
+            for (place, word) in places.iter_mut().zip(words) {
+                *place = word.to_le_bytes();
+            }
         }
     }
 }
@@ -344,17 +376,15 @@ impl Server {
     #[inline(always)]
     pub(crate) fn note_delivery<M: Machine>(&mut self, machine: &mut M, extent: u32, length: u32) {
         self.received += 1;
-        let from = self.buffer.physical();
-        let Some(journal) = self.journal.as_ref() else { return };
-        let to = journal.memory.physical() + journal.end + 8;
-        let header = received(extent, length);
-        self.note(machine, header, []);
-        if let Some(journal) = self.journal.as_mut() {
-            journal.end += header.bytes() - 8;
-        }
-        machine.copy(from + u64::from(DELIVERY_OFFSET), to, u64::from(extent));
+        let message = self.message;
+        let Some(journal) = self.journal.as_mut() else { return };
+        let (header, extent) = (received(extent, length), u64::from(extent));
+        let at = journal.end;
+        journal.put(machine, header, [], (extent + u64::from(length)).next_multiple_of(8));
+        machine.copy_windows((message, DELIVERY_OFFSET.into()), (journal.window, at + 8), extent);
         if length > 0 {
-            machine.copy(from + u64::from(PAYLOAD_OFFSET), to + u64::from(extent), u64::from(length));
+            let to = (journal.window, at + 8 + extent);
+            machine.copy_windows((message, PAYLOAD_OFFSET.into()), to, length.into());
         }
     }
 
@@ -366,18 +396,8 @@ impl Server {
         header: Header,
         words: [u64; N],
     ) {
-        let Some(journal) = self.journal.as_mut() else { return };
-        let (at, bytes) = (journal.end, 8 + 8 * N as u64);
-        journal.end += bytes;
-        journal.records += 1;
-        let bytes = machine.bytes(journal.memory, at, bytes);
-        if let Some((first, rest)) = bytes.split_first_chunk_mut::<8>()
-            && let Ok(places) = <[[u8; 8]; N]>::mut_from_bytes(rest)
-        {
-            *first = header.pack().to_le_bytes();
-            for (place, word) in places.iter_mut().zip(words) {
-                *place = word.to_le_bytes();
-            }
+        if let Some(journal) = self.journal.as_mut() {
+            journal.put(machine, header, words, 0);
         }
     }
 

@@ -3,13 +3,13 @@
 //! and the server is told when it is there. Nothing is held meanwhile, and no copy runs twice.
 
 use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
-use libipc::abi::foreign::SMALL_MAX;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection};
 use libipc::linux::errno;
 use libipc::linux::open::PATH_MAX;
 
 use super::machine::{Machine, physical};
 use super::object::*;
+use super::user_memory::{Direction, part};
 use super::{Kernel, Outcome};
 
 /// Most bytes in one copy.
@@ -18,38 +18,7 @@ pub(crate) const WINDOW_MAX: u64 = 1 << 16;
 /// Most frames zeroed in one trap.
 const FRAMES_ZEROED_MAX: u64 = 256;
 
-/// Which way a copy goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Direction {
-    FromCaller,
-    ToCaller,
-}
-
-/// Whether there are bytes, and a page has them all.
-#[inline]
-pub(crate) fn is_in_one_page(address: u64, length: u64) -> bool {
-    length.wrapping_sub(1) < PAGE_SIZE - (address & (PAGE_SIZE - 1))
-}
-
-fn part(address: u64, left: u64) -> u64 {
-    (PAGE_SIZE - (address & (PAGE_SIZE - 1))).min(left)
-}
-
 impl<M: Machine> Kernel<M> {
-    /// The first address in a range that is not mapped for the access.
-    fn first_missing(&mut self, root: Frame, address: u64, length: u64, access: Protection) -> Option<u64> {
-        let (mut at, mut left) = (address, length);
-        while left > 0 {
-            if self.translate(root, at, access).is_none() {
-                return Some(at);
-            }
-            let step = part(at, left);
-            at = at.wrapping_add(step);
-            left -= step;
-        }
-        None
-    }
-
     /// The top table of a call's caller, if it is a program that still lives.
     pub(crate) fn lessor(&self, id: CallRef) -> Result<Frame, KernelError> {
         let call = self.calls.get(id).ok_or(KernelError::NoSuchCall)?;
@@ -76,7 +45,7 @@ impl<M: Machine> Kernel<M> {
         if end > M::USER_END {
             return Err(KernelError::BadAddress);
         }
-        match self.first_missing(root, address, length, access) {
+        match self.user_memory().first_missing(root, address, length, access) {
             None => Ok(root),
             Some(missing) => {
                 self.fault_for(id, missing, access)?;
@@ -87,28 +56,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Copies from one piece of physical memory to a window that is known to be there.
     pub(crate) fn transfer_out(&mut self, root: Frame, address: u64, from: u64, length: u64) {
-        self.transfer(root, address, from, length, Direction::ToCaller);
-    }
-
-    /// Copies between a window that is known to be there and one piece of physical memory.
-    fn transfer(&mut self, root: Frame, address: u64, other: u64, length: u64, direction: Direction) {
-        let access = match direction {
-            Direction::FromCaller => Protection::READ,
-            Direction::ToCaller => Protection::WRITE,
-        };
-        let (mut at, mut other, mut left) = (address, other, length);
-        while left > 0 {
-            let step = part(at, left);
-            if let Some(mine) = self.translate(root, at, access) {
-                match direction {
-                    Direction::FromCaller => self.machine.copy(mine, other, step),
-                    Direction::ToCaller => self.machine.copy(other, mine, step),
-                }
-            }
-            at += step;
-            other += step;
-            left -= step;
-        }
+        self.user_memory().transfer(root, address, from, length, Direction::ToCaller);
     }
 
     pub(crate) fn lease_read(&mut self, task: TaskId, [token, address, length, ..]: [u64; 6]) -> Outcome {
@@ -119,7 +67,7 @@ impl<M: Machine> Kernel<M> {
         let to = self.payload_of(task).ok_or(KernelError::WrongState)?;
         let root = self.window(id, address, length, Protection::READ)?;
         let other = to.physical() + u64::from(PAYLOAD_OFFSET);
-        self.transfer(root, address, other, length, Direction::FromCaller);
+        self.user_memory().transfer(root, address, other, length, Direction::FromCaller);
         Ok([length, 0, 0, 0, 0])
     }
 
@@ -128,7 +76,9 @@ impl<M: Machine> Kernel<M> {
         let id = self.held_call(task, token)?;
         let root = self.lessor(id)?;
         let end = address.checked_add(length).filter(|end| *end <= M::USER_END);
-        let there = match end.and_then(|_| self.first_missing(root, address, length, Protection::READ)) {
+        let there = match end
+            .and_then(|_| self.user_memory().first_missing(root, address, length, Protection::READ))
+        {
             Some(missing) => missing - address,
             None => length,
         };
@@ -150,7 +100,7 @@ impl<M: Machine> Kernel<M> {
         if length > WINDOW_MAX || source_end > M::USER_END {
             return Err(KernelError::TooBig);
         }
-        if self.first_missing(own, source, length, Protection::READ).is_some() {
+        if self.user_memory().first_missing(own, source, length, Protection::READ).is_some() {
             return Err(KernelError::BadArgument);
         }
         let root = self.window(id, address, length, Protection::WRITE)?;
@@ -158,7 +108,7 @@ impl<M: Machine> Kernel<M> {
         while left > 0 {
             let step = part(from, left);
             if let Some(piece) = self.translate(own, from, Protection::READ) {
-                self.transfer(root, at, piece, step, Direction::ToCaller);
+                self.user_memory().transfer(root, at, piece, step, Direction::ToCaller);
             }
             at += step;
             from += step;
@@ -185,7 +135,7 @@ impl<M: Machine> Kernel<M> {
             false => (Protection::WRITE, Direction::ToCaller),
         };
         let root = self.window(id, address, length, access)?;
-        self.transfer(root, address, other, length, direction);
+        self.user_memory().transfer(root, address, other, length, direction);
         Ok([0; 5])
     }
 
@@ -197,7 +147,7 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::TooBig);
         }
         let root = self.window(id, address, length, Protection::READ)?;
-        self.transfer(root, address, physical(frame) + offset, length, Direction::FromCaller);
+        self.user_memory().transfer(root, address, physical(frame) + offset, length, Direction::FromCaller);
         Ok([0; 5])
     }
 
@@ -317,35 +267,12 @@ impl<M: Machine> Kernel<M> {
         Ok([if read { length } else { 0 }, 0, 0, 0, 0])
     }
 
-    /// The first address of an output that cannot be written yet.
-    pub(crate) fn missing(&mut self, root: Frame, address: u64, length: u64) -> Option<u64> {
-        self.first_missing(root, address, length, Protection::WRITE)
-    }
-
-    /// Writes payload bytes to an output that is known to be there. `place` is where its one page has it.
-    pub(crate) fn write_piece(
-        &mut self,
-        root: Frame,
-        (address, place): (u64, Option<u64>),
-        buffer: FrameRange,
-        from: u64,
-        length: u64,
-    ) {
-        if from + length <= u64::from(PAYLOAD_MAX) {
-            let other = buffer.physical() + u64::from(PAYLOAD_OFFSET) + from;
-            match place {
-                Some(place) => self.machine.copy(other, place, length),
-                None => self.transfer(root, address, other, length, Direction::ToCaller),
-            }
-        }
-    }
-
     // Gathering: the same, into the payload of the server a call is being delivered to.
 
     /// Whether the memory an answer will fill can be written; if not, the call is on its way to the pager.
     pub(crate) fn check_output(&mut self, id: CallRef, address: u64, length: u64) -> bool {
         let Ok(root) = self.lessor(id) else { return true };
-        match self.first_missing(root, address, length, Protection::WRITE) {
+        match self.user_memory().first_missing(root, address, length, Protection::WRITE) {
             None => true,
             Some(missing) => {
                 self.fault_before(id, missing, Protection::WRITE);
@@ -364,38 +291,13 @@ impl<M: Machine> Kernel<M> {
         at: u32,
     ) -> Result<Option<u32>, i32> {
         let root = self.lessor(id).map_err(|_| errno::EFAULT)?;
-        if let Some(missing) = self.first_missing(root, address, length, Protection::READ) {
+        if let Some(missing) = self.user_memory().first_missing(root, address, length, Protection::READ) {
             self.fault_before(id, missing, Protection::READ);
             return Ok(None);
         }
         let other = buffer.physical() + u64::from(PAYLOAD_OFFSET + at);
-        self.transfer(root, address, other, length, Direction::FromCaller);
+        self.user_memory().transfer(root, address, other, length, Direction::FromCaller);
         Ok(Some(length as u32))
-    }
-
-    /// Few bytes at the payload's beginning; none when there are more, or one of them is not there now.
-    #[inline]
-    pub(crate) fn gather_small(
-        &mut self,
-        root: Frame,
-        address: u64,
-        length: u64,
-        buffer: FrameRange,
-    ) -> Option<u32> {
-        if length == 0 || length > SMALL_MAX || address.checked_add(length)? > M::USER_END {
-            return None;
-        }
-        let other = buffer.physical() + u64::from(PAYLOAD_OFFSET);
-        if is_in_one_page(address, length) {
-            let mine = self.translate_here(root, address, Protection::READ)?;
-            self.machine.copy(mine, other, length);
-            return Some(length as u32);
-        }
-        if self.first_missing(root, address, length, Protection::READ).is_some() {
-            return None;
-        }
-        self.transfer(root, address, other, length, Direction::FromCaller);
-        Some(length as u32)
     }
 
     /// A string up to its NUL, which is left off.

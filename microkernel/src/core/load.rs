@@ -175,11 +175,13 @@ pub fn load_root<M: Machine>(
     let own = FrameRange { first: Frame(next), count: layout.free.first.0 + layout.free.count - next };
     kernel.frames.give(own, task.index() as u16);
     kernel.frames.give(buffer, task.index() as u16);
+    let (message, records) = (kernel.machine.window(buffer), kernel.machine.window(journal));
     if let Some(state) = kernel.boot_server(server) {
-        state.buffer = buffer;
+        (state.buffer, state.message) = (buffer, message);
         state.segments = segments;
         if let Some(own) = &mut state.journal {
-            (own.memory, own.snapshots) = (journal, snapshots);
+            own.lie_in(journal, records);
+            own.snapshots = snapshots;
         }
     }
     kernel.start_root(server, file.ehdr.e_entry, STACK_TOP)

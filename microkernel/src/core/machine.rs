@@ -3,6 +3,7 @@
 use libipc::abi::{Frame, PAGE_SIZE, Protection};
 
 use super::object::{FrameRange, Thread, ThreadId};
+use crate::window::Window;
 
 /// A page-table entry, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,15 @@ pub trait Machine {
 
     /// A range of physical memory in one piece, from an offset on.
     fn bytes(&mut self, range: FrameRange, offset: u64, length: u64) -> &mut [u8];
+
+    /// A range that will be reached into often; one that is not all there is of nothing.
+    fn window(&mut self, range: FrameRange) -> Window;
+
+    /// So many bytes of a window, from an offset on.
+    fn view(&mut self, window: Window, offset: u64, length: u64) -> &mut [u8];
+
+    /// Copies from one window to another, each from an offset on.
+    fn copy_windows(&mut self, from: (Window, u64), to: (Window, u64), length: u64);
 
     /// Copies from one place of physical memory to another, which may overlap it only if it begins before it.
     fn copy(&mut self, from: u64, to: u64, length: u64);

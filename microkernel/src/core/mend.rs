@@ -19,6 +19,7 @@ use super::journal::{Journal, SNAPSHOTS};
 use super::machine::Machine;
 use super::object::*;
 use super::server::Line;
+use crate::window::Window;
 
 /// A snapshot: at which place, how long, and its checksum.
 #[derive(Clone, Copy, Debug)]
@@ -51,10 +52,11 @@ pub(crate) enum Mended {
 
 impl Journal {
     /// Gives it memory: for the records since the last snapshot, and as much for those before it.
-    pub(crate) fn set_memory(&mut self, range: FrameRange) {
+    pub(crate) fn set_memory(&mut self, range: FrameRange, window: Window) {
         let first = range.count.div_ceil(2);
         let second = libipc::abi::Frame(range.first.0 + first);
-        self.memory = FrameRange { count: first, ..range };
+        let own = FrameRange { count: first, ..range };
+        self.lie_in(own, window.part(0, own.bytes()));
         self.former.spare = FrameRange { first: second, count: range.count - first };
     }
 
@@ -83,14 +85,15 @@ impl Journal {
         let between = core::mem::take(&mut self.end);
         self.former.saved = Some((last, between));
         if self.former.spare.count == 0 {
-            self.set_memory(self.memory);
+            self.set_memory(self.memory, self.window);
             if between > self.memory.bytes() {
                 // There is no room to keep it beside a new one.
                 (self.former.saved, self.former.common) = (None, 0);
                 return;
             }
         }
-        core::mem::swap(&mut self.memory, &mut self.former.spare);
+        let next = core::mem::replace(&mut self.former.spare, self.memory);
+        self.lie_in(next, machine.window(next));
     }
 }
 
@@ -144,8 +147,10 @@ impl<M: Machine> Kernel<M> {
         }
         let from = whole.physical() + spare.bytes();
         self.machine.copy(from, whole.physical() + between, journal.end);
+        let window = self.machine.window(whole);
         if let Some(journal) = self.journal_of(id) {
-            (journal.memory, journal.end) = (whole, between + journal.end);
+            journal.lie_in(whole, window);
+            journal.end += between;
             (journal.active, journal.sound_bytes, journal.digest) = (saved.place, saved.bytes, saved.digest);
             journal.former = Former::default();
             journal.writing_bytes = 0;

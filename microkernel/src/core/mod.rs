@@ -7,6 +7,7 @@
 pub mod arena;
 mod blank;
 pub mod boot;
+mod call;
 mod crash;
 mod death;
 mod deliver;
@@ -44,6 +45,7 @@ mod statistics;
 mod tests;
 pub mod trace;
 mod upgrade;
+mod user_memory;
 mod watchdog;
 
 use libipc::abi::KernelError;
@@ -141,7 +143,7 @@ pub struct Kernel<M: Machine> {
     pub(crate) armed: u64,
     pub(crate) sequence: u64,
     /// The last walks through page tables.
-    pub(crate) walks: [pmap::Walk; pmap::WALKS],
+    pub(crate) walks: user_memory::Walks,
     /// The servers of the Linux personality.
     pub(crate) roles: [Option<ServerId>; Role::COUNT as usize],
     /// The server bound to each interrupt line, and its notification bit.
@@ -190,15 +192,12 @@ impl<M: Machine> Kernel<M> {
     /// The one entry: something happened; what runs next?
     pub fn trap(&mut self, trap: Trap) -> Resume {
         self.traps += 1;
-        let ready = self.ready;
+        let mut ready = self.ready;
         match trap {
-            Trap::Call => {
-                if self.system_call(ready)
-                    && let Some(thread) = self.current
-                {
-                    return Resume::Thread(thread);
-                }
-            }
+            Trap::Call => match self.system_call() {
+                Ok(thread) => return Resume::Thread(thread),
+                Err(before) => ready = before,
+            },
             Trap::PageFault { address, access } => self.page_fault(address, access),
             Trap::Exception { vector, code } => self.exception(vector, code),
             Trap::Timer => {
@@ -215,54 +214,55 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub fn call(&mut self) -> Option<Resume> {
         self.traps += 1;
-        let ready = self.ready;
-        if self.serve::<true, false>(ready) { None } else { Some(self.resume(ready)) }
+        self.serve::<true, false>().err().map(|ready| self.resume(ready))
     }
 
     /// The same while something is.
     #[inline]
     pub fn unusual_call(&mut self) -> Option<Resume> {
         self.traps += 1;
-        let ready = self.ready;
-        if self.unusual_system_call(ready) { None } else { Some(self.resume(ready)) }
+        self.unusual_system_call().err().map(|ready| self.resume(ready))
     }
 
-    /// Serves the current thread's system call, in whatever way is open to it. Whether the current thread, who need not
-    /// be the same any more, simply runs on: the machine is ready for it.
-    fn system_call(&mut self, ready: u32) -> bool {
-        if self.unusual == 0 { self.serve::<true, false>(ready) } else { self.unusual_system_call(ready) }
+    /// Serves the current thread's system call, in whatever way is open to it. The thread that simply runs on then,
+    /// which need not be the same any more: the machine is ready for it. Or which queues had somebody waiting before.
+    fn system_call(&mut self) -> Result<ThreadId, u32> {
+        if self.unusual == 0 { self.serve::<true, false>() } else { self.unusual_system_call() }
     }
 
     #[inline(always)]
-    fn unusual_system_call(&mut self, ready: u32) -> bool {
+    fn unusual_system_call(&mut self) -> Result<ThreadId, u32> {
         match self.unusual {
-            trace::TRACED => self.serve::<true, true>(ready),
-            _ => self.serve::<false, true>(ready),
+            trace::TRACED => self.serve::<true, true>(),
+            _ => self.serve::<false, true>(),
         }
     }
 
     /// Serves it, on the short way if that is tried and open to it; there the trace is told when it wants to know.
     #[inline(always)]
-    fn serve<const SHORT: bool, const TRACE: bool>(&mut self, ready: u32) -> bool {
-        let Some(thread) = self.current else { return false };
-        let Some(state) = self.threads.get(thread) else { return false };
+    fn serve<const SHORT: bool, const TRACE: bool>(&mut self) -> Result<ThreadId, u32> {
+        let Some(thread) = self.current else { return Err(self.ready) };
+        let Some(state) = self.threads.get(thread) else { return Err(self.ready) };
         let (task, number) = (state.task, state.registers.rax);
+        let ready;
         match state.server {
             Some(server) => {
                 if SHORT && self.short_native_call::<TRACE>(thread, number).is_some() {
-                    return true;
+                    return self.current.ok_or(self.ready);
                 }
+                ready = self.ready;
                 self.native_call(ipc::Caller { thread, task, server });
                 self.count_down(server);
             }
             None => {
                 if SHORT && self.short_foreign_call::<TRACE>(thread, task, number).is_some() {
-                    return true;
+                    return self.current.ok_or(self.ready);
                 }
+                ready = self.ready;
                 self.foreign_call(thread, task);
             }
         }
-        self.runs_on(thread, ready)
+        if self.runs_on(thread, ready) { Ok(thread) } else { Err(ready) }
     }
 
     /// The name of the thread that runs or was last to.
@@ -275,6 +275,6 @@ impl<M: Machine> Kernel<M> {
         let Some(state) = self.threads.get(thread) else { return (0, 0, 0) };
         let Some(task) = self.tasks.get(state.task) else { return (0, 0, 0) };
         let server = task.server.and_then(|id| self.servers.get(id)).map_or(0, |server| server.number);
-        (server, task.words[0], state.tid)
+        (server, task.pid(), state.tid)
     }
 }

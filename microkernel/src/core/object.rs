@@ -6,9 +6,11 @@ use libipc::abi::upgrade::{ImageFigures, Verdict};
 use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserRegisters};
 
 use super::arena::{Id, Link, Linked, List};
+pub use super::call::{Call, CallKind, Phase, signal};
 use super::journal::Journal;
 use super::quota::Holdings;
 use super::watchdog::Watched;
+use crate::window::Window;
 
 /// Name of a task.
 pub type TaskId = Id<Task>;
@@ -138,6 +140,14 @@ pub struct Task {
     pub maker: Option<ServerId>,
 }
 
+impl Task {
+    /// Its process id; 0 for a server.
+    #[inline]
+    pub fn pid(&self) -> u32 {
+        self.words[TaskWord::Pid as usize]
+    }
+}
+
 /// A range of frames in one piece.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FrameRange {
@@ -220,6 +230,8 @@ pub struct Server {
     pub deaths: [u32; 2],
     /// Its message buffer.
     pub buffer: FrameRange,
+    /// The same, for messages.
+    pub message: Window,
     /// Its arena.
     pub arena: FrameRange,
     /// Its journal, for a journaled server.
@@ -364,6 +376,17 @@ impl Thread {
         [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8, registers.r9]
     }
 
+    /// One of them, most often the first; 0 where there is none.
+    #[inline(always)]
+    pub fn argument(&self, index: u8) -> u64 {
+        if index == 0 { self.registers.rdi } else { self.other_argument(index) }
+    }
+
+    #[inline(never)]
+    fn other_argument(&self, index: u8) -> u64 {
+        self.arguments().get(usize::from(index)).copied().unwrap_or(0)
+    }
+
     /// Whether it can go on where it is.
     pub fn is_runnable(&self) -> bool {
         self.state == ThreadState::Runnable && !self.stopped
@@ -461,137 +484,6 @@ pub struct Watcher {
 }
 
 impl Linked for Watcher {
-    fn link(&mut self) -> &mut Link {
-        &mut self.link
-    }
-}
-
-/// What kind of call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CallKind {
-    /// A server's message that it waits for.
-    Native,
-    /// A server's message whose answer comes as an event.
-    Sent,
-    /// A program's system call.
-    Foreign,
-    /// A thread's fault.
-    Fault,
-    /// A thread that comes before it runs on.
-    Attention,
-}
-
-/// Where a call stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// In a server's queue.
-    Queued,
-    /// Its inputs wait for a page.
-    Faulting,
-    /// A server has it.
-    Held,
-    /// Answered; the sender has not taken the answer yet.
-    Answered,
-}
-
-/// Something to tell the holder of a call.
-pub mod signal {
-    /// The caller wants it back.
-    pub const CANCEL: u8 = 1;
-    /// A missing page is there.
-    pub const READY: u8 = 2;
-    /// A missing page will never be there.
-    pub const FAILED: u8 = 4;
-    /// A watched session is ready.
-    pub const WATCH: u8 = 8;
-}
-
-/// A call: owned by the calling task, and longer-lived than either side's thread.
-pub struct Call {
-    /// What kind.
-    pub kind: CallKind,
-    /// Where it stands.
-    pub phase: Phase,
-    /// What its holder is to be told ([`signal`]).
-    pub signals: u8,
-    /// A fault of this call's caller is being served for it.
-    pub faulting: bool,
-    /// A new message took the place of the caller's own (a forward).
-    pub rewritten: bool,
-    /// Count of `handles`.
-    pub handle_count: u8,
-    /// The protocol's number, the foreign call's, the fault's.
-    pub label: u32,
-    /// The number of the program's own call, or its fault (see `raise`), whatever message has taken its place.
-    pub number: u32,
-    /// The calling task.
-    pub task: TaskId,
-    /// The thread that waits, if it lives.
-    pub thread: Option<ThreadId>,
-    /// For a fault served on behalf of a call: that call.
-    pub parent: Option<CallRef>,
-    /// The server it is for or with.
-    pub server: ServerId,
-    /// The session it came through.
-    pub session: Option<SessionId>,
-    /// The sender's tag; for a fault the address.
-    pub tag: u64,
-    /// Its words, when they are not in the thread's registers.
-    pub words: [u64; 4],
-    /// Payload kept by the kernel.
-    pub buffer: Option<u32>,
-    /// Bytes of it.
-    pub payload_len: u32,
-    /// Handles under way (sessions are counted).
-    pub handles: [Object; 4],
-    /// Descriptors reserved in the caller's table for its results.
-    pub reserved: [Option<u32>; 2],
-    /// First of its watches.
-    pub watches: Option<WatchId>,
-    /// Order of delivery.
-    pub sequence: u64,
-    /// When it was made.
-    pub since: u64,
-    /// For the trace: the call that its sender was handling.
-    pub cause: u64,
-    /// For its filter: the process at whose wish it was made, and the number of that call in the high half.
-    pub origin: u64,
-    /// Place in the server's calls or events.
-    pub link: Link,
-}
-
-impl Call {
-    /// Begins a call in the place of one that is over: all that counts of it is set anew. Of its handles none counts.
-    #[inline]
-    pub fn begin(&mut self, kind: CallKind, task: TaskId, server: ServerId) {
-        self.kind = kind;
-        self.phase = Phase::Queued;
-        self.signals = 0;
-        self.faulting = false;
-        self.rewritten = false;
-        self.handle_count = 0;
-        (self.label, self.number) = (0, 0);
-        (self.task, self.server) = (task, server);
-        (self.thread, self.parent, self.session) = (None, None, None);
-        self.tag = 0;
-        self.words = [0; 4];
-        (self.buffer, self.payload_len) = (None, 0);
-        self.reserved = [None; 2];
-        self.watches = None;
-        self.link = Link::NONE;
-    }
-
-    /// Whether it can simply be forgotten when it is over.
-    pub fn holds_nothing(&self) -> bool {
-        self.handle_count == 0
-            && self.buffer.is_none()
-            && self.watches.is_none()
-            && self.reserved == [None; 2]
-            && !self.link.is_listed()
-    }
-}
-
-impl Linked for Call {
     fn link(&mut self) -> &mut Link {
         &mut self.link
     }

@@ -9,6 +9,7 @@ use zerocopy::FromBytes;
 
 use super::machine::{Machine, Mapping, physical};
 use super::object::*;
+use super::user_memory::Walks;
 use super::{Kernel, Outcome};
 
 /// Most pages in one map call.
@@ -27,72 +28,7 @@ fn check_protection(protection: Protection) -> Result<(), KernelError> {
     if both || !protection.contains(Protection::READ) { Err(KernelError::BadArgument) } else { Ok(()) }
 }
 
-/// Walks that are remembered.
-pub(crate) const WALKS: usize = 8;
-
-/// Where a walk through the tables of a space ended: the lowest table for all addresses of a span. It holds until
-/// tables are taken away, which happens when a space is given up, and in no other way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Walk {
-    root: Frame,
-    span: u64,
-    leaf: Frame,
-}
-
-impl Walk {
-    /// Of no address.
-    pub(crate) const NONE: Walk = Walk { root: Frame(0), span: u64::MAX, leaf: Frame(0) };
-}
-
 impl<M: Machine> Kernel<M> {
-    /// The table of the lowest level for an address, if every level above is there.
-    #[inline(always)]
-    fn leaf_table(&mut self, root: Frame, address: u64) -> Option<Frame> {
-        let span = address / (PAGE_SIZE << M::LEVEL_BITS);
-        let at = (span ^ u64::from(root.0)) as usize % WALKS;
-        let walk = self.walks[at];
-        if walk.span == span && walk.root == root {
-            return Some(walk.leaf);
-        }
-        let leaf = self.walk(root, address)?;
-        self.walks[at] = Walk { root, span, leaf };
-        Some(leaf)
-    }
-
-    #[cold]
-    fn walk(&mut self, root: Frame, address: u64) -> Option<Frame> {
-        let mut table = root;
-        for level in (1..M::LEVELS).rev() {
-            match self.machine.entry(table, index::<M>(address, level)) {
-                Mapping::Table(lower) => table = lower,
-                _ => return None,
-            }
-        }
-        Some(table)
-    }
-
-    /// The physical address behind a user address, if it is mapped for this access.
-    pub(crate) fn translate(&mut self, root: Frame, address: u64, access: Protection) -> Option<u64> {
-        self.translate_here(root, address, access)
-    }
-
-    /// The same, for the short way.
-    #[inline(always)]
-    pub(crate) fn translate_here(&mut self, root: Frame, address: u64, access: Protection) -> Option<u64> {
-        if address >= M::USER_END {
-            return None;
-        }
-        let table = self.leaf_table(root, address)?;
-        match self.machine.entry(table, index::<M>(address, 0)) {
-            Mapping::Page(frame, protection)
-                if protection.contains(access) && self.frames.contains(frame) =>
-            {
-                Some(physical(frame) | (address & (PAGE_SIZE - 1)))
-            }
-            _ => None,
-        }
-    }
-
     fn space_of(&self, task: TaskId, handle: u64) -> Result<SpaceId, KernelError> {
         let Object::Space(space) = self.named(task, handle, Rights::CONTROL)? else {
             return Err(KernelError::WrongKind);
@@ -146,7 +82,7 @@ impl<M: Machine> Kernel<M> {
     fn clear_tables(&mut self, space: SpaceId) {
         let Some(root) = self.spaces.get(space).map(|space| space.root) else { return };
         self.clear_table(root, M::LEVELS - 1);
-        self.walks = [Walk::NONE; WALKS];
+        self.walks = Walks::NONE;
         self.machine.flush(root, u64::MAX);
     }
 
@@ -235,7 +171,9 @@ impl<M: Machine> Kernel<M> {
         for number in 0..pages {
             let (address, ..) = self.page_listed(buffer, pages_at + number * 16);
             let span = address / (PAGE_SIZE << M::LEVEL_BITS);
-            if core::mem::replace(&mut last, span) == span || self.leaf_table(root, address).is_some() {
+            if core::mem::replace(&mut last, span) == span
+                || self.user_memory().leaf_table(root, address).is_some()
+            {
                 continue;
             }
             for level in 0..self.lowest_table(root, address) {
@@ -364,7 +302,7 @@ impl<M: Machine> Kernel<M> {
         let mut at = address;
         let (mut changed, mut more) = (0, 0);
         while at < end {
-            let Some(table) = self.leaf_table(root, at) else {
+            let Some(table) = self.user_memory().leaf_table(root, at) else {
                 // Skip to the next lowest-level table.
                 at = (at | ((PAGE_SIZE << M::LEVEL_BITS) - 1)) + 1;
                 continue;
@@ -384,7 +322,7 @@ impl<M: Machine> Kernel<M> {
         let Some(root) = self.spaces.get(space).map(|space| space.root) else { return };
         for page in 0..u64::from(segment.pages) {
             let address = segment.address + page * PAGE_SIZE;
-            let Some(table) = self.leaf_table(root, address) else { continue };
+            let Some(table) = self.user_memory().leaf_table(root, address) else { continue };
             let entry = index::<M>(address, 0);
             let Mapping::Page(frame, _) = self.machine.entry(table, entry) else { continue };
             if !self.machine.take_dirty(table, entry) {

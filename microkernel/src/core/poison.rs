@@ -7,13 +7,13 @@
 //! disposed of: a server's memory of what it did must never be less than what it did. A reissued server has no memory:
 //! of the calls that it would be given again, the one it died of is answered an error.
 
+use libipc::abi::KernelError;
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
 use libipc::abi::syscall::{Info, Syscall};
 use libipc::abi::trace::Event;
-use libipc::abi::{KernelError, TaskWord};
 use libipc::server::TIMER_BIT;
 use zerocopy::FromZeros;
 
@@ -125,7 +125,7 @@ impl<M: Machine> Kernel<M> {
         let call = poison.and_then(|poison| self.poisoned_call(id, &poison));
         let pid = |call: CallRef| {
             let task = self.calls.get(call).and_then(|call| self.tasks.get(call.task));
-            task.map_or(0, |task| task.words[TaskWord::Pid as usize])
+            task.map_or(0, Task::pid)
         };
         let event = match call {
             Some(call) if !journaled => call.to_word(),

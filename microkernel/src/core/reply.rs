@@ -1,15 +1,16 @@
 //! The answer to a program's system call: result, new file position, bytes for its memory and descriptors for its
 //! table, all in one step. If a page to be written is not there, nothing happens, and the server is told when it is.
 
-use libipc::abi::delivery::PAYLOAD_OFFSET;
+use libipc::abi::delivery::{PAYLOAD_MAX, PAYLOAD_OFFSET};
 use libipc::abi::syscall::{Restart, Syscall, reply_flags as flag};
 use libipc::abi::{Frame, KernelError, Protection, Rights};
 use zerocopy::FromBytes;
 
 use super::ipc::Caller;
-use super::lease::{WINDOW_MAX, is_in_one_page};
+use super::lease::WINDOW_MAX;
 use super::machine::Machine;
 use super::object::*;
+use super::user_memory::{Direction, UserMemory, is_in_one_page};
 use super::{Kernel, Outcome};
 
 /// Most pieces of output in one answer.
@@ -87,52 +88,20 @@ impl<M: Machine> Kernel<M> {
         Ok(objects)
     }
 
-    /// Writes the one piece that a payload lists, if a page has all of it.
-    #[inline(always)]
-    pub(crate) fn write_output(&mut self, root: Frame, buffer: FrameRange) -> Option<()> {
-        let listed = Self::payload(&mut self.machine, buffer, size_of::<[u64; 2]>() as u64);
-        let [address, length] = <[u64; 2]>::read_from_bytes(listed).ok()?;
-        if !is_in_one_page(address, length) {
-            return None;
-        }
-        let place = self.translate_here(root, address, Protection::WRITE)?;
-        let from = buffer.physical() + u64::from(PAYLOAD_OFFSET) + size_of::<[u64; 2]>() as u64;
-        self.machine.copy(from, place, length);
-        Some(())
-    }
-
-    /// Checks and writes the pieces that the payload lists: address, length, then all bytes in order.
+    /// Checks and writes the pieces that the payload lists.
     pub(crate) fn write_outputs(&mut self, task: TaskId, id: CallRef, count: u64) -> Result<(), KernelError> {
         let buffer = self.payload_of(task).ok_or(KernelError::WrongState)?;
         let caller = self.calls.get(id).map(|call| call.task).ok_or(KernelError::NoSuchCall)?;
         let space = self.tasks.get(caller).map(|task| task.space).ok_or(KernelError::NoSuchCall)?;
         let root = self.spaces.get(space).map(|space| space.root).ok_or(KernelError::NoSuchCall)?;
-        let listed = Self::payload(&mut self.machine, buffer, size_of::<Pieces>() as u64);
-        let pieces = Pieces::read_from_bytes(listed).map_err(|_| KernelError::WrongState)?;
-        let pieces = pieces.get(..count as usize).ok_or(KernelError::TooBig)?;
-        let mut places = [None; OUTPUTS_MAX as usize];
-        for (place, [address, length]) in places.iter_mut().zip(pieces) {
-            let end = address.checked_add(*length).ok_or(KernelError::BadAddress)?;
-            if *length > WINDOW_MAX || end > M::USER_END {
-                return Err(KernelError::BadAddress);
-            }
-            let missing = if is_in_one_page(*address, *length) {
-                *place = self.translate(root, *address, Protection::WRITE);
-                place.is_none().then_some(*address)
-            } else {
-                self.missing(root, *address, *length)
-            };
-            if let Some(missing) = missing {
-                self.fault_for(id, missing, Protection::WRITE)?;
-                return Err(KernelError::NotResident);
+        match self.user_memory().write_outputs(root, buffer, count) {
+            Ok(()) => Ok(()),
+            Err(Unwritten::Wrong(error)) => Err(error),
+            Err(Unwritten::Missing(address)) => {
+                self.fault_for(id, address, Protection::WRITE)?;
+                Err(KernelError::NotResident)
             }
         }
-        let mut from = count * 16;
-        for (place, [address, length]) in places.into_iter().zip(pieces) {
-            self.write_piece(root, (*address, place), buffer, from, *length);
-            from += length;
-        }
-        Ok(())
     }
 
     /// Puts the new descriptors into the slots reserved for them.
@@ -171,5 +140,65 @@ impl<M: Machine> Kernel<M> {
         if let Some(old) = place.replace(session) {
             self.session_released(old);
         }
+    }
+}
+
+/// Why the pieces of an answer were not written; none of them was.
+pub(crate) enum Unwritten {
+    /// They make no sense.
+    Wrong(KernelError),
+    /// The page of this address is not there.
+    Missing(u64),
+}
+
+impl<M: Machine> UserMemory<'_, M> {
+    /// Writes the pieces that a payload lists: address, length, then all bytes in order.
+    #[inline(always)]
+    pub(crate) fn write_outputs(
+        &mut self,
+        root: Frame,
+        buffer: FrameRange,
+        count: u64,
+    ) -> Result<(), Unwritten> {
+        let payload = u64::from(PAYLOAD_OFFSET);
+        if count == 1 {
+            // Most answers have one, in one page.
+            let listed = self.machine.bytes(buffer, payload, size_of::<[u64; 2]>() as u64);
+            if let Ok([address, length]) = <[u64; 2]>::read_from_bytes(listed)
+                && is_in_one_page(address, length)
+                && let Some(place) = self.translate(root, address, Protection::WRITE)
+            {
+                let from = buffer.physical() + payload + size_of::<[u64; 2]>() as u64;
+                self.machine.copy(from, place, length);
+                return Ok(());
+            }
+        }
+        self.write_pieces(root, buffer, count)
+    }
+
+    #[inline(never)]
+    fn write_pieces(&mut self, root: Frame, buffer: FrameRange, count: u64) -> Result<(), Unwritten> {
+        let payload = u64::from(PAYLOAD_OFFSET);
+        let listed = self.machine.bytes(buffer, payload, size_of::<Pieces>() as u64);
+        let pieces =
+            Pieces::read_from_bytes(listed).map_err(|_| Unwritten::Wrong(KernelError::WrongState))?;
+        let pieces = pieces.get(..count as usize).ok_or(Unwritten::Wrong(KernelError::TooBig))?;
+        for [address, length] in pieces {
+            if *length > WINDOW_MAX || address.checked_add(*length).is_none_or(|end| end > M::USER_END) {
+                return Err(Unwritten::Wrong(KernelError::BadAddress));
+            }
+            if let Some(missing) = self.first_missing(root, *address, *length, Protection::WRITE) {
+                return Err(Unwritten::Missing(missing));
+            }
+        }
+        let mut from = count * size_of::<[u64; 2]>() as u64;
+        for [address, length] in pieces {
+            if from + length <= u64::from(PAYLOAD_MAX) {
+                let other = buffer.physical() + payload + from;
+                self.transfer(root, *address, other, *length, Direction::ToCaller);
+            }
+            from += length;
+        }
+        Ok(())
     }
 }

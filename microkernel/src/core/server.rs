@@ -109,11 +109,12 @@ impl<M: Machine> Kernel<M> {
         if what == 5 {
             self.reproducers.memory = self.remains.take(range);
         }
+        let window = self.machine.window(range);
         let server = self.embryo(task, handle)?;
         match (what, &mut server.journal) {
-            (0, _) => server.buffer = range,
+            (0, _) => (server.buffer, server.message) = (range, window),
             (1, _) => server.arena = range,
-            (2, Some(journal)) => journal.set_memory(range),
+            (2, Some(journal)) => journal.set_memory(range, window),
             (3, Some(journal)) => journal.snapshots = range,
             (2 | 3, None) => return Err(KernelError::BadArgument),
             _ => {}

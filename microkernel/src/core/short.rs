@@ -6,18 +6,20 @@
 //! the general way, and nothing has changed by then. What the short way does is what the general way would
 //! do, to the last byte of the journals: the tests run both.
 
-use libipc::abi::delivery::{Extent, INPUT_NULL, Kind};
-use libipc::abi::foreign::{self, Input, LINUX_CALLS, Role, Route, Row};
+use libipc::abi::delivery::{Delivery, Extent, INPUT_NULL, Kind, PAYLOAD_OFFSET};
+use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 use libipc::abi::trace::Who;
 use libipc::abi::{Frame, Protection, Readiness, Rights, TaskWord};
 
 use super::Kernel;
+use super::jitter::Jitter;
 use super::machine::Machine;
 use super::native::{ABI_VERSION, set_outcome};
 use super::object::*;
 use super::sched::SLICE_NS;
+use super::user_memory::UserMemory;
 
 const NULL: u64 = Syscall::Null as u64;
 const CALL: u64 = Syscall::Call as u64;
@@ -36,23 +38,38 @@ const LABEL_ONLY: u64 = u32::MAX as u64;
 /// More than any record that is made here.
 const ROOM: u64 = FIXED_MAX + DELIVERY_MAX + foreign::SMALL_MAX;
 
-/// Whether a program's call is told by its registers, but for a small input and a buffer that its answer fills.
-const fn is_plain(row: &Row) -> bool {
-    matches!(row.inputs, [Input::None | Input::Small(..), Input::None])
-        && matches!(row.named, [foreign::NO_ARGUMENT, foreign::NO_ARGUMENT])
-        && row.reserves == 0
-        && row.passes == foreign::NO_ARGUMENT
-        && row.masks == foreign::NO_ARGUMENT
+/// How a program's call can go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The general way alone.
+    General,
+    /// Its registers tell all about it.
+    Registers,
+    /// They do, but for a small input or a buffer that its answer fills.
+    Memory,
 }
 
-static PLAIN: [bool; LINUX_CALLS as usize] = {
-    let mut plain = [false; LINUX_CALLS as usize];
+const fn way(row: &Row) -> Way {
+    let plain = matches!(row.named, [foreign::NO_ARGUMENT, foreign::NO_ARGUMENT])
+        && row.reserves == 0
+        && row.passes == foreign::NO_ARGUMENT
+        && row.masks == foreign::NO_ARGUMENT;
+    match (row.inputs, row.output) {
+        _ if !plain => Way::General,
+        ([Input::None, Input::None], Output::None) => Way::Registers,
+        ([Input::None | Input::Small(..), Input::None], _) => Way::Memory,
+        _ => Way::General,
+    }
+}
+
+static WAYS: [Way; LINUX_CALLS as usize] = {
+    let mut ways = [Way::General; LINUX_CALLS as usize];
     let mut number = 0;
-    while number < plain.len() {
-        plain[number] = is_plain(&foreign::LINUX[number]);
+    while number < ways.len() {
+        ways[number] = way(&foreign::LINUX[number]);
         number += 1;
     }
-    plain
+    ways
 };
 
 impl<M: Machine> Kernel<M> {
@@ -111,24 +128,26 @@ impl<M: Machine> Kernel<M> {
             }
             _ => return None,
         };
-        let (next, server) = self.waiting(to)?;
-        let (buffer, fill) = (server.buffer, server.fill());
-        let (since, sequence) = (self.since, self.sequence + 1);
+        let server = self.servers.get_mut(to).filter(|server| server.waits())?;
+        let next = server.thread?;
+        let (mine, other) = self.threads.two(from, next)?;
+        if !Order::of(&self.chosen, self.ready).comes_first(other.priority) {
+            return None;
+        }
         let (id, call) = self.calls.renew().ok()?;
+        self.sequence += 1;
         call.begin(CallKind::Native, task, to);
-        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
+        call.be_held(from, session, (self.since, self.sequence));
         (call.label, call.words) = (info as u32, [word0, word1, word2, word3]);
-        (call.since, call.sequence) = (since, sequence);
         call.cause = if TRACE { cause } else { call.cause };
-        self.sequence = sequence;
         let now = self.machine.now();
-        let delivery = Self::delivery(&mut self.machine, buffer)?;
-        Self::head(delivery, Kind::Call, fill, now);
-        delivery.token = id.to_word();
-        delivery.label = info as u32;
-        delivery.words[..4].copy_from_slice(&[word0, word1, word2, word3]);
-        (delivery.badge, delivery.position, delivery.status) = (badge, position, status as u32);
-        let server = self.servers.get_mut(to)?;
+        if let Some(delivery) = Self::delivery_in(&mut self.machine, server.message) {
+            Self::head(delivery, Kind::Call, server.fill(), now);
+            delivery.token = id.to_word();
+            delivery.label = info as u32;
+            delivery.words[..4].copy_from_slice(&[word0, word1, word2, word3]);
+            (delivery.badge, delivery.position, delivery.status) = (badge, position, status as u32);
+        }
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
         if TRACE {
@@ -136,7 +155,10 @@ impl<M: Machine> Kernel<M> {
             let words = [handle, info, word0, word1, word2, word3];
             self.trace.note_call([own, cause, u64::from(server.number)], id, words, now);
         }
-        self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
+        mine.state = ThreadState::Calling(id);
+        let used = now.saturating_sub(self.since);
+        give_way(&mut self.machine, &mut self.jitter, mine, (next, other), used);
+        self.runs(next, now)
     }
 
     /// A program's call: of a server, or for a word that the kernel has.
@@ -150,86 +172,63 @@ impl<M: Machine> Kernel<M> {
         self.is_open()?;
         let number = number as u32;
         let row = super::deliver::row(number)?;
-        let state = self.threads.get_mut(from)?;
+        let state = self.threads.get(from)?;
         if !state.attention.is_empty() || state.restart != 0 {
             return None;
         }
-        let caller = self.tasks.get(task)?;
         if let Route::Word(word) = row.route {
-            let (pid, value) = (caller.words[TaskWord::Pid as usize], u64::from(caller.words[word as usize]));
-            state.registers.rax = value;
-            if TRACE {
-                let who = Who::Program { pid, tid: state.tid }.to_word();
-                self.trace.note_word(&mut self.machine, who, (number, state.arguments()), value);
-            }
-            return Some(());
+            return self.short_word::<TRACE>(from, task, number, word);
         }
-        if !PLAIN[number as usize] {
+        let way = *WAYS.get(number as usize)?;
+        if way == Way::General {
             return None;
         }
-        let (tid, words) = (state.tid, state.arguments());
-        let (to, session) = self.plain_callee(row.route, caller.table, &words)?;
-        let (next, server) = self.waiting(to)?;
-        let (buffer, fill) = (server.buffer, server.fill());
-        let space = self.spaces.get(caller.space)?;
-        let (badge, root) = (space.badge, space.root);
-        self.output_is_there(row, &words, root)?;
-        let input = self.short_input(row, &words, root, buffer);
-        let (since, sequence) = (self.since, self.sequence + 1);
-        let (id, call) = self.calls.renew().ok()?;
-        call.begin(CallKind::Foreign, task, to);
-        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
-        (call.label, call.number) = (number, number);
-        (call.since, call.sequence) = (since, sequence);
-        call.cause = if TRACE { 0 } else { call.cause };
-        self.sequence = sequence;
-        let now = self.machine.now();
-        let delivery = Self::delivery(&mut self.machine, buffer)?;
-        Self::head(delivery, Kind::Foreign, fill, now);
-        delivery.extent = Extent::Foreign as u32;
-        delivery.token = id.to_word();
-        delivery.label = number;
-        delivery.words = words;
-        let session = session.and_then(|session| self.sessions.get(session));
-        (delivery.badge, delivery.position, delivery.status) =
-            session.map_or((0, 0, 0), |session| (session.badge.0, session.position, session.status));
         let caller = self.tasks.get(task)?;
-        let pid = caller.words[TaskWord::Pid as usize];
-        let directories = caller.directories.and_then(|id| self.directories.get(id));
-        let umask = directories.map_or(0, |directories| directories.umask);
-        super::deliver::introduce(delivery, caller, tid, umask, badge);
-        delivery.inputs = [input.unwrap_or(INPUT_NULL), INPUT_NULL];
-        delivery.payload_len = input.unwrap_or(0);
-        delivery.slots = [u32::MAX; 2];
-        let server = self.servers.get_mut(to)?;
-        server.waiting = false;
-        server.note_delivery(&mut self.machine, Extent::Foreign as u32, input.unwrap_or(0));
-        if TRACE {
-            let made = (number, words, input.unwrap_or(0));
-            self.trace.note_linux(&mut self.machine, [pid, tid], server, id, made, now);
+        let (to, through) = self.plain_callee(row.route, caller.table, state)?;
+        let session = through.and_then(|id| self.sessions.get(id));
+        let server = self.servers.get_mut(to).filter(|server| server.waits())?;
+        let next = server.thread?;
+        let space = self.spaces.get(caller.space)?;
+        let input = if way == Way::Memory {
+            let mut memory =
+                UserMemory { machine: &mut self.machine, walks: &mut self.walks, frames: &self.frames };
+            memory.short_memory(row, state, space.root, server.buffer)?
+        } else {
+            INPUT_NULL
+        };
+        let (mine, other) = self.threads.two(from, next)?;
+        if !Order::of(&self.chosen, self.ready).comes_first(other.priority) {
+            return None;
         }
-        self.give_way(from, |from| from.state = ThreadState::Calling(id), next, |_| {}, now)
-    }
-
-    /// Goes on if there is all of the memory that the answer will fill.
-    #[inline(always)]
-    fn output_is_there(&mut self, row: &Row, words: &[u64; 6], root: Frame) -> Option<()> {
-        let (address, bytes) = super::deliver::output(row, words);
-        let there = address == 0
-            || bytes == 0
-            || match super::lease::is_in_one_page(address, bytes) {
-                true => self.translate_here(root, address, Protection::WRITE).is_some(),
-                false => self.missing(root, address, bytes).is_none(),
-            };
-        there.then_some(())
-    }
-
-    /// The small input of a program's call, if it has one and it is there: its length in the receiver's payload.
-    #[inline(always)]
-    fn short_input(&mut self, row: &Row, words: &[u64; 6], root: Frame, buffer: FrameRange) -> Option<u32> {
-        let Input::Small(at, count) = row.inputs[0] else { return None };
-        let [address, length] = [at, count].map(|at| words.get(usize::from(at)).copied().unwrap_or(0));
-        self.gather_small(root, address, length, buffer)
+        let (id, call) = self.calls.renew().ok()?;
+        self.sequence += 1;
+        call.begin(CallKind::Foreign, task, to);
+        call.be_held(from, through, (self.since, self.sequence));
+        (call.label, call.number) = (number, number);
+        call.cause = if TRACE { 0 } else { call.cause };
+        let now = self.machine.now();
+        if let Some(delivery) = Self::delivery_in(&mut self.machine, server.message) {
+            Self::head(delivery, Kind::Foreign, server.fill(), now);
+            delivery.extent = Extent::Foreign as u32;
+            delivery.token = id.to_word();
+            delivery.label = number;
+            delivery.words = mine.arguments();
+            let directories = caller.directories.and_then(|id| self.directories.get(id));
+            let umask = directories.map_or(0, |directories| directories.umask);
+            delivery.caller = super::deliver::introduced(caller, mine.tid, umask, space.badge);
+            tell_rest(delivery, session, input);
+        }
+        let length = if input == INPUT_NULL { 0 } else { input };
+        server.waiting = false;
+        server.note_delivery(&mut self.machine, Extent::Foreign as u32, length);
+        if TRACE {
+            let made = (number, mine.arguments(), length);
+            self.trace.note_linux(&mut self.machine, [caller.pid(), mine.tid], server, id, made, now);
+        }
+        mine.state = ThreadState::Calling(id);
+        let used = now.saturating_sub(self.since);
+        give_way(&mut self.machine, &mut self.jitter, mine, (next, other), used);
+        self.runs(next, now)
     }
 
     /// Whom a program's call goes to, unless it is one who resolves paths and so is told the caller's directories.
@@ -238,14 +237,12 @@ impl<M: Machine> Kernel<M> {
         &self,
         route: Route,
         table: TableId,
-        words: &[u64; 6],
+        state: &Thread,
     ) -> Option<(ServerId, Option<SessionId>)> {
         let (to, session) = match route {
             Route::Server(role) => (self.roles[role as usize]?, None),
             Route::Object(at) => {
-                let descriptor = *words.get(usize::from(at))? as u32;
-                let slot = self.slot(table, descriptor);
-                let Object::Session(id) = slot.object else { return None };
+                let id = self.session_in(table, state.argument(at) as u32)?;
                 (self.sessions.get(id)?.server, Some(id))
             }
             Route::Word(_) | Route::Kernel(_) | Route::None => return None,
@@ -253,56 +250,81 @@ impl<M: Machine> Kernel<M> {
         (self.roles[Role::Vfs as usize] != Some(to)).then_some((to, session))
     }
 
+    /// A program's call for a word that the kernel has.
+    #[inline(always)]
+    fn short_word<const TRACE: bool>(
+        &mut self,
+        from: ThreadId,
+        task: TaskId,
+        number: u32,
+        word: TaskWord,
+    ) -> Option<()> {
+        let caller = self.tasks.get(task)?;
+        let state = self.threads.get_mut(from)?;
+        let value = u64::from(caller.words[word as usize]);
+        state.registers.rax = value;
+        if TRACE {
+            let who = Who::Program { pid: caller.pid(), tid: state.tid }.to_word();
+            self.trace.note_word(&mut self.machine, who, (number, state.arguments()), value);
+        }
+        Some(())
+    }
+
     /// The answer to a server's call.
     #[inline(always)]
     fn short_reply<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get(from)?;
-        let (own, arguments) = (state.server?, state.arguments());
-        let [token, info, word0, word1, word2, word3] = arguments;
+        let own = state.server?;
+        let [token, info, word0, word1, word2, word3] = state.arguments();
         if info & !LABEL_ONLY != 0 {
             return None;
         }
-        let (id, call) = self.plainly_held(own, token, CallKind::Native)?;
-        let next = self.answered(id, call, own, true)?;
-        let client = self.threads.get(next)?;
-        if !self.comes_first(client.priority) {
+        let id = CallRef::from_word(token);
+        let call = self.calls.hold(id)?;
+        let next = call.plain_caller(own, CallKind::Native)?;
+        let (mine, client) = self.threads.two(from, next)?;
+        if !client.waits_for(id) || !Order::of(&self.chosen, self.ready).comes_first(client.priority) {
             return None;
         }
-        let (asked, asker) = (client.arguments(), client.server);
-        self.calls.discard(id);
-        let values = [info, word0, word1, word2, word3];
-        if let Some(asker) = asker.and_then(|id| self.servers.get_mut(id)) {
-            let [a, b, c, d, e, f] = asked;
-            match info | word0 | word1 | word2 | word3 {
-                0 => asker.note(&mut self.machine, succeeded(Syscall::Call, 0), [a, b, c, d, e, f]),
-                _ => asker.note(
-                    &mut self.machine,
-                    succeeded(Syscall::Call, values.len() as u8),
-                    [a, b, c, d, e, f, info, word0, word1, word2, word3],
-                ),
-            }
+        let (server, asker) = self.servers.two(own, client.server?)?;
+        if !server.has_no_events() || !server.has_room() || !asker.has_room() {
+            return None;
         }
-        let server = self.servers.get_mut(own)?;
+        call.discard();
+        let values = [info, word0, word1, word2, word3];
+        let [a, b, c, d, e, f] = client.arguments();
+        match info | word0 | word1 | word2 | word3 {
+            0 => asker.note(&mut self.machine, succeeded(Syscall::Call, 0), [a, b, c, d, e, f]),
+            _ => asker.note(
+                &mut self.machine,
+                succeeded(Syscall::Call, values.len() as u8),
+                [a, b, c, d, e, f, info, word0, word1, word2, word3],
+            ),
+        }
         server.waiting = true;
-        server.note(&mut self.machine, succeeded(Syscall::Reply, 0), arguments);
+        server.note(&mut self.machine, succeeded(Syscall::Reply, 0), mine.arguments());
         let now = self.machine.now();
         if TRACE {
-            self.trace.note_answer(Syscall::Reply, server, arguments, now);
+            self.trace.note_answer(Syscall::Reply, server, mine.arguments(), now);
         }
-        self.give_way(from, wait, next, |next| set_outcome(&mut next.registers, &Ok(values)), now)
+        wait(mine);
+        set_outcome(&mut client.registers, &Ok(values));
+        let used = now.saturating_sub(self.since);
+        give_way(&mut self.machine, &mut self.jitter, mine, (next, client), used);
+        self.runs(next, now)
     }
 
     /// The answer to a program's call: its result, and perhaps a new position. The server goes on, or receives.
     #[inline(always)]
     fn short_reply_foreign<const TRACE: bool>(&mut self, from: ThreadId, receives: bool) -> Option<()> {
         let state = self.threads.get(from)?;
-        let (task, own, arguments) = (state.task, state.server?, state.arguments());
+        let (task, own) = (state.task, state.server?);
         // Whoever goes on does so before the one that it has answered, who is the only one to be kept in mind.
         let own_priority = (!receives).then_some(state.priority);
         if own_priority.is_some_and(|own| self.chosen.is_some() || self.ready >> own != 0) {
             return None;
         }
-        let [token, flags, result, position, _, changed] = arguments;
+        let [token, flags, result, position, _, changed] = state.arguments();
         if flags & !SIMPLE_FLAGS != 0 {
             return None;
         }
@@ -310,53 +332,54 @@ impl<M: Machine> Kernel<M> {
             0 => None,
             _ => Some(self.unwatched(task, changed & 0xffff_ffff)?),
         };
-        let (id, call) = self.plainly_held(own, token, CallKind::Foreign)?;
-        let session = call.session;
-        let next = self.answered(id, call, own, receives)?;
-        let client = self.threads.get(next)?;
+        let id = CallRef::from_word(token);
+        let call = self.calls.hold(id)?;
+        let next = call.plain_caller(own, CallKind::Foreign)?;
+        let (mine, client) = self.threads.two(from, next)?;
         let priority = client.priority;
-        if !self.goes_on_first(client) || own_priority.is_some_and(|own| own <= priority) {
+        let order = Order::of(&self.chosen, self.ready);
+        let first = order.goes_on_first(client) && own_priority.is_none_or(|own| own > priority);
+        if !first || !client.waits_for(id) {
+            return None;
+        }
+        let server = self.servers.get_mut(own)?;
+        if receives && !server.has_no_events() || !server.has_room() {
             return None;
         }
         let outputs = flags >> reply_flags::OUTPUTS_SHIFT & OUTPUTS_MAX;
-        match outputs {
-            0 => {}
-            1 => {
-                let (root, buffer) = (client.top, self.servers.get(own)?.buffer);
-                self.write_output(root, buffer)?;
-            }
-            // When a page is missing, it is asked for now, and the general way finds that it has been.
-            _ => self.write_outputs(task, id, outputs).ok()?,
+        if outputs > 0 {
+            let mut memory =
+                UserMemory { machine: &mut self.machine, walks: &mut self.walks, frames: &self.frames };
+            memory.write_outputs(client.top, server.buffer, outputs).ok()?;
         }
         if let Some(session) = ready.and_then(|session| self.sessions.get_mut(session)) {
             session.readiness = Readiness::from_bits_truncate((changed >> 32) as u32);
         }
-        self.calls.discard(id);
         if flags & reply_flags::POSITION != 0
-            && let Some(session) = session.and_then(|session| self.sessions.get_mut(session))
+            && let Some(session) = call.session
+            && let Some(session) = self.sessions.get_mut(session)
         {
             session.position = position;
         }
-        let server = self.servers.get_mut(own)?;
+        call.discard();
         server.waiting = receives;
-        server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), arguments);
+        server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), mine.arguments());
         let now = if TRACE || receives { self.machine.now() } else { 0 };
         if TRACE {
-            self.trace.note_answer(Syscall::ReplyForeign, server, arguments, now);
+            self.trace.note_answer(Syscall::ReplyForeign, server, mine.arguments(), now);
         }
-        let answer = |next: &mut Thread| {
-            next.registers.rax = result;
-            next.restart = 0;
-        };
+        client.registers.rax = result;
+        client.restart = 0;
         if receives {
-            self.give_way(from, wait, next, answer, now)?;
+            wait(mine);
+            let used = now.saturating_sub(self.since);
+            give_way(&mut self.machine, &mut self.jitter, mine, (next, client), used);
+            self.runs(next, now)?;
             return self.share_time(priority);
         }
-        let client = self.threads.get_mut(next)?;
         client.state = ThreadState::Runnable;
-        answer(client);
         self.chosen = Some((next, priority));
-        set_outcome(&mut self.threads.get_mut(from)?.registers, &Ok([0; 5]));
+        set_outcome(&mut mine.registers, &Ok([0; 5]));
         self.took_short_way()
     }
 
@@ -376,11 +399,12 @@ impl<M: Machine> Kernel<M> {
         self.take_next();
         self.servers.get_mut(own)?.waiting = true;
         let now = self.machine.now();
-        let leave = |server: &mut Thread| {
-            server.registers.rax = 0;
-            server.state = ThreadState::Receiving;
-        };
-        self.give_way(from, leave, next, |_| {}, now)?;
+        let (mine, other) = self.threads.two(from, next)?;
+        mine.registers.rax = 0;
+        mine.state = ThreadState::Receiving;
+        let used = now.saturating_sub(self.since);
+        give_way(&mut self.machine, &mut self.jitter, mine, (next, other), used);
+        self.runs(next, now)?;
         self.share_time(priority)
     }
 
@@ -397,26 +421,6 @@ impl<M: Machine> Kernel<M> {
         Some(())
     }
 
-    /// Whether a thread of this priority that is made ready comes before all others.
-    #[inline(always)]
-    fn comes_first(&self, priority: u8) -> bool {
-        match self.chosen {
-            None => self.ready >> priority == 0,
-            Some((_, chosen)) => chosen < priority,
-        }
-    }
-
-    /// Whether a thread whose call is over comes before all others, because of its priority, or because it has
-    /// something left of its slice.
-    #[inline(always)]
-    fn goes_on_first(&self, state: &Thread) -> bool {
-        let equal = match self.chosen {
-            None => self.ready >> state.priority == 1,
-            Some((_, chosen)) => chosen == state.priority,
-        };
-        self.comes_first(state.priority) || equal && state.slice_ns > 0
-    }
-
     /// A session of a server's own that nobody watches.
     #[inline(always)]
     fn unwatched(&self, task: TaskId, handle: u64) -> Option<SessionId> {
@@ -426,70 +430,9 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// A call that this server holds, if it can simply be forgotten when it is over.
+    /// Another thread runs from now on.
     #[inline(always)]
-    fn plainly_held(&self, own: ServerId, token: u64, kind: CallKind) -> Option<(CallRef, &Call)> {
-        let id = CallRef::from_word(token);
-        let call = self.calls.get(id)?;
-        let held = call.phase == Phase::Held && call.server == own && call.kind == kind;
-        (held && call.holds_nothing()).then_some((id, call))
-    }
-
-    /// The thread of a server that waits, if it would run before all others and its journal has room.
-    #[inline(always)]
-    fn waiting(&self, id: ServerId) -> Option<(ThreadId, &Server)> {
-        let server = self.servers.get(id)?;
-        if !server.waiting || !server.has_room() {
-            return None;
-        }
-        let thread = server.thread?;
-        let first = self.comes_first(self.threads.get(thread)?.priority);
-        first.then_some((thread, server))
-    }
-
-    /// The thread that waits for the answer to a call, if nothing but the answer keeps it from running, and the server
-    /// has nothing else to receive and room to record the answer.
-    #[inline(always)]
-    fn answered(&self, id: CallRef, call: &Call, own: ServerId, receives: bool) -> Option<ThreadId> {
-        let server = self.servers.get(own)?;
-        if receives && !server.has_no_events() || !server.has_room() {
-            return None;
-        }
-        let thread = call.thread?;
-        let state = self.threads.get(thread)?;
-        if state.state != ThreadState::Calling(id) || state.stopped || !state.attention.is_empty() {
-            return None;
-        }
-        if let Some(asker) = state.server
-            && !self.servers.get(asker)?.has_room()
-        {
-            return None;
-        }
-        Some(thread)
-    }
-
-    /// The current thread gives way to another one.
-    #[inline(always)]
-    fn give_way(
-        &mut self,
-        from: ThreadId,
-        leave: impl FnOnce(&mut Thread),
-        next: ThreadId,
-        enter: impl FnOnce(&mut Thread),
-        now: u64,
-    ) -> Option<()> {
-        let used = now.saturating_sub(self.since);
-        let state = self.threads.get_mut(from)?;
-        leave(state);
-        state.cpu_ns += used;
-        state.slice_ns = state.slice_ns.saturating_sub(used);
-        let state = self.threads.get_mut(next)?;
-        enter(state);
-        state.state = ThreadState::Runnable;
-        if state.slice_ns == 0 {
-            state.slice_ns = self.jitter.slice(SLICE_NS);
-        }
-        self.machine.enter(next, state);
+    fn runs(&mut self, next: ThreadId, now: u64) -> Option<()> {
         self.since = now;
         self.switches += 1;
         self.current = Some(next);
@@ -511,11 +454,99 @@ const fn succeeded(call: Syscall, values: u8) -> Header {
     Header { number: call as u16, error: 0, values, payload: 0 }
 }
 
+/// What a delivery says of the session that a program's call came through, and of its input.
+#[inline(always)]
+fn tell_rest(delivery: &mut Delivery, session: Option<&Session>, input: u32) {
+    (delivery.badge, delivery.position, delivery.status) =
+        session.map_or((0, 0, 0), |session| (session.badge.0, session.position, session.status));
+    delivery.inputs = [input, INPUT_NULL];
+    delivery.payload_len = if input == INPUT_NULL { 0 } else { input };
+    delivery.slots = [u32::MAX; 2];
+}
+
 /// A server has answered and waits for the next event.
 #[inline(always)]
 fn wait(server: &mut Thread) {
     set_outcome(&mut server.registers, &Ok([0; 5]));
     server.state = ThreadState::Receiving;
+}
+
+/// The current thread, which has used so much time, gives way to another one.
+#[inline(always)]
+fn give_way<M: Machine>(
+    machine: &mut M,
+    jitter: &mut Jitter,
+    current: &mut Thread,
+    (id, next): (ThreadId, &mut Thread),
+    used_ns: u64,
+) {
+    current.cpu_ns += used_ns;
+    current.slice_ns = current.slice_ns.saturating_sub(used_ns);
+    next.state = ThreadState::Runnable;
+    if next.slice_ns == 0 {
+        next.slice_ns = jitter.slice(SLICE_NS);
+    }
+    machine.enter(id, next);
+}
+
+/// Whom a thread that is made ready would have to come before.
+#[derive(Clone, Copy)]
+struct Order {
+    /// The priority of the one who has been chosen.
+    chosen: Option<u8>,
+    /// One bit for each priority of which somebody waits.
+    ready: u32,
+}
+
+impl Order {
+    #[inline(always)]
+    fn of(chosen: &Option<(ThreadId, u8)>, ready: u32) -> Order {
+        Order { chosen: chosen.map(|(_, priority)| priority), ready }
+    }
+
+    /// Whether a thread of this priority that is made ready comes before all others.
+    #[inline(always)]
+    fn comes_first(self, priority: u8) -> bool {
+        match self.chosen {
+            None => self.ready >> priority == 0,
+            Some(chosen) => chosen < priority,
+        }
+    }
+
+    /// Whether a thread whose call is over comes before all others, because of its priority, or because it has
+    /// something left of its slice.
+    #[inline(always)]
+    fn goes_on_first(self, state: &Thread) -> bool {
+        let equal = match self.chosen {
+            None => self.ready >> state.priority == 1,
+            Some(chosen) => chosen == state.priority,
+        };
+        self.comes_first(state.priority) || equal && state.slice_ns > 0
+    }
+}
+
+impl<M: Machine> UserMemory<'_, M> {
+    /// Sees to the memory of a program's call before it is made: whether all that its answer will fill is there, and
+    /// its small input, which goes into the receiver's payload: how long that is.
+    #[inline(always)]
+    fn short_memory(&mut self, row: &Row, state: &Thread, root: Frame, message: FrameRange) -> Option<u32> {
+        let (address, bytes) = super::deliver::output(row, &state.arguments());
+        if address != 0 && bytes != 0 && !self.is_there(root, address, bytes, Protection::WRITE) {
+            return None;
+        }
+        let Input::Small(address, length) = row.inputs[0] else { return Some(INPUT_NULL) };
+        let (address, length) = (state.argument(address), state.argument(length));
+        let to = message.physical() + u64::from(PAYLOAD_OFFSET);
+        Some(self.gather_small(root, address, length, to).unwrap_or(INPUT_NULL))
+    }
+}
+
+impl Thread {
+    /// Whether nothing but the answer to a call keeps it from running.
+    #[inline(always)]
+    fn waits_for(&self, call: CallRef) -> bool {
+        self.state == ThreadState::Calling(call) && !self.stopped && self.attention.is_empty()
+    }
 }
 
 impl Server {
@@ -530,7 +561,13 @@ impl Server {
     fn has_room(&self) -> bool {
         match &self.journal {
             None => true,
-            Some(journal) => journal.cursor.is_none() && journal.end + ROOM <= journal.memory.bytes(),
+            Some(journal) => journal.cursor.is_none() && journal.end + ROOM <= journal.window.bytes(),
         }
+    }
+
+    /// Whether it waits for an event, which can be recorded.
+    #[inline(always)]
+    fn waits(&self) -> bool {
+        self.waiting && self.has_room()
     }
 }

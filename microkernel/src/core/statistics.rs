@@ -127,7 +127,7 @@ impl<M: Machine> Kernel<M> {
         let held = u64::from(call.phase != Phase::Queued);
         let waits = u64::from(call.kind == CallKind::Native) << 1;
         let caller = self.tasks.get(call.task);
-        let pid = caller.map_or(0, |task| task.words[0]);
+        let pid = caller.map_or(0, Task::pid);
         let tid = call.thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.tid);
         let number = caller.and_then(|task| self.servers.get(task.server?)).map(|server| server.number);
         let who = u64::from(pid) << 32 | u64::from(number.unwrap_or(tid));

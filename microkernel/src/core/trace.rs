@@ -9,7 +9,7 @@ use libipc::abi::delivery::{Delivery, INPUT_NULL, Kind, PAYLOAD_OFFSET};
 use libipc::abi::journal::Header;
 use libipc::abi::syscall::{Info, Syscall};
 use libipc::abi::trace::{Event, Filter, PAYLOAD_KEPT, To, Who};
-use libipc::abi::{KernelError, PAGE_SIZE, Protection, Rights, TaskWord};
+use libipc::abi::{KernelError, PAGE_SIZE, Protection, Rights};
 use zerocopy::FromBytes;
 
 use super::inbox::Inbox;
@@ -247,7 +247,7 @@ impl<M: Machine> Kernel<M> {
         match state.server {
             Some(server) => self.who_serves(server),
             None => {
-                let pid = self.tasks.get(state.task).map_or(0, |task| task.words[TaskWord::Pid as usize]);
+                let pid = self.tasks.get(state.task).map_or(0, Task::pid);
                 Who::Program { pid, tid: state.tid }.to_word()
             }
         }

@@ -114,7 +114,7 @@ impl Tmpfs {
         if wanted == 0 {
             return Err(Refusal::Errno(EFBIG));
         }
-        let wanted = match call.caller.file_limit {
+        let wanted = match call.caller.largest_file() {
             Some(limit) if offset >= limit => return Ok(self.too_large(call.id)),
             Some(limit) => wanted.min(limit - offset),
             None => wanted,
@@ -204,7 +204,7 @@ impl Tmpfs {
     /// Whether a size is beyond what a caller may make of a file that is smaller.
     pub(crate) fn grows_too_large(&self, call: &Call, ino: Ino, size: u64) -> Result<bool, i32> {
         let now = self.tree.node(ino)?.file().map_or(u64::MAX, |file| file.contents.size());
-        Ok(size > now && call.caller.file_limit.is_some_and(|limit| size > limit))
+        Ok(size > now && call.caller.largest_file().is_some_and(|limit| size > limit))
     }
 
     /// Hands a call on that would make a file larger than its caller may: the process server says so.
@@ -318,6 +318,7 @@ impl Tmpfs {
     }
 }
 
+#[inline]
 fn finish(effects: &mut Effects, call: &Call, result: u64, position: Option<u64>) {
     effects.foreign(call.id, ForeignReply { result: result as i64, position, ..ForeignReply::default() });
 }

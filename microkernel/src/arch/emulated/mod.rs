@@ -12,6 +12,7 @@ use crate::core::frames::FrameInfo;
 use crate::core::machine::{Machine, Mapping};
 use crate::core::object::{FrameRange, Thread, ThreadId};
 use crate::core::trace::{OWN_BYTES, RingMemory};
+use crate::window::Window;
 
 const PAGE: u64 = 4096;
 const PRESENT: u64 = 1;
@@ -113,6 +114,27 @@ impl Machine for Emulated {
             }
             _ => &mut [],
         }
+    }
+
+    fn window(&mut self, range: FrameRange) -> Window {
+        match self.place(range.physical(), range.bytes()) {
+            // SAFETY: what is done with it is checked again.
+            Some(place) => unsafe { Window::new(place.start as u64, range.bytes()) },
+            None => Window::NONE,
+        }
+    }
+
+    fn view(&mut self, window: Window, offset: u64, length: u64) -> &mut [u8] {
+        let Some(place) = window.place(offset, length) else { return &mut [] };
+        let place = place as usize..(place + length) as usize;
+        self.touch(&place);
+        &mut self.memory[place]
+    }
+
+    fn copy_windows(&mut self, (from, at): (Window, u64), (to, place): (Window, u64), length: u64) {
+        let (Some(from), Some(to)) = (from.place(at, length), to.place(place, length)) else { return };
+        self.touch(&(to as usize..(to + length) as usize));
+        self.memory.copy_within(from as usize..(from + length) as usize, to as usize);
     }
 
     fn copy(&mut self, from: u64, to: u64, length: u64) {

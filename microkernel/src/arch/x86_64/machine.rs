@@ -9,6 +9,7 @@ use super::cpu;
 use super::paging::{self, DIRECT_MAP};
 use crate::core::machine::{Machine, Mapping};
 use crate::core::object::{FrameRange, Thread, ThreadId};
+use crate::window::Window;
 
 /// FPU and SSE state as FXSAVE stores it.
 #[derive(Clone, Copy)]
@@ -118,6 +119,27 @@ fn decode(entry: u64) -> Mapping {
     Mapping::Page(frame, Protection::from_bits_truncate(bits))
 }
 
+/// Copies, ascending: most often few words or few bytes.
+///
+/// # Safety
+/// Both are of that length and nobody refers to them meanwhile.
+#[inline(always)]
+unsafe fn copy_bytes(from: *const u8, to: *mut u8, length: u64) {
+    // SAFETY: the caller's promise; the direction flag is clear in the kernel.
+    unsafe {
+        core::arch::asm!(
+            "rep movsq",
+            "mov ecx, {rest:e}",
+            "rep movsb",
+            rest = in(reg) length & 7,
+            inout("rcx") length / 8 => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 impl Machine for Pc {
     const LEVELS: u32 = 4;
     const LEVEL_BITS: u32 = 9;
@@ -133,24 +155,37 @@ impl Machine for Pc {
         }
     }
 
+    fn window(&mut self, range: FrameRange) -> Window {
+        match self.pointer(range.physical(), range.bytes()) {
+            // SAFETY: memory that is not the kernel's own stays that.
+            Some(pointer) if range.count > 0 => unsafe { Window::new(pointer as u64, range.bytes()) },
+            _ => Window::NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn view(&mut self, window: Window, offset: u64, length: u64) -> &mut [u8] {
+        match window.place(offset, length) {
+            // SAFETY: the window is of memory that is not the kernel's own; the borrow of `self` keeps it the only
+            // reference.
+            Some(place) => unsafe { core::slice::from_raw_parts_mut(place as *mut u8, length as usize) },
+            None => &mut [],
+        }
+    }
+
+    #[inline(always)]
+    fn copy_windows(&mut self, (from, at): (Window, u64), (to, place): (Window, u64), length: u64) {
+        if let (Some(from), Some(to)) = (from.place(at, length), to.place(place, length)) {
+            // SAFETY: both windows are of memory that is not the kernel's own.
+            unsafe { copy_bytes(from as *const u8, to as *mut u8, length) };
+        }
+    }
+
     #[inline(always)]
     fn copy(&mut self, from: u64, to: u64, length: u64) {
         let (Some(from), Some(to)) = (self.pointer(from, length), self.pointer(to, length)) else { return };
-        // Most copies are of few words or few bytes.
-        // SAFETY: both are memory that is not the kernel's own, in bounds; the direction flag is clear in the kernel.
-        // Ascending, as is promised.
-        unsafe {
-            core::arch::asm!(
-                "rep movsq",
-                "mov ecx, {rest:e}",
-                "rep movsb",
-                rest = in(reg) length & 7,
-                inout("rcx") length / 8 => _,
-                inout("rsi") from => _,
-                inout("rdi") to => _,
-                options(nostack, preserves_flags),
-            );
-        }
+        // SAFETY: both are memory that is not the kernel's own, in bounds.
+        unsafe { copy_bytes(from, to, length) };
     }
 
     fn entry(&mut self, table: Frame, index: u32) -> Mapping {

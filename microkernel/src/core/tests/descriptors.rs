@@ -3,7 +3,7 @@
 use libipc::abi::delivery::{Kind, MessageBuffer};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, Syscall, reply_flags};
-use libipc::abi::{Protection, Readiness, Rights};
+use libipc::abi::{Protection, Readiness, Rights, TaskWord};
 use libipc::linux::call::{CLOSE, DUP, DUP2, FCNTL, FSTAT, GETPID, OPEN, READ, WRITE};
 use libipc::linux::errno;
 
@@ -155,7 +155,7 @@ fn no_descriptor_is_left_when_the_limit_is_reached() {
     let mut linux = linux();
     let Linux { world, program, vfs, vm, .. } = &mut linux;
     let proc = world.role(Role::Proc);
-    world.ok(proc, Syscall::TaskWord, &[program.task_slot, 9, 0]);
+    world.ok(proc, Syscall::TaskWord, &[program.task_slot, TaskWord::DescriptorLimit as u64, 0]);
     world.map(*vm, program, 0x10_0000, 1, Protection::READ);
     let result = world.linux(program, OPEN, &[0x10_0000, 0, 0]);
     assert_eq!(result, Some(-i64::from(errno::EMFILE)), "refused before the server has heard of it");

@@ -20,7 +20,7 @@ fn a_page_fault_is_a_call_to_the_pager_and_the_instruction_runs_again() {
     world.ok(*vm, Syscall::Receive, &[]);
     let fault = world.delivery(*vm);
     assert_eq!((fault.kind, fault.label, fault.words[0], fault.words[1]), (Kind::Fault as u32, 1, 0x1234, 2));
-    assert_eq!(fault.space, program.badge);
+    assert_eq!(fault.caller.space, program.badge);
     world.ok(*vm, Syscall::Reply, &[fault.token, 0]);
     assert_eq!(world.kernel.threads.get(thread).unwrap().state, ThreadState::Runnable);
 }

@@ -21,7 +21,7 @@ mod watchdog;
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, MessageBuffer, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Info, Syscall};
-use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection, Rights};
+use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection, Rights, TaskWord};
 use zerocopy::FromBytes;
 
 use super::boot::Memory;
@@ -224,7 +224,7 @@ impl World {
         self.kernel.put(proc, badge, space, Rights::all()).unwrap();
         let (task_slot, thread_slot) = (badge + 1000, badge + 2000);
         self.ok(proc, Syscall::TaskCreate, &[task_slot, badge, u64::from(u32::MAX), 0]);
-        self.ok(proc, Syscall::TaskWord, &[task_slot, 0, badge]);
+        self.ok(proc, Syscall::TaskWord, &[task_slot, TaskWord::Pid as u64, badge]);
         self.ok(proc, Syscall::ThreadCreate, &[thread_slot, task_slot, badge, u64::from(u32::MAX)]);
         self.ok(proc, Syscall::ThreadStart, &[thread_slot]);
         let Object::Task(task) = self.kernel.named(proc, task_slot, Rights::CONTROL).unwrap() else {

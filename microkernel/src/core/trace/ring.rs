@@ -150,11 +150,11 @@ impl Ring {
         if self.next + N > self.part_end && !self.make_room(now) {
             return;
         }
-        let to = self.words.get_mut(self.next..self.next + N);
-        if let Some(to) = to.and_then(|to| to.first_chunk_mut::<N>()) {
+        let at = self.next;
+        if let Some(to) = self.words.get_mut(at..).and_then(|to| to.first_chunk_mut::<N>()) {
             *to = words;
         }
-        self.publish(N);
+        self.publish(at + N);
     }
 
     /// Appends a record whose payload, or number of words, is not known beforehand.
@@ -174,12 +174,13 @@ impl Ring {
             word[..bytes.len()].copy_from_slice(bytes);
             *to = u64::from_le_bytes(word);
         }
-        self.publish(length);
+        self.publish(self.next + length);
     }
 
+    /// What is before this word is written.
     #[inline(always)]
-    fn publish(&mut self, words: usize) {
-        self.next += words;
+    fn publish(&mut self, next: usize) {
+        self.next = next;
         self.page.word(offset_of!(RingHeader, written)).store(self.end(), Ordering::Release);
     }
 

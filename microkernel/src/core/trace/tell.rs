@@ -298,7 +298,7 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub(crate) fn trace_life(&mut self, event: Event, task: TaskId, rest: &[u64]) {
         if self.trace.is_on() {
-            let pid = self.tasks.get(task).map_or(0, |task| task.words[TaskWord::Pid as usize]);
+            let pid = self.tasks.get(task).map_or(0, Task::pid);
             let (who, cause) = self.acting();
             let head = Head::event(event, who, 0, cause);
             if self.passes(&head, 0) {

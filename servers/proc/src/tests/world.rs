@@ -269,8 +269,7 @@ impl World {
             pgid: of(TaskWord::Pgid),
             sid: of(TaskWord::Sid),
             umask: of(TaskWord::Umask),
-            space: 0,
-            file_limit: None,
+            ..Caller::default()
         }
     }
 

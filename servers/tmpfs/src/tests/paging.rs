@@ -140,7 +140,7 @@ fn a_file_is_either_written_or_run() {
 fn a_file_grows_up_to_its_callers_limit_and_then_the_process_server_is_told() {
     let mut world = World::new();
     let file = world.make("f");
-    world.caller.file_limit = Some(1000);
+    world.caller.file_limit = 1001;
     assert_eq!((world.write(file, &[1; 900]), world.write(file, &[1; 900])), (900, 100));
     let refused = world.begin(file, 77, [0, 1001, 0, 0, 0, 0]);
     assert!(matches!(&world.ends[&refused], End::Handed(message) if message.label == FILE_LIMIT));
