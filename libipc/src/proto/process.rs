@@ -101,7 +101,7 @@ pub const KIND_BITS: u32 = 16;
 /// See [`KIND_BITS`].
 pub const ID_BITS: u32 = 22;
 /// The kind of a process's directory.
-pub const DIRECTORY_KIND: u16 = 40;
+pub const DIRECTORY_KIND: u16 = 64;
 
 /// The process whose directory in /proc has this node's number: a descriptor for it stands for the process, too.
 pub fn of_directory(node: u64) -> Option<u32> {

@@ -296,7 +296,7 @@ fn a_program_whose_exit_kills_again_is_ended_in_another_way() {
     fall(&mut world, proc);
     dispose(&mut world, 3);
     assert_eq!(world.linux_result(&program), None, "it does not run on");
-    restart(&mut world, 3);
+    world.restart(3);
     let id = world.kernel.server_of(proc).unwrap();
     world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap().cursor = None;
     assert_eq!(receive(&mut world, proc), Kind::Fault);

@@ -229,7 +229,7 @@ fn a_caller_that_is_forwarded_to_a_server_that_is_given_up_gets_an_error() {
 
 #[test]
 fn a_server_whose_state_takes_most_of_a_snapshots_room_is_told() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([false, true]);
     let save = |world: &mut World, bytes: u64| {
         world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
         world.ok(server, Syscall::Receive, &[]);
