@@ -19,6 +19,8 @@ const ROW: &str = "bench: ";
 const ROUNDS: usize = 9;
 /// Operations in one measurement.
 const OPERATIONS: u64 = 200;
+/// Faults that are answered with nothing in a row: a pager that answers so many more is doubted.
+const FAULTS: u64 = 50;
 /// Lengths of messages that are measured, in words. Four of them travel in registers.
 const LENGTHS: [u32; 5] = [0, 4, 10, 32, 100];
 const REGISTER_WORDS: u32 = 4;
@@ -61,10 +63,15 @@ fn row<T: Traps>(native: &mut Native<T>, name: &str, mut round: impl FnMut(&mut 
     native.say(&format!("{ROW}{name}\t{}\n", rounds[ROUNDS / 2]));
 }
 
-fn repeat<T: Traps>(native: &mut Native<T>, mut operation: impl FnMut(&mut Native<T>)) -> u64 {
+fn repeat<T: Traps>(native: &mut Native<T>, operation: impl FnMut(&mut Native<T>)) -> u64 {
+    each(native, OPERATIONS, operation)
+}
+
+/// Nanoseconds for each of so many operations.
+fn each<T: Traps>(native: &mut Native<T>, count: u64, mut operation: impl FnMut(&mut Native<T>)) -> u64 {
     let start = native.now();
-    (0..OPERATIONS).for_each(|_| operation(native));
-    (native.now() - start) / OPERATIONS
+    (0..count).for_each(|_| operation(native));
+    (native.now() - start) / count
 }
 
 fn null<T: Traps>(native: &mut Native<T>) {
@@ -85,13 +92,16 @@ fn signal<T: Traps>(native: &mut Native<T>, server: Handle) {
     native.notify_receive(server);
 }
 
-/// A thread that touches page after page: first nobody maps any, so that it faults at one address for ever; then each
-/// fault is answered with a page, and all are taken away between rounds.
+/// A thread that touches page after page: first none is mapped, so that it faults at one address, until the round is
+/// over; then each fault is answered with a page, and all are taken away between rounds.
 fn faults<T: Traps>(native: &mut Native<T>, frames: &mut Frames, program: &Program) {
     program.start(native, DATA, 0);
     let mut fault = as_fault(native.receive());
     row(native, "page fault, without mapping", |native| {
-        repeat(native, |native| fault = next_fault(native, fault.0))
+        let each = each(native, FAULTS, |native| fault = next_fault(native, fault.0));
+        program.map(native, &[], fault.1, frames.take(), Protection::READ | Protection::WRITE);
+        fault = next_fault(native, fault.0);
+        each
     });
     let pages: Vec<_> = (0..OPERATIONS).map(|_| frames.take()).collect();
     row(native, "page fault, with mapping a page", |native| {
