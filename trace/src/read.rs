@@ -308,6 +308,8 @@ impl Builder {
 
     fn begin_leg(&mut self, at: CallRef, server: u32, now: u64, carries: Option<Sent>) {
         let call = &mut self.trace.calls[at.0 as usize];
+        // Most calls have one, and there may be millions.
+        call.legs.reserve_exact(1);
         call.legs.push(Leg { server, carries, busy_ns: 0, from_ns: now, to_ns: now, end: LegEnd::Open });
     }
 

@@ -1,7 +1,6 @@
 //! `trace seq`: a sequence diagram of a selection, as SVG: who takes part as columns, time downwards, an arrow for each
 //! message and a broken one for its answer.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::model::{Actor, Event, Item, Outcome, Trace};
@@ -81,9 +80,7 @@ fn of_call(trace: &Trace, place: usize, arrows: &mut Vec<Arrow>) {
 }
 
 fn drawing(trace: &Trace, arrows: &[Arrow], cut: usize) -> String {
-    let actors: BTreeSet<(u8, Actor)> =
-        arrows.iter().flat_map(|arrow| [arrow.from, arrow.to]).map(|actor| (rank(actor), actor)).collect();
-    let actors: Vec<Actor> = actors.into_iter().map(|(_, actor)| actor).collect();
+    let actors = columns(arrows);
     let x = |actor: Actor| {
         LEFT + COLUMN / 2 + COLUMN * actors.iter().position(|known| *known == actor).unwrap_or(0)
     };
@@ -142,6 +139,18 @@ fn line(svg: &mut String, arrow: &Arrow, from: usize, to: usize, y: usize) {
     let text = escaped(&shortened(&arrow.text));
     let _ =
         writeln!(svg, "<text class=\"halo\" x=\"{}\" y=\"{}\">{text}</text></g>", from.min(to) + 8, y - 5);
+}
+
+/// Who takes part, from left to right: those of one rank in the order in which they come in.
+fn columns(arrows: &[Arrow]) -> Vec<Actor> {
+    let mut actors = Vec::new();
+    for actor in arrows.iter().flat_map(|arrow| [arrow.from, arrow.to]) {
+        if !actors.contains(&actor) {
+            actors.push(actor);
+        }
+    }
+    actors.sort_by_key(|actor| rank(*actor));
+    actors
 }
 
 /// Programs stand at the left, then servers, and the kernel at the right.

@@ -8,6 +8,9 @@ use std::fmt::Write;
 use crate::model::{Item, LegEnd, Request, Trace};
 use crate::select::Selection;
 
+/// How the text about the machine ends when a nanosecond of its clock is one instruction.
+pub const COUNTED: &str = ", one instruction a nanosecond";
+
 /// Where calls are counted that no server had.
 const KERNEL: &str = "kernel";
 
@@ -70,12 +73,16 @@ pub fn summary(trace: &Trace, selection: &Selection<'_>) -> String {
     let span = crate::words::duration(trace.end_ns.saturating_sub(trace.begin_ns));
     let (records, calls) = (trace.records, trace.calls.len());
     let _ = writeln!(text, "{}: {records} records, {calls} calls in {span}", trace.machine);
+    let (unit, own) = if trace.machine.ends_with(COUNTED) {
+        ("Spans in instructions of the machine", "instructions")
+    } else {
+        ("Spans in ns of the machine's clock (instructions, if it ran with --icount)", "own work")
+    };
     let _ = writeln!(
         text,
-        "Spans in ns of the machine's clock (instructions, if it ran with --icount): how long the server had it,\n\
-         and how long it worked at it itself on average.\n"
+        "{unit}: how long the server had it, and how\nmuch of that it worked at it itself, on average ({own}).\n"
     );
-    let head = ["server", "operation", "count", "errors", "open", "p50", "p99", "own work"];
+    let head = ["server", "operation", "count", "errors", "open", "p50", "p99", own];
     let mut lines = vec![head.map(str::to_owned)];
     for ((server, operation), mut row) in rows(trace, selection) {
         lines.push([
@@ -132,10 +139,13 @@ mod tests {
 
     #[test]
     fn the_table_says_what_its_unit_is() {
-        let trace = crate::read(&crate::synthetic::trace(2)).unwrap();
+        let mut trace = crate::read(&crate::synthetic::trace(2)).unwrap();
         let text = summary(&trace, &Selection::new(&trace, "server=blk").unwrap());
         assert!(text.contains("ns of the machine's clock"), "{text}");
         assert_eq!(text.lines().filter(|line| line.starts_with("blk")).count(), 1, "{text}");
         assert!(!text.contains("\nvfs"), "{text}");
+        trace.machine.push_str(COUNTED);
+        let text = summary(&trace, &Selection::new(&trace, "server=blk").unwrap());
+        assert!(text.contains("in instructions of") && text.contains("p99  instructions\n"), "{text}");
     }
 }

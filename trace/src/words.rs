@@ -62,7 +62,7 @@ impl Trace {
             Event::ProcessEnded { pid } => format!("process {pid} ends"),
             Event::Died { server, fault: None, .. } => format!("{} is killed", self.server(*server)),
             Event::Died { server, fault: Some(fault), instruction } => {
-                format!("{} dies of a {fault} at {instruction:#x}", self.server(*server))
+                format!("{} dies at {instruction:#x}: {fault}", self.server(*server))
             }
             Event::Gone { server } => format!("{} is given up", self.server(*server)),
             Event::Disposed { server, how } => {

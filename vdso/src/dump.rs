@@ -1,11 +1,13 @@
 //! How a program that a signal ends leaves a core file: by itself. The process server stops its other threads and lets
 //! the one that failed run here instead of where it was, on memory of its own; what it does are calls like any other,
-//! with the program's own rights and limits, in its own directory. When it is done it exits, and the process ends as
-//! the signal says, with or without the bit for a core.
+//! with the program's own rights and limits, in its own directory or where `/proc/sys/kernel/core_pattern` says. When
+//! it is done it exits, and the process ends as the signal says, with or without the bit for a core.
 
 use core::{ptr, slice};
 
-use vdso::image::{Head, PAGE, Region, auxiliary_vector, regions};
+use vdso::image::{
+    Head, PAGE, PATH_BYTES, PATTERN_BYTES, Process, Region, auxiliary_vector, core_path, regions,
+};
 
 use crate::arch::call;
 
@@ -24,9 +26,19 @@ const CLOSE: u64 = 3;
 const FSTAT: u64 = 5;
 const LSEEK: u64 = 8;
 const MINCORE: u64 = 27;
+const GETPID: u64 = 39;
+const UNAME: u64 = 63;
 const FTRUNCATE: u64 = 77;
 const GETRLIMIT: u64 = 97;
 const PTRACE: u64 = 101;
+const GETUID: u64 = 102;
+const GETGID: u64 = 104;
+const PRCTL: u64 = 157;
+const TIME: u64 = 201;
+const PR_GET_NAME: u64 = 16;
+/// `struct utsname`, and where the host's name stands in it.
+const UTS_BYTES: usize = 6 * 65;
+const UTS_HOST: usize = 65;
 /// What the process server tells only a process that leaves a core: notes about a thread.
 const PTRACE_CORE_NOTES: u64 = 0x4e00;
 const RLIMIT_CORE: u64 = 4;
@@ -50,7 +62,8 @@ pub unsafe extern "C" fn leave_core(scratch: *mut u8, stack: u64) -> u64 {
             slice::from_raw_parts_mut(scratch.add(MAPS_BYTES + HEAD_BYTES), RESIDENT_BYTES),
         )
     };
-    let Some(maps) = read_maps(maps) else { return 1 };
+    let Some(path) = path(maps) else { return 1 };
+    let Some(maps) = read(b"/proc/self/maps\0", maps) else { return 1 };
     let all = regions(maps, scratch as u64);
     let mut head = Head::new(head);
     head.reserve(all.clone().count());
@@ -71,14 +84,36 @@ pub unsafe extern "C" fn leave_core(scratch: *mut u8, stack: u64) -> u64 {
     if head.is_full() {
         return 1;
     }
-    match File::create() {
+    match File::create(&path) {
         Some(file) => file.fill(head.bytes(), all, resident),
         None => 1,
     }
 }
 
-fn read_maps(buffer: &mut [u8]) -> Option<&[u8]> {
-    let path = *b"/proc/self/maps\0";
+/// Where the core goes, by the system's pattern and what this process is.
+fn path(buffer: &mut [u8]) -> Option<[u8; PATH_BYTES]> {
+    let mut name = [0_u8; 16];
+    call(PRCTL, [PR_GET_NAME, name.as_mut_ptr() as u64, 0, 0, 0, 0]);
+    let mut uts = [0_u8; UTS_BYTES];
+    call(UNAME, [uts.as_mut_ptr() as u64, 0, 0, 0, 0, 0]);
+    let process = Process {
+        pid: call(GETPID, [0; 6]) as u64,
+        ids: [call(GETUID, [0; 6]) as u64, call(GETGID, [0; 6]) as u64],
+        time_s: call(TIME, [0; 6]) as u64,
+        name: text(&name),
+        host: text(uts.get(UTS_HOST..)?),
+    };
+    let pattern = read(b"/proc/sys/kernel/core_pattern\0", buffer.get_mut(..PATTERN_BYTES)?)?;
+    core_path(pattern.split(|byte| *byte == b'\n').next()?, process)
+}
+
+/// A text up to its end.
+fn text(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A file's bytes, as far as there is room.
+fn read<'a>(path: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
     let file = call(OPEN, [path.as_ptr() as u64, 0, 0, 0, 0, 0]);
     if file < 0 {
         return None;
@@ -104,9 +139,8 @@ struct File {
 }
 
 impl File {
-    /// `core` in the working directory, empty. Anything there but a plain file stays as it is.
-    fn create() -> Option<File> {
-        let path = *b"core\0";
+    /// An empty file. Anything there but a plain file stays as it is.
+    fn create(path: &[u8]) -> Option<File> {
         let descriptor = call(OPEN, [path.as_ptr() as u64, FOR_WRITING, 0o600, 0, 0, 0]);
         if descriptor < 0 {
             return None;

@@ -76,6 +76,76 @@ fn number(text: &[u8], radix: u32) -> Option<u64> {
     })
 }
 
+/// Bytes of `/proc/sys/kernel/core_pattern`.
+pub const PATTERN_BYTES: usize = 128;
+/// Bytes of the path that comes of it, with its end.
+pub const PATH_BYTES: usize = 512;
+
+/// What a core's name may tell of its process (core(5)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Process<'a> {
+    /// `%p`.
+    pub pid: u64,
+    /// `%u` and `%g`.
+    pub ids: [u64; 2],
+    /// `%t`: seconds of the Epoch.
+    pub time_s: u64,
+    /// `%e`: what the thread that failed is called.
+    pub name: &'a [u8],
+    /// `%h`.
+    pub host: &'a [u8],
+}
+
+/// The path, with its end, that a pattern makes for a process's core. A `/` in what is put in becomes `!`; a `%` with
+/// anything else behind it is left out. `None` when it is empty or too long.
+pub fn core_path(pattern: &[u8], process: Process<'_>) -> Option<[u8; PATH_BYTES]> {
+    let mut path = Path { bytes: [0; PATH_BYTES], used: 0 };
+    let mut letters = pattern.iter().copied();
+    while let Some(letter) = letters.next() {
+        if letter != b'%' {
+            path.put(letter);
+            continue;
+        }
+        match letters.next() {
+            Some(b'%') => path.put(b'%'),
+            Some(b'p' | b'i' | b'P' | b'I') => path.number(process.pid),
+            Some(b'u') => path.number(process.ids[0]),
+            Some(b'g') => path.number(process.ids[1]),
+            Some(b't') => path.number(process.time_s),
+            Some(b'e') => path.name(process.name),
+            Some(b'h') => path.name(process.host),
+            _ => {}
+        }
+    }
+    (1..PATH_BYTES).contains(&path.used).then_some(path.bytes)
+}
+
+/// A path being written; `used` goes beyond its room when there is none.
+struct Path {
+    bytes: [u8; PATH_BYTES],
+    used: usize,
+}
+
+impl Path {
+    fn put(&mut self, letter: u8) {
+        if let Some(place) = self.bytes.get_mut(self.used) {
+            *place = letter;
+        }
+        self.used += 1;
+    }
+
+    fn name(&mut self, name: &[u8]) {
+        name.iter().for_each(|letter| self.put(if *letter == b'/' { b'!' } else { *letter }));
+    }
+
+    fn number(&mut self, number: u64) {
+        if number >= 10 {
+            self.number(number / 10);
+        }
+        self.put(b'0' + (number % 10) as u8);
+    }
+}
+
 /// Bytes being written one behind the other, as far as there is room.
 pub struct Head<'a> {
     bytes: &'a mut [u8],
@@ -222,6 +292,7 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use std::string::String;
     use std::vec::Vec;
 
     const MAPS: &[u8] = b"00400000-00402000 r-xp 00000000 00:05 12 /tmp/a program\n\
@@ -231,6 +302,23 @@ mod tests {
         7ff000000000-7ff000001000 r--p 00000000 00:00 0 [vvar]\n\
         7ff000001000-7ff000002000 r-xp 00000000 00:00 0 [vdso]\n\
         7ffffffde000-7ffffffff000 ---p 00000000 00:00 0 \n";
+
+    fn path(pattern: &str) -> Option<String> {
+        let process = Process { pid: 4321, ids: [0, 50], time_s: 7, name: b"a/b", host: b"pond" };
+        let path = core_path(pattern.as_bytes(), process)?;
+        let end = path.iter().position(|byte| *byte == 0)?;
+        Some(String::from_utf8(path[..end].to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_core_is_named_by_its_pattern() {
+        assert_eq!(path("core").as_deref(), Some("core"));
+        assert_eq!(path("/tmp/%e.%p").as_deref(), Some("/tmp/a!b.4321"));
+        assert_eq!(path("%u-%g-%t-%h-%%").as_deref(), Some("0-50-7-pond-%"));
+        assert_eq!(path("x%zy%").as_deref(), Some("xy"), "what is unknown is left out");
+        assert_eq!(path(""), None);
+        assert_eq!(path(&"%p%p%p".repeat(43)), None, "too long");
+    }
 
     #[test]
     fn a_mapping_is_read_with_its_name_and_kept_by_whose_it_is() {

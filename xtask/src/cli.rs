@@ -68,7 +68,7 @@ pub struct RunArgs {
     /// Run with time slices and timers of other lengths, which follow from N: threads are interrupted elsewhere
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Build proc with a bug to be found: `hostname panic` kills it each time, and `hostname spin` makes it loop
+    /// Build proc with bugs to be found: `hostname panic` kills it each time, `spin` makes it loop, and `lost` is lost
     #[arg(long)]
     pub seeded_bug: bool,
     /// Put the servers' images, as they are in the sources, into the guest's /boot: `upgrade NAME` takes them
@@ -80,6 +80,9 @@ pub struct RunArgs {
     /// One instruction is one nanosecond: counts repeat exactly
     #[arg(long, hide = true)]
     pub icount: bool,
+    /// Have the kernel panic after so many seconds: its epitaph is to be seen
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub panic: Option<u32>,
     /// Arguments for QEMU
     #[arg(last = true, value_name = "QEMU arguments")]
     pub qemu: Vec<String>,
@@ -152,6 +155,9 @@ pub struct ReplayArgs {
     /// Print each message, or those in a range, with all that it changed in the server's state
     #[arg(long, value_name = "N..M", num_args = 0..=1, default_missing_value = "..")]
     pub diff: Option<Range>,
+    /// With --list or --diff: only the last N messages
+    #[arg(long, value_name = "N", conflicts_with = "until")]
+    pub last: Option<u64>,
     /// Print also the traps that the server made for each message
     #[arg(long)]
     pub traps: bool,

@@ -47,6 +47,8 @@ pub struct Qemu {
     /// The file that is its memory, for somebody to look on, and what the kernel is told of that.
     pub shared: Option<(PathBuf, String)>,
     pub icount: bool,
+    /// When the kernel is to panic, in seconds.
+    pub panic: Option<u32>,
     pub gdb: bool,
     pub extra: Vec<String>,
 }
@@ -91,7 +93,8 @@ impl Qemu {
             arguments.extend(["-object".into(), object]);
         }
         let seed = self.seed.map(|seed| format!("seed={seed}"));
-        let words = seed.iter().chain(self.shared.iter().map(|(_, line)| line));
+        let panic = self.panic.map(|seconds| format!("panic={seconds}"));
+        let words = seed.iter().chain(&panic).chain(self.shared.iter().map(|(_, line)| line));
         let words: Vec<&str> = words.map(String::as_str).collect();
         if !words.is_empty() {
             arguments.extend(["-append".into(), words.join(" ").into()]);
@@ -138,6 +141,7 @@ mod tests {
             seed: None,
             shared: None,
             icount: false,
+            panic: None,
             gdb: false,
             extra: vec!["-d".into(), "int".into()],
         };
@@ -165,6 +169,7 @@ mod tests {
         assert!(arguments(|qemu| qemu.icount = true).contains("-icount shift=0,sleep=off"));
         assert!(!arguments(|_| {}).contains("-append"));
         assert!(arguments(|qemu| qemu.seed = Some(7)).contains("-append seed=7 "));
+        assert!(arguments(|qemu| qemu.panic = Some(9)).contains("-append panic=9 "));
         let shared = arguments(|qemu| {
             qemu.seed = Some(7);
             qemu.shared = Some(("/a,b".into(), "trace=1".to_owned()));

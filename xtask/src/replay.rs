@@ -73,12 +73,14 @@ impl Wanted {
     fn new(history: &History, args: &ReplayArgs) -> Wanted {
         let last = history.messages().complete;
         // Behind the last message that is of interest there is nothing to do.
-        let end = args.diff.map(|range| range.last).filter(|last| *last < u64::MAX);
+        let diff =
+            args.diff.map(|Range { first, last }| Range { first: first.max(first_of(history, args)), last });
+        let end = diff.map(|range| range.last).filter(|last| *last < u64::MAX);
         let until = args.until.or(end);
         Wanted {
             until,
             state_after: args.state.then(|| last.min(until.unwrap_or(last))),
-            diff: args.diff,
+            diff,
             traps: args.traps,
             debugged: args.debugged,
         }
@@ -88,6 +90,11 @@ impl Wanted {
     pub fn until(until: Option<u64>) -> Wanted {
         Wanted { until, ..Wanted::default() }
     }
+}
+
+/// The first message that is of interest.
+fn first_of(history: &History, args: &ReplayArgs) -> u64 {
+    args.last.map_or(1, |last| (history.messages().recorded + 1).saturating_sub(last))
 }
 
 /// How a replay ended.
@@ -286,10 +293,13 @@ fn list(history: &History, args: &ReplayArgs) {
         history.messages().recorded,
         beginning(history)
     ));
-    let (mut number, mut names) = (0, Names::default());
+    let (mut number, mut names, first) = (0, Names::default(), first_of(history, args));
     for Served { message, disposed, traps } in &words::served(history) {
         let Some(message) = message else { continue };
         if *disposed {
+            if number + 1 < first {
+                continue;
+            }
             say(&format!(
                 "     - {:>11.6}  {}  disposed of",
                 message.delivery.now as f64 / 1e9,
@@ -301,6 +311,9 @@ fn list(history: &History, args: &ReplayArgs) {
         names.note(number, message);
         if args.until.is_some_and(|until| number > until) {
             break;
+        }
+        if number < first {
+            continue;
         }
         say(&line(number, message, &names, traps));
         if args.traps {
@@ -338,7 +351,9 @@ fn describe(history: &History, ending: &Replayed) -> String {
         Some((told, at)) => format!("after {at} messages {told:016x} as in the machine"),
         None => "the machine has told none within them".to_owned(),
     };
-    let lives = if history.died { "; it died of the last in the machine, and does not here" } else { "" };
+    let is_all = *messages == history.messages().recorded;
+    let lives =
+        if history.died && is_all { "; it died of the last in the machine, and does not here" } else { "" };
     format!("digest {digest:016x} after {messages} messages ({records} records); {told}{lives}")
 }
 

@@ -100,6 +100,11 @@ impl Built {
         Ok(self)
     }
 
+    /// Names for the addresses in the console log.
+    pub fn symbols(&self) -> Symbols {
+        Symbols::new(&self.images.kernel, &self.images.servers)
+    }
+
     /// A folder with the image of each server, as it is in the sources.
     fn server_images(&self) -> Result<PathBuf> {
         let folder = house::target().join("boot");
@@ -141,13 +146,16 @@ impl Built {
             seed: args.seed,
             shared: capture.as_ref().map(|capture| (capture.memory().to_owned(), capture.command_line())),
             icount: args.icount,
+            panic: args.panic,
             gdb: args.gdb,
             extra: args.qemu.clone(),
         };
         let timeout = args.timeout.map(Duration::from_secs);
         let ending = machine::run(&qemu, terminal, timeout, capture.as_mut(), tell)?;
-        if let Some(Err(error)) = capture.map(Capture::finish) {
-            tell(&format!("naiad: {error:#}"));
+        match capture.map(Capture::finish) {
+            Some(Ok(said)) => said.iter().for_each(|line| tell(&format!("naiad: {line}"))),
+            Some(Err(error)) => tell(&format!("naiad: {error:#}")),
+            None => {}
         }
         Ok(ending)
     }
@@ -172,7 +180,7 @@ pub fn run(args: &RunArgs) -> Result<u8> {
     }
     let term = env::var("TERM").ok().filter(|_| on_terminal()).unwrap_or_else(|| "dumb".to_owned());
     let session = session(args.command.as_deref(), terminal::size(), &term);
-    let symbols = Symbols::new(&built.images.kernel, &built.images.servers);
+    let symbols = built.symbols();
     let mut tell_more = |line: &str| {
         tell(line);
         symbols.explain(line).iter().for_each(|place| tell(place));

@@ -21,6 +21,14 @@ const NEEDED: &[(&str, &str)] = &[
     ("/usr/bin/strace", "strace"),
 ];
 
+/// What some tests need besides: programs of others, that look at what Naiad's tools write.
+const FOR_TESTS: &[(&str, &str)] = &[
+    ("/usr/bin/tshark", "tshark"),
+    ("/usr/bin/chromium", "chromium"),
+    ("/usr/bin/node", "nodejs"),
+    ("/usr/bin/pip3", "python3-pip"),
+];
+
 /// Debian's matching compiler and library sources.
 const TOOLCHAIN: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
@@ -33,12 +41,23 @@ pub struct Toolchain {
 
 /// Installs what is missing; at once done when nothing is.
 pub fn ensure() -> Result<()> {
-    let mut missing: Vec<&str> =
-        NEEDED.iter().filter(|(file, _)| !Path::new(file).exists()).map(|&(_, package)| package).collect();
+    let mut missing = missing(NEEDED);
     if toolchain().is_none() {
         missing.extend(TOOLCHAIN);
     }
-    if missing.is_empty() { Ok(()) } else { install(&missing) }
+    install(&missing)
+}
+
+/// The same for a test that has a program of others look at something. The program.
+pub fn ensure_for_test(package: &str) -> Result<&'static Path> {
+    let row = FOR_TESTS.iter().find(|(_, other)| *other == package);
+    let row = row.with_context(|| format!("no test needs {package}"))?;
+    install(&missing(&[*row]))?;
+    Ok(Path::new(row.0))
+}
+
+fn missing(needed: &[(&str, &'static str)]) -> Vec<&'static str> {
+    needed.iter().filter(|(file, _)| !Path::new(file).exists()).map(|&(_, package)| package).collect()
 }
 
 /// The default toolchain if it has the library's sources, else Debian's.
@@ -64,6 +83,9 @@ fn in_sysroot(sysroot: &Path) -> Option<Toolchain> {
 }
 
 fn install(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
     let root = rustix::process::geteuid().is_root();
     let update = ["apt-get", "update"];
     let install: Vec<&str> =

@@ -52,7 +52,8 @@
 //! one is filled with [`Event::Pad`]. So a reader who comes late can begin with any part that is whole. A host that
 //! reads along says how far it has come; the kernel then waits before it overwrites what has not been read, and if the
 //! host does not come on it drops records and counts them. The count is told by [`Event::Lost`], as the next record
-//! that is not dropped.
+//! that is not dropped. The page also tells where in memory the cores and the reproducers of dead servers lie
+//! ([`Left`]).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -124,6 +125,34 @@ pub struct RingHeader {
     pub read: u64,
     /// A line's rest.
     pub read_rest: [u64; 7],
+    /// Cores of servers that have died by themselves.
+    pub cores: [Left; LEFT_MAX],
+    /// Reproducers of what they died of.
+    pub reproducers: [Left; LEFT_MAX],
+}
+
+/// Most of each kind that a ring's header page tells of.
+pub const LEFT_MAX: usize = 8;
+
+/// What is left of a dead server, and where in the machine's memory that lies: a host that reads along takes it out
+/// when the machine has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Left {
+    /// Its number, from 1 on. 0: there is nothing.
+    pub serial: u32,
+    /// The server's.
+    pub server: u32,
+    /// The incarnation that died.
+    pub incarnation: u64,
+    /// Its physical address.
+    pub place: u64,
+    /// Bytes of each section, one behind the other. A core has but one.
+    pub lengths: [u64; 3],
+    /// Snapshots that the server had made.
+    pub snapshots: u64,
+    /// A line's rest.
+    pub rest: u64,
 }
 
 /// Parts of a ring, each of which begins with a record.

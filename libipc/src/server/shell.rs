@@ -132,7 +132,8 @@ impl<S: Server, T: Traps> Shell<S, T> {
         }
     }
 
-    /// Whether the journal is full enough for a snapshot. The server is told if its state is too large, or not any more.
+    /// Whether the journal is full enough for a snapshot. The server is told if its state is too large, or not any
+    /// more.
     #[cold]
     fn is_full(&mut self, fill: u32) -> bool {
         let crowded = fill & CROWDED != 0;

@@ -103,6 +103,7 @@ impl<M: Machine> Kernel<M> {
             next_deadline: u64::MAX,
             next_watch: u64::MAX,
             next_account: u64::MAX,
+            fails_at: u64::MAX,
             jitter: Jitter::NONE,
             armed: u64::MAX,
             sequence: 0,

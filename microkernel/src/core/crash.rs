@@ -4,6 +4,7 @@
 use libipc::abi::PAGE_SIZE;
 use libipc::abi::crash::{Disposition, Fault};
 use libipc::abi::journal::Section;
+use libipc::abi::trace::{LEFT_MAX, Left};
 use libipc::server::boot::BOOT_PAGES;
 
 use super::machine::Machine;
@@ -11,7 +12,7 @@ use super::object::*;
 use super::{Kernel, Outcome};
 
 /// Most that are kept.
-pub(crate) const KEPT_MAX: usize = 8;
+pub(crate) const KEPT_MAX: usize = LEFT_MAX;
 
 /// One server's death, and where what led to it lies.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +58,14 @@ impl Reproducers {
     pub(crate) fn place(&self, kept: &Reproducer, section: Section) -> u64 {
         let before: u64 = kept.lengths.iter().take(section as usize).sum();
         self.memory.physical() + kept.start + before
+    }
+
+    /// What a host is told of one.
+    fn left(&self, kept: &Reproducer) -> Left {
+        let &Reproducer { serial, number, incarnation, lengths, snapshots, .. } = kept;
+        let place = self.place(kept, Section::Boot);
+        let incarnation = incarnation.into();
+        Left { serial, server: number, incarnation, place, lengths, snapshots, rest: 0 }
     }
 
     /// Makes room in one piece, at the cost of the oldest. `None` when there is not so much memory at all.
@@ -111,6 +120,13 @@ impl<M: Machine> Kernel<M> {
         }
         let place = reproducer.serial as usize % KEPT_MAX;
         self.reproducers.kept[place] = Some(reproducer);
+        // Older ones may have had to make room.
+        for (index, kept) in self.reproducers.kept.iter().enumerate() {
+            self.trace.ring.leave_reproducer(
+                index,
+                kept.as_ref().map_or(Left::default(), |kept| self.reproducers.left(kept)),
+            );
+        }
     }
 
     /// Figures about what is kept at a place; see `Statistic::Crash`.

@@ -3,6 +3,8 @@
 //!
 //! The seed is a word of the kernel's command line, `seed=N`; it must never reach anything but times.
 
+use super::command_line::value;
+
 /// The shortest slice, as a power of two: 16 microseconds.
 const SLICE_BITS_MIN: u32 = 14;
 /// How many powers of two above it a slice may be: up to 16 milliseconds.
@@ -35,13 +37,9 @@ impl Jitter {
     /// # Errors
     /// `seed=` without a decimal number of 64 bits behind it.
     pub fn from_command_line(line: &[u8]) -> Result<Jitter, BadSeed> {
-        let mut words = line.split(|byte| *byte == b' ');
-        match words.find_map(|word| word.strip_prefix(b"seed=")) {
+        match value(line, b"seed=") {
             None => Ok(Jitter::NONE),
-            Some(number) => {
-                let number = core::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-                number.map(Jitter::from_seed).ok_or(BadSeed)
-            }
+            Some(number) => number.parse().map(Jitter::from_seed).map_err(|_| BadSeed),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod arena;
 mod blank;
 pub mod boot;
 mod call;
+mod command_line;
 mod crash;
 mod death;
 mod deliver;
@@ -47,7 +48,7 @@ mod tests;
 pub mod trace;
 mod upgrade;
 mod user_memory;
-mod watchdog;
+pub mod watchdog;
 
 use libipc::abi::KernelError;
 use libipc::abi::foreign::{LINUX_CALLS, Role};
@@ -140,6 +141,8 @@ pub struct Kernel<M: Machine> {
     pub(crate) next_watch: u64,
     /// When it is time to look for calls that are held for long; never while nothing has been done since the last time.
     pub(crate) next_account: u64,
+    /// When it is to fail; see [`watchdog::fails_at`].
+    pub fails_at: u64,
     /// What the seed of this run makes of slices and deadlines.
     pub jitter: jitter::Jitter,
     /// What the machine's timer is set to.

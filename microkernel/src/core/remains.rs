@@ -2,6 +2,7 @@
 //! (core(5)) that a debugger opens beside the server's image. The newest few are kept, in memory that root has set
 //! aside. Its memory at large is not: what led to the death is in the journal.
 
+use libipc::abi::trace::{LEFT_MAX, Left};
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection, UserRegisters};
 
 use super::machine::Machine;
@@ -9,7 +10,7 @@ use super::object::*;
 use super::{Kernel, Outcome};
 
 /// Most that are kept.
-const KEPT_MAX: usize = 8;
+const KEPT_MAX: usize = LEFT_MAX;
 /// Most pages of stack in one.
 const STACK_PAGES: u64 = 16;
 /// Bytes of headers and notes, before the stack.
@@ -121,6 +122,15 @@ impl<M: Machine> Kernel<M> {
         }
         let core = Core { serial, number, incarnation, bytes: HEAD_BYTES + pages * PAGE_SIZE };
         self.remains.kept[serial as usize % KEPT_MAX] = Some(core);
+        let left = Left {
+            serial,
+            server: number,
+            incarnation: incarnation.into(),
+            place: memory.physical() + place,
+            lengths: [core.bytes, 0, 0],
+            ..Left::default()
+        };
+        self.trace.ring.leave_core(serial as usize % KEPT_MAX, left);
         serial
     }
 }

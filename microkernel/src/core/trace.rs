@@ -12,6 +12,7 @@ use libipc::abi::trace::{Event, Filter, PAYLOAD_KEPT, To, Who};
 use libipc::abi::{KernelError, PAGE_SIZE, Protection, Rights};
 use zerocopy::FromBytes;
 
+use super::command_line::value;
 use super::inbox::Inbox;
 use super::ipc::Caller;
 use super::machine::Machine;
@@ -38,25 +39,20 @@ pub(crate) const UPGRADING: u8 = 8;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BadRing;
 
-fn word<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a str> {
-    let mut words = line.split(|byte| *byte == b' ');
-    words.find_map(|word| word.strip_prefix(name)).map(|word| core::str::from_utf8(word).unwrap_or_default())
-}
-
 /// The size of the ring that a host reads along with, when the command line has one (`trace=BYTES`).
 ///
 /// # Errors
 /// `trace=` without a power of two of at least [`BYTES_MIN`] behind it.
 pub fn wanted(command_line: &[u8]) -> Result<Option<u64>, BadRing> {
-    let Some(text) = word(command_line, b"trace=") else { return Ok(None) };
+    let Some(text) = value(command_line, b"trace=") else { return Ok(None) };
     let bytes = text.parse().ok().filter(|bytes: &u64| bytes.is_power_of_two());
     bytes.filter(|bytes| (BYTES_MIN..=BYTES_MAX).contains(bytes)).map(Some).ok_or(BadRing)
 }
 
 /// What is traced from boot on, when a host reads along: everything, or what `trace-filter=` says.
 pub fn wanted_filter(command_line: &[u8]) -> Option<Filter> {
-    word(command_line, b"trace=")?;
-    Some(word(command_line, b"trace-filter=").and_then(Filter::read).unwrap_or_default())
+    value(command_line, b"trace=")?;
+    Some(value(command_line, b"trace-filter=").and_then(Filter::read).unwrap_or_default())
 }
 
 /// The ring, and what is recorded.

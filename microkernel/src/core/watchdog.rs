@@ -8,6 +8,7 @@ use libipc::abi::crash::Fault;
 
 use super::Kernel;
 use super::account::PATIENCE_NS;
+use super::command_line::value;
 use super::machine::Machine;
 use super::object::*;
 
@@ -35,9 +36,20 @@ impl Server {
     }
 }
 
+/// When the kernel is to fail, so that its epitaph can be tested: `panic=SECONDS` on its command line. Without it, or
+/// with anything but a number behind it, never.
+pub fn fails_at(command_line: &[u8]) -> u64 {
+    let seconds = value(command_line, b"panic=").and_then(|seconds| seconds.parse().ok());
+    seconds.map_or(u64::MAX, |seconds: u32| u64::from(seconds) * 1_000_000_000)
+}
+
 impl<M: Machine> Kernel<M> {
     /// Looks at whoever runs.
+    ///
+    /// # Panics
+    /// When the command line has asked for it.
     pub(crate) fn watch_current(&mut self, now: u64) {
+        assert!(now < self.fails_at, "the command line has asked for a panic");
         let Some(thread) = self.current.and_then(|thread| self.threads.get(thread)) else { return };
         let (cpu_ns, task) = (thread.cpu_ns + now.saturating_sub(self.since), thread.task);
         let Some(server) = thread.server.and_then(|id| self.servers.get_mut(id)) else { return };

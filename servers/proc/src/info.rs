@@ -58,7 +58,9 @@ impl Proc {
     pub(crate) fn sethostname(&mut self, asked: &Asked, _: &mut Turn) -> Outcome {
         self.host = self.new_name(asked)?;
         #[cfg(feature = "seeded-bug")]
-        crate::seeded_bug::trip_over(&self.host);
+        if crate::seeded_bug::trip_over(&self.host) {
+            self.host.clear();
+        }
         Reply::DONE
     }
 

@@ -144,6 +144,8 @@ pub struct Proc {
     vfs: Handle,
     /// This server's own number, by which the kernel names its sessions.
     number: u32,
+    /// The number of the server of /proc; 0 for none.
+    procfs: u32,
     epoch_s: u64,
     random: Random,
     host: Vec<u8>,
@@ -183,6 +185,8 @@ pub struct Proc {
 }
 
 impl Server for Proc {
+    const SCHEMA: u32 = 2;
+
     fn new(boot: &Boot) -> Proc {
         let init = Process { life: Life::Running, ..Process::embryo(INIT, INIT, INIT_THREAD, 0, 0) };
         let mut proc = Proc {
@@ -190,6 +194,7 @@ impl Server for Proc {
             tty: boot.server("tty"),
             vfs: boot.server("vfs"),
             number: boot.number,
+            procfs: boot.numbers.get("procfs").copied().unwrap_or(0),
             epoch_s: boot.epoch_s,
             random: Random(boot.seed),
             host: b"naiad".to_vec(),

@@ -2,13 +2,13 @@
 //! each time, and is there to be found with the tools that Naiad has. Only builds with the feature `seeded-bug` have
 //! it.
 
-/// sethostname(2) of `panic` panics, and of `spin` never ends.
-pub(crate) fn trip_over(name: &[u8]) {
+/// sethostname(2) of `panic` panics, and of `spin` never ends. Whether the name is one that is `lost`.
+pub(crate) fn trip_over(name: &[u8]) -> bool {
     match name {
         b"panic" => panic!("a host is called panic"),
         b"spin" => loop {
             core::hint::spin_loop();
         },
-        _ => {}
+        name => name == b"lost",
     }
 }

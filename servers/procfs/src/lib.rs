@@ -12,6 +12,7 @@ extern crate alloc;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Handle};
 use libipc::linux::errno::EINVAL;
@@ -47,6 +48,9 @@ pub struct Procfs {
     epoch_s: u64,
     seed: u64,
     mounts: Mounts,
+    /// What a program that leaves a core names it: `/proc/sys/kernel/core_pattern`.
+    #[serde(with = "libipc::bytes")]
+    core_pattern: Vec<u8>,
     /// Open files by badge.
     opens: BTreeMap<u64, Open>,
     /// Files whose session is being made, with its handle, by badge.
@@ -69,6 +73,7 @@ impl Server for Procfs {
             epoch_s: boot.epoch_s,
             seed: boot.seed,
             mounts: Mounts::new(),
+            core_pattern: b"core".to_vec(),
             opens: BTreeMap::new(),
             openings: BTreeMap::new(),
             next_badge: 1,

@@ -28,6 +28,8 @@ use crate::tree::{Kind, Node};
 const OUTPUTS_MAX: u64 = 512;
 /// Longest command that is read from a control file.
 const COMMAND_MAX: u64 = 64;
+/// The same for how cores are named, with the end of its line (CORENAME_MAX_SIZE).
+const CORE_PATTERN_MAX: u64 = 128;
 /// The same for the trace, with its filter.
 const TRACE_COMMAND_MAX: u64 = 512;
 /// Where the positions of entries begin that are named by a number; below are the fixed names.
@@ -338,6 +340,7 @@ impl Procfs {
         let most = match node.kind {
             Kind::ServerControl => COMMAND_MAX,
             Kind::Trace => TRACE_COMMAND_MAX,
+            Kind::CorePattern => CORE_PATTERN_MAX,
             Kind::ServerImage => return self.write_image(call, node.id, at, buffers),
             _ => return failed(call.id, EIO),
         };
@@ -358,8 +361,10 @@ impl Procfs {
     /// Does what a control file was told.
     fn command(&mut self, call: CallId, node: Node, command: &[u8]) -> Effects {
         let result = command.len() as i64;
-        if node.kind == Kind::Trace {
-            return done_first(call, result, self.trace_command(command));
+        match node.kind {
+            Kind::Trace => return done_first(call, result, self.trace_command(command)),
+            Kind::CorePattern => return self.set_core_pattern(call, command),
+            _ => {}
         }
         let words = core::str::from_utf8(command).unwrap_or_default();
         let words: Vec<&str> = words.split_ascii_whitespace().collect();
@@ -368,6 +373,18 @@ impl Procfs {
             Some((&"crash", end)) => done_first(call, result, self.crash(node, end)),
             _ => failed(call, EINVAL),
         }
+    }
+
+    /// Where programs leave their cores from now on (core(5)). Nobody runs a program for a pattern that names one.
+    fn set_core_pattern(&mut self, call: CallId, command: &[u8]) -> Effects {
+        let pattern = command.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        if pattern.starts_with(b"|") || pattern.contains(&0) {
+            return failed(call, EINVAL);
+        }
+        self.core_pattern = pattern.to_vec();
+        let mut effects = Effects::none();
+        effects.result(call, command.len() as i64);
+        effects
     }
 
     fn crash(&self, node: Node, end: &[&str]) -> Result<Operation, i32> {

@@ -40,6 +40,9 @@ pub(crate) fn oracle(server: Handle, message: &Message) -> Result<Message, Kerne
             environment: b"HOME=/\0".to_vec(),
             ..ProcessInfo::default()
         }),
+        Ok(process::Request::Process { pid: 1 }) => {
+            process::Answer::Process(ProcessInfo { pid: 1, state: b'S', ..ProcessInfo::default() })
+        }
         Ok(process::Request::Process { pid: 12 }) => {
             process::Answer::Process(ProcessInfo { pid: 12, state: b'Z', ..ProcessInfo::default() })
         }
@@ -211,7 +214,7 @@ fn every_fixed_name_is_found_and_shown() {
     let mut bench = Bench::new();
     assert_eq!(
         bench.names("sys/kernel"),
-        [".", "..", "hostname", "osrelease", "ostype", "pid_max", "random"]
+        [".", "..", "core_pattern", "hostname", "osrelease", "ostype", "pid_max", "random"]
     );
     assert_eq!(bench.names("naiad/servers"), [".", "..", "tty", "vfs"]);
     assert_eq!(bench.names("7/task"), [".", "..", "7", "9"]);
@@ -258,6 +261,19 @@ fn links_lead_to_the_caller_and_to_its_program() {
     assert_eq!(bench.walk("self", 0, Ask::ReadLink, false), text("7"));
     assert_eq!(bench.walk("stat", 0, Ask::ReadLink, false), Answer::Failed(EINVAL));
     assert_eq!(bench.walk("self", 0, Ask::Open { flags: O_NOFOLLOW, mode: 0 }, false), Answer::Failed(ELOOP));
+}
+
+#[test]
+fn init_which_has_no_files_stands_in_the_root_directory() {
+    let mut bench = Bench::new();
+    let root = Answer::Found(Found::Text(b"/".to_vec()));
+    assert_eq!(bench.walk("1/cwd", 0, Ask::ReadLink, false), root);
+    assert_eq!(bench.walk("1/root", 0, Ask::ReadLink, false), root);
+    assert_eq!(bench.walk("1/root", 5, Ask::ReadLink, false), Answer::Failed(EACCES));
+    let process = Node { kind: Kind::Process, id: 1, tid: 0 };
+    let (directory, rest) = (process.number(), b"etc".to_vec());
+    let stop = Stop::Symlink { directory, target: b"/".to_vec(), rest };
+    assert_eq!(bench.at("1/cwd/etc", Ask::Stat), Answer::Stopped(stop));
 }
 
 #[test]
@@ -394,6 +410,18 @@ fn a_server_is_crashed_after_the_write_is_answered() {
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x106, 5, 0, 0, 0]).0.result, -i64::from(EINVAL));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x900, 5, 0, 0, 0]).0.result, -i64::from(EFAULT));
     assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 500, 0, 0, 0]).0.result, -i64::from(EINVAL));
+}
+
+#[test]
+fn the_pattern_of_cores_is_what_was_written_last_and_runs_no_program() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.read("sys/kernel/core_pattern"), b"core\n");
+    let badge = bench.open("sys/kernel/core_pattern", O_WRONLY | O_TRUNC).unwrap();
+    bench.script.memory.insert(0x100, b"/tmp/%e.%p\n|/bin/tool".to_vec());
+    assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 11, 0, 0, 0]).0.result, 11);
+    assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x10b, 10, 0, 0, 0]).0.result, -i64::from(EINVAL));
+    assert_eq!(bench.linux(badge, 0, O_WRONLY, 1, [3, 0x100, 129, 0, 0, 0]).0.result, -i64::from(EINVAL));
+    assert_eq!(bench.read("sys/kernel/core_pattern"), b"/tmp/%e.%p\n");
 }
 
 /// Opens a file of the server `tty` for writing.

@@ -34,6 +34,7 @@ impl Procfs {
             Kind::FileSystems => b"nodev\tproc\nnodev\ttmpfs\n\tufs\n".to_vec(),
             Kind::Mounts | Kind::ProcessMounts => mounts::mounts(&self.mounts),
             Kind::MountInfo => mounts::mount_info(&self.mounts),
+            Kind::CorePattern => [&self.core_pattern[..], b"\n"].concat(),
             Kind::HostName => [&self.host_name(env)[..], b"\n"].concat(),
             Kind::OsType => system::line(libipc::linux::uts::SYSNAME),
             Kind::OsRelease => system::line(libipc::linux::uts::RELEASE),

@@ -4,6 +4,7 @@
 //! says all about it (kind, process, thread), so that nothing is kept about nodes.
 
 use libipc::linux::mode::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use libipc::proto::process::{self, DIRECTORY_KIND};
 
 /// What a node is. The numbers are part of inode numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -23,6 +24,7 @@ pub enum Kind {
     FileSystems,
     Sys,
     SysKernel,
+    CorePattern,
     HostName,
     OsType,
     OsRelease,
@@ -49,7 +51,7 @@ pub enum Kind {
     ServerDigest,
     ServerJournal,
     ServerImage,
-    Process,
+    Process = DIRECTORY_KIND,
     Stat,
     StatM,
     Status,
@@ -111,6 +113,7 @@ pub const ENTRIES: &[Entry] = &[
     entry(Kind::Root, "version", Kind::Version, FILE),
     entry(Kind::Sys, "kernel", Kind::SysKernel, DIRECTORY),
     entry(Kind::Sys, "vm", Kind::SysVm, DIRECTORY),
+    entry(Kind::SysKernel, "core_pattern", Kind::CorePattern, S_IFREG | 0o644),
     entry(Kind::SysKernel, "hostname", Kind::HostName, FILE),
     entry(Kind::SysKernel, "osrelease", Kind::OsRelease, FILE),
     entry(Kind::SysKernel, "ostype", Kind::OsType, FILE),
@@ -176,8 +179,8 @@ pub struct Node {
 }
 
 /// Bits of an inode number for the kind, and for each id: process ids stay below [`PID_MAX`].
-const KIND_BITS: u32 = 16;
-const ID_BITS: u32 = 22;
+const KIND_BITS: u32 = process::KIND_BITS;
+const ID_BITS: u32 = process::ID_BITS;
 /// One more than the highest process id.
 pub const PID_MAX: u32 = 1 << ID_BITS;
 

@@ -211,14 +211,7 @@ struct Manner {
 impl Manner {
     fn of(request: &Request) -> Manner {
         match &request.operation {
-            Operation::MakeDirectory { .. }
-            | Operation::MakeNode { .. }
-            | Operation::MakeSymlink { .. }
-            | Operation::Link { .. }
-            | Operation::Unlink
-            | Operation::RemoveDirectory
-            | Operation::Parent
-            | Operation::Rename { .. } => Manner { names: true, follow: false, cross: false },
+            operation if operation.is_about_names() => Manner { names: true, follow: false, cross: false },
             Operation::Open { flags, .. } if flags & O_CREAT != 0 => {
                 Manner { names: true, follow: request.follow && flags & O_EXCL == 0, cross: true }
             }

@@ -78,12 +78,15 @@ pub enum Field {
     Id,
     /// The name of the call that caused it.
     Cause,
+    /// The operation of the call at the root: what all of this was done for.
+    Root,
 }
 
 /// What can be said in an expression, for those who ask.
 pub const HELP: &str = "\
 Fields, compared with = != < <= > >= ~ (contains); several values: server=ufs,blk
   call     operation: openat, block.read, \"page fault\"
+  root     operation of the call that it was all done for: a program's, most often
   server   a server that had it        by      who made it: a server, or a program's name
   pid      process, its servers' work for it included
   tid      thread that made it         text    the line that is printed of it
@@ -120,12 +123,13 @@ pub const FIELDS: &[(&str, Field)] = &[
     ("time", Field::Time),
     ("id", Field::Id),
     ("cause", Field::Cause),
+    ("root", Field::Root),
 ];
 
 impl Field {
     fn values(self) -> Values {
         match self {
-            Field::Call | Field::Server | Field::By | Field::Text => Values::Text,
+            Field::Call | Field::Server | Field::By | Field::Text | Field::Root => Values::Text,
             Field::Latency | Field::Time => Values::Time,
             Field::Errno => Values::Errno,
             Field::Pid | Field::Tid | Field::Result | Field::Id | Field::Cause => Values::Number,
@@ -264,6 +268,12 @@ impl<'a> Selection<'a> {
             }
             (Field::Server, Item::Mark(at)) => {
                 trace.mark(at).event.server().map(|server| trace.server(server)).into_iter().collect()
+            }
+            (Field::Root, mut item) => {
+                while let Some(cause) = trace.cause(item) {
+                    item = Item::Call(cause);
+                }
+                self.texts(Field::Call, item)
             }
             (_, Item::Call(at)) => vec![trace.call(at).operation()],
             (_, Item::Mark(at)) => vec![trace.mark(at).event.kind().to_owned()],

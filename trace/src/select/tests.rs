@@ -33,6 +33,9 @@ fn each_field_and_flag_chooses_what_it_says() {
 fn a_process_includes_the_work_of_servers_for_it() {
     assert_eq!(count("pid=11 and call=block.read"), 60);
     assert_eq!(count("pid=10 and call=block.read"), 0);
+    assert_eq!(count("root=openat and message"), 60);
+    assert_eq!(count("root=openat and linux"), 60);
+    assert_eq!(count("root=read and message"), 0);
 }
 
 #[test]

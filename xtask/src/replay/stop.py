@@ -28,6 +28,7 @@ def select_server():
 
 before = os.environ.get("NAIAD_STOP_BEFORE", "")
 gdb.execute("set pagination off")
+gdb.execute("set width 0")
 gdb.execute("set print thread-events off")
 gdb.execute("break %s" % PANIC)
 if before:

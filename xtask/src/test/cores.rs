@@ -69,9 +69,14 @@ fn program() -> Result<PathBuf> {
 /// What the machine prints, and the cores that were left in it.
 fn cores(built: &Built, program: &Path) -> Result<(String, Vec<Vec<u8>>)> {
     let kinds = FAILURES.map(|(kind, ..)| kind).join(" ");
+    // The last program is told to leave its core in a folder, by a name that is put together.
     let script = format!(
-        "cd /tmp; ulimit -c unlimited\n\
-         for k in {kinds}; do crash $k 2>/dev/null; echo $k $?; mv core core.$k; done\n\
+        "cd /tmp; ulimit -c unlimited; mkdir cores; pattern=/proc/sys/kernel/core_pattern\n\
+         for k in {kinds}; do\n\
+         [ $k = abort ] && echo '/tmp/cores/%e-%u%%' >$pattern\n\
+         crash $k 2>/dev/null; echo $k $?; \n\
+         mv core core.$k 2>/dev/null || mv cores/crash-0% core.$k\n\
+         done; echo core >$pattern\n\
          (ulimit -c 0; crash load); echo small: $(ls core 2>/dev/null)\n\
          n=0; for f in {}; do n=$((n + 1)); echo crash 40000ns $f >/proc/naiad/servers/{SERVER}/ctl\n\
          until [ -e /proc/naiad/cores/$n ]; do ls -l /bin >/dev/null; done; done\n\

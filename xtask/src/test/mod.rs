@@ -1,9 +1,13 @@
 //! `cargo xtask test`: every kind of test, one after the other, and one line with the sum.
 
+mod book;
+mod browser;
 mod cores;
+mod epitaph;
 mod linux;
 mod live;
 mod model;
+mod perfetto;
 mod poison;
 mod prompt;
 mod replay;
@@ -43,9 +47,9 @@ const KINDS: [(TestKind, Kind); 4] = [
 /// A sentence, and what proves it in a machine or two.
 type Proof = (&'static str, fn(&Built) -> Result<()>);
 
-const PROOFS: [Proof; 11] = [
+const PROOFS: [Proof; 15] = [
     ("replay: every journaled server ends on the host in the state it had in the machine", replay::prove),
-    ("trace: of half a million messages none is lost", trace::streams),
+    ("trace: of a million messages none is lost", trace::streams),
     ("trace: a machine that is ended by its time limit leaves its trace", trace::survives),
     ("trace: what was recorded inside can be read inside", trace::shows),
     ("strace: every call of a pipeline is there as on the host, in every form", strace::prove),
@@ -55,6 +59,10 @@ const PROOFS: [Proof; 11] = [
     ),
     ("cores: gdb opens what failing programs and servers leave, with the right backtrace", cores::prove),
     ("live: gdb tells of a running machine who waits for whom, and walks the stack of a server", live::prove),
+    ("epitaph: a kernel that panics tells the line of code, who ran, and the last records", epitaph::prove),
+    ("page: a browser shows 100,000 messages in 3 seconds, finds one, and follows its cause", browser::prove),
+    ("book: from a crash to the line of code, by the book's commands, with what the book shows", book::crash),
+    ("book: every form of a trace, by the book's commands, with what the book shows", book::trace),
     ("upgrade: a fixed server takes the place of one with a bug while programs run", upgrade::prove),
     (
         "storm: programs do not notice servers that fail at any instruction, and nothing is left of it",

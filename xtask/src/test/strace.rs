@@ -4,19 +4,21 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
     process::{Command, Stdio},
 };
 
-use ::trace::{model::Trace, select::Selection};
+use ::trace::{
+    model::{Actor, Item, Trace},
+    select::Selection,
+};
 use anyhow::{Context, Result, ensure};
 
-use super::{TIMEOUT_S, report::same};
+use super::{TIMEOUT_S, perfetto, report::same};
 use crate::{
     cli::RunArgs,
     house, image,
     run::{self, Built},
-    script,
+    script, setup,
 };
 
 /// A shell that starts a shell, which starts two programs with a pipe between them. None of them sees the terminal,
@@ -37,9 +39,11 @@ exec env -i "${@:4}" strace -f -o "$2" chroot "$1" /bin/sh -c "$3"
 /// Calls whose result is a process: compared by who that is.
 const TELL_PROCESSES: [&str; 8] =
     ["clone", "fork", "vfork", "getpid", "gettid", "getppid", "set_tid_address", "wait4"];
-/// Calls whose result is an address, or (rt_sigreturn) whatever the interrupted program had in that register; and
-/// rseq, which Naiad does not have.
-const TELL_NOTHING: [&str; 5] = ["brk", "mmap", "mremap", "rt_sigreturn", "rseq"];
+/// Calls whose result is an address; and rseq, which Naiad does not have.
+const TELL_NOTHING: [&str; 4] = ["brk", "mmap", "mremap", "rseq"];
+/// The end of a signal's handler. A child may end before its parent waits for it or meanwhile, so the handler runs
+/// before the wait or behind it, here as there; and once for two children that end before it can run.
+const COMES_ANYWHERE: &str = "rt_sigreturn";
 
 /// Compares the calls, and looks at every form of the trace.
 pub fn prove(built: &Built) -> Result<()> {
@@ -102,6 +106,8 @@ fn threads(strace: &str) -> String {
     let numbers: Vec<String> = threads.keys().map(u32::to_string).collect();
     let mut text = String::new();
     for (number, calls) in threads.values().enumerate() {
+        let (anywhere, calls): (Vec<_>, Vec<_>) = calls.iter().partition(|(name, _)| name == COMES_ANYWHERE);
+        text.push_str(if anywhere.is_empty() { "" } else { "its handlers run\n" });
         for (name, result) in calls {
             let result = match name.as_str() {
                 name if TELL_NOTHING.contains(&name) => "…".to_owned(),
@@ -149,22 +155,48 @@ fn forms(file: &[u8], trace: &Trace, everything: &Selection<'_>) -> Result<()> {
     has("the sequence diagram", &::trace::sequence::svg(trace, &failed), "class=\"failed\"")?;
     let page = ::trace::page::html(trace, everything);
     has("the page", &page, "getdents64")?;
-    ensure!(!::trace::perfetto::file(trace, everything).is_empty(), "the file for Perfetto is empty");
+    in_perfetto(trace, everything)?;
     in_tshark(file, trace, failed.items().count())
 }
 
-/// Wireshark's own reader, where there is one, finds as many failed calls.
+/// Perfetto's own trace processor takes all of a file, and finds in it every call of every program by its name, and the
+/// arrows from them to servers.
+fn in_perfetto(trace: &Trace, everything: &Selection<'_>) -> Result<()> {
+    const ERRORS: &str = "select name, value from stats where severity = 'error' and value > 0";
+    const CALLS: &str = "select slice.name, count(*) from slice join thread_track on track_id = thread_track.id \
+                         group by slice.name order by slice.name";
+    const ARROWS: &str = "select count(*) from flow join slice made on made.id = slice_out \
+                          join thread_track on made.track_id = thread_track.id where made.name = 'execve'";
+    let file = ::trace::perfetto::file(trace, everything);
+    let errors = perfetto::ask(&file, &[ERRORS])?;
+    ensure!(errors.is_empty(), "the trace processor complains: {errors:?}");
+    let mut wanted = BTreeMap::<String, u64>::new();
+    for item in Selection::new(trace, "linux")?.items() {
+        if let (Item::Call(at), Actor::Thread { .. }) = (item, trace.by(item)) {
+            *wanted.entry(trace.call(at).operation()).or_default() += 1;
+        }
+    }
+    let found: BTreeMap<String, u64> = perfetto::ask(&file, &[CALLS])?
+        .iter()
+        .filter_map(|row| {
+            row.split_once('\t').and_then(|(name, count)| Some((name.to_owned(), count.parse().ok()?)))
+        })
+        .filter(|(name, _)| wanted.contains_key(name))
+        .collect();
+    ensure!(found == wanted, "the trace processor finds {found:?}, and there are {wanted:?}");
+    let arrows = perfetto::ask(&file, &[ARROWS])?;
+    ensure!(arrows.first().is_some_and(|count| count != "0"), "no arrow leads from an execve");
+    Ok(())
+}
+
+/// Wireshark's own reader finds as many failed calls.
 fn in_tshark(file: &[u8], trace: &Trace, failed: usize) -> Result<()> {
-    const TSHARK: &str = "/usr/bin/tshark";
     let folder = tempfile::tempdir_in(house::target())?;
     let (capture, dissector) = (folder.path().join("t.pcapng"), folder.path().join("t.lua"));
     fs::write(&capture, ::trace::pcapng::file(file, trace)?)?;
     fs::write(&dissector, ::trace::dissector::lua(trace))?;
-    if !Path::new(TSHARK).exists() {
-        return Ok(());
-    }
     let script = format!("lua_script:{}", dissector.display());
-    let mut command = Command::new(TSHARK);
+    let mut command = Command::new(setup::ensure_for_test("tshark")?);
     command.args(["-X", &script, "-Y", "naiad.errno != 0 && naiad.linux", "-r"]).arg(&capture);
     let output = command.output().context("cannot run tshark")?;
     let lines = output.stdout.iter().filter(|byte| **byte == b'\n').count();
@@ -195,5 +227,12 @@ mod tests {
     fn another_result_is_another_text() {
         assert_ne!(threads("1 read(0, 0x1, 2) = 2\n"), threads("1 read(0, 0x1, 2) = 1\n"));
         assert_ne!(threads("1 getppid() = 0\n"), threads("1 getppid() = 9\n"));
+        assert_ne!(threads("1 rt_sigreturn({}) = 0\n"), threads(""));
+    }
+
+    #[test]
+    fn a_handler_may_run_before_the_wait_or_behind_it() {
+        let (wait, back) = ("1 wait4(-1, NULL, 0, NULL) = 2\n", "1 rt_sigreturn({mask=[]}) = 2\n");
+        assert_eq!(threads(&format!("{wait}{back}")), threads(&format!("{back}{wait}")));
     }
 }

@@ -21,6 +21,7 @@ use crate::core::jitter::Jitter;
 use crate::core::load::{Layout, load_root};
 use crate::core::object::FrameRange;
 use crate::core::trace::{self, RingMemory, RingPage};
+use crate::core::watchdog;
 
 /// The kernel's first function, on its stack, in the boot tables.
 pub extern "C" fn start(info: u32) -> ! {
@@ -41,6 +42,7 @@ pub extern "C" fn start(info: u32) -> ! {
         kernel.set_trace(true, filter);
     }
     kernel.jitter = Jitter::from_command_line(info.command_line).expect("`seed=` needs a number behind it");
+    kernel.fails_at = watchdog::fails_at(info.command_line);
     let bytes =
         paging::read_physical(archive.start, archive.end - archive.start).expect("archive out of reach");
     let archive = Archive::new(bytes).expect("the boot archive is damaged");

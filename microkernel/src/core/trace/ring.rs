@@ -4,9 +4,11 @@
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use zerocopy::IntoBytes;
+
 use libipc::abi::PAGE_SIZE;
 use libipc::abi::journal::Header;
-use libipc::abi::trace::{Event, MAGIC, PARTS, RingHeader};
+use libipc::abi::trace::{Event, Left, MAGIC, PARTS, RingHeader};
 
 /// How often the kernel looks whether a host that reads along has come on: some seconds' worth.
 const LOOKS: u32 = if cfg!(test) { 16 } else { 1 << 24 };
@@ -116,6 +118,25 @@ impl Ring {
     /// Whether a host reads along.
     pub fn streams(&self) -> bool {
         self.streams
+    }
+
+    /// Tells a host what is left of a dead server, in one of the places for its kind, which begin at an offset.
+    fn leave(&self, offset: usize, index: usize, left: Left) {
+        let start = offset + index * size_of::<Left>();
+        let places = (start..).step_by(8).map(|at| self.page.word(at));
+        for (place, word) in places.zip(left.as_bytes().as_chunks().0) {
+            place.store(u64::from_le_bytes(*word), Ordering::Relaxed);
+        }
+    }
+
+    /// Tells a host of a core.
+    pub(crate) fn leave_core(&self, index: usize, left: Left) {
+        self.leave(offset_of!(RingHeader, cores), index, left);
+    }
+
+    /// Tells a host of a reproducer.
+    pub(crate) fn leave_reproducer(&self, index: usize, left: Left) {
+        self.leave(offset_of!(RingHeader, reproducers), index, left);
     }
 
     /// Its words; what lies where is told by the positions.
