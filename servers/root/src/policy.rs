@@ -35,7 +35,7 @@ pub struct History {
     /// How many in a row were of that event, and in that place.
     times: u32,
     repeats: u32,
-    /// Something has been done about that event there.
+    /// That event has been disposed of.
     helped: bool,
     /// Events disposed of since the server last made progress, and how many of them count.
     in_a_row: u32,
@@ -104,7 +104,7 @@ impl History {
         let repeated = again && self.place == fall.place;
         self.times = if again { self.times + 1 } else { 1 };
         self.repeats = if repeated { self.repeats + 1 } else { 1 };
-        self.helped &= repeated;
+        self.helped &= again;
         (self.event, self.place) = (fall.event, fall.place);
     }
 

@@ -301,13 +301,12 @@ fn bomb(journal_kib: u32, snapshot_kib: u32) -> Setup {
 
 #[test]
 fn a_server_whose_state_outgrows_its_snapshots_refuses_new_work_and_lives() {
-    let [little, much] = [(128, 96), (512, 768)].map(|(journal_kib, snapshot_kib)| {
+    let [little, much] = [(64, 24), (512, 768)].map(|(journal_kib, snapshot_kib)| {
         let setup = bomb(journal_kib, snapshot_kib);
         let outcome = world::run(&setup, &Plan::quiet(1));
         assert_eq!(outcome.end, End::Off(assembler::REFUSED as u32), "{}", outcome.log);
         assert_eq!(outcome.log, "");
         let proc = setup.number("proc").unwrap() as usize - 1;
-        assert!(outcome.snapshots[proc] > 0);
         outcome.messages[proc]
     });
     assert!(little < much, "with more room there are more processes: {little} and {much} messages");

@@ -75,6 +75,18 @@ fn a_server_that_dies_of_whatever_one_program_does_is_taken_back_if_it_can_be() 
 }
 
 #[test]
+fn a_program_that_kills_again_and_again_has_the_server_taken_back_whatever_it_serves_meanwhile() {
+    let mut life = Life { former: true, ..Life::default() };
+    let mut last = NOW;
+    for _ in 0..=DISPOSALS_MAX {
+        life.received += 2 * PROGRESS;
+        life.wait();
+        [_, last] = life.meet_poison(7);
+    }
+    assert_eq!(last, Action::StepBack { after_ns: 0 });
+}
+
+#[test]
 fn a_death_that_no_event_can_be_blamed_for_gives_a_server_two_more_tries() {
     let mut life = Life { received: 7, ..Life::default() };
     let actions: Vec<Action> = (0..3).map(|_| life.die(false, 0)).collect();
