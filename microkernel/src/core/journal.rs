@@ -83,7 +83,7 @@ impl Journal {
     /// How full it is, in thousandths.
     pub(crate) fn fill(&self) -> u32 {
         // A snapshot is to take the place of a journal that was mended as soon as can be.
-        if self.mended { 1000 } else { (self.end * self.per_byte >> 32) as u32 }
+        if self.mended { 1000 } else { ((self.end * self.per_byte) >> 32) as u32 }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod account;
 pub mod arena;
 mod blank;
 pub mod boot;
+mod call;
 mod command_line;
 mod crash;
 mod death;

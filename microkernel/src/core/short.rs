@@ -6,12 +6,12 @@
 //! the general way, and nothing has changed by then. What the short way does is what the general way would
 //! do, to the last byte of the journals: the tests run both.
 
-use libipc::abi::delivery::{Extent, INPUT_NULL, Kind, PAYLOAD_OFFSET};
+use libipc::abi::delivery::{Delivery, Extent, INPUT_NULL, Kind, PAYLOAD_OFFSET};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 use libipc::abi::trace::Who;
-use libipc::abi::{Frame, Protection, Readiness, Rights};
+use libipc::abi::{Frame, Protection, Readiness, Rights, TaskWord};
 
 use super::Kernel;
 use super::jitter::Jitter;
@@ -135,11 +135,10 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         let (id, call) = self.calls.renew().ok()?;
-        call.begin(CallKind::Native, task, to);
-        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session);
-        (call.label, call.words) = (info as u32, [word0, word1, word2, word3]);
         self.sequence += 1;
-        (call.since, call.sequence) = (self.since, self.sequence);
+        call.begin(CallKind::Native, task, to);
+        call.be_held(from, session, (self.since, self.sequence));
+        (call.label, call.words) = (info as u32, [word0, word1, word2, word3]);
         call.cause = if TRACE { cause } else { call.cause };
         let now = self.machine.now();
         if let Some(delivery) = Self::delivery_in(&mut self.machine, server.message) {
@@ -173,39 +172,20 @@ impl<M: Machine> Kernel<M> {
         self.is_open()?;
         let number = number as u32;
         let row = super::deliver::row(number)?;
-        let state = self.threads.get_mut(from)?;
+        let state = self.threads.get(from)?;
         if !state.attention.is_empty() || state.restart != 0 {
             return None;
         }
-        let caller = self.tasks.get(task)?;
-        let pid = caller.pid();
         if let Route::Word(word) = row.route {
-            let value = u64::from(caller.words[word as usize]);
-            state.registers.rax = value;
-            if TRACE {
-                let who = Who::Program { pid, tid: state.tid }.to_word();
-                self.trace.note_word(&mut self.machine, who, (number, state.arguments()), value);
-            }
-            return Some(());
+            return self.short_word::<TRACE>(from, task, number, word);
         }
         let way = *WAYS.get(number as usize)?;
         if way == Way::General {
             return None;
         }
-        let state = self.threads.get(from)?;
-        let (to, session) = match row.route {
-            Route::Server(role) => (self.roles[role as usize]?, None),
-            Route::Object(at) => {
-                let id = self.session_in(caller.table, state.argument(at) as u32)?;
-                let session = self.sessions.get(id)?;
-                (session.server, Some((id, session)))
-            }
-            Route::Word(_) | Route::Kernel(_) | Route::None => return None,
-        };
-        // Who resolves paths is told the caller's directories.
-        if self.roles[Role::Vfs as usize] == Some(to) {
-            return None;
-        }
+        let caller = self.tasks.get(task)?;
+        let (to, through) = self.plain_callee(row.route, caller.table, state)?;
+        let session = through.and_then(|id| self.sessions.get(id));
         let server = self.servers.get_mut(to).filter(|server| server.waits())?;
         let next = server.thread?;
         let space = self.spaces.get(caller.space)?;
@@ -221,11 +201,10 @@ impl<M: Machine> Kernel<M> {
             return None;
         }
         let (id, call) = self.calls.renew().ok()?;
-        call.begin(CallKind::Foreign, task, to);
-        (call.phase, call.thread, call.session) = (Phase::Held, Some(from), session.map(|(id, _)| id));
-        (call.label, call.number) = (number, number);
         self.sequence += 1;
-        (call.since, call.sequence) = (self.since, self.sequence);
+        call.begin(CallKind::Foreign, task, to);
+        call.be_held(from, through, (self.since, self.sequence));
+        (call.label, call.number) = (number, number);
         call.cause = if TRACE { 0 } else { call.cause };
         let now = self.machine.now();
         if let Some(delivery) = Self::delivery_in(&mut self.machine, server.message) {
@@ -234,26 +213,61 @@ impl<M: Machine> Kernel<M> {
             delivery.token = id.to_word();
             delivery.label = number;
             delivery.words = mine.arguments();
-            (delivery.badge, delivery.position, delivery.status) =
-                session.map_or((0, 0, 0), |(_, session)| (session.badge.0, session.position, session.status));
             let directories = caller.directories.and_then(|id| self.directories.get(id));
             let umask = directories.map_or(0, |directories| directories.umask);
             delivery.caller = super::deliver::introduced(caller, mine.tid, umask, space.badge);
-            delivery.inputs = [input, INPUT_NULL];
-            delivery.payload_len = if input == INPUT_NULL { 0 } else { input };
-            delivery.slots = [u32::MAX; 2];
+            tell_rest(delivery, session, input);
         }
         let length = if input == INPUT_NULL { 0 } else { input };
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, length);
         if TRACE {
             let made = (number, mine.arguments(), length);
-            self.trace.note_linux(&mut self.machine, [pid, mine.tid], server, id, made, now);
+            self.trace.note_linux(&mut self.machine, [caller.pid(), mine.tid], server, id, made, now);
         }
         mine.state = ThreadState::Calling(id);
         let used = now.saturating_sub(self.since);
         give_way(&mut self.machine, &mut self.jitter, mine, (next, other), used);
         self.runs(next, now)
+    }
+
+    /// Whom a program's call goes to, unless it is one who resolves paths and so is told the caller's directories.
+    #[inline(always)]
+    fn plain_callee(
+        &self,
+        route: Route,
+        table: TableId,
+        state: &Thread,
+    ) -> Option<(ServerId, Option<SessionId>)> {
+        let (to, session) = match route {
+            Route::Server(role) => (self.roles[role as usize]?, None),
+            Route::Object(at) => {
+                let id = self.session_in(table, state.argument(at) as u32)?;
+                (self.sessions.get(id)?.server, Some(id))
+            }
+            Route::Word(_) | Route::Kernel(_) | Route::None => return None,
+        };
+        (self.roles[Role::Vfs as usize] != Some(to)).then_some((to, session))
+    }
+
+    /// A program's call for a word that the kernel has.
+    #[inline(always)]
+    fn short_word<const TRACE: bool>(
+        &mut self,
+        from: ThreadId,
+        task: TaskId,
+        number: u32,
+        word: TaskWord,
+    ) -> Option<()> {
+        let caller = self.tasks.get(task)?;
+        let state = self.threads.get_mut(from)?;
+        let value = u64::from(caller.words[word as usize]);
+        state.registers.rax = value;
+        if TRACE {
+            let who = Who::Program { pid: caller.pid(), tid: state.tid }.to_word();
+            self.trace.note_word(&mut self.machine, who, (number, state.arguments()), value);
+        }
+        Some(())
     }
 
     /// The answer to a server's call.
@@ -440,6 +454,16 @@ const fn succeeded(call: Syscall, values: u8) -> Header {
     Header { number: call as u16, error: 0, values, payload: 0 }
 }
 
+/// What a delivery says of the session that a program's call came through, and of its input.
+#[inline(always)]
+fn tell_rest(delivery: &mut Delivery, session: Option<&Session>, input: u32) {
+    (delivery.badge, delivery.position, delivery.status) =
+        session.map_or((0, 0, 0), |session| (session.badge.0, session.position, session.status));
+    delivery.inputs = [input, INPUT_NULL];
+    delivery.payload_len = if input == INPUT_NULL { 0 } else { input };
+    delivery.slots = [u32::MAX; 2];
+}
+
 /// A server has answered and waits for the next event.
 #[inline(always)]
 fn wait(server: &mut Thread) {
@@ -514,15 +538,6 @@ impl<M: Machine> UserMemory<'_, M> {
         let (address, length) = (state.argument(address), state.argument(length));
         let to = message.physical() + u64::from(PAYLOAD_OFFSET);
         Some(self.gather_small(root, address, length, to).unwrap_or(INPUT_NULL))
-    }
-}
-
-impl Call {
-    /// The thread that waits for the answer, if this server holds the call and can simply forget it when it is over.
-    #[inline(always)]
-    fn plain_caller(&self, own: ServerId, kind: CallKind) -> Option<ThreadId> {
-        let held = self.phase == Phase::Held && self.server == own && self.kind == kind;
-        if held && self.holds_nothing() { self.thread } else { None }
     }
 }
 

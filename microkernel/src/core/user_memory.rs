@@ -1,4 +1,5 @@
-//! The memory of programs as the kernel reaches into it: what lies behind a user address, whether it is there, and copies from and to it.
+//! The memory of programs as the kernel reaches into it: what lies behind a user address, whether it is there, and
+//! copies from and to it.
 //!
 //! It borrows only what it needs of the kernel, so that the objects of a call can be held meanwhile. It never asks for
 //! a page that is missing; its callers do.
