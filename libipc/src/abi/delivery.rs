@@ -213,7 +213,7 @@ pub struct Delivery {
     pub handle_count: u32,
     /// Nanoseconds since boot.
     pub now: u64,
-    /// How full the receiver's journal is, in thousandths.
+    /// How full the receiver's journal is, in thousandths, and [`CROWDED`].
     pub fill: u32,
     /// For `LastClose`: the owner's own handle of the session.
     pub owner: u32,
@@ -238,6 +238,10 @@ pub struct Delivery {
     /// The caller's working directory and root directory.
     pub directories: [Named; 2],
 }
+
+/// In [`Delivery::fill`]: the receiver's state takes so much of what a snapshot of it may that it is to take on nothing
+/// new. What it does for those whom it serves already still fits.
+pub const CROWDED: u32 = 1 << 31;
 
 /// How much of a [`Delivery`] is filled in: each of these is what comes before it and more. The journal keeps so much.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

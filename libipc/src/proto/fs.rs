@@ -201,6 +201,23 @@ pub enum Operation {
     PathOf,
 }
 
+impl Operation {
+    /// Whether it makes, moves or removes a name: then the last component is not entered, whatever it is.
+    pub fn is_about_names(&self) -> bool {
+        matches!(
+            self,
+            Operation::MakeDirectory { .. }
+                | Operation::MakeNode { .. }
+                | Operation::MakeSymlink { .. }
+                | Operation::Link { .. }
+                | Operation::Unlink
+                | Operation::RemoveDirectory
+                | Operation::Parent
+                | Operation::Rename { .. }
+        )
+    }
+}
+
 /// What the operation found or made.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Found {

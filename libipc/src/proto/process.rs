@@ -96,6 +96,19 @@ pub enum Request {
     Load,
 }
 
+/// Bits of the number of a node of /proc for its kind, and for each id.
+pub const KIND_BITS: u32 = 16;
+/// See [`KIND_BITS`].
+pub const ID_BITS: u32 = 22;
+/// The kind of a process's directory.
+pub const DIRECTORY_KIND: u16 = 64;
+
+/// The process whose directory in /proc has this node's number: a descriptor for it stands for the process, too.
+pub fn of_directory(node: u64) -> Option<u32> {
+    let (kind, id) = (node & ((1 << KIND_BITS) - 1), node >> KIND_BITS);
+    u32::try_from(id).ok().filter(|_| kind == u64::from(DIRECTORY_KIND))
+}
+
 /// A process as /proc/PID/stat and status show it.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ProcessInfo {

@@ -55,6 +55,11 @@ pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
     /// Takes one event. When the effects are [`Effects::again`], nothing may have changed.
     fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects;
 
+    /// There is hardly any room for a larger state, or there is again. While there is none, the server refuses whatever
+    /// would make it larger for longer than a call takes. It is told before the event from which on it counts, in each
+    /// incarnation, so it need not be in the snapshot.
+    fn crowded(&mut self, _crowded: bool) {}
+
     /// The tables of the state that grow with what there is, always in the same order. A snapshot saves their rows
     /// one by one, and everything else each time.
     fn tables(&mut self) -> Vec<&mut dyn Table> {

@@ -1,6 +1,7 @@
 //! From a message buffer to an event.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use zerocopy::FromBytes;
 
@@ -48,7 +49,7 @@ pub fn write_header(buffer: &mut [u8; BUFFER_BYTES], handles: &[Handle], tag: u6
 pub struct Head {
     /// Nanoseconds since boot.
     pub now: u64,
-    /// How full the journal is, in thousandths.
+    /// How full the journal is, as [`Delivery::fill`] says it.
     pub fill: u32,
     /// Handles that came along, by the slots they were put into.
     pub handles: [u32; 4],
@@ -170,15 +171,10 @@ fn message(delivery: &Delivery, payload: &[u8]) -> Message {
 
 #[inline(always)]
 fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
-    let mut rest = payload;
-    let inputs = delivery.inputs.map(|length| {
-        if length == INPUT_NULL {
-            return None;
-        }
-        let (input, after) = rest.split_at_checked(length as usize)?;
-        rest = after;
-        Some(input.to_vec())
-    });
+    let inputs = match delivery.inputs {
+        [INPUT_NULL, INPUT_NULL] => [None, None],
+        lengths => inputs(lengths, payload),
+    };
     let known = delivery.extent >= Extent::Named as u32;
     let Delivery { named, directories, .. } = *delivery;
     Foreign {
@@ -189,4 +185,16 @@ fn foreign(delivery: &Delivery, payload: &[u8]) -> Foreign {
         slots: delivery.slots,
         passed: (delivery.handle_count > 0).then(|| Handle(delivery.handles[0])),
     }
+}
+
+fn inputs(lengths: [u32; 2], payload: &[u8]) -> [Option<Vec<u8>>; 2] {
+    let mut rest = payload;
+    lengths.map(|length| {
+        if length == INPUT_NULL {
+            return None;
+        }
+        let (input, after) = rest.split_at_checked(length as usize)?;
+        rest = after;
+        Some(input.to_vec())
+    })
 }

@@ -11,7 +11,7 @@ use super::effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation
 use super::event::Event;
 use super::handles::HandleSlots;
 use super::{Boot, DIGEST_BIT, SAVE_BIT, Server, carry, live::Live, receive, snapshot};
-use crate::abi::delivery::PAYLOAD_OFFSET;
+use crate::abi::delivery::{CROWDED, PAYLOAD_OFFSET};
 use crate::abi::journal;
 use crate::abi::syscall::Syscall;
 use crate::abi::{CallId, Frame, Handle, KernelError};
@@ -62,6 +62,8 @@ pub struct Shell<S, T> {
     pub traps: T,
     /// The next event is in the message buffer already: the last trap received it.
     received: bool,
+    /// The server has been told that there is hardly any room for more state.
+    crowded: bool,
     /// The checksum of the last snapshot, if there is one.
     saved: Option<u64>,
 }
@@ -74,7 +76,8 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let mut slots = HandleSlots::new(boot.first_free);
             let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
             let kept = Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() };
-            let mut shell = Shell { server: S::new(boot), kept, traps, received: false, saved: None };
+            let mut shell =
+                Shell { server: S::new(boot), kept, traps, received: false, crowded: false, saved: None };
             shell.offer();
             let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
             shell.step_more(&Event::Start, now, None, false);
@@ -84,7 +87,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
                 snapshot::restore(&snapshot).expect("this image reads what the server saves");
             // What is saved behind a snapshot is of the same schema.
             let saved = (schema == S::SCHEMA).then(|| digest(&snapshot));
-            let mut shell = Shell { server, kept, traps, received: false, saved };
+            let mut shell = Shell { server, kept, traps, received: false, crowded: false, saved };
             shell.offer();
             shell
         }
@@ -108,7 +111,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
         let incoming = receive::incoming(self.traps.buffer());
         self.renew_offer(&head);
         let now = head.now;
-        let mut full = head.fill > SNAPSHOT_AT;
+        let mut full = (head.fill > SNAPSHOT_AT || self.crowded) && self.is_full(head.fill);
         match &incoming {
             Some(receive::Incoming::Event(Event::Notify { bits })) if bits & OWN_BITS != 0 => {
                 full |= bits & SAVE_BIT != 0;
@@ -127,6 +130,17 @@ impl<S: Server, T: Traps> Shell<S, T> {
         if full {
             self.snapshot();
         }
+    }
+
+    /// Whether the journal is full enough for a snapshot. The server is told if its state is too large, or not any
+    /// more.
+    #[cold]
+    fn is_full(&mut self, fill: u32) -> bool {
+        let crowded = fill & CROWDED != 0;
+        if core::mem::replace(&mut self.crowded, crowded) != crowded {
+            self.server.crowded(crowded);
+        }
+        fill & !CROWDED > SNAPSHOT_AT
     }
 
     /// Tells the digest of the whole state. It is in the journal, so every replay is checked against it.

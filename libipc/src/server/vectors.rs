@@ -48,6 +48,18 @@ pub struct Range {
     pub length: u64,
 }
 
+/// The pieces of `length` bytes behind the first `skip` of some buffers.
+pub fn part(ranges: &[Range], skip: u64, length: u64) -> impl Iterator<Item = Range> {
+    let (mut skip, mut left) = (skip, length);
+    ranges.iter().filter_map(move |range| {
+        let skipped = skip.min(range.length);
+        skip -= skipped;
+        let length = left.min(range.length - skipped);
+        left -= length;
+        (length > 0).then_some(Range { address: range.address + skipped, length })
+    })
+}
+
 /// The buffers in an array of `count` `struct iovec` at an address, without those that are empty, up to the most bytes
 /// that a call moves. `gathered` are the first bytes of the array, as many of them as the kernel has brought along.
 ///

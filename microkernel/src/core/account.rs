@@ -7,13 +7,13 @@
 //! One that was sound comes out as it was, so nobody notices. One that was not does something else than its journal
 //! says, and is mended. A server without a journal gets its calls again.
 //!
-//! There are four reasons. A server has had a call for a minute, or is watched by one who has: that may well be right (a
-//! shell waits for its user), so a server is asked again only if it has received something since, and after
-//! twice the time of the last time. Or nobody has a call, and nobody runs: then the process server has forgotten all
-//! programs, or the end of the last. A server sets its timer to what has passed again and again, and is told of nothing
-//! but that. And an answer to a fault is *in vain* if its thread stands where it stood: the page
-//! is not there, or the same instruction is to fail once more. When asking does not help, the fault cannot be
-//! borne: a copy fails, and a thread's process ends.
+//! There are four reasons. A server has had a call for a minute, or is watched by one who has: that may well be right
+//! (a shell waits for its user), so a server is asked again only if it has received something since, and after twice
+//! the time of the last time. Or nobody has a call, and nobody runs: then the process server has forgotten all
+//! programs, or the end of the last. A server sets its timer to what has passed again and again, and is told of
+//! nothing but that. And an answer to a fault is *in vain* if its thread stands where it stood: the page is not
+//! there, or the same instruction is to fail once more. When asking does not help, the fault cannot be borne: a copy
+//! fails, and a thread's process ends.
 //!
 //! It never asks root, nor a server that is being upgraded or has not yet come back, and it believes no server that
 //! all is well.
@@ -32,11 +32,11 @@ use super::server::{Line, SERVERS_MAX};
 pub(crate) const PATIENCE_NS: u64 = 60_000_000_000;
 /// The longest time between two accounts.
 const PAUSE_MAX_NS: u64 = 3_600_000_000_000;
-/// After so many answers in vain to one thread the server that gave them is asked, after twice as many whoever has to do
-/// with faults; after four times as many the fault cannot be borne, and after eight times the thread stands still.
+/// After so many answers in vain to one thread the server that gave them is asked, after twice as many whoever has to
+/// do with faults; after four times as many the fault cannot be borne, and after eight times the thread stands still.
 const VAIN: u32 = 64;
 /// After so many timers in a row that had passed when they were set a server is asked.
-const LATE: u32 = 1024;
+const LATE: u32 = 64;
 /// Exceptions behind whose instruction a thread goes on: debug, breakpoint, overflow.
 const TRAPS: [u64; 3] = [1, 3, 4];
 

@@ -28,7 +28,7 @@ pub(crate) struct Inbox {
     pub server: ServerId,
     /// Its message buffer.
     pub buffer: FrameRange,
-    /// How full its journal is, in thousandths: told with each delivery, so that it takes a snapshot in time.
+    /// How full its journal is, see [`Journal::fill`]: told with each delivery, so that it takes a snapshot in time.
     pub fill: u32,
 }
 

@@ -4,7 +4,7 @@
 //! the next. The format of records is [`libipc::abi::journal`]'s.
 
 use libipc::abi::crash::Fault;
-use libipc::abi::delivery::{DELIVERY_OFFSET, PAYLOAD_OFFSET};
+use libipc::abi::delivery::{CROWDED, DELIVERY_OFFSET, PAYLOAD_OFFSET};
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, FIXED_MAX, Header, VALUES_MAX};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::trace::Event;
@@ -59,6 +59,8 @@ pub struct Journal {
     pub snapshots_ns: u64,
     /// What is kept of the time before the last snapshot.
     pub former: Former,
+    /// [`CROWDED`] or 0: whether the last whole snapshot took most of what there is for one.
+    pub crowded: u32,
     /// Its records are of a server that was not sound: a replay may pass over them.
     pub mended: bool,
 }
@@ -80,10 +82,17 @@ impl Journal {
         u64::from(place) * self.place_bytes()
     }
 
-    /// How full it is, in thousandths.
+    /// How full it is, in thousandths, and whether the server's state is crowded.
     pub(crate) fn fill(&self) -> u32 {
         // A snapshot is to take the place of a journal that was mended as soon as can be.
-        if self.mended { 1000 } else { ((self.end * self.per_byte) >> 32) as u32 }
+        let fill = if self.mended { 1000 } else { ((self.end * self.per_byte) >> 32) as u32 };
+        self.crowded | fill
+    }
+
+    /// Notes how much of what there is for a whole snapshot its server's state takes. What half a journal may add to it
+    /// still fits when it is crowded.
+    fn note_state(&mut self, bytes: u64) {
+        self.crowded = if bytes * 8 > self.place_bytes() * 5 { CROWDED } else { 0 };
     }
 }
 
@@ -313,6 +322,9 @@ impl<M: Machine> Kernel<M> {
         let from = if behind { journal.sound_bytes } else { 0 } + journal.writing_bytes;
         if from + length > journal.place_bytes() {
             journal.writing_bytes = 0;
+            if !behind {
+                journal.note_state(from + length);
+            }
             return Err(KernelError::Exhausted);
         }
         let place = if behind { journal.active } else { journal.free_place() };
@@ -340,6 +352,7 @@ impl<M: Machine> Kernel<M> {
         } else {
             journal.active = place;
             journal.sound_bytes = written;
+            journal.note_state(written);
         }
         journal.digest = digest;
         journal.snapshots_made += 1;

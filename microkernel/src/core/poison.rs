@@ -14,6 +14,7 @@ use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
 use libipc::abi::syscall::{Info, Syscall};
 use libipc::abi::trace::Event;
+use libipc::linux::call::{EXIT, EXIT_GROUP};
 use libipc::server::TIMER_BIT;
 use zerocopy::FromZeros;
 
@@ -28,7 +29,7 @@ const TICK_AGAIN_NS: u64 = 10_000_000;
 /// How often root may die of one event. There is nobody to dispose of it.
 const ROOT_FALLS_MAX: u32 = 3;
 /// exit(2) and exit_group(2), to which there is no answer.
-const EXITS: [u32; 2] = [60, 231];
+const EXITS: [u32; 2] = [EXIT, EXIT_GROUP];
 /// The machine's status when root does not come back.
 const ROOT_LOST: u32 = 126;
 

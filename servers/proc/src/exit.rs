@@ -200,8 +200,8 @@ impl Proc {
         self.leave_session(pid, turn);
         self.tell_tracers_of_end(pid, status, turn);
         self.tell_parent_of_end(pid, status, turn);
-        // Nobody is left to wait for the first when this is the last.
-        if self.first == Some(pid) || self.processes.len() == 1 {
+        // When this is the last nobody is left who could be waited for, whoever was the first.
+        if self.first.is_some_and(|first| first == pid || self.processes.len() == 1) {
             turn.act(Operation::PowerOff { status: status.shell(), reboot: false });
         }
     }

@@ -200,7 +200,7 @@ impl Proc {
     fn make(&mut self, asked: &Asked, args: CloneArgs, turn: &mut Turn) -> Outcome {
         let Some(parent) = self.processes.get(&asked.pid) else { return errno(EAGAIN) };
         args.check()?;
-        if parent.is_ending() {
+        if parent.is_ending() || self.crowded {
             return errno(EAGAIN);
         }
         let (space, task) = (parent.space, parent.task);

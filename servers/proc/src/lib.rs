@@ -144,6 +144,8 @@ pub struct Proc {
     vfs: Handle,
     /// This server's own number, by which the kernel names its sessions.
     number: u32,
+    /// The number of the server of /proc; 0 for none.
+    procfs: u32,
     epoch_s: u64,
     random: Random,
     host: Vec<u8>,
@@ -177,9 +179,14 @@ pub struct Proc {
     last_tag: u64,
     last_badge: u64,
     load: report::Load,
+    /// There is hardly any room for more processes and threads.
+    #[serde(skip)]
+    crowded: bool,
 }
 
 impl Server for Proc {
+    const SCHEMA: u32 = 2;
+
     fn new(boot: &Boot) -> Proc {
         let init = Process { life: Life::Running, ..Process::embryo(INIT, INIT, INIT_THREAD, 0, 0) };
         let mut proc = Proc {
@@ -187,6 +194,7 @@ impl Server for Proc {
             tty: boot.server("tty"),
             vfs: boot.server("vfs"),
             number: boot.number,
+            procfs: boot.numbers.get("procfs").copied().unwrap_or(0),
             epoch_s: boot.epoch_s,
             random: Random(boot.seed),
             host: b"naiad".to_vec(),
@@ -213,6 +221,7 @@ impl Server for Proc {
             last_tag: 0,
             last_badge: 0,
             load: report::Load::default(),
+            crowded: false,
         };
         proc.enter_group(INIT);
         proc
@@ -249,6 +258,10 @@ impl Server for Proc {
         self.post_signal_files(&mut turn);
         self.arm(&mut turn);
         turn.out
+    }
+
+    fn crowded(&mut self, crowded: bool) {
+        self.crowded = crowded;
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

@@ -6,6 +6,7 @@ use alloc::collections::BTreeMap;
 use libipc::abi::{CallId, Handle, Readiness};
 use libipc::linux::errno::{EBADF, EINVAL, ESRCH};
 use libipc::linux::open::{O_NONBLOCK, O_RDWR};
+use libipc::proto::process as protocol;
 use libipc::server::ForeignReply;
 use libipc::server::effect::Operation;
 use serde::{Deserialize, Serialize};
@@ -161,8 +162,17 @@ impl Proc {
         found.is_ok_and(|found| found.slot == descriptor && found.status & O_NONBLOCK != 0)
     }
 
+    /// The process whose directory in /proc a descriptor of the caller is for; `None` if it is for something else.
+    fn named_by_directory(&self, asked: &Asked) -> Option<Option<Pid>> {
+        let named = asked.foreign.names().named;
+        let named = named.first().filter(|named| named.server == u64::from(self.procfs))?;
+        let pid = Pid(protocol::of_directory(named.object)?);
+        Some(self.processes.get(&pid).filter(|process| process.is_visible()).map(|process| process.pid))
+    }
+
     pub(crate) fn pidfd_send_signal(&mut self, asked: &Asked, turn: &mut Turn) -> Outcome {
-        let target = self.named_by_descriptor(asked, 0).ok_or(Refusal::Errno(EBADF))?;
+        let target = self.named_by_descriptor(asked, 0).or_else(|| self.named_by_directory(asked));
+        let target = target.ok_or(Refusal::Errno(EBADF))?;
         if asked.unsigned(3) != 0 {
             return errno(EINVAL);
         }

@@ -57,6 +57,9 @@ pub struct Procfs {
     openings: BTreeMap<u64, (Opening, Handle)>,
     next_badge: u64,
     upgrades: Upgrades,
+    /// There is hardly any room for more open files.
+    #[serde(skip)]
+    crowded: bool,
 }
 
 impl Server for Procfs {
@@ -74,8 +77,13 @@ impl Server for Procfs {
             opens: BTreeMap::new(),
             openings: BTreeMap::new(),
             next_badge: 1,
+            crowded: false,
             upgrades: Upgrades::new(boot.arena_bytes),
         }
+    }
+
+    fn crowded(&mut self, crowded: bool) {
+        self.crowded = crowded;
     }
 
     fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {

@@ -19,6 +19,8 @@ use crate::tree::{Kind, Node, descriptor_of_name, id_of_name};
 
 /// Type of a proc file system in statfs(2).
 const PROC_MAGIC: u64 = 0x9fa0;
+/// The process server itself, which has no descriptors to tell its directories by.
+const INIT: u32 = 1;
 
 /// Why a walk or an operation gives no result.
 enum Ended {
@@ -258,6 +260,9 @@ impl Procfs {
         if ![0, self.process(node.id, env)?.uids[1]].contains(&who.uid) {
             return Err(EACCES);
         }
+        if node.id == INIT {
+            return Ok(None);
+        }
         let named = self.descriptor(node.id, slot, env)?.named;
         let server = u32::try_from(named.server).map_err(|_| ENOENT)?;
         Ok(Some(Stop::Session { server, badge: Badge(named.badge), rest: rest.to_vec() }))
@@ -282,6 +287,7 @@ impl Procfs {
                 }
                 if info.exe.is_empty() { Err(ENOENT) } else { Ok(info.exe) }
             }
+            Kind::WorkingDirectory | Kind::RootDirectory if node.id == INIT => Ok(b"/".to_vec()),
             _ => Err(ENOENT),
         }
     }
@@ -317,16 +323,8 @@ enum Named<'a> {
 /// Whether an operation acts on the last name, rather than on what it names.
 fn names_only(operation: &Operation) -> bool {
     match operation {
-        Operation::MakeDirectory { .. }
-        | Operation::MakeNode { .. }
-        | Operation::MakeSymlink { .. }
-        | Operation::Link { .. }
-        | Operation::Unlink
-        | Operation::RemoveDirectory
-        | Operation::Parent
-        | Operation::Rename { .. } => true,
         Operation::Open { flags, .. } => flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL,
-        _ => false,
+        other => other.is_about_names(),
     }
 }
 

@@ -70,10 +70,14 @@ pub struct Opening {
 impl Procfs {
     /// Makes a session for a file.
     pub(crate) fn open(&mut self, opening: Opening, env: &mut dyn Env) -> Effects {
+        let mut effects = Effects::none();
+        if self.crowded {
+            effects.reply(opening.call, Message::typed(0, &Answer::Failed(ENFILE)));
+            return effects;
+        }
         let badge = self.next_badge;
         self.next_badge += 1;
         let owner = env.new_handle();
-        let mut effects = Effects::none();
         effects.park(opening.call, libipc::server::effect::Reason::Server);
         let session = Operation::SessionCreate {
             owner,

@@ -40,6 +40,9 @@ pub(crate) fn oracle(server: Handle, message: &Message) -> Result<Message, Kerne
             environment: b"HOME=/\0".to_vec(),
             ..ProcessInfo::default()
         }),
+        Ok(process::Request::Process { pid: 1 }) => {
+            process::Answer::Process(ProcessInfo { pid: 1, state: b'S', ..ProcessInfo::default() })
+        }
         Ok(process::Request::Process { pid: 12 }) => {
             process::Answer::Process(ProcessInfo { pid: 12, state: b'Z', ..ProcessInfo::default() })
         }
@@ -258,6 +261,19 @@ fn links_lead_to_the_caller_and_to_its_program() {
     assert_eq!(bench.walk("self", 0, Ask::ReadLink, false), text("7"));
     assert_eq!(bench.walk("stat", 0, Ask::ReadLink, false), Answer::Failed(EINVAL));
     assert_eq!(bench.walk("self", 0, Ask::Open { flags: O_NOFOLLOW, mode: 0 }, false), Answer::Failed(ELOOP));
+}
+
+#[test]
+fn init_which_has_no_files_stands_in_the_root_directory() {
+    let mut bench = Bench::new();
+    let root = Answer::Found(Found::Text(b"/".to_vec()));
+    assert_eq!(bench.walk("1/cwd", 0, Ask::ReadLink, false), root);
+    assert_eq!(bench.walk("1/root", 0, Ask::ReadLink, false), root);
+    assert_eq!(bench.walk("1/root", 5, Ask::ReadLink, false), Answer::Failed(EACCES));
+    let process = Node { kind: Kind::Process, id: 1, tid: 0 };
+    let (directory, rest) = (process.number(), b"etc".to_vec());
+    let stop = Stop::Symlink { directory, target: b"/".to_vec(), rest };
+    assert_eq!(bench.at("1/cwd/etc", Ask::Stat), Answer::Stopped(stop));
 }
 
 #[test]

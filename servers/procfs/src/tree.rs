@@ -4,6 +4,7 @@
 //! says all about it (kind, process, thread), so that nothing is kept about nodes.
 
 use libipc::linux::mode::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use libipc::proto::process::{self, DIRECTORY_KIND};
 
 /// What a node is. The numbers are part of inode numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,7 +51,7 @@ pub enum Kind {
     ServerDigest,
     ServerJournal,
     ServerImage,
-    Process,
+    Process = DIRECTORY_KIND,
     Stat,
     StatM,
     Status,
@@ -178,8 +179,8 @@ pub struct Node {
 }
 
 /// Bits of an inode number for the kind, and for each id: process ids stay below [`PID_MAX`].
-const KIND_BITS: u32 = 16;
-const ID_BITS: u32 = 22;
+const KIND_BITS: u32 = process::KIND_BITS;
+const ID_BITS: u32 = process::ID_BITS;
 /// One more than the highest process id.
 pub const PID_MAX: u32 = 1 << ID_BITS;
 

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use libipc::abi::crash::{Disposition, Fall};
-use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
+use libipc::abi::delivery::{CROWDED, DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::upgrade::{Stage, Step};
 use libipc::abi::{Frame, Handle, KernelError, Owned, PAGE_SIZE, PAYLOAD_MAX, Protection, Rights};
@@ -102,7 +102,7 @@ impl<T: Traps> Kernel<T> {
             Ok((delivery, _)) => News {
                 bits: if delivery.kind == Kind::Notify as u32 { delivery.words[0] } else { 0 },
                 now_ns: delivery.now,
-                journal_fill: delivery.fill,
+                journal_fill: delivery.fill & !CROWDED,
             },
             Err(_) => News::default(),
         }

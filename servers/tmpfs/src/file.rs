@@ -202,13 +202,13 @@ impl Tmpfs {
     }
 
     /// Whether a size is beyond what a caller may make of a file that is smaller.
-    fn grows_too_large(&self, call: &Call, ino: Ino, size: u64) -> Result<bool, i32> {
+    pub(crate) fn grows_too_large(&self, call: &Call, ino: Ino, size: u64) -> Result<bool, i32> {
         let now = self.tree.node(ino)?.file().map_or(u64::MAX, |file| file.contents.size());
         Ok(size > now && call.caller.largest_file().is_some_and(|limit| size > limit))
     }
 
     /// Hands a call on that would make a file larger than its caller may: the process server says so.
-    fn too_large(&self, call: CallId) -> Effects {
+    pub(crate) fn too_large(&self, call: CallId) -> Effects {
         let message = Message::label(process::FILE_LIMIT);
         Effects::one(Effect::Forward { call, to: self.proc, message })
     }

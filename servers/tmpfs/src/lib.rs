@@ -132,7 +132,7 @@ impl Tmpfs {
 
     fn native(&mut self, call: &Call, message: &Message, env: &mut dyn Env) -> Effects {
         match message.label {
-            fs::REQUEST => self.request(call.id, message, env),
+            fs::REQUEST => self.request(call, message, env),
             fs::PAGE_IN => self.page_in(call, message.words),
             fs::OPEN_DEVICE => self.open_device(call.id, message.words, env),
             fs::OPEN_FIFO => answered(call.id, self.open_fifo(call.id, message.words, env)),
@@ -183,6 +183,8 @@ fn label(call: CallId, errno: i32) -> Effects {
 }
 
 impl Server for Tmpfs {
+    const SCHEMA: u32 = 2;
+
     fn new(boot: &Boot) -> Tmpfs {
         let epoch_ns = i64::try_from(boot.epoch_s).unwrap_or(0).saturating_mul(1_000_000_000);
         let mut tree = Tree::new((boot.heap_bytes / HEAP_PER_NODE).max(NODES_MIN));
@@ -233,6 +235,10 @@ impl Server for Tmpfs {
             self.tell_recalls(&mut effects);
         }
         effects
+    }
+
+    fn crowded(&mut self, crowded: bool) {
+        self.tree.crowded = crowded;
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

@@ -2,7 +2,7 @@
 //! checks, so that of several errors the same one is reported.
 
 use crate::arena::Arena;
-use crate::node::{Body, Directory, Ino, Node};
+use crate::node::{Body, Directory, File, Ino, Node};
 use crate::tree::{Target, Tree, permits};
 use libipc::linux::errno::*;
 use libipc::linux::mode;
@@ -49,6 +49,24 @@ impl Tree {
     ) -> Result<Ino, i32> {
         let is_directory = file_mode & mode::S_IFMT == mode::S_IFDIR;
         let directory = self.free_name(target, is_directory)?;
+        let ino = self.create_nameless(directory, author, file_mode, body)?;
+        self.node_mut(ino)?.links = if is_directory { 2 } else { 1 };
+        self.attach(directory, target.name, ino, author.now_ns)?;
+        if is_directory {
+            self.count_subdirectory(directory, 1);
+        }
+        Ok(ino)
+    }
+
+    /// Makes a node as in a directory, but without a name there.
+    pub fn create_nameless(
+        &mut self,
+        directory: Ino,
+        author: Author,
+        file_mode: u32,
+        body: Body,
+    ) -> Result<Ino, i32> {
+        let is_directory = file_mode & mode::S_IFMT == mode::S_IFDIR;
         self.may_change(directory, author.who)?;
         let parent = self.node(directory)?;
         let inherits = parent.mode & mode::S_ISGID != 0;
@@ -59,14 +77,7 @@ impl Tree {
             Body::Symlink(_) => mode::S_IFLNK | 0o777,
             _ => file_mode & !(author.who.umask & 0o777) | set_group,
         };
-        let mut node = Node::new(volume, file_mode, (author.who.uid, gid), author.now_ns, body);
-        node.links = if is_directory { 2 } else { 1 };
-        let ino = self.insert(node)?;
-        self.attach(directory, target.name, ino, author.now_ns)?;
-        if is_directory {
-            self.count_subdirectory(directory, 1);
-        }
-        Ok(ino)
+        self.insert(Node::new(volume, file_mode, (author.who.uid, gid), author.now_ns, body))
     }
 
     /// mkdir(2).
@@ -113,7 +124,7 @@ impl Tree {
         self.create(target, author, mode::S_IFLNK, Body::Symlink(text.to_vec()))
     }
 
-    /// link(2): another name for a node that has one already.
+    /// link(2): another name for a node that has one already, or was made to be given one.
     pub fn link(&mut self, target: &Target, author: Author, ino: Ino) -> Result<(), i32> {
         let directory = self.free_name(target, false)?;
         let (node, parent) = (self.node(ino)?, self.node(directory)?);
@@ -123,7 +134,9 @@ impl Tree {
         self.may_change(directory, author.who)?;
         match node {
             Node { body: Body::Directory(_), .. } => return Err(EPERM),
-            Node { links: 0, .. } => return Err(ENOENT),
+            Node { links: 0, body, .. } if !matches!(body, Body::File(File { nameless: true, .. })) => {
+                return Err(ENOENT);
+            }
             Node { links: u32::MAX, .. } => return Err(EMLINK),
             _ => {}
         }
@@ -131,6 +144,9 @@ impl Tree {
         let node = self.node_mut(ino)?;
         node.links += 1;
         node.ctime_ns = author.now_ns;
+        if let Some(file) = node.file_mut() {
+            file.nameless = false;
+        }
         Ok(())
     }
 

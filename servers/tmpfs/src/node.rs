@@ -75,12 +75,14 @@ pub struct File {
     pub contents: Contents,
     /// F_SEAL_* bits.
     pub seals: u32,
+    /// It was made without a name (O_TMPFILE) and may be given one.
+    pub nameless: bool,
 }
 
 impl Default for File {
     /// An empty file that cannot be sealed; only memfd files can.
     fn default() -> File {
-        File { contents: Contents::default(), seals: F_SEAL_SEAL }
+        File { contents: Contents::default(), seals: F_SEAL_SEAL, nameless: false }
     }
 }
 

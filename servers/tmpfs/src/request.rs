@@ -6,7 +6,7 @@ use crate::arena::{PAGE, Span, Use};
 use crate::contents::SIZE_MAX;
 use crate::devices::Device;
 use crate::names::{Author, Source};
-use crate::node::{Body, Ino, NOWHERE, set_id_bits};
+use crate::node::{Body, File, Ino, NOWHERE, set_id_bits};
 use crate::open::{Kind, New, Then};
 use crate::transfer::clear;
 use crate::tree::{Target, Walk, permits};
@@ -18,7 +18,7 @@ use libipc::linux::open::*;
 use libipc::linux::{Stat, StatFs};
 use libipc::proto::fs::{Answer, Credentials, Found, From, Operation, Program, Request, Wants};
 use libipc::server::files::{self, R_OK, W_OK, X_OK};
-use libipc::server::{Effect, Effects, Env, Message};
+use libipc::server::{Call, Effect, Effects, Env, Message};
 
 /// Type of a tmpfs in statfs(2).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -31,6 +31,8 @@ enum Progress {
     Answered(Answer),
     /// Open, with a session to be made.
     Opened(New, Found),
+    /// The caller may not make files of that size.
+    TooLarge,
 }
 
 impl Progress {
@@ -41,13 +43,14 @@ impl Progress {
 
 impl Tmpfs {
     /// Serves a request of vfs.
-    pub(crate) fn request(&mut self, call: CallId, message: &Message, env: &mut dyn Env) -> Effects {
+    pub(crate) fn request(&mut self, call: &Call, message: &Message, env: &mut dyn Env) -> Effects {
+        let (caller, call) = (call, call.id);
         let mut effects = Effects::none();
         let Ok(request) = Request::from_message(message) else {
             effects.reply(call, Message::label(EINVAL as u32));
             return effects;
         };
-        let progress = self.carry_out(&request, &mut effects, env);
+        let progress = self.carry_out(caller, &request, &mut effects, env);
         let answer = match (progress, &request.program) {
             (Ok(Progress::Opened(new, _)), Some(_)) => {
                 effects.append(self.answer_opened(call, new, request.closes_on_exec(), env));
@@ -57,6 +60,7 @@ impl Tmpfs {
                 effects.append(self.open_now(call, &[new], Then::Found(found), env));
                 return effects;
             }
+            (Ok(Progress::TooLarge), _) => return self.too_large(call),
             (Ok(Progress::Answered(answer)), _) => answer,
             (Err(errno), _) => Answer::Failed(errno),
         };
@@ -105,6 +109,7 @@ impl Tmpfs {
 
     fn carry_out(
         &mut self,
+        call: &Call,
         request: &Request,
         effects: &mut Effects,
         env: &mut dyn Env,
@@ -132,7 +137,10 @@ impl Tmpfs {
             return Progress::found(found);
         }
         let ino = target.node.ok_or(ENOENT)?;
-        self.operate(ino, &request.operation, author, effects).and_then(Progress::found)
+        if let Operation::Truncate(size) = request.operation {
+            return self.truncate_named(call, ino, size, author, effects);
+        }
+        self.operate(ino, &request.operation, author).and_then(Progress::found)
     }
 
     /// The operations that make, remove or move names; `None` if it is another one.
@@ -178,14 +186,32 @@ impl Tmpfs {
         Ok(Found::Parent { directory: target.directory.ok_or(EBUSY)?, name: target.name.to_vec() })
     }
 
-    /// The operations on a node.
-    fn operate(
+    /// truncate(2).
+    fn truncate_named(
         &mut self,
+        call: &Call,
         ino: Ino,
-        operation: &Operation,
+        size: u64,
         author: Author,
         effects: &mut Effects,
-    ) -> Result<Found, i32> {
+    ) -> Result<Progress, i32> {
+        let node = self.tree.node(ino)?;
+        match node.body {
+            Body::Directory(_) => return Err(EISDIR),
+            Body::File(_) if permits(node, author.who, W_OK) => {}
+            Body::File(_) => return Err(EACCES),
+            _ => return Err(EINVAL),
+        }
+        if self.grows_too_large(call, ino, size)? {
+            return Ok(Progress::TooLarge);
+        }
+        let spans = self.resize(ino, size, author.who.uid, author.now_ns)?;
+        clear(effects, &spans);
+        Progress::found(Found::Done)
+    }
+
+    /// The operations on a node.
+    fn operate(&mut self, ino: Ino, operation: &Operation, author: Author) -> Result<Found, i32> {
         let who = author.who;
         match operation {
             Operation::Stat => Ok(Found::Stat(self.stat(ino)?)),
@@ -212,20 +238,6 @@ impl Tmpfs {
                     return Err(EACCES);
                 }
                 self.set_times(ino, Some(*now_ns), Some(*now_ns), author.now_ns)
-            }
-            Operation::Truncate(size) => {
-                let node = self.tree.node(ino)?;
-                match node.body {
-                    Body::Directory(_) => return Err(EISDIR),
-                    Body::File(_) => {}
-                    _ => return Err(EINVAL),
-                }
-                if !permits(node, who, W_OK) {
-                    return Err(EACCES);
-                }
-                let spans = self.resize(ino, *size, who.uid, author.now_ns)?;
-                clear(effects, &spans);
-                Ok(Found::Done)
             }
             Operation::StatFs => Ok(Found::StatFs(self.stat_fs())),
             Operation::PathOf if self.tree.node(ino)?.volume == NOWHERE => Ok(Found::Text(self.title(ino)?)),
@@ -257,14 +269,19 @@ impl Tmpfs {
     ) -> Result<Progress, i32> {
         let path_only = flags & O_PATH != 0;
         let flags = if path_only { flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) } else { flags };
-        if flags & TMPFILE_BIT != 0 {
-            return Err(EOPNOTSUPP);
-        }
         let creates = flags & O_CREAT != 0;
         if creates && flags & O_DIRECTORY != 0 {
             return Err(EINVAL);
         }
         let now_ns = self.wall_ns(env);
+        if flags & TMPFILE_BIT != 0 {
+            let body = Body::File(File { nameless: flags & O_EXCL == 0, ..File::default() });
+            let author = Author { who: &request.credentials, now_ns, covers: &request.covers };
+            let directory = target.node.ok_or(ENOENT)?;
+            let file_mode = mode::S_IFREG | permissions & 0o7777;
+            let ino = self.tree.create_nameless(directory, author, file_mode, body)?;
+            return self.opening(ino, flags, true);
+        }
         let (ino, created) = match target.node {
             Some(_) if creates && flags & O_EXCL != 0 => return Err(EEXIST),
             Some(ino) => (ino, false),
@@ -294,9 +311,12 @@ impl Tmpfs {
             }
             _ => {}
         }
-        let found = Found::Opened { stat: self.stat(ino)?, created };
+        self.opening(ino, flags, created)
+    }
+
+    fn opening(&self, ino: Ino, flags: u32, created: bool) -> Result<Progress, i32> {
         let new = New { kind: Kind::Node(ino), status: files::status_of_open(flags) };
-        Ok(Progress::Opened(new, found))
+        Ok(Progress::Opened(new, Found::Opened { stat: self.stat(ino)?, created }))
     }
 
     /// The node behind a session.

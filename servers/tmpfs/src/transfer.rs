@@ -12,7 +12,7 @@ use libipc::abi::{CallId, PAYLOAD_MAX};
 use libipc::linux::errno::*;
 pub use libipc::server::Refusal;
 pub use libipc::server::vectors::Range;
-use libipc::server::vectors::vectors;
+use libipc::server::vectors::{self, vectors};
 use libipc::server::{Effect, Effects, Env, Foreign, ForeignReply, LeaseError, Operation, Output};
 
 /// Most bytes that one read or write moves to or from a file; what is above is left for the next call.
@@ -80,15 +80,7 @@ impl Ranges {
 
     /// The pieces of `length` bytes behind the first `skip`.
     pub fn part(&self, skip: u64, length: u64) -> impl Iterator<Item = Range> {
-        let mut skip = skip;
-        let mut left = length;
-        self.pieces().iter().filter_map(move |range| {
-            let skipped = skip.min(range.length);
-            skip -= skipped;
-            let length = left.min(range.length - skipped);
-            left -= length;
-            (length > 0).then_some(Range { address: range.address + skipped, length })
-        })
+        vectors::part(self.pieces(), skip, length)
     }
 
     /// How many of `length` bytes behind the first `skip` can be read from the caller now, up to the first bad page.

@@ -26,6 +26,9 @@ pub struct Tree {
     roots: BTreeMap<u32, Ino>,
     next_ino: Ino,
     nodes_max: u64,
+    /// There is hardly any room for more state.
+    #[serde(skip)]
+    pub crowded: bool,
 }
 
 /// What the last component of a path stands for.
@@ -53,7 +56,7 @@ pub enum Walk<'a> {
 impl Tree {
     /// No volumes yet, and at most so many nodes.
     pub fn new(nodes_max: u64) -> Tree {
-        Tree { nodes: Rows::new(), roots: BTreeMap::new(), next_ino: 1, nodes_max }
+        Tree { nodes: Rows::new(), roots: BTreeMap::new(), next_ino: 1, nodes_max, crowded: false }
     }
 
     /// The table of all nodes.
@@ -86,7 +89,7 @@ impl Tree {
 
     /// Adds a node and gives it its number.
     pub fn insert(&mut self, node: Node) -> Result<Ino, i32> {
-        if self.nodes.len() as u64 >= self.nodes_max {
+        if self.crowded || self.nodes.len() as u64 >= self.nodes_max {
             return Err(ENOSPC);
         }
         let ino = self.next_ino;
@@ -208,14 +211,7 @@ struct Manner {
 impl Manner {
     fn of(request: &Request) -> Manner {
         match &request.operation {
-            Operation::MakeDirectory { .. }
-            | Operation::MakeNode { .. }
-            | Operation::MakeSymlink { .. }
-            | Operation::Link { .. }
-            | Operation::Unlink
-            | Operation::RemoveDirectory
-            | Operation::Parent
-            | Operation::Rename { .. } => Manner { names: true, follow: false, cross: false },
+            operation if operation.is_about_names() => Manner { names: true, follow: false, cross: false },
             Operation::Open { flags, .. } if flags & O_CREAT != 0 => {
                 Manner { names: true, follow: request.follow && flags & O_EXCL == 0, cross: true }
             }

@@ -223,16 +223,24 @@ fn blocks(mode: u16, size: u64) -> u64 {
     if directory { (size / 512).max(8) } else { 8 }
 }
 
+/// A dinode with what both versions have in it.
+macro_rules! dinode {
+    ($kind:ty, $mode:expr, $size:expr) => {{
+        let mut raw = <$kind>::new_zeroed();
+        raw.mode.set($mode);
+        raw.nlink.set(2);
+        raw.uid.set(1000);
+        raw.gid.set(100);
+        raw.size.set($size);
+        raw.blocks.set(blocks($mode, $size) as _);
+        raw.mtime.set(-5);
+        raw.mtimensec.set(999_999_999);
+        raw
+    }};
+}
+
 fn dinode1<O: ByteOrder>(mode: u16, size: u64, addresses: [u64; 15]) -> Vec<u8> {
-    let mut raw = Dinode1::<O>::new_zeroed();
-    raw.mode.set(mode);
-    raw.nlink.set(2);
-    raw.uid.set(1000);
-    raw.gid.set(100);
-    raw.size.set(size);
-    raw.blocks.set(blocks(mode, size) as _);
-    raw.mtime.set(-5);
-    raw.mtimensec.set(999_999_999);
+    let mut raw = dinode!(Dinode1::<O>, mode, size);
     raw.ctimensec.set(1_000_000_000);
     raw.generation.set(0xfeed);
     raw.addresses = addresses.map(|address| (address as u32).into());
@@ -240,16 +248,7 @@ fn dinode1<O: ByteOrder>(mode: u16, size: u64, addresses: [u64; 15]) -> Vec<u8> 
 }
 
 fn dinode2<O: ByteOrder>(mode: u16, size: u64, addresses: [u64; 15]) -> Vec<u8> {
-    let mut raw = Dinode2::<O>::new_zeroed();
-    raw.mode.set(mode);
-    raw.nlink.set(2);
-    raw.uid.set(1000);
-    raw.gid.set(100);
-    raw.size.set(size);
-    raw.blocks.set(blocks(mode, size) as _);
-    raw.mtime.set(-5);
-    raw.mtimensec.set(999_999_999);
-    raw.ctimensec.set(1_000_000_000);
+    let mut raw = dinode!(Dinode2::<O>, mode, size);
     raw.birthtime.set(77);
     raw.generation.set(0xfeed);
     raw.addresses = addresses.map(|address| address.into());

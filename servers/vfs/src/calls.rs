@@ -189,6 +189,7 @@ fn decode(args: &Args<'_>) -> Result<Option<Row>, i32> {
     match args.foreign.number {
         2 | 80 | 81 | 85 | 161 | 257 | 437 => open::decode(args).map(Some),
         4 | 6 | 21 | 76 | 89 | 137 | 262 | 267 | 269 | 332 | 439 => attributes::look(args).map(Some),
+        188..=199 => attributes::extended(args).map(Some),
         90 | 92 | 94 | 132 | 235 | 260 | 261 | 268 | 280 | 452 => attributes::change(args),
         82..=84 | 86..=88 | 133 | 258 | 259 | 263..=266 | 316 => names::decode(args).map(Some),
         // copy_file_range(2): ENOSYS is what makes coreutils, Rust and Go copy by read and write from then on.

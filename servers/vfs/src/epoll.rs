@@ -219,6 +219,7 @@ impl Vfs {
         let known = self.epolls.sets.get(&badge).ok_or(EBADF)?.items.get(&key).copied();
         match (operation as u32, known) {
             (ADD, Some(_)) => Err(EEXIST),
+            (ADD, None) if self.crowded => Err(ENOSPC),
             (ADD, None) => {
                 if named.server == own.server {
                     self.check_nesting(badge, named.badge)?;

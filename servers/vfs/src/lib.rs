@@ -86,6 +86,9 @@ pub struct Vfs {
     stalled: BTreeMap<CallId, Copying>,
     /// This server's number.
     own_number: u32,
+    /// There is hardly any room for more watches.
+    #[serde(skip)]
+    crowded: bool,
 }
 
 impl Server for Vfs {
@@ -112,7 +115,12 @@ impl Server for Vfs {
             copies: BTreeMap::new(),
             stalled: BTreeMap::new(),
             own_number: boot.number,
+            crowded: false,
         }
+    }
+
+    fn crowded(&mut self, crowded: bool) {
+        self.crowded = crowded;
     }
 
     fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {

@@ -120,7 +120,8 @@ impl Vfs {
         while let Some((deadline, call)) = self.deadlines.first().copied()
             && deadline <= now
         {
-            let Some(wait) = self.forget_wait(call, &mut effects) else { break };
+            self.deadlines.pop_first();
+            let Some(wait) = self.forget_wait(call, &mut effects) else { continue };
             effects.append(match wait.look(call, env) {
                 Ok(ready) => wait.reply(call, ready, now),
                 Err(errno) => value(call, -i64::from(errno)),

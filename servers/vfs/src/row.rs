@@ -108,6 +108,8 @@ pub enum Purpose {
     Socket(Box<Named>),
     /// File servers that are still to write their volumes back.
     Sync(Vec<Handle>),
+    /// EOPNOTSUPP, whatever was found.
+    Unsupported,
 }
 
 /// The second half of a call with two paths.

@@ -88,6 +88,7 @@ impl Vfs {
             // The walk ended on another server than the first one.
             (Purpose::Destination, Outcome::Found(Found::Parent { .. })) => self.fail(row, EXDEV),
             (Purpose::Nothing | Purpose::Destination, _) => value(call, 0),
+            (Purpose::Unsupported, _) => value(call, -i64::from(EOPNOTSUPP)),
             (Purpose::Stat(address), Outcome::Found(Found::Stat(stat))) => {
                 bytes(call, *address, stat.to_bytes().to_vec(), 0)
             }

@@ -128,7 +128,7 @@ impl Vm {
 
     /// Pages of a file are lent: they are shown where they lie. Frames that are vm's own are nobody else's to lend.
     fn borrow(&mut self, number: u64, first: u64, lent: &[Frame]) -> Answer {
-        let Memory { frames, objects } = &mut self.memory;
+        let Memory { frames, objects, .. } = &mut self.memory;
         let Some(object) = objects.get_mut(number).filter(|object| object.file.is_some()) else {
             return Answer::Done;
         };
@@ -148,7 +148,7 @@ impl Vm {
     fn supply(&mut self, number: u64, first: u64, data: &[u8], now: u64, effects: &mut Effects) -> Answer {
         let pages = data.chunks(PAGE_SIZE as usize);
         reserve(pages.len() as u32 + FRAMES_NEEDED, &mut self.memory, &mut self.spaces, effects);
-        let Memory { frames, objects } = &mut self.memory;
+        let Memory { frames, objects, .. } = &mut self.memory;
         let Some(object) = objects.get_mut(number).filter(|object| object.file.is_some()) else {
             return Answer::Done;
         };

@@ -101,7 +101,7 @@ impl Vm {
         mut effects: Effects,
     ) -> Effects {
         let room = ((self.spaces.len() + self.creations.len()) as u64) < self.spaces_max;
-        let top = if room { self.memory.frames.take() } else { None };
+        let top = if room && !self.memory.crowded { self.memory.frames.take() } else { None };
         let Some(top) = top else {
             abandon(contents, &mut self.memory.frames, &mut effects);
             effects.reply(call, answer(&Answer::Failed(ENOMEM)));

@@ -78,7 +78,7 @@ const SPACE_BYTES: u64 = 16 << 10;
 impl Server for Vm {
     fn new(boot: &Boot) -> Vm {
         Vm {
-            memory: Memory { frames: Frames::new(&boot.frames), objects: Objects::default() },
+            memory: Memory { frames: Frames::new(&boot.frames), objects: Objects::default(), crowded: false },
             spaces: Rows::new(),
             last_space: 0,
             spaces_max: boot.heap_bytes / SPACE_BYTES,
@@ -112,6 +112,10 @@ impl Server for Vm {
             | Event::Watch { .. }
             | Event::Watched { .. } => Effects::none(),
         }
+    }
+
+    fn crowded(&mut self, crowded: bool) {
+        self.memory.crowded = crowded;
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

@@ -38,6 +38,9 @@ pub struct Memory {
     pub frames: Frames,
     /// Files and shared memory.
     pub objects: Objects,
+    /// There is hardly any room for more state.
+    #[serde(skip)]
+    pub crowded: bool,
 }
 
 /// A page of a space that has contents.

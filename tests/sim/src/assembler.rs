@@ -20,7 +20,7 @@ const PAGE: u64 = 4096;
 const NAMES_PER_PROCESS: u64 = 61;
 
 /// The status of a process that could not fork.
-const REFUSED: u64 = 99;
+pub const REFUSED: u64 = 99;
 
 /// An argument of a system call.
 #[derive(Clone, Copy, Debug)]

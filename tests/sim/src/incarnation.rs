@@ -148,6 +148,10 @@ impl<S: Server> Server for Next<S> {
         self.server.step(event, env)
     }
 
+    fn crowded(&mut self, crowded: bool) {
+        self.server.crowded(crowded);
+    }
+
     fn tables(&mut self) -> Vec<&mut dyn Table> {
         self.server.tables()
     }

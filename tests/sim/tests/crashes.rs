@@ -2,6 +2,8 @@
 //! is wrong.
 
 use libipc::manifest::Class;
+use sim::assembler::{self, Arg, Assembler, nr};
+use sim::cpu::Reg;
 use sim::explore::Exploration;
 use sim::image;
 use sim::incarnation::Version;
@@ -280,4 +282,33 @@ fn what_is_found_does_not_depend_on_how_many_threads_look() {
     let alone = found(1);
     assert!(alone.5.len() >= 4);
     assert_eq!(alone, found(3));
+}
+
+/// A program that forks until it must not, and how much memory the process server has for its journal and snapshots.
+fn bomb(journal_kib: u32, snapshot_kib: u32) -> Setup {
+    let mut a = Assembler::new();
+    a.set(Reg::R15, Arg::N(1));
+    a.repeat(Reg::Rbx, 1000, |a| {
+        a.fork(Arg::N(1), |a| a.call(nr::PAUSE, &[]));
+    });
+    a.exit(Arg::N(0));
+    let mut manifest = image::manifest().unwrap();
+    let proc = manifest.servers.iter_mut().find(|server| server.name == "proc").unwrap();
+    (proc.journal_kib, proc.snapshot_kib) = (journal_kib, snapshot_kib);
+    let volume = image::volume(&[("init", a.finish())]).unwrap();
+    Setup::new(&manifest, "/init", volume, Vec::new()).unwrap()
+}
+
+#[test]
+fn a_server_whose_state_outgrows_its_snapshots_refuses_new_work_and_lives() {
+    let [little, much] = [(128, 96), (512, 768)].map(|(journal_kib, snapshot_kib)| {
+        let setup = bomb(journal_kib, snapshot_kib);
+        let outcome = world::run(&setup, &Plan::quiet(1));
+        assert_eq!(outcome.end, End::Off(assembler::REFUSED as u32), "{}", outcome.log);
+        assert_eq!(outcome.log, "");
+        let proc = setup.number("proc").unwrap() as usize - 1;
+        assert!(outcome.snapshots[proc] > 0);
+        outcome.messages[proc]
+    });
+    assert!(little < much, "with more room there are more processes: {little} and {much} messages");
 }

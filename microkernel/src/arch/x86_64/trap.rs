@@ -110,21 +110,24 @@ fn note(vector: u64) {
     }
 }
 
-/// Serves the interrupts noted down, then runs what the core says.
-fn next(kernel: &mut Kernel<Pc>) -> u64 {
+/// Serves the interrupts noted down: what the core says to the last of them.
+fn serve(kernel: &mut Kernel<Pc>) -> Option<Resume> {
     let mut pending = PENDING.swap(0, Ordering::Relaxed);
-    let mut resume = Resume::Idle;
-    if pending == 0 {
-        resume = kernel.trap(Trap::Timer);
-    }
+    let mut resume = None;
     while pending != 0 {
         let vector = FIRST_LINE + u64::from(pending.trailing_zeros());
         pending &= pending - 1;
-        resume = match vector {
+        resume = Some(match vector {
             TIMER => kernel.trap(Trap::Timer),
             _ => kernel.trap(Trap::Interrupt((vector - FIRST_LINE) as u8)),
-        };
+        });
     }
+    resume
+}
+
+/// Serves the interrupts noted down, then runs what the core says.
+fn next(kernel: &mut Kernel<Pc>) -> u64 {
+    let resume = serve(kernel).unwrap_or_else(|| kernel.trap(Trap::Timer));
     leave(kernel, resume)
 }
 
@@ -138,15 +141,7 @@ pub fn leave(kernel: &mut Kernel<Pc>, mut resume: Resume) -> u64 {
                 while PENDING.load(Ordering::Relaxed) == 0 {
                     cpu::wait_for_interrupt();
                 }
-                let mut pending = PENDING.swap(0, Ordering::Relaxed);
-                while pending != 0 {
-                    let vector = FIRST_LINE + u64::from(pending.trailing_zeros());
-                    pending &= pending - 1;
-                    resume = match vector {
-                        TIMER => kernel.trap(Trap::Timer),
-                        _ => kernel.trap(Trap::Interrupt((vector - FIRST_LINE) as u8)),
-                    };
-                }
+                resume = serve(kernel).unwrap_or(Resume::Idle);
             }
         }
     }

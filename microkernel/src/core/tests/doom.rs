@@ -13,11 +13,7 @@ const ENTRY: u64 = 0x40_0000;
 
 /// A client that may make a server fail by its handle 5, and the server.
 fn two() -> (World, TaskId, TaskId) {
-    let mut world = World::new();
-    let (client, server) = (world.server(2, false), world.server(3, true));
-    world.grant(2, 0, 3);
-    world.start(3);
-    world.start(2);
+    let (mut world, client, server) = World::two([false, true]);
     world.kernel.put(client, 5, Object::Task(server), Rights::CRASH).unwrap();
     (world, client, server)
 }

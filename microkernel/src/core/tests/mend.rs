@@ -10,23 +10,9 @@ use super::{World, info};
 use crate::core::death::Death;
 use crate::core::object::{ServerState, TaskId};
 
-/// A client (number 2) and a journaled server (3).
-fn two() -> (World, TaskId, TaskId) {
-    let mut world = World::new();
-    let (client, server) = (world.server(2, false), world.server(3, true));
-    world.grant(2, 0, 3);
-    world.start(3);
-    world.start(2);
-    (world, client, server)
-}
-
 fn kill(world: &mut World, task: TaskId) {
     let server = world.kernel.server_of(task).unwrap();
     world.kernel.die(server, Death::Outside);
-}
-
-fn restart(world: &mut World) {
-    world.ok(world.root, Syscall::ServerRestart, &[103]);
 }
 
 /// The server receives a message with this word: the call's token.
@@ -56,7 +42,7 @@ fn add(world: &mut World, server: TaskId, rows: &[u8], all: &[u8]) {
 
 #[test]
 fn what_rows_were_added_to_is_not_lost_with_them() {
-    let (mut world, client, server) = two();
+    let (mut world, client, server) = World::two([false, true]);
     serve(&mut world, client, server, 1);
     snapshot(&mut world, server, b"whole");
     for (word, rows, all) in [(2, " one", "whole one"), (3, " two", "whole one two")] {
@@ -65,7 +51,7 @@ fn what_rows_were_added_to_is_not_lost_with_them() {
     }
     damage(&mut world);
     kill(&mut world, server);
-    restart(&mut world);
+    world.restart(3);
     assert!(starts_from(&mut world, server, b"whole one"));
     receive(&mut world, server, 3);
 }
@@ -83,7 +69,7 @@ fn starts_from(world: &mut World, server: TaskId, state: &[u8]) -> bool {
 fn a_damaged_snapshot_is_found_out_and_the_one_before_it_takes_its_place() {
     // A memory's first journal lies below the second, and its second above the first.
     for snapshots in 1..=3 {
-        let (mut world, client, server) = two();
+        let (mut world, client, server) = World::two([false, true]);
         for number in 0..snapshots {
             serve(&mut world, client, server, 10 + number);
             snapshot(&mut world, server, &[number as u8; 5]);
@@ -91,7 +77,7 @@ fn a_damaged_snapshot_is_found_out_and_the_one_before_it_takes_its_place() {
         serve(&mut world, client, server, 77);
         damage(&mut world);
         kill(&mut world, server);
-        restart(&mut world);
+        world.restart(3);
         let before = if snapshots == 1 { vec![] } else { vec![snapshots as u8 - 2; 5] };
         assert!(starts_from(&mut world, server, &before));
         receive(&mut world, server, 9 + snapshots);
@@ -102,7 +88,7 @@ fn a_damaged_snapshot_is_found_out_and_the_one_before_it_takes_its_place() {
         serve(&mut world, client, server, 78);
         snapshot(&mut world, server, b"later");
         kill(&mut world, server);
-        restart(&mut world);
+        world.restart(3);
         assert!(starts_from(&mut world, server, b"later"));
         serve(&mut world, client, server, 79);
     }
@@ -110,7 +96,7 @@ fn a_damaged_snapshot_is_found_out_and_the_one_before_it_takes_its_place() {
 
 #[test]
 fn damage_while_the_next_snapshot_is_written_is_no_worse() {
-    let (mut world, client, server) = two();
+    let (mut world, client, server) = World::two([false, true]);
     for (word, state) in [(1, b"one"), (2, b"two")] {
         serve(&mut world, client, server, word);
         snapshot(&mut world, server, state);
@@ -119,20 +105,20 @@ fn damage_while_the_next_snapshot_is_written_is_no_worse() {
     world.ok(server, Syscall::SnapshotWrite, &[5, 0]);
     damage(&mut world);
     kill(&mut world, server);
-    restart(&mut world);
+    world.restart(3);
     assert!(starts_from(&mut world, server, b"one"));
     receive(&mut world, server, 2);
 }
 
 #[test]
 fn a_sound_server_starts_from_its_last_snapshot() {
-    let (mut world, client, server) = two();
+    let (mut world, client, server) = World::two([false, true]);
     serve(&mut world, client, server, 1);
     snapshot(&mut world, server, b"first");
     serve(&mut world, client, server, 2);
     snapshot(&mut world, server, b"second");
     kill(&mut world, server);
-    restart(&mut world);
+    world.restart(3);
     assert!(starts_from(&mut world, server, b"second"));
 }
 
@@ -143,13 +129,13 @@ fn fall(world: &mut World) -> Fall {
 
 #[test]
 fn a_replay_passes_over_what_a_sound_server_does_not_do() {
-    let (mut world, client, server) = two();
+    let (mut world, client, server) = World::two([false, true]);
     let first = serve(&mut world, client, server, 1);
     world.ok(server, Syscall::TimerSet, &[500]);
     world.ok(server, Syscall::Reply, &[first, info(9, 0, 0)]);
     let second = serve(&mut world, client, server, 2);
     kill(&mut world, server);
-    restart(&mut world);
+    world.restart(3);
     // It sets no timer, its answer is another, and there is one thing more that it would do.
     receive(&mut world, server, 1);
     assert_eq!(world.trap(server, Syscall::Reply, &[first, info(8, 0, 0)]), None);
@@ -158,7 +144,7 @@ fn a_replay_passes_over_what_a_sound_server_does_not_do() {
     assert_eq!((died.fault, died.disposable), (Fault::Diverged, true));
     let [done, ..] = world.ok(world.root, Syscall::ServerDispose, &[103]);
     assert_eq!(done, Disposition::Mended as u64);
-    restart(&mut world);
+    world.restart(3);
     receive(&mut world, server, 1);
     world.ok(server, Syscall::Reply, &[first, info(8, 0, 0)]);
     world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
@@ -173,7 +159,7 @@ fn a_replay_passes_over_what_a_sound_server_does_not_do() {
 
 #[test]
 fn a_server_can_be_taken_back_once() {
-    let (mut world, client, server) = two();
+    let (mut world, client, server) = World::two([false, true]);
     serve(&mut world, client, server, 1);
     snapshot(&mut world, server, b"written over");
     kill(&mut world, server);
@@ -181,7 +167,7 @@ fn a_server_can_be_taken_back_once() {
     assert_eq!(done, Disposition::SteppedBack as u64);
     let again = world.trap(world.root, Syscall::ServerDispose, &[103, 1]);
     assert_eq!(again, Some(Err(libipc::abi::KernelError::WrongState)));
-    restart(&mut world);
+    world.restart(3);
     assert!(starts_from(&mut world, server, b""));
     receive(&mut world, server, 1);
 }

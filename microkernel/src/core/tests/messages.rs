@@ -6,18 +6,9 @@ use libipc::abi::{KernelError, Readiness};
 
 use super::{World, info};
 
-fn two(journaled: bool) -> (World, super::TaskId, super::TaskId) {
-    let mut world = World::new();
-    let (client, server) = (world.server(2, false), world.server(3, journaled));
-    world.grant(2, 0, 3);
-    world.start(3);
-    world.start(2);
-    (world, client, server)
-}
-
 #[test]
 fn a_call_brings_words_and_payload_there_and_back() {
-    let (mut world, client, server) = two(false);
+    let (mut world, client, server) = World::two([false, false]);
     assert_eq!(world.trap(server, Syscall::Receive, &[]), None);
     world.set_payload(client, b"question");
     assert_eq!(world.trap(client, Syscall::Call, &[0, info(7, 8, 0), 1, 2, 3, 4]), None);
@@ -33,7 +24,7 @@ fn a_call_brings_words_and_payload_there_and_back() {
 
 #[test]
 fn an_answered_call_is_no_call_any_more() {
-    let (mut world, client, server) = two(false);
+    let (mut world, client, server) = World::two([false, false]);
     world.trap(client, Syscall::Call, &[0, info(7, 0, 0)]);
     world.ok(server, Syscall::Receive, &[]);
     let token = world.delivery(server).token;
@@ -44,7 +35,7 @@ fn an_answered_call_is_no_call_any_more() {
 
 #[test]
 fn a_sent_call_answers_as_an_event_with_its_tag() {
-    let (mut world, client, server) = two(false);
+    let (mut world, client, server) = World::two([false, false]);
     world.set_header(client, MessageBuffer { tag: 77, ..MessageBuffer::default() });
     world.set_payload(client, b"later");
     world.ok(client, Syscall::Send, &[0, info(1, 5, 0), 10]);
@@ -64,7 +55,7 @@ fn a_sent_call_answers_as_an_event_with_its_tag() {
 
 #[test]
 fn the_last_close_of_a_session_tells_its_server_once() {
-    let (mut world, client, server) = two(false);
+    let (mut world, client, server) = World::two([false, false]);
     world.trap(client, Syscall::Call, &[0, info(1, 0, 0)]);
     world.ok(server, Syscall::Receive, &[]);
     let token = world.delivery(server).token;
@@ -89,7 +80,7 @@ fn the_last_close_of_a_session_tells_its_server_once() {
 
 #[test]
 fn a_forwarded_call_is_answered_by_the_last_server() {
-    let (mut world, client, first) = two(false);
+    let (mut world, client, first) = World::two([false, false]);
     let second = world.server(4, false);
     world.kernel.put(first, 20, world.inbox(second), libipc::abi::Rights::CALL).unwrap();
     world.start(4);
@@ -109,7 +100,7 @@ fn a_forwarded_call_is_answered_by_the_last_server() {
 
 #[test]
 fn handles_without_the_right_are_refused() {
-    let (mut world, client, _) = two(false);
+    let (mut world, client, _) = World::two([false, false]);
     assert_eq!(world.trap(client, Syscall::Call, &[9, 0]), Some(Err(KernelError::BadHandle)));
     assert_eq!(world.trap(client, Syscall::Crash, &[0]), Some(Err(KernelError::NoRight)));
     assert_eq!(world.trap(client, Syscall::ServerRestart, &[0]), Some(Err(KernelError::NoRight)));

@@ -124,6 +124,21 @@ impl World {
         Object::Inbox(self.kernel.server_of(task).unwrap())
     }
 
+    /// A client (number 2), and a server (3) that it can call through slot 0: whether each is journaled. Both run.
+    pub fn two([client, server]: [bool; 2]) -> (World, TaskId, TaskId) {
+        let mut world = World::new();
+        let (client, server) = (world.server(2, client), world.server(3, server));
+        world.grant(2, 0, 3);
+        world.start(3);
+        world.start(2);
+        (world, client, server)
+    }
+
+    /// Root starts a dead server again.
+    pub fn restart(&mut self, number: u64) {
+        self.ok(self.root, Syscall::ServerRestart, &[number + 100]);
+    }
+
     /// A started server with a message buffer; its number is also root's slot for its task.
     pub fn server(&mut self, number: u32, journaled: bool) -> TaskId {
         let top = self.frames(1).first;

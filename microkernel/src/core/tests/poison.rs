@@ -14,25 +14,11 @@ use super::{Program, World, info};
 use crate::core::object::{Object, ServerState, TaskId};
 use crate::core::{Resume, Trap};
 
-/// A client (number 2) and a journaled server (3) that it can call through slot 0.
-fn two(journaled: bool) -> (World, TaskId, TaskId) {
-    let mut world = World::new();
-    let (client, server) = (world.server(2, true), world.server(3, journaled));
-    world.grant(2, 0, 3);
-    world.start(3);
-    world.start(2);
-    (world, client, server)
-}
-
 /// The server dies of itself.
 fn fall(world: &mut World, task: TaskId) {
     let thread = world.thread_of(task);
     world.run_trap(thread, Trap::Exception { vector: 6, code: 0 });
     assert_eq!(world.kernel.server(task).unwrap().state, ServerState::Dead);
-}
-
-fn restart(world: &mut World, number: u64) {
-    world.ok(world.root, Syscall::ServerRestart, &[number + 100]);
 }
 
 fn told(world: &mut World, number: u64) -> Fall {
@@ -57,7 +43,7 @@ fn send(world: &mut World, client: TaskId, tag: u64, word: u64) {
 
 #[test]
 fn a_call_that_kills_again_is_an_error_to_its_caller_alone() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     send(&mut world, client, 5, 50);
     send(&mut world, client, 6, 60);
     send(&mut world, client, 7, 70);
@@ -70,7 +56,7 @@ fn a_call_that_kills_again_is_an_error_to_its_caller_alone() {
     assert!(fall_told.disposable && fall_told.fault == Fault::Exception && fall_told.waiting == 1);
     assert_eq!(dispose(&mut world, 3), (Some(Disposition::Refused), Some(Kind::Call)));
     assert!(!told(&mut world, 3).disposable, "what is gone cannot be disposed of again");
-    restart(&mut world, 3);
+    world.restart(3);
     // It runs again: the first call as before, then the third.
     assert_eq!(receive(&mut world, server), Kind::Call);
     assert_eq!(world.delivery(server).words[0], 50);
@@ -88,13 +74,13 @@ fn a_call_that_kills_again_is_an_error_to_its_caller_alone() {
 
 #[test]
 fn a_replay_passes_over_what_was_disposed_of_each_time() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     send(&mut world, client, 5, 50);
     receive(&mut world, server);
     fall(&mut world, server);
     dispose(&mut world, 3);
     for word in [60, 70] {
-        restart(&mut world, 3);
+        world.restart(3);
         for earlier in [60].into_iter().take_while(|earlier| *earlier < word) {
             receive(&mut world, server);
             assert_eq!(world.delivery(server).words[0], earlier);
@@ -109,7 +95,7 @@ fn a_replay_passes_over_what_was_disposed_of_each_time() {
 
 #[test]
 fn a_blocking_call_that_kills_again_is_refused() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     assert_eq!(world.trap(client, Syscall::Call, &[0, info(1, 0, 0), 50]), None);
     receive(&mut world, server);
     fall(&mut world, server);
@@ -120,7 +106,7 @@ fn a_blocking_call_that_kills_again_is_refused() {
 
 #[test]
 fn a_message_without_an_answer_that_kills_again_is_forgotten() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     send(&mut world, client, NO_ANSWER.0, 50);
     receive(&mut world, server);
     fall(&mut world, server);
@@ -131,7 +117,7 @@ fn a_message_without_an_answer_that_kills_again_is_forgotten() {
 
 #[test]
 fn what_the_server_made_for_the_event_is_taken_back() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     send(&mut world, client, 5, 50);
     receive(&mut world, server);
     world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
@@ -142,7 +128,7 @@ fn what_the_server_made_for_the_event_is_taken_back() {
     assert!(told(&mut world, 3).disposable);
     dispose(&mut world, 3);
     assert_eq!(world.kernel.sessions.used(), 0);
-    restart(&mut world, 3);
+    world.restart(3);
     send(&mut world, client, 6, 60);
     receive(&mut world, server);
     assert_eq!(world.delivery(server).words[0], 60);
@@ -151,7 +137,7 @@ fn what_the_server_made_for_the_event_is_taken_back() {
 
 #[test]
 fn handles_that_came_with_the_event_go_with_it() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     world.set_header(server, MessageBuffer { offer: [60, 61, 62, 63], ..MessageBuffer::default() });
     world.ok(client, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
     world.set_header(client, MessageBuffer { send: [50, 0, 0, 0], tag: 5, ..MessageBuffer::default() });
@@ -167,7 +153,7 @@ fn handles_that_came_with_the_event_go_with_it() {
 
 #[test]
 fn an_event_whose_effects_have_been_seen_is_not_disposed_of() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     send(&mut world, client, 5, 50);
     receive(&mut world, server);
     let token = world.delivery(server).token;
@@ -180,7 +166,7 @@ fn an_event_whose_effects_have_been_seen_is_not_disposed_of() {
 
 #[test]
 fn an_effect_that_was_refused_counts_as_carried_out_when_others_have_been_seen() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     send(&mut world, client, 5, 50);
     send(&mut world, client, 6, 60);
     receive(&mut world, server);
@@ -190,7 +176,7 @@ fn an_effect_that_was_refused_counts_as_carried_out_when_others_have_been_seen()
     assert_eq!(world.trap(server, Syscall::SessionReady, &[9, 1]), Some(Err(KernelError::BadHandle)));
     fall(&mut world, server);
     assert_eq!(dispose(&mut world, 3).0, Some(Disposition::LeftOut));
-    restart(&mut world, 3);
+    world.restart(3);
     receive(&mut world, server);
     world.ok(server, Syscall::Reply, &twice);
     world.ok(server, Syscall::SessionReady, &[9, 1]);
@@ -200,7 +186,7 @@ fn an_effect_that_was_refused_counts_as_carried_out_when_others_have_been_seen()
 
 #[test]
 fn an_answer_that_kills_again_becomes_one_that_failed() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     send(&mut world, client, 5, 50);
     receive(&mut world, server);
     let token = world.delivery(server).token;
@@ -211,7 +197,7 @@ fn an_answer_that_kills_again_becomes_one_that_failed() {
     let first = told(&mut world, 2);
     assert_eq!(dispose(&mut world, 2), (Some(Disposition::Failed), Some(Kind::Answer)));
     for _ in 0..2 {
-        restart(&mut world, 2);
+        world.restart(2);
         send(&mut world, client, 5, 50);
         assert_eq!(receive(&mut world, client), Kind::Answer);
         let answer = world.delivery(client);
@@ -223,7 +209,7 @@ fn an_answer_that_kills_again_becomes_one_that_failed() {
 
 #[test]
 fn a_tick_that_kills_again_comes_later() {
-    let (mut world, _, server) = two(true);
+    let (mut world, _, server) = World::two([true, true]);
     world.ok(server, Syscall::TimerSet, &[1000]);
     world.kernel.machine.time_ns = 2000;
     let _: Resume = world.kernel.trap(Trap::Timer);
@@ -231,7 +217,7 @@ fn a_tick_that_kills_again_comes_later() {
     assert_eq!(world.delivery(server).words[0], TIMER_BIT);
     fall(&mut world, server);
     assert_eq!(dispose(&mut world, 3), (Some(Disposition::Dropped), Some(Kind::Notify)));
-    restart(&mut world, 3);
+    world.restart(3);
     world.ok(server, Syscall::TimerSet, &[1000]);
     assert_eq!(world.trap(server, Syscall::Receive, &[]), None);
     world.kernel.machine.time_ns += 1_000_000_000;
@@ -241,7 +227,7 @@ fn a_tick_that_kills_again_comes_later() {
 
 #[test]
 fn a_last_close_that_kills_again_is_forgotten() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     world.set_header(client, MessageBuffer { offer: [60, 61, 62, 63], ..MessageBuffer::default() });
     assert_eq!(world.trap(client, Syscall::Call, &[0, info(1, 0, 0)]), None);
     receive(&mut world, server);
@@ -257,14 +243,14 @@ fn a_last_close_that_kills_again_is_forgotten() {
 
 #[test]
 fn a_reissued_servers_call_that_kills_again_is_answered_an_error() {
-    let (mut world, client, server) = two(false);
+    let (mut world, client, server) = World::two([true, false]);
     for (tag, word) in [(5, 50), (6, 60)] {
         send(&mut world, client, tag, word);
         receive(&mut world, server);
     }
     fall(&mut world, server);
     let first = told(&mut world, 3);
-    restart(&mut world, 3);
+    world.restart(3);
     for word in [50, 60] {
         receive(&mut world, server);
         assert_eq!(world.delivery(server).words[0], word);
@@ -274,7 +260,7 @@ fn a_reissued_servers_call_that_kills_again_is_answered_an_error() {
     assert_eq!(dispose(&mut world, 3), (Some(Disposition::Refused), Some(Kind::Call)));
     assert_eq!(receive(&mut world, client), Kind::Answer);
     assert_eq!((world.delivery(client).token, world.delivery(client).label), (6, u32::MAX));
-    restart(&mut world, 3);
+    world.restart(3);
     receive(&mut world, server);
     assert_eq!(world.delivery(server).words[0], 50, "the other call comes again");
 }
@@ -310,7 +296,7 @@ fn a_program_whose_exit_kills_again_is_ended_in_another_way() {
     fall(&mut world, proc);
     dispose(&mut world, 3);
     assert_eq!(world.linux_result(&program), None, "it does not run on");
-    restart(&mut world, 3);
+    world.restart(3);
     let id = world.kernel.server_of(proc).unwrap();
     world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap().cursor = None;
     assert_eq!(receive(&mut world, proc), Kind::Fault);
@@ -348,7 +334,7 @@ fn a_fault_that_kills_the_process_server_ends_the_process_and_else_stops_the_thr
     receive(&mut world, proc);
     fall(&mut world, proc);
     dispose(&mut world, 3);
-    restart(&mut world, 3);
+    world.restart(3);
     world.kernel.unqueue(thread);
     // The journal of the test's set-up comes first.
     let id = world.kernel.server_of(proc).unwrap();
@@ -364,7 +350,7 @@ fn a_fault_that_kills_the_process_server_ends_the_process_and_else_stops_the_thr
 
 #[test]
 fn a_death_in_the_middle_of_a_replay_is_no_events_fault() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     for word in [50, 60] {
         send(&mut world, client, 5, word);
         receive(&mut world, server);
@@ -372,7 +358,7 @@ fn a_death_in_the_middle_of_a_replay_is_no_events_fault() {
         world.ok(server, Syscall::Reply, &[token, info(0, 0, 0)]);
     }
     fall(&mut world, server);
-    restart(&mut world, 3);
+    world.restart(3);
     receive(&mut world, server);
     fall(&mut world, server);
     assert!(!told(&mut world, 3).disposable);
@@ -380,7 +366,7 @@ fn a_death_in_the_middle_of_a_replay_is_no_events_fault() {
 
 #[test]
 fn a_journal_that_stays_full_is_one_death_that_repeats() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([true, true]);
     let id = world.kernel.server_of(server).unwrap();
     let mut falls = Vec::new();
     for word in 0..3 {
@@ -390,7 +376,7 @@ fn a_journal_that_stays_full_is_one_death_that_repeats() {
         assert_eq!(world.trap(server, Syscall::Receive, &[]), None);
         send(&mut world, client, 5, word);
         falls.push(told(&mut world, 3));
-        restart(&mut world, 3);
+        world.restart(3);
     }
     assert!(
         falls.iter().all(|fall| *fall == falls[0] && fall.fault == Fault::JournalFull && !fall.disposable)

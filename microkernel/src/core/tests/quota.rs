@@ -62,11 +62,7 @@ fn a_session_is_charged_to_its_server_until_nobody_has_it() {
 
 #[test]
 fn a_call_that_was_sent_is_charged_until_its_answer_has_come() {
-    let mut world = World::new();
-    let (client, server) = (world.server(2, false), world.server(3, true));
-    world.grant(2, 0, 3);
-    world.start(3);
-    world.start(2);
+    let (mut world, client, server) = World::two([false, true]);
     allow(&mut world, client, Owned::Calls, 1);
     world.set_header(client, MessageBuffer::default());
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);

@@ -1,6 +1,6 @@
 //! Servers that die and come back.
 
-use libipc::abi::delivery::{Kind, MessageBuffer};
+use libipc::abi::delivery::{CROWDED, Kind, MessageBuffer};
 use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, PAGE_SIZE};
@@ -15,22 +15,9 @@ fn kill(world: &mut World, task: TaskId) {
     assert_eq!(world.kernel.server(task).unwrap().state, ServerState::Dead);
 }
 
-fn restart(world: &mut World, number: u64) {
-    world.ok(world.root, Syscall::ServerRestart, &[number + 100]);
-}
-
-fn two(journaled: bool) -> (World, TaskId, TaskId) {
-    let mut world = World::new();
-    let (client, server) = (world.server(2, false), world.server(3, journaled));
-    world.grant(2, 0, 3);
-    world.start(3);
-    world.start(2);
-    (world, client, server)
-}
-
 #[test]
 fn root_is_told_of_a_death_by_the_number_of_the_dead() {
-    let (mut world, _, server) = two(true);
+    let (mut world, _, server) = World::two([false, true]);
     assert_eq!(world.trap(world.root, Syscall::Receive, &[]), None);
     kill(&mut world, server);
     let delivery = world.delivery(world.root);
@@ -39,7 +26,7 @@ fn root_is_told_of_a_death_by_the_number_of_the_dead() {
 
 #[test]
 fn what_a_restart_needs_is_set_aside_and_told() {
-    let (mut world, _, server) = two(true);
+    let (mut world, _, server) = World::two([false, true]);
     let root = world.root;
     let heap = world.frames(5);
     world.ok(root, Syscall::ServerSegment, &[103, 0x2000_0000, 5, u64::from(heap.first.0), 0]);
@@ -50,14 +37,14 @@ fn what_a_restart_needs_is_set_aside_and_told() {
 
 #[test]
 fn a_reissued_server_gets_its_calls_again_in_order() {
-    let (mut world, client, server) = two(false);
+    let (mut world, client, server) = World::two([false, false]);
     for word in 1..=3 {
         world.ok(client, Syscall::Send, &[0, info(1, 0, 0), word]);
     }
     world.ok(server, Syscall::Receive, &[]);
     world.ok(server, Syscall::Receive, &[]);
     kill(&mut world, server);
-    restart(&mut world, 3);
+    world.restart(3);
     let words: Vec<u64> = (0..3)
         .map(|_| {
             world.ok(server, Syscall::Receive, &[]);
@@ -69,7 +56,7 @@ fn a_reissued_server_gets_its_calls_again_in_order() {
 
 #[test]
 fn a_journaled_server_is_answered_from_its_journal_and_nothing_happens_twice() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([false, true]);
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 6]);
     world.ok(server, Syscall::Receive, &[]);
@@ -79,7 +66,7 @@ fn a_journaled_server_is_answered_from_its_journal_and_nothing_happens_twice() {
     world.ok(server, Syscall::Receive, &[]);
     let second = world.delivery(server);
     kill(&mut world, server);
-    restart(&mut world, 3);
+    world.restart(3);
     world.ok(server, Syscall::Receive, &[]);
     assert_eq!(world.delivery(server).token, first.token, "the same event comes again");
     world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
@@ -97,13 +84,13 @@ fn a_journaled_server_is_answered_from_its_journal_and_nothing_happens_twice() {
 
 #[test]
 fn a_replay_that_does_something_else_is_noticed() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([false, true]);
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
     world.ok(server, Syscall::Receive, &[]);
     let token = world.delivery(server).token;
     world.ok(server, Syscall::Reply, &[token, 0]);
     kill(&mut world, server);
-    restart(&mut world, 3);
+    world.restart(3);
     world.ok(server, Syscall::Receive, &[]);
     world.trap(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
     assert_eq!(world.kernel.server(server).unwrap().state, ServerState::Dead);
@@ -111,7 +98,7 @@ fn a_replay_that_does_something_else_is_noticed() {
 
 #[test]
 fn a_snapshot_lets_go_of_the_journal_before_it() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([false, true]);
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
     world.ok(server, Syscall::Receive, &[]);
     let token = world.delivery(server).token;
@@ -122,7 +109,7 @@ fn a_snapshot_lets_go_of_the_journal_before_it() {
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 6]);
     world.ok(server, Syscall::Receive, &[]);
     kill(&mut world, server);
-    restart(&mut world, 3);
+    world.restart(3);
     assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[0], 5);
     assert_eq!(world.payload(server, 5), b"state");
     assert_eq!(world.ok(server, Syscall::SnapshotRead, &[5])[0], 0);
@@ -132,7 +119,7 @@ fn a_snapshot_lets_go_of_the_journal_before_it() {
 
 #[test]
 fn an_addition_to_a_snapshot_counts_when_it_is_complete() {
-    let (mut world, _, server) = two(true);
+    let (mut world, _, server) = World::two([false, true]);
     let write = |world: &mut World, bytes: &[u8], behind| {
         world.set_payload(server, bytes);
         world.ok(server, Syscall::SnapshotWrite, &[bytes.len() as u64, behind]);
@@ -147,7 +134,7 @@ fn an_addition_to_a_snapshot_counts_when_it_is_complete() {
     // The server dies before these are complete.
     write(&mut world, b" half", 1);
     kill(&mut world, server);
-    restart(&mut world, 3);
+    world.restart(3);
     assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[..2], [9, 9]);
     assert_eq!(world.payload(server, 9), b"state and");
     write(&mut world, b" more", 1);
@@ -166,18 +153,18 @@ fn an_addition_to_a_snapshot_counts_when_it_is_complete() {
 
 #[test]
 fn a_server_killed_while_it_waits_for_an_event_waits_again() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([false, true]);
     assert_eq!(world.trap(server, Syscall::Receive, &[]), None);
     kill(&mut world, server);
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
-    restart(&mut world, 3);
+    world.restart(3);
     world.ok(server, Syscall::Receive, &[]);
     assert_eq!(world.delivery(server).words[0], 5);
 }
 
 #[test]
 fn a_server_whose_journal_is_full_when_something_comes_dies_and_does_not_run() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([false, true]);
     assert_eq!(world.trap(server, Syscall::Receive, &[]), None, "it waits");
     let id = world.kernel.tasks.get(server).unwrap().server.unwrap();
     let journal = world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap();
@@ -197,7 +184,7 @@ fn give_up(world: &mut World, task: TaskId, number: u64) {
 
 #[test]
 fn a_message_to_a_server_that_is_given_up_is_answered_at_once() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([false, true]);
     world.set_header(client, MessageBuffer { tag: 5, ..MessageBuffer::default() });
     world.ok(client, Syscall::Send, &[0, info(1, 0, 0)]);
     give_up(&mut world, server, 3);
@@ -214,7 +201,7 @@ fn a_message_to_a_server_that_is_given_up_is_answered_at_once() {
 
 #[test]
 fn handles_in_a_message_to_a_server_that_is_given_up_are_let_go() {
-    let (mut world, client, server) = two(true);
+    let (mut world, client, server) = World::two([false, true]);
     world.ok(client, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
     give_up(&mut world, server, 3);
     world.set_header(client, MessageBuffer { send: [50, 0, 0, 0], tag: 5, ..MessageBuffer::default() });
@@ -238,4 +225,31 @@ fn a_caller_that_is_forwarded_to_a_server_that_is_given_up_gets_an_error() {
     let token = world.delivery(middle).token;
     world.ok(middle, Syscall::Forward, &[token, 0, info(2, 0, 0)]);
     assert_eq!(world.result(client), Some(Err(KernelError::PeerDead)));
+}
+
+#[test]
+fn a_server_whose_state_takes_most_of_a_snapshots_room_is_told() {
+    let (mut world, client, server) = World::two([false, true]);
+    let save = |world: &mut World, bytes: u64| {
+        world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+        world.ok(server, Syscall::Receive, &[]);
+        let mut left = bytes;
+        while left > 0 {
+            let piece = left.min(4096);
+            world.trap(server, Syscall::SnapshotWrite, &[piece, 0]).unwrap().ok()?;
+            left -= piece;
+        }
+        world.ok(server, Syscall::SnapshotCommit, &[0, 0]);
+        Some(())
+    };
+    let crowded = |world: &mut World| {
+        world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
+        world.ok(server, Syscall::Receive, &[]);
+        world.delivery(server).fill & CROWDED != 0
+    };
+    // There are four pages for each snapshot.
+    for (bytes, wanted) in [(8192, false), (12288, true), (8192, false), (20480, true), (100, false)] {
+        assert_eq!(save(&mut world, bytes).is_some(), bytes <= 16384);
+        assert_eq!(crowded(&mut world), wanted, "{bytes}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Names: the errors of each operation, and what it leaves behind.
 
 use super::world::{BUFFER, End, World, from_root, user};
+use libipc::linux::Stat;
 use libipc::linux::errno::*;
 use libipc::linux::mode::*;
 use libipc::linux::open::*;
@@ -223,7 +224,7 @@ fn open_reports_linuxs_errors() {
         ("l", O_NOFOLLOW, ELOOP),
         ("l", O_CREAT | O_EXCL, EEXIST),
         ("s", O_RDWR, ENXIO),
-        ("d", O_TMPFILE | O_RDWR, EOPNOTSUPP),
+        ("f", O_TMPFILE | O_RDWR, ENOTDIR),
     ] {
         assert_eq!(world.open(path, flags).err(), Some(errno), "{path} {flags:o}");
     }
@@ -231,6 +232,26 @@ fn open_reports_linuxs_errors() {
     assert_eq!(world.request_as(&user(5), "f", open(O_RDONLY)).err(), Some(EACCES));
     assert!(world.request_as(&user(5), "f", open(O_PATH)).is_ok());
     assert!(world.open("l", O_PATH | O_NOFOLLOW).is_ok());
+}
+
+#[test]
+fn a_file_made_without_a_name_can_be_given_one_unless_it_was_made_exclusively() {
+    let mut world = World::new();
+    world.request("d", MKDIR).expect("d");
+    let [nameless, private] = [0, O_EXCL].map(|flags| {
+        let open = Operation::Open { flags: O_TMPFILE | O_RDWR | flags, mode: 0o600 };
+        match world.request("d", open) {
+            Ok(Found::Opened { stat, created: true }) => stat,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!((nameless.nlink, private.nlink), (0, 0));
+    let link = |stat: &Stat| Operation::Link { node: stat.ino };
+    assert_eq!(world.request("d/x", link(&private)).err(), Some(ENOENT));
+    assert!(world.request("d/x", link(&nameless)).is_ok());
+    assert_eq!(world.request("d/x", Operation::Unlink), Ok(Found::Done));
+    assert_eq!(world.request("d/x", link(&nameless)).err(), Some(ENOENT), "it has had a name");
+    assert_eq!(world.request("d", Operation::RemoveDirectory), Ok(Found::Done));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 
 use libipc::abi::{CallId, PAYLOAD_MAX};
 use libipc::linux::errno::EFAULT;
-use libipc::server::vectors::{COUNT_MAX, Range, vectors};
+use libipc::server::vectors::{self, COUNT_MAX, Range, vectors};
 use libipc::server::{Effect, Effects, Env, LeaseError, Output};
 use serde::{Deserialize, Serialize};
 
@@ -55,14 +55,7 @@ impl Ranges {
 
     /// The pieces of `length` bytes behind the first `skip`.
     fn part(&self, skip: u64, length: u64) -> impl Iterator<Item = Range> {
-        let (mut skip, mut left) = (skip, length);
-        self.0.iter().filter_map(move |range| {
-            let skipped = skip.min(range.length);
-            skip -= skipped;
-            let length = left.min(range.length - skipped);
-            left -= length;
-            (length > 0).then_some(Range { address: range.address + skipped, length })
-        })
+        vectors::part(&self.0, skip, length)
     }
 
     /// Bytes of the caller, at most [`PAYLOAD_MAX`], from behind the first `skip`; fewer where a buffer after the

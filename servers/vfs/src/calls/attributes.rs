@@ -11,6 +11,8 @@ use crate::times::{self, Unit};
 const AT_NO_AUTOMOUNT: u32 = 0x800;
 const AT_STATX_SYNC_TYPE: u32 = 0x6000;
 const STATX_RESERVED: u32 = 0x8000_0000;
+/// The first of the calls on extended attributes.
+const SETXATTR: u32 = 188;
 
 pub(super) fn look(args: &Args<'_>) -> Result<Row, i32> {
     match args.foreign.number {
@@ -35,6 +37,15 @@ pub(super) fn look(args: &Args<'_>) -> Result<Row, i32> {
         }
         _ => args.walk(PLAIN, true, Operation::StatFs, Purpose::StatFs(args.word(1))),
     }
+}
+
+/// Extended attributes: no file has any, nor can it be given one.
+pub(super) fn extended(args: &Args<'_>) -> Result<Row, i32> {
+    // Set, get, list and remove come one behind the other, each by a path, by that of a link itself, by a descriptor.
+    let index = args.foreign.number.saturating_sub(SETXATTR);
+    let purpose = if index / 3 == 2 { Purpose::Nothing } else { Purpose::Unsupported };
+    let path = if index % 3 == 2 { PathAt { may_be_empty: true, ..AT } } else { PLAIN };
+    args.walk(path, index % 3 != 1, Operation::Stat, purpose)
 }
 
 fn stat(args: &Args<'_>, flags: u64, known: u32, purpose: Purpose) -> Result<Row, i32> {

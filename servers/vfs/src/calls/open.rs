@@ -33,8 +33,10 @@ pub(super) fn decode(args: &Args<'_>) -> Result<Row, i32> {
 
 fn open(args: &Args<'_>, path: PathAt, flags: u32, mode: u32) -> Result<Row, i32> {
     let flags = if flags & O_PATH != 0 { flags & PATH_FLAGS } else { flags };
-    if flags & O_TMPFILE == O_TMPFILE {
-        return Err(EOPNOTSUPP);
+    // A file without a name is made in a directory, and to be written.
+    let nameless = flags & O_TMPFILE & !O_DIRECTORY != 0;
+    if nameless && (flags & (O_TMPFILE | O_CREAT) != O_TMPFILE || flags & O_ACCMODE == O_RDONLY) {
+        return Err(EINVAL);
     }
     if flags & O_CREAT != 0 && flags & O_DIRECTORY != 0 {
         return Err(EINVAL);

@@ -40,7 +40,9 @@ fn open_refuses_what_linux_refuses() {
     let mut open = |path: &str, flags: u32| world.result(2, [0, flags.into(), 0, 0, 0, 0], &[path]);
     assert_eq!(open("/usr/", O_CREAT | O_WRONLY), error(EISDIR));
     assert_eq!(open("/usr", O_CREAT | O_DIRECTORY), error(EINVAL));
-    assert_eq!(open("/tmp", O_TMPFILE | O_RDWR), error(EOPNOTSUPP));
+    assert_eq!(open("/tmp", O_TMPFILE), error(EINVAL));
+    assert_eq!(open("/tmp", O_TMPFILE & !O_DIRECTORY | O_RDWR), error(EINVAL));
+    assert_eq!(open("/tmp", O_TMPFILE | O_RDWR | O_CREAT), error(EINVAL));
     assert_eq!(open("/usr/file", O_DIRECTORY), error(ENOTDIR));
     assert_eq!(open("/link", O_NOFOLLOW), error(ELOOP));
     assert_eq!(open("/link", O_NOFOLLOW | O_PATH), 3);

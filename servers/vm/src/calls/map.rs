@@ -72,7 +72,7 @@ impl Target<'_> {
             self.may_lock(length)?;
         }
         let regions = &self.space.regions;
-        if regions.full() || regions.too_many_after_cuts(&[range.start, range.end]) {
+        if self.memory.crowded || regions.full() || regions.too_many_after_cuts(&[range.start, range.end]) {
             return Err(Errno(ENOMEM));
         }
         let object = match passed.take_if(|_| !anonymous) {

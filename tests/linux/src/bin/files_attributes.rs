@@ -15,7 +15,7 @@ use libc::{
 };
 use linux_tests::{
     Errno, apart, call, equal,
-    errno::{EACCES, EBADF, EINVAL, ENOENT, ENOTDIR, EPERM},
+    errno::{EACCES, EBADF, EINVAL, ENOENT, ENOTDIR, EOPNOTSUPP, EPERM},
     files::{self, Scratch},
     ok,
     process::{self, Status, fork},
@@ -35,7 +35,35 @@ fn main() -> ExitCode {
         || apart(other_users),
         devices,
         file_system,
+        extended,
     ])
+}
+
+/// What every file says of extended attributes that it does not have.
+fn extended() {
+    let _scratch = Scratch::new();
+    fs::write("file", "x").expect("a file can be made");
+    call!(symlink(c"nowhere".as_ptr(), c"link".as_ptr())).expect("a link can be made");
+    let fd = call!(open(c"file".as_ptr(), O_RDWR)).expect("it opens");
+    let mut list = [0; 100];
+    let (at, size) = (list.as_mut_ptr(), list.len());
+    equal("a file has none", call!(listxattr(c"file".as_ptr(), at, size)), Ok(0));
+    equal("nor when it is open", call!(flistxattr(fd, at, size)), Ok(0));
+    equal("nor has a link", call!(llistxattr(c"link".as_ptr(), at, size)), Ok(0));
+    equal("what the link leads to is not there", call!(listxattr(c"link".as_ptr(), at, size)), Err(ENOENT));
+    equal("nor is a descriptor that is closed", call!(flistxattr(99, at, size)), Err(EBADF));
+    let name = c"unheard-of.name".as_ptr();
+    let value = at.cast::<libc::c_void>();
+    let file = c"file".as_ptr();
+    equal(
+        "no file can be asked for one of a strange kind",
+        call!(getxattr(file, name, value, size)),
+        Err(EOPNOTSUPP),
+    );
+    equal("by descriptor", call!(fgetxattr(fd, name, value, size)), Err(EOPNOTSUPP));
+    equal("nor be given one", call!(setxattr(file, name, value, 1, 0)), Err(EOPNOTSUPP));
+    equal("nor lose it", call!(removexattr(file, name)), Err(EOPNOTSUPP));
+    equal("nor can one that is not there", call!(getxattr(c"none".as_ptr(), name, value, size)), Err(ENOENT));
 }
 
 fn stat_with(name: &CStr, flags: i32) -> Result<libc::stat, Errno> {

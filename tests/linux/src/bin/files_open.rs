@@ -2,12 +2,16 @@
 //!
 //! Opening files and what a descriptor is: flags, copies, locks, and what fork and exec do to it.
 
-use std::{ffi::CStr, fs, process::ExitCode};
+use std::{
+    ffi::{CStr, CString},
+    fs,
+    process::ExitCode,
+};
 
 use libc::{
-    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, LOCK_EX, LOCK_NB, LOCK_SH,
-    LOCK_UN, O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH,
-    O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, SEEK_CUR, SEEK_SET,
+    AT_FDCWD, AT_SYMLINK_FOLLOW, F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC,
+    LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL,
+    O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_TMPFILE, O_TRUNC, O_WRONLY, SEEK_CUR, SEEK_SET,
 };
 use linux_tests::{
     Errno, call, equal,
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
         })],
         &[
             creating,
+            without_a_name,
             kinds_of_files,
             access_modes,
             appending,
@@ -86,6 +91,33 @@ fn creating() {
     let mode_less =
         call!(open(c"secret".as_ptr(), O_WRONLY | O_CREAT, 0)).expect("a file can be made without leave");
     equal("who made a file without leave can still write it", write(mode_less, b"x"), Ok(1));
+}
+
+fn without_a_name() {
+    let _scratch = Scratch::new();
+    fs::write("file", "x").expect("a file can be made");
+    let link = |fd: Fd, name: &CStr| {
+        let own = CString::new(format!("/proc/self/fd/{fd}")).expect("a path");
+        call!(linkat(AT_FDCWD, own.as_ptr(), AT_FDCWD, name.as_ptr(), AT_SYMLINK_FOLLOW))
+    };
+    let count = || fs::read_dir(".").map(Iterator::count).ok();
+    let made = open(c".", O_TMPFILE | O_RDWR).expect("a file can do without a name");
+    equal("it can be written", write(made, b"nobody's"), Ok(8));
+    equal("it is not in the folder", count(), Some(1));
+    equal(
+        "until it is given a name",
+        link(made, c"somebody").map(|_| content("somebody")),
+        Ok(b"nobody's".to_vec()),
+    );
+    equal("a second one is as good", link(made, c"another"), Ok(0));
+    equal("and then there are three", count(), Some(3));
+    equal("a name that is taken", link(made, c"file"), Err(EEXIST));
+    let private = open(c".", O_TMPFILE | O_RDWR | O_EXCL).expect("so can a private one");
+    equal("which never gets one", link(private, c"private"), Err(ENOENT));
+    equal("it is there to be written", open(c".", O_TMPFILE | O_RDONLY), Err(EINVAL));
+    equal("O_CREAT wants a name", open(c".", O_TMPFILE | O_RDWR | O_CREAT), Err(EINVAL));
+    equal("it needs a folder", open(c"file", O_TMPFILE | O_RDWR), Err(ENOTDIR));
+    equal("that is there", open(c"no", O_TMPFILE | O_RDWR), Err(ENOENT));
 }
 
 fn kinds_of_files() {

@@ -138,6 +138,9 @@ fn file_size() {
             write(fd, &[1; 1]) == Err(EFBIG),
             call!(ftruncate(fd, 1001)) == Err(EFBIG),
             call!(ftruncate(fd, 1000)) == Ok(0),
+            call!(truncate(c"file".as_ptr(), 1001)) == Err(EFBIG),
+            call!(truncate(c"file".as_ptr(), 900)) == Ok(0),
+            call!(truncate(c"none".as_ptr(), 1001)) == Err(ENOENT),
         ]
     };
     equal("a file does not grow past its limit", first_wrong(test), ALL_RIGHT);
@@ -149,6 +152,13 @@ fn file_size() {
         99
     });
     equal("and by default its writer ends", process::end_of(child), Status::Killed(SIGXFSZ));
+    let child = fork(|| {
+        signals::set(SIGXFSZ, Do::Default);
+        let none = limit(libc::RLIMIT_CORE, 0, 0).and(limit(RLIMIT_FSIZE, 10, 10));
+        let _ = none.map(|_| call!(truncate(c"other".as_ptr(), 11)));
+        99
+    });
+    equal("as does who makes it longer by its name", process::end_of(child), Status::Killed(SIGXFSZ));
 }
 
 fn processor_time() {

@@ -2,7 +2,11 @@
 //!
 //! Descriptors of processes: when they are readable, waiting by them, and signals by them.
 
-use std::{process::ExitCode, ptr};
+use std::{
+    ffi::{CStr, CString},
+    process::ExitCode,
+    ptr,
+};
 
 use libc::{CLONE_PIDFD, P_PIDFD, POLLIN, SIGCHLD, SIGTERM, WEXITED, WNOHANG, WNOWAIT, c_void};
 use linux_tests::{
@@ -17,7 +21,7 @@ use linux_tests::{
 };
 
 fn main() -> ExitCode {
-    run(&[readiness, waiting, signalling, questions, from_clone, not_blocking])
+    run(&[readiness, waiting, by_directory, signalling, questions, from_clone, not_blocking])
 }
 
 fn open(pid: Pid, flags: u32) -> Result<Fd, Errno> {
@@ -48,6 +52,19 @@ fn waiting() {
     equal("50 waitid(P_PIDFD) reaps", ask(0), Ok((child, 4)));
     equal("50 once", ask(0), Err(ECHILD));
     equal("50 nothing is left for others", wait(-1, WNOHANG), Err(ECHILD));
+    files::close(fd);
+}
+
+fn by_directory() {
+    let child = sleeper();
+    let path = CString::new(format!("/proc/{child}")).expect("a path");
+    let at = |path: &CStr| call!(open(path.as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY)).expect("it opens");
+    let fd = at(&path);
+    equal("50 a process's folder in /proc is as good to send to", send(fd, 0), Ok(()));
+    equal("50 another one is not", send(at(c"/proc"), 0), Err(EBADF));
+    equal("50 the signal goes through it", send(fd, SIGTERM), Ok(()));
+    equal("50 and is taken", process::end_of(child), Status::Killed(SIGTERM));
+    equal("50 after the reap it says ESRCH", send(fd, 0), Err(ESRCH));
     files::close(fd);
 }
 
