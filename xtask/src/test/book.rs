@@ -191,11 +191,12 @@ fn agrees(shown: &str, printed: &str) -> bool {
 /// A line with `0` in the place of each number, also one in hexadecimal and one with its unit, and single spaces.
 fn shape(line: &str) -> String {
     let is_number = |word: &str| {
-        let digits = word.strip_prefix("0x").unwrap_or(word);
-        digits.contains(|c: char| c.is_ascii_digit())
-            && digits.chars().all(|c| c.is_ascii_hexdigit() || c == '.')
+        let bare = word.strip_prefix("0x");
+        let digits = bare.unwrap_or(word);
+        let has_digit = bare.is_some() || digits.contains(|c: char| c.is_ascii_digit());
+        has_digit && digits.chars().all(|c| c.is_ascii_hexdigit())
     };
-    let is_inside = |c: char| c.is_alphanumeric() || c == '.' || c == '_';
+    let is_inside = |c: char| c.is_alphanumeric() || c == '_';
     let mut shape = String::new();
     for word in line.split_whitespace() {
         // What a number is measured in goes with its size.
@@ -208,13 +209,12 @@ fn shape(line: &str) -> String {
             let inside = is_inside(first);
             let end = rest.find(|c| is_inside(c) != inside).unwrap_or(rest.len());
             let (part, behind) = rest.split_at(end);
-            let (bare, dots) = part.split_at(part.trim_end_matches('.').len());
-            shape.push_str(if is_number(bare) { "0" } else { bare });
-            shape.push_str(dots);
+            shape.push_str(if is_number(part) { "0" } else { part });
             rest = behind;
         }
     }
-    shape
+    // A number may have a fraction, or none.
+    shape.replace("0.0", "0")
 }
 
 /// What a command has printed so far.
@@ -378,6 +378,7 @@ Prose.
         for (shown, printed) in [
             ("  1.5 ms  sh[3] at 0x5c: #5f00000002", "12.25 µs sh[12] at 0xffff: #00000001"),
             ("at run.rs:8, 16 KiB.", "at run.rs:312, 9 KiB."),
+            ("threads.7.name: 0.412", "threads.12.name: 3"),
             ("#… in trip_over (…) at …:8", "#4  0x12 in trip_over (name=...) at a/b.rs:9"),
         ] {
             assert!(agrees(shown, printed), "{shown}: {}, {}", shape(shown), shape(printed));
