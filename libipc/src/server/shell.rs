@@ -63,7 +63,7 @@ pub struct Shell<S, T> {
     /// The next event is in the message buffer already: the last trap received it.
     received: bool,
     /// The server has been told that there is hardly any room for more state.
-    crowded: bool,
+    crowded: Option<bool>,
     /// The checksum of the last snapshot, if there is one.
     saved: Option<u64>,
 }
@@ -77,7 +77,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
             let kept = Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() };
             let mut shell =
-                Shell { server: S::new(boot), kept, traps, received: false, crowded: false, saved: None };
+                Shell { server: S::new(boot), kept, traps, received: false, crowded: None, saved: None };
             shell.offer();
             let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
             shell.step_more(&Event::Start, now, None, false);
@@ -87,7 +87,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
                 snapshot::restore(&snapshot).expect("this image reads what the server saves");
             // What is saved behind a snapshot is of the same schema.
             let saved = (schema == S::SCHEMA).then(|| digest(&snapshot));
-            let mut shell = Shell { server, kept, traps, received: false, crowded: false, saved };
+            let mut shell = Shell { server, kept, traps, received: false, crowded: None, saved };
             shell.offer();
             shell
         }
@@ -111,7 +111,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
         let incoming = receive::incoming(self.traps.buffer());
         self.renew_offer(&head);
         let now = head.now;
-        let mut full = (head.fill > SNAPSHOT_AT || self.crowded) && self.is_full(head.fill);
+        let mut full = (head.fill > SNAPSHOT_AT || self.crowded != Some(false)) && self.is_full(head.fill);
         match &incoming {
             Some(receive::Incoming::Event(Event::Notify { bits })) if bits & OWN_BITS != 0 => {
                 full |= bits & SAVE_BIT != 0;
@@ -137,7 +137,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
     #[cold]
     fn is_full(&mut self, fill: u32) -> bool {
         let crowded = fill & CROWDED != 0;
-        if core::mem::replace(&mut self.crowded, crowded) != crowded {
+        if self.crowded.replace(crowded) != Some(crowded) {
             self.server.crowded(crowded);
         }
         fill & !CROWDED > SNAPSHOT_AT

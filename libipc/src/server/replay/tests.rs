@@ -14,17 +14,22 @@ use crate::server::{DIGEST_BIT, Effect, Effects, Env, Event, Operation};
 #[derive(Serialize, Deserialize)]
 struct Adder<const FACTOR: u64> {
     sum: u64,
+    crowded: bool,
 }
 
 impl<const FACTOR: u64> Server for Adder<FACTOR> {
     fn new(_: &Boot) -> Adder<FACTOR> {
-        Adder { sum: 0 }
+        Adder { sum: 0, crowded: false }
     }
 
     fn step(&mut self, event: &Event, _: &mut dyn Env) -> Effects {
         let Event::Notify { bits } = event else { return Effects::none() };
         self.sum += bits;
         Effects::one(Effect::Do(Operation::TimerSet { deadline_ns: FACTOR * self.sum }))
+    }
+
+    fn crowded(&mut self, crowded: bool) {
+        self.crowded = crowded;
     }
 }
 
@@ -83,16 +88,21 @@ impl Traps for Recorder {
     }
 }
 
-/// Runs a server over these notifications: its history, and its digest at the end.
-fn live(bits: &[u64], snapshot: &[u8]) -> (History, u64) {
+/// A server that starts from a snapshot and will be notified of these bits.
+fn start(boot: &Boot, bits: &[u64], snapshot: &[u8]) -> Shell<Adder<1>, Recorder> {
     let traps = Recorder {
         bits: bits.iter().copied().collect(),
         snapshot: snapshot.to_vec(),
         journal: Vec::new(),
         buffer: Box::new([0; BUFFER_BYTES]),
     };
+    Shell::start(boot, traps)
+}
+
+/// Runs a server over these notifications: its history, and its digest at the end.
+fn live(bits: &[u64], snapshot: &[u8]) -> (History, u64) {
     let boot = Boot { name: "adder".into(), ..Boot::default() };
-    let mut shell = Shell::<Adder<1>, _>::start(&boot, traps);
+    let mut shell = start(&boot, bits, snapshot);
     bits.iter().for_each(|_| shell.serve_one());
     let journal = shell.traps.journal.clone();
     let history =
@@ -120,6 +130,17 @@ impl<const FACTOR: u64> Onlooker<Adder<FACTOR>> for Log {
 
 fn run<const FACTOR: u64>(history: &History, until: Option<u64>) -> Result<Outcome, Divergence> {
     replay::<Adder<FACTOR>>(history, until, &mut Log::default())
+}
+
+#[test]
+fn a_server_that_was_crowded_when_it_was_saved_is_told_when_it_starts_again_that_it_is_not() {
+    let boot = Boot::default();
+    let mut saved = start(&boot, &[], &[]);
+    saved.server.crowded(true);
+    let mut shell = start(&boot, &[1], &saved.state());
+    assert!(shell.server.crowded);
+    shell.serve_one();
+    assert!(!shell.server.crowded);
 }
 
 #[test]
