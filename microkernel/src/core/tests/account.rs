@@ -1,7 +1,6 @@
 //! Servers that give reason to doubt them, and how they account for themselves.
 
 use libipc::abi::delivery::{FaultKind, Kind};
-use libipc::abi::foreign::Role;
 use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, Protection};
@@ -11,18 +10,6 @@ use super::{Program, World};
 use crate::core::account::PATIENCE_NS;
 use crate::core::object::{Server, ServerState, TaskId};
 use crate::core::{Resume, Trap};
-
-/// A pager (number 2), a process server (3) and a program.
-fn with_program() -> (World, TaskId, TaskId, Program) {
-    let mut world = World::new();
-    let (vm, proc) = (world.server(2, true), world.server(3, true));
-    world.play(Role::Vm, 2);
-    world.play(Role::Proc, 3);
-    world.start(2);
-    world.start(3);
-    let program = world.program(vm, proc);
-    (world, vm, proc, program)
-}
 
 fn server(world: &World, task: TaskId) -> &Server {
     world.kernel.server(task).unwrap()
@@ -64,7 +51,7 @@ fn idle(world: &mut World, tasks: &[TaskId], time_ns: u64) {
 
 /// The program waits in a call that the process server holds.
 fn waiting() -> (World, [TaskId; 3], TaskId) {
-    let (mut world, vm, proc, program) = with_program();
+    let (mut world, vm, proc, program) = World::with_program();
     assert_eq!(world.linux(&program, WAIT4, &[]), None);
     world.ok(proc, Syscall::Receive, &[]);
     for task in [proc, vm, world.root] {
@@ -136,7 +123,7 @@ fn an_account_begins_with_the_snapshot_before_the_last() {
 
 #[test]
 fn a_machine_in_which_nobody_has_a_call_asks_the_process_server() {
-    let (mut world, vm, proc, program) = with_program();
+    let (mut world, vm, proc, program) = World::with_program();
     for task in [vm, proc, world.root] {
         let _ = world.trap(task, Syscall::Receive, &[]);
     }
@@ -172,7 +159,7 @@ fn fail(world: &mut World, proc: TaskId, program: &Program, vector: u8) -> u32 {
 
 #[test]
 fn a_server_whose_answers_to_a_fault_never_help_is_asked_and_then_nobody_is() {
-    let (mut world, _, proc, program) = with_program();
+    let (mut world, _, proc, program) = World::with_program();
     let deaths = |world: &World| server(world, proc).deaths;
     for _ in 0..64 {
         assert_eq!(fail(&mut world, proc, &program, 6), FaultKind::Exception as u32);
@@ -197,7 +184,7 @@ fn a_server_whose_answers_to_a_fault_never_help_is_asked_and_then_nobody_is() {
 #[test]
 fn a_server_is_not_doubted_while_threads_get_on() {
     const BREAKPOINT: u8 = 3;
-    let (mut world, _, proc, program) = with_program();
+    let (mut world, _, proc, program) = World::with_program();
     for step in 0..400 {
         fail(&mut world, proc, &program, BREAKPOINT);
         let thread = world.thread_of(program.task);
@@ -209,7 +196,7 @@ fn a_server_is_not_doubted_while_threads_get_on() {
 
 #[test]
 fn a_pager_that_says_a_page_is_there_is_not_believed_for_ever() {
-    let (mut world, vm, _, program) = with_program();
+    let (mut world, vm, _, program) = World::with_program();
     let thread = world.thread_of(program.task);
     let touch = |world: &mut World| {
         world.run_trap(thread, Trap::PageFault { address: 0x5000, access: Protection::READ.bits() });
@@ -235,7 +222,7 @@ fn a_pager_that_says_a_page_is_there_is_not_believed_for_ever() {
 
 #[test]
 fn a_server_that_sets_its_timer_to_the_past_for_ever_is_asked() {
-    let (mut world, _, proc, _) = with_program();
+    let (mut world, _, proc, _) = World::with_program();
     let tick = |world: &mut World, deadline_ns: u64| {
         empty_journal(world, proc);
         world.kernel.machine.time_ns += 1000;
@@ -253,7 +240,7 @@ fn a_server_that_sets_its_timer_to_the_past_for_ever_is_asked() {
 
 #[test]
 fn what_a_mended_server_cannot_do_any_more_counts_as_done() {
-    let (mut world, _, proc, program) = with_program();
+    let (mut world, _, proc, program) = World::with_program();
     let close = |world: &mut World| world.trap(proc, Syscall::TaskKill, &[program.task_slot + 7]);
     assert_eq!(close(&mut world), Some(Err(KernelError::BadHandle)));
     let id = world.kernel.server_of(proc).unwrap();

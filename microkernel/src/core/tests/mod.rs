@@ -124,6 +124,18 @@ impl World {
         Object::Inbox(self.kernel.server_of(task).unwrap())
     }
 
+    /// One with vm (2) and proc (3), both journaled, and a program.
+    pub fn with_program() -> (World, TaskId, TaskId, Program) {
+        let mut world = World::new();
+        let (vm, proc) = (world.server(2, true), world.server(3, true));
+        world.play(Role::Vm, 2);
+        world.play(Role::Proc, 3);
+        world.start(2);
+        world.start(3);
+        let program = world.program(vm, proc);
+        (world, vm, proc, program)
+    }
+
     /// A client (number 2), and a server (3) that it can call through slot 0: whether each is journaled. Both run.
     pub fn two([client, server]: [bool; 2]) -> (World, TaskId, TaskId) {
         let mut world = World::new();

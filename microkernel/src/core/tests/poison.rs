@@ -2,7 +2,6 @@
 
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
-use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{NO_ANSWER, Syscall};
 use libipc::abi::{KernelError, Rights};
 use libipc::linux::call::{EXIT_GROUP, WAIT4};
@@ -10,7 +9,7 @@ use libipc::linux::errno;
 use libipc::server::TIMER_BIT;
 use libipc::server::env::TaskFigure;
 
-use super::{Program, World, info};
+use super::{World, info};
 use crate::core::object::{Object, ServerState, TaskId};
 use crate::core::{Resume, Trap};
 
@@ -265,21 +264,9 @@ fn a_reissued_servers_call_that_kills_again_is_answered_an_error() {
     assert_eq!(world.delivery(server).words[0], 50, "the other call comes again");
 }
 
-/// A machine with vm (2) and proc (3), and a program.
-fn with_program() -> (World, TaskId, TaskId, Program) {
-    let mut world = World::new();
-    let (vm, proc) = (world.server(2, true), world.server(3, true));
-    world.play(Role::Vm, 2);
-    world.play(Role::Proc, 3);
-    world.start(2);
-    world.start(3);
-    let program = world.program(vm, proc);
-    (world, vm, proc, program)
-}
-
 #[test]
 fn a_programs_call_that_kills_again_fails_with_eio() {
-    let (mut world, _, proc, program) = with_program();
+    let (mut world, _, proc, program) = World::with_program();
     assert_eq!(world.linux(&program, WAIT4, &[]), None);
     assert_eq!(receive(&mut world, proc), Kind::Foreign);
     fall(&mut world, proc);
@@ -290,7 +277,7 @@ fn a_programs_call_that_kills_again_fails_with_eio() {
 
 #[test]
 fn a_program_whose_exit_kills_again_is_ended_in_another_way() {
-    let (mut world, _, proc, program) = with_program();
+    let (mut world, _, proc, program) = World::with_program();
     assert_eq!(world.linux(&program, EXIT_GROUP, &[]), None);
     receive(&mut world, proc);
     fall(&mut world, proc);
@@ -305,7 +292,7 @@ fn a_program_whose_exit_kills_again_is_ended_in_another_way() {
 
 #[test]
 fn an_exit_whose_effect_is_refused_goes_on_without_it() {
-    let (mut world, _, proc, program) = with_program();
+    let (mut world, _, proc, program) = World::with_program();
     assert_eq!(world.linux(&program, EXIT_GROUP, &[]), None);
     receive(&mut world, proc);
     assert_eq!(world.trap(proc, Syscall::TaskKill, &[999]), Some(Err(KernelError::BadHandle)));
@@ -315,7 +302,7 @@ fn an_exit_whose_effect_is_refused_goes_on_without_it() {
 
 #[test]
 fn a_page_fault_that_kills_again_goes_to_the_process_server() {
-    let (mut world, vm, proc, program) = with_program();
+    let (mut world, vm, proc, program) = World::with_program();
     let thread = world.thread_of(program.task);
     world.run_trap(thread, Trap::PageFault { address: 0x5000, access: 1 });
     assert_eq!(receive(&mut world, vm), Kind::Fault);
@@ -328,7 +315,7 @@ fn a_page_fault_that_kills_again_goes_to_the_process_server() {
 
 #[test]
 fn a_fault_that_kills_the_process_server_ends_the_process_and_else_stops_the_thread() {
-    let (mut world, _, proc, program) = with_program();
+    let (mut world, _, proc, program) = World::with_program();
     let thread = world.thread_of(program.task);
     world.run_trap(thread, Trap::Exception { vector: 0, code: 0 });
     receive(&mut world, proc);
