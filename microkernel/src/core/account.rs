@@ -10,10 +10,10 @@
 //! There are four reasons. A server has had a call for a minute, or is watched by one who has: that may well be right
 //! (a shell waits for its user), so a server is asked again only if it has received something since, and after twice
 //! the time of the last time. Or nobody has a call, and nobody runs: then the process server has forgotten all
-//! programs, or the end of the last; if that does not help, the machine stops. A server sets its timer to what has passed again and again, and is told of
+//! programs, or the end of the last. A server sets its timer to what has passed again and again, and is told of
 //! nothing but that. And an answer to a fault is *in vain* if its thread stands where it stood: the page is not
 //! there, or the same instruction is to fail once more. When asking does not help, the fault cannot be borne: a copy
-//! fails, and a thread's process ends.
+//! fails, and a thread's process ends. A machine in which nobody runs and nobody waits even then stops.
 //!
 //! An account that begins with what was written over already finds nothing. Then the calls are doubted
 //! ([`super::recall`]).

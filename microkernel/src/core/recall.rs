@@ -1,10 +1,10 @@
 //! Recalls: what is done about a call that a server has had for long, and still has when it has accounted for itself.
 //!
 //! What something has written over a server's memory may be older than what an account begins with. Then a sound
-//! journal leads from a state that was not sound to one that forgets the same caller. So it is the call that is doubted:
-//! its caller wants it back, as if for a signal of which nothing is seen. A server that has the call in mind ends it, or
-//! says that it keeps it ([`Syscall::Keep`]), as it may do for a process that is being debugged. One that does neither
-//! within a minute has forgotten it, and the call fails: its caller is told of an error and waits no more.
+//! journal leads from a state that was not sound to one that forgets the same caller. So it is the call that is
+//! doubted: its caller wants it back, as if for a signal of which nothing is seen. A server that has the call in mind
+//! ends it, or says that it keeps it ([`Syscall::Keep`]), as it may do for a process that is being debugged. One that
+//! does neither within a minute has forgotten it, and the call fails: its caller is told, and waits no more.
 //!
 //! Calls that wait for what may never come are not recalled: whoever waits rightly is to see nothing of this. So a
 //! server may still forget who reads a pipe. All else ends by itself, however long a disk takes.
