@@ -74,7 +74,6 @@ impl Blank for Server {
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
         account: Account::NONE,
-        handling: 0,
         falls: (0, 0),
         holdings: Holdings::UNLIMITED,
         image: ImageFigures { schema: 0, pages: 0 },
@@ -101,6 +100,8 @@ impl Blank for Thread {
         slice_ns: 0,
         sibling: (None, None),
         faulted: Faulted::NONE,
+        who: 0,
+        handling: 0,
     };
 }
 

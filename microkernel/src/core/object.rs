@@ -285,8 +285,6 @@ pub struct Server {
     pub watched_at: Watched,
     /// When it was asked to account for itself.
     pub account: Account,
-    /// For the trace: the call that it has received last, or whose answer.
-    pub handling: u64,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
     pub falls: (u64, u32),
     /// What it owns and may own.
@@ -372,6 +370,10 @@ pub struct Thread {
     pub sibling: (Option<ThreadId>, Option<ThreadId>),
     /// Its last fault.
     pub faulted: Faulted,
+    /// Who it is in the trace: it or its server.
+    pub who: u64,
+    /// For the trace: the call that it has received last, or whose answer, if it is a server's.
+    pub handling: u64,
 }
 
 impl Thread {

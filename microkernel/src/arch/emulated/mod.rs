@@ -2,6 +2,7 @@
 //! silent unless some are plugged in. The core runs over it under unit tests and in the simulator.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 
 use libipc::abi::{Frame, Protection};
 
@@ -252,7 +253,7 @@ pub fn memory(frames: u32) -> Memory {
         frames: leak(frames - sizes.buffers * 2, || FrameInfo::UNUSED),
         ring: RingMemory {
             page: Box::leak(Box::default()),
-            words: leak((OWN_BYTES / 8) as u32, || 0),
+            words: leak((OWN_BYTES / 8) as u32, || AtomicU64::new(0)),
             is_read_along: false,
         },
     }
