@@ -1,9 +1,9 @@
 //! The trace: a record of whatever happens, as it happens, for people. Its format is [`libipc::abi::trace`]'s.
 //!
 //! Nothing here changes anything but the ring, the word of each call that says what caused it, and the word of each
-//! server's thread that says what it is handling; nobody but the trace looks at these. Whoever does something calls one function
-//! of this file; while tracing is off, that is one test, and on the short way of messages none, because the word that
-//! says it is looked at anyway.
+//! server's thread that says what it is handling; nobody but the trace looks at these. Whoever does something calls one
+//! function of this file; while tracing is off, that is one test, and on the short way of messages none, because the
+//! word that says it is looked at anyway.
 
 use libipc::abi::delivery::{Delivery, INPUT_NULL, Kind, PAYLOAD_OFFSET};
 use libipc::abi::journal::Header;
@@ -15,8 +15,8 @@ use zerocopy::FromBytes;
 use super::command_line::value;
 use super::inbox::Inbox;
 use super::ipc::Caller;
-use super::native::ABI_VERSION;
 use super::machine::Machine;
+use super::native::ABI_VERSION;
 use super::object::*;
 use super::server::Line;
 use super::{Kernel, Outcome};
@@ -27,10 +27,11 @@ mod tell;
 
 pub use ring::{BYTES_MAX, BYTES_MIN, OWN_BYTES, Ring, RingMemory, RingPage};
 
-/// What keeps messages from the short way, in a word that it looks at: an end is set for a server.
-pub(crate) const DOOMED: u8 = 1;
-/// Tracing is on: there is a short way for that.
-pub(crate) const TRACED: u8 = 2;
+/// What keeps messages from the short way, in a word that it looks at. Tracing is on: there is a short way for that.
+/// The lowest of them, so that one comparison tells nothing, this alone and all else.
+pub(crate) const TRACED: u8 = 1;
+/// An end is set for a server.
+pub(crate) const DOOMED: u8 = 2;
 /// Not everything is traced.
 const FILTERED: u8 = 4;
 /// A server is being upgraded.

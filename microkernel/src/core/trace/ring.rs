@@ -151,8 +151,8 @@ impl Ring {
         }
     }
 
-    /// Appends a record of these words, which are asked for when there is room. `now` is told if it has to be told that
-    /// others are lost.
+    /// Appends a record of these words, which are asked for when there is room. `now` is told if it has to be told
+    /// that others are lost.
     #[inline(always)]
     pub fn append<const N: usize>(&mut self, now: u64, words: impl FnOnce() -> [u64; N]) {
         let (to, rest) = match self.rest.split_first_chunk::<N>() {
