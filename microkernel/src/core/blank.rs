@@ -5,6 +5,7 @@ use libipc::abi::{Badge, Frame, Readiness, TaskWord, UserRegisters};
 
 use super::account::{Account, Faulted};
 use super::arena::{Blank, Id, Link, List};
+use super::device::Devices;
 use super::object::*;
 use super::quota::Holdings;
 use super::watchdog::Watched;
@@ -59,8 +60,7 @@ impl Blank for Server {
         watched: List::EMPTY,
         bits: 0,
         deadline: u64::MAX,
-        ports: [(0, 0); 4],
-        irqs: 0,
+        devices: Devices::NONE,
         first_free: 0,
         doom: None,
         struck: None,

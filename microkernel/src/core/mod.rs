@@ -14,6 +14,7 @@ mod crash;
 mod death;
 mod deliver;
 mod descriptor;
+mod device;
 mod doom;
 mod fault;
 mod foreign;

@@ -216,6 +216,10 @@ impl<T: Traps> Kernel<T> {
         self.act(Syscall::ServerDevice, [u64::from(task.0), 1, u64::from(irq), 0, 0])
     }
 
+    pub fn grant_function(&mut self, task: Handle, address: u16) -> Done {
+        self.act(Syscall::ServerDevice, [u64::from(task.0), 2, u64::from(address), 0, 0])
+    }
+
     /// Limits what a server may own.
     pub fn quotas(&mut self, task: Handle, quotas: &Quotas) -> Done {
         Owned::ALL.into_iter().try_for_each(|kind| {

@@ -328,6 +328,7 @@ impl<'a, T: Traps> Start<'a, T> {
             if found.irq < 24 {
                 self.kernel.grant_irq(server.task, found.irq)?;
             }
+            self.kernel.grant_function(server.task, found.address)?;
             let device = self.device(server, &found, &mut at)?;
             server.boot.devices.push(device);
         }
