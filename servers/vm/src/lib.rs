@@ -16,6 +16,7 @@ mod build;
 mod calls;
 mod creation;
 mod elf;
+mod extents;
 mod fault;
 mod fork;
 mod frames;
