@@ -83,7 +83,7 @@ impl Journal {
     /// Has records lie in this memory from now on.
     pub(crate) fn lie_in(&mut self, memory: FrameRange, window: Window) {
         (self.memory, self.window) = (memory, window);
-        self.set_due(u64::MAX);
+        self.plan_next();
     }
 
     /// The next snapshot is due after so many bytes, or when half the memory for them is full.
@@ -506,6 +506,7 @@ mod tests {
     #[test]
     fn a_snapshot_is_due_when_the_journal_is_many_times_what_it_will_write_and_before_there_is_no_room() {
         assert_eq!(due_kib(journal(4 << 10, 0)), 257);
+        assert_eq!(due_kib(journal(0, 0)), 65, "nobody knows yet");
         assert_eq!(due_kib(journal(500 << 10, 8 << 10)), 514, "rows alone will be written");
         assert_eq!(due_kib(journal(500 << 10, 100)), 65, "not for every message");
         assert_eq!(due_kib(journal(500 << 10, 400 << 10)), 1027, "half of it is full");
