@@ -440,7 +440,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
         }
     }
 
-    /// The whole state as a snapshot holds it.
+    /// The whole state in its serialised form.
     pub fn state(&self) -> Vec<u8> {
         postcard::to_allocvec(&snapshot::whole(&self.kept, &self.server)).expect("state always encodes")
     }

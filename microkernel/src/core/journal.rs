@@ -67,9 +67,9 @@ pub struct Journal {
     pub snapshots_made: u64,
     /// Bytes written of the next one so far.
     pub writing_bytes: u64,
-    /// When the first of them was written.
-    pub snapshot_began_ns: u64,
-    /// How long all snapshots took, each from its first byte on.
+    /// When that began: with its first write, which may be one of nothing.
+    snapshot_began_ns: Option<u64>,
+    /// How long all snapshots took, each from then on.
     pub snapshots_ns: u64,
     /// What is kept of the time before the last snapshot.
     pub former: Former,
@@ -107,6 +107,11 @@ impl Journal {
         // A snapshot is to take the place of a journal that was mended as soon as can be.
         let fill = if self.mended { 1000 } else { ((self.end * self.per_byte) >> 32) as u32 };
         self.crowded | fill
+    }
+
+    /// Forgets the snapshot that is being written.
+    pub(crate) fn stop_writing(&mut self) {
+        (self.writing_bytes, self.snapshot_began_ns) = (0, None);
     }
 
     /// Decides when the next snapshot is due, by what it is going to write: what was written behind one the last time,
@@ -355,15 +360,14 @@ impl<M: Machine> Kernel<M> {
         if from + length > if behind { journal.room_behind() } else { journal.place_bytes() } {
             journal.writing_bytes = 0;
             if !behind {
+                journal.stop_writing();
                 journal.note_state(from + length);
             }
             return Err(KernelError::Exhausted);
         }
         let place = if behind { journal.active } else { journal.free_place() };
         let to = journal.snapshots.physical() + journal.place_offset(place) + from;
-        if journal.writing_bytes == 0 {
-            journal.snapshot_began_ns = now;
-        }
+        journal.snapshot_began_ns.get_or_insert(now);
         journal.writing_bytes += length;
         self.machine.copy(buffer.physical() + u64::from(PAYLOAD_OFFSET), to, length);
         Ok([0; 5])
@@ -390,7 +394,7 @@ impl<M: Machine> Kernel<M> {
         journal.plan_next();
         journal.digest = digest;
         journal.snapshots_made += 1;
-        journal.snapshots_ns += now.saturating_sub(journal.snapshot_began_ns);
+        journal.snapshots_ns += now.saturating_sub(journal.snapshot_began_ns.take().unwrap_or(now));
         journal.records = 0;
         journal.mended = false;
         // A replay that comes to the snapshot it was making when it died has come to the journal's end.

@@ -77,6 +77,8 @@ pub struct Vm {
 const SPACE_BYTES: u64 = 16 << 10;
 
 impl Server for Vm {
+    const SCHEMA: u32 = 2;
+
     fn new(boot: &Boot) -> Vm {
         Vm {
             memory: Memory { frames: Frames::new(&boot.frames), objects: Objects::default(), crowded: false },
