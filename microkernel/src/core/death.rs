@@ -43,7 +43,7 @@ impl<M: Machine> Kernel<M> {
             && server.incarnation > 1
         {
             journal.cursor = Some(0);
-            journal.writing_bytes = 0;
+            journal.stop_writing();
         }
         if let Some(state) = self.threads.get_mut(thread) {
             state.registers = registers;

@@ -13,7 +13,7 @@ use crate::kernel::{Kernel, News};
 use crate::policy::{Action, History, decide};
 use crate::upgrade::Installed;
 
-/// A snapshot is taken when the journal is fuller than this, in thousandths.
+/// A snapshot is taken when it is nearer than this, in thousandths: see `Delivery::fill`.
 const SNAPSHOT_AT: u32 = 500;
 /// The machine's status when a server is gone without which it cannot go on.
 const SERVER_LOST: u32 = 126;

@@ -110,6 +110,11 @@ fn live(bits: &[u64], snapshot: &[u8]) -> (History, u64) {
     (history, crate::server::shell::digest(&shell.state()))
 }
 
+/// A snapshot of this state.
+fn snapshot(state: &[u8]) -> Vec<u8> {
+    [state, &(state.len() as u64).to_le_bytes()].concat()
+}
+
 /// What was seen of a run: messages begun, and the sum after each.
 #[derive(Default)]
 struct Log {
@@ -137,7 +142,7 @@ fn a_server_that_was_crowded_when_it_was_saved_is_told_when_it_starts_again_that
     let boot = Boot::default();
     let mut saved = start(&boot, &[], &[]);
     saved.server.crowded(true);
-    let mut shell = start(&boot, &[1], &saved.state());
+    let mut shell = start(&boot, &[1], &snapshot(&saved.state()));
     assert!(shell.server.crowded);
     shell.serve_one();
     assert!(!shell.server.crowded);
@@ -158,7 +163,7 @@ fn a_replay_from_a_snapshot_goes_on_from_it() {
     let traps = Recorded::new(&[], &live(&[9], &[]).0.journal);
     let mut shell = Shell::<Adder<1>, _>::start(&boot, traps);
     shell.serve_one();
-    let (history, digest) = live(&[1], &shell.state());
+    let (history, digest) = live(&[1], &snapshot(&shell.state()));
     let outcome = run::<1>(&history, None).unwrap();
     assert_eq!((outcome.digest, outcome.messages), (digest, 1));
     assert_ne!(run::<1>(&live(&[1], &[]).0, None).unwrap().digest, digest);
