@@ -8,6 +8,7 @@ use super::arena::{Blank, Id, Link, List};
 use super::device::Devices;
 use super::object::*;
 use super::quota::Holdings;
+use super::recall::Recalled;
 use super::watchdog::Watched;
 use crate::window::Window;
 
@@ -161,6 +162,7 @@ impl Blank for Call {
         watches: None,
         sequence: 0,
         since: 0,
+        recalled: Recalled::NONE,
         cause: 0,
         origin: 0,
         link: Link::NONE,

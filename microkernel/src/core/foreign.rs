@@ -5,6 +5,7 @@ use libipc::abi::delivery::Occasion;
 use libipc::abi::foreign::{KernelCall, LINUX_CALLS, Role, Route};
 use libipc::abi::trace::Who;
 use libipc::abi::{KernelError, TaskWord};
+use libipc::linux::call::is_exit;
 use libipc::linux::errno;
 
 use super::Kernel;
@@ -107,6 +108,7 @@ impl<M: Machine> Kernel<M> {
         };
         if let Some(state) = self.threads.get_mut(thread) {
             state.state = ThreadState::Calling(id);
+            state.attention |= if is_exit(number) { Attention::ENDS } else { Attention::empty() };
         }
         self.trace_linux(id);
         self.enqueue_call(id);

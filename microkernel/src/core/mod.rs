@@ -37,6 +37,7 @@ mod pmap;
 mod poison;
 mod process;
 mod quota;
+pub mod recall;
 mod remains;
 mod reply;
 mod sched;

@@ -179,6 +179,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::ReplyForeign => self.reply_foreign(by, a),
             Syscall::ReplyOpen => self.reply_open(by, a),
             Syscall::Forward => self.forward(task, a),
+            Syscall::Keep => self.keep_call(task, a),
             Syscall::Notify => self.notify(task, a),
             Syscall::TimerSet => self.timer_set(task, a),
             Syscall::Close => self.close_handles(task, a),

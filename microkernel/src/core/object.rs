@@ -331,6 +331,8 @@ bitflags! {
         const EACH_CALL = 4;
         /// It first makes the call that its registers say.
         const MAKE_CALL = 8;
+        /// It has made a call from which no thread returns.
+        const ENDS = 16;
     }
 }
 

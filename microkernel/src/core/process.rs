@@ -437,15 +437,20 @@ impl<M: Machine> Kernel<M> {
         let when = When::from_number(when).ok_or(KernelError::BadArgument)?;
         let Some(state) = self.threads.get_mut(thread) else { return Err(KernelError::BadHandle) };
         match when {
-            When::Now => {
-                state.attention |= Attention::NOW;
-                self.withdraw(thread);
-            }
+            When::Now => self.call_in(thread),
             When::AfterCall => state.attention |= Attention::AFTER_CALL,
             When::EachCall => state.attention |= Attention::EACH_CALL,
             When::NoCall => state.attention -= Attention::EACH_CALL,
         }
         Ok([0; 5])
+    }
+
+    /// Makes a thread come before it next runs, out of a call if it waits in one.
+    pub(crate) fn call_in(&mut self, thread: ThreadId) {
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.attention |= Attention::NOW;
+        }
+        self.withdraw(thread);
     }
 
     /// Takes a thread out of the call it waits in: at once if no server has seen it, else by asking its server.
@@ -530,6 +535,10 @@ impl<M: Machine> Kernel<M> {
             Occasion::Exit
         } else if state.attention.contains(Attention::NOW) {
             Occasion::Called
+        } else if state.attention.contains(Attention::ENDS) {
+            // Its process server answers, but does not end it: it does not know it any more, nor will anybody else.
+            self.end_program(task);
+            return false;
         } else {
             return self.begin_again(thread);
         };
@@ -549,7 +558,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(state) = self.threads.get_mut(thread) {
             // What comes at a call's entry has not yet seen to the rest.
             if occasion != Occasion::Entry {
-                state.attention -= Attention::NOW | Attention::AFTER_CALL;
+                state.attention -= Attention::NOW | Attention::AFTER_CALL | Attention::ENDS;
             }
             state.restart = 0;
             state.state = ThreadState::Calling(id);

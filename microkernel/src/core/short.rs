@@ -11,6 +11,7 @@ use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
 use libipc::abi::{Frame, Protection, Readiness, Rights, TaskWord};
+use libipc::linux::call::is_exit;
 
 use super::Kernel;
 use super::jitter::Jitter;
@@ -65,7 +66,9 @@ static WAYS: [Way; LINUX_CALLS as usize] = {
     let mut ways = [Way::General; LINUX_CALLS as usize];
     let mut number = 0;
     while number < ways.len() {
-        ways[number] = way(&foreign::LINUX[number]);
+        // What is not to return is marked on its way.
+        let general = is_exit(number as u32);
+        ways[number] = if general { Way::General } else { way(&foreign::LINUX[number]) };
         number += 1;
     }
     ways
