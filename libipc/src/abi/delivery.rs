@@ -213,7 +213,7 @@ pub struct Delivery {
     pub handle_count: u32,
     /// Nanoseconds since boot.
     pub now: u64,
-    /// How full the receiver's journal is, in thousandths, and [`CROWDED`].
+    /// How near the receiver's next snapshot is, in thousandths, 500 being when it is due; and [`CROWDED`].
     pub fill: u32,
     /// For `LastClose`: the owner's own handle of the session.
     pub owner: u32,

@@ -7,9 +7,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Server;
 
-/// The version of the interface between servers and the kernel: the numbers of its calls and the layout of what they
-/// take.
-pub const ABI_VERSION: u32 = 1;
+/// The version of the interface between servers and the kernel, the numbers of its calls and the layout of what they
+/// take; and of the form in which every shell saves its server.
+pub const ABI_VERSION: u32 = 2;
 /// Bytes of a server's name.
 const NAME_BYTES: usize = 16;
 /// Whose note it is.

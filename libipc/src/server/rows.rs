@@ -25,6 +25,8 @@ pub struct Rows<K, V> {
     rows: Numbered<K, Row<V>>,
     /// The keys of all rows that the last snapshot does not have as they are, or still has. Some may be named twice.
     changed: Vec<K>,
+    /// One past the highest number that a snapshot may have a row of. What came and went since is not worth a word.
+    known: u64,
     /// The rest of the state is being saved without it.
     aside: bool,
 }
@@ -38,7 +40,7 @@ struct Row<V> {
 impl<K: Number + Ord, V> Rows<K, V> {
     /// An empty table.
     pub fn new() -> Rows<K, V> {
-        Rows { rows: Numbered::new(), changed: Vec::new(), aside: false }
+        Rows { rows: Numbered::new(), changed: Vec::new(), known: 0, aside: false }
     }
 
     /// A row.
@@ -62,6 +64,12 @@ impl<K: Number + Ord, V> Rows<K, V> {
             self.changed.push(key);
         }
         old.map(|old| old.value)
+    }
+
+    /// Puts a row in that the last snapshot has.
+    fn put_saved(&mut self, key: K, value: V) {
+        self.known = self.known.max(key.number().saturating_add(1));
+        self.rows.insert(key, Row { value, changed: false });
     }
 
     /// Takes a row out.
@@ -160,7 +168,7 @@ impl<'de, K: Number + Ord + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'
         let rows = BTreeMap::<K, V>::deserialize(deserializer)?;
         let mut table = Rows::new();
         for (key, value) in rows {
-            table.rows.insert(key, Row { value, changed: false });
+            table.put_saved(key, value);
         }
         Ok(table)
     }
@@ -214,6 +222,8 @@ where
     fn save(&mut self, sink: Sink<'_>) -> postcard::Result<()> {
         self.changed.sort_unstable();
         self.changed.dedup();
+        let (rows, known) = (&self.rows, self.known);
+        self.changed.retain(|key| key.number() < known || rows.get(key).is_some());
         postcard::serialize_with_flavor(&(self.changed.len() as u64), Through(sink))?;
         for key in &self.changed {
             let row = self.rows.get(key).map(|row| &row.value);
@@ -226,6 +236,7 @@ where
         for key in take(&mut self.changed) {
             if let Some(row) = self.rows.get_mut(&key) {
                 row.changed = false;
+                self.known = self.known.max(key.number().saturating_add(1));
             }
         }
     }
@@ -233,7 +244,7 @@ where
     fn adopt(&mut self, old: &mut dyn Table) {
         let old: &mut dyn Any = old;
         if let Some(old) = old.downcast_mut::<Rows<K, V>>() {
-            self.rows = take(&mut old.rows);
+            (self.rows, self.known) = (take(&mut old.rows), old.known);
         }
     }
 
@@ -241,9 +252,7 @@ where
         let count: u64 = take_from(bytes)?;
         for _ in 0..count {
             match take_from::<(K, Option<V>)>(bytes)? {
-                (key, Some(value)) => {
-                    self.rows.insert(key, Row { value, changed: false });
-                }
+                (key, Some(value)) => self.put_saved(key, value),
                 (key, None) => {
                     self.rows.remove(&key);
                 }
@@ -344,5 +353,24 @@ mod tests {
             })
             .unwrap();
         assert!(bytes < 20, "{bytes}");
+    }
+
+    #[test]
+    fn what_came_and_went_between_two_snapshots_is_not_saved() {
+        let mut table: Rows<u64, [u64; 4]> = (0..10).map(|key| (key, [9; 4])).collect();
+        table.saved();
+        for key in 100..1000 {
+            table.insert(key, [1; 4]);
+            table.remove(&key);
+        }
+        table.remove(&3);
+        let mut bytes = Vec::new();
+        table
+            .save(&mut |piece| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(bytes, postcard::to_allocvec(&(1_u64, 3_u64, None::<[u64; 4]>)).unwrap());
     }
 }

@@ -18,7 +18,7 @@ use crate::abi::{CallId, Frame, Handle, KernelError};
 use crate::linux::errno;
 use crate::sys::Traps;
 
-/// A snapshot is taken when the journal is fuller than this, in thousandths.
+/// A snapshot is taken when it is nearer than this, in thousandths: see `Delivery::fill`.
 const SNAPSHOT_AT: u32 = 500;
 /// What the shell is notified of, and the server is not.
 const OWN_BITS: u64 = DIGEST_BIT | SAVE_BIT;
@@ -132,7 +132,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
         }
     }
 
-    /// Whether the journal is full enough for a snapshot. The server is told if its state is too large, or not any
+    /// Whether the journal is long enough for a snapshot. The server is told if its state is too large, or not any
     /// more.
     #[cold]
     fn is_full(&mut self, fill: u32) -> bool {
@@ -449,7 +449,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
         }
     }
 
-    /// The whole state as a snapshot holds it.
+    /// The whole state in its serialised form.
     pub fn state(&self) -> Vec<u8> {
         postcard::to_allocvec(&snapshot::whole(&self.kept, &self.server)).expect("state always encodes")
     }

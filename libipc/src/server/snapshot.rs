@@ -1,9 +1,11 @@
 //! A server's state on its way out, piece by piece: into the kernel's snapshot memory or into a checksum. It is never
 //! in the heap as a whole, so a server that has filled half its heap can still be saved.
 //!
-//! A snapshot is a whole state, and behind it any number of later ones that have of each table only the rows that were
-//! changed ([`super::rows`]). Such a one is added where the last ends; when there is no more room, a whole one is begun
-//! in other memory. It begins with the schema of the state, so that another image of the server knows what it reads.
+//! A snapshot is a whole state, and behind it any number of parts that have of each table the rows that were changed
+//! ([`super::rows`]), and of everything else what it was then. Such a part is added where the last ends; when there is
+//! no more room, a whole state is begun in other memory. It begins with the schema of the state, so that another image
+//! of the server knows what it reads. Each part ends with its length, so that of everything but rows only what was
+//! saved last is read: a restart does not decode what it would throw away.
 
 use alloc::vec::Vec;
 
@@ -46,11 +48,18 @@ impl Flavor for Sum {
     }
 }
 
-/// A snapshot being written, a payload at a time; in the end its checksum.
+/// There is no room, or no snapshot is wanted now.
+const REFUSED: Error = Error::SerializeBufferFull;
+/// How many bytes say how long a part is.
+const LENGTH_BYTES: usize = size_of::<u64>();
+
+/// A part of a snapshot being written, a payload at a time; in the end the checksum of all of it.
 pub(super) struct Writer<'a, T> {
     traps: &'a mut T,
     /// Bytes in the payload.
     filled: usize,
+    /// Bytes handed to the kernel before.
+    handed: u64,
     sum: u64,
     /// What is written goes behind the last snapshot.
     behind: bool,
@@ -59,7 +68,7 @@ pub(super) struct Writer<'a, T> {
 impl<'a, T: Traps> Writer<'a, T> {
     /// Begins a snapshot, or goes on behind one that has this checksum.
     pub fn new(traps: &'a mut T, last: Option<u64>) -> Writer<'a, T> {
-        Writer { traps, filled: 0, sum: last.unwrap_or(SUM_START), behind: last.is_some() }
+        Writer { traps, filled: 0, handed: 0, sum: last.unwrap_or(SUM_START), behind: last.is_some() }
     }
 
     fn payload(&mut self) -> &mut [u8] {
@@ -73,15 +82,24 @@ impl<'a, T: Traps> Writer<'a, T> {
         if filled == 0 {
             return Ok(());
         }
+        self.handed += filled as u64;
         self.sum = sum(self.sum, &self.payload()[..filled]);
         let written =
             self.traps.trap(Syscall::SnapshotWrite, [filled as u64, self.behind.into(), 0, 0, 0, 0]);
-        written.map(|_| ()).map_err(|_| Error::SerializeBufferFull)
+        written.map(|_| ()).map_err(|_| REFUSED)
+    }
+
+    /// Ends the part. The checksum of the snapshot.
+    pub fn end(mut self) -> Result<u64> {
+        let length = self.handed + self.filled as u64;
+        (&mut self).try_extend(&length.to_le_bytes())?;
+        self.flush()?;
+        Ok(self.sum)
     }
 }
 
-impl<T: Traps> Flavor for Writer<'_, T> {
-    type Output = u64;
+impl<T: Traps> Flavor for &mut Writer<'_, T> {
+    type Output = ();
 
     fn try_push(&mut self, byte: u8) -> Result<()> {
         let at = self.filled;
@@ -105,9 +123,8 @@ impl<T: Traps> Flavor for Writer<'_, T> {
         Ok(())
     }
 
-    fn finalize(mut self) -> Result<u64> {
-        self.flush()?;
-        Ok(self.sum)
+    fn finalize(self) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -118,23 +135,23 @@ pub(super) fn save<S: Server, T: Traps>(
     traps: &mut T,
     last: Option<u64>,
 ) -> Result<u64> {
-    set_aside(server, last.is_some());
-    let writer = Writer::new(traps, last);
-    let saved = match last {
-        Some(_) => postcard::serialize_with_flavor(&(kept, &*server), writer),
-        None => postcard::serialize_with_flavor(&whole(kept, server), writer),
-    };
-    set_aside(server, false);
-    let mut sum = saved?;
+    // What it costs counts from here.
+    traps.trap(Syscall::SnapshotWrite, [0, last.is_some().into(), 0, 0, 0, 0]).map_err(|_| REFUSED)?;
+    let mut writer = Writer::new(traps, last);
     if last.is_some() {
-        let mut writer = Writer::new(traps, Some(sum));
         for table in server.tables() {
-            table.save(&mut |bytes| writer.try_extend(bytes))?;
+            table.save(&mut |bytes| (&mut writer).try_extend(bytes))?;
         }
-        sum = writer.finalize()?;
+        set_aside(server, true);
+        let saved = postcard::serialize_with_flavor(&(kept, &*server), &mut writer);
+        set_aside(server, false);
+        saved?;
+    } else {
+        postcard::serialize_with_flavor(&whole(kept, server), &mut writer)?;
     }
+    let sum = writer.end()?;
     let committed = traps.trap(Syscall::SnapshotCommit, [sum, last.is_some().into(), 0, 0, 0, 0]);
-    committed.map_err(|_| Error::SerializeBufferFull)?;
+    committed.map_err(|_| REFUSED)?;
     server.tables().into_iter().for_each(Table::saved);
     Ok(sum)
 }
@@ -148,7 +165,7 @@ pub(super) fn whole<'a, S: Server>(kept: &'a Kept, server: &'a S) -> (u32, &'a K
     (S::SCHEMA, kept, server)
 }
 
-/// A snapshot behind its schema.
+/// A snapshot whose schema is known.
 pub struct Saved<'a> {
     bytes: &'a [u8],
     kept: Option<Kept>,
@@ -157,32 +174,51 @@ pub struct Saved<'a> {
 impl Saved<'_> {
     /// Reads it as a state of this type, which has these tables. `None` when it is none.
     pub fn read<T: DeserializeOwned>(&mut self, tables: fn(&mut T) -> Vec<&mut dyn Table>) -> Option<T> {
-        let mut bytes = self.bytes;
-        let (kept, state) = states(&mut bytes, tables).ok()?;
+        let (kept, state) = state(self.bytes, tables).ok()?;
         self.kept = Some(kept);
         Some(state)
     }
 }
 
-fn states<T: DeserializeOwned>(
-    bytes: &mut &[u8],
-    tables: fn(&mut T) -> Vec<&mut dyn Table>,
-) -> Result<(Kept, T)> {
-    let (mut kept, mut state): (Kept, T) = take_from(bytes)?;
+/// The parts of a snapshot in order, without their lengths. `None` if it does not fall apart into parts.
+fn parts(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut parts = Vec::new();
     while !bytes.is_empty() {
-        let (later, mut next): (Kept, T) = take_from(bytes)?;
-        for (table, old) in tables(&mut next).into_iter().zip(tables(&mut state)) {
-            table.adopt(old);
-            table.load(bytes)?;
-        }
-        (kept, state) = (later, next);
+        let (before, length) = bytes.split_last_chunk::<LENGTH_BYTES>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (rest, part) = before.split_at(before.len().checked_sub(length)?);
+        parts.push(part);
+        bytes = rest;
     }
-    Ok((kept, state))
+    parts.reverse();
+    Some(parts)
+}
+
+fn state<T: DeserializeOwned>(bytes: &[u8], tables: fn(&mut T) -> Vec<&mut dyn Table>) -> Result<(Kept, T)> {
+    let parts = parts(bytes).ok_or(Error::DeserializeUnexpectedEnd)?;
+    let (first, later) = parts.split_first().ok_or(Error::DeserializeUnexpectedEnd)?;
+    let (_, kept, mut state): (u32, Kept, T) = postcard::from_bytes(first)?;
+    let Some((last, between)) = later.split_last() else { return Ok((kept, state)) };
+    for mut part in between.iter().copied() {
+        load(&mut state, tables, &mut part)?;
+    }
+    let mut last = *last;
+    load(&mut state, tables, &mut last)?;
+    let (kept, mut latest): (Kept, T) = postcard::from_bytes(last)?;
+    for (table, old) in tables(&mut latest).into_iter().zip(tables(&mut state)) {
+        table.adopt(old);
+    }
+    Ok((kept, latest))
+}
+
+/// Brings all rows up to date with a part, and takes them off it.
+fn load<T>(state: &mut T, tables: fn(&mut T) -> Vec<&mut dyn Table>, part: &mut &[u8]) -> Result<()> {
+    tables(state).into_iter().try_for_each(|table| table.load(part))
 }
 
 /// The state that a snapshot holds, and the schema it is saved in.
-pub(super) fn restore<S: Server>(mut bytes: &[u8]) -> Option<(Kept, S, u32)> {
-    let schema = take_from(&mut bytes).ok()?;
+pub(super) fn restore<S: Server>(bytes: &[u8]) -> Option<(Kept, S, u32)> {
+    let schema = take_from(&mut &*bytes).ok()?;
     let mut saved = Saved { bytes, kept: None };
     let server = S::restore(schema, &mut saved)?;
     Some((saved.kept?, server, schema))

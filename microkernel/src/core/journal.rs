@@ -22,6 +22,16 @@ use zerocopy::FromBytes;
 
 /// Places for snapshots: the last one, the one before it, and one that is being written.
 pub(crate) const SNAPSHOTS: u8 = 3;
+/// A snapshot is due when the journal is so many times as long as what the last one wrote: then what snapshots cost is
+/// a small part of what the journal does, however large the state is, and what a restart goes through is as short as
+/// that allows.
+const WORTH: u64 = 64;
+/// Sooner than after so many bytes none is due.
+const DUE_MIN: u64 = 64 << 10;
+/// What a server is told when one is due, in thousandths.
+const DUE: u64 = 500;
+/// What is saved behind a whole snapshot may be as long as that, and by so much longer: a restart reads all of it.
+const BEHIND_MIN: u64 = 64 << 10;
 const VALUES: usize = VALUES_MAX as usize;
 /// Longest record.
 const RECORD_MAX: u64 = FIXED_MAX + 8 * VALUES as u64 + DELIVERY_MAX + PAYLOAD_MAX as u64;
@@ -33,7 +43,7 @@ pub struct Journal {
     pub memory: FrameRange,
     /// The same, to write them.
     pub window: Window,
-    /// How much a byte fills it, in thousandths, as 32.32 fixed point.
+    /// How much nearer a byte brings the next snapshot, in thousandths, as 32.32 fixed point.
     per_byte: u64,
     /// Bytes written.
     pub end: u64,
@@ -47,15 +57,19 @@ pub struct Journal {
     pub active: u8,
     /// Bytes of the sound snapshot.
     pub sound_bytes: u64,
+    /// Those of it that were written as a whole.
+    whole_bytes: u64,
+    /// What was written behind one the last time; 0 if that never happens.
+    behind_bytes: u64,
     /// Digest the server gave with it.
     pub digest: u64,
     /// Snapshots made so far.
     pub snapshots_made: u64,
     /// Bytes written of the next one so far.
     pub writing_bytes: u64,
-    /// When the first of them was written.
-    pub snapshot_began_ns: u64,
-    /// How long all snapshots took, each from its first byte on.
+    /// When that began: with its first write, which may be one of nothing.
+    snapshot_began_ns: Option<u64>,
+    /// How long all snapshots took, each from then on.
     pub snapshots_ns: u64,
     /// What is kept of the time before the last snapshot.
     pub former: Former,
@@ -69,7 +83,13 @@ impl Journal {
     /// Has records lie in this memory from now on.
     pub(crate) fn lie_in(&mut self, memory: FrameRange, window: Window) {
         (self.memory, self.window) = (memory, window);
-        self.per_byte = (1000u64 << 32).checked_div(memory.bytes()).unwrap_or(0);
+        self.plan_next();
+    }
+
+    /// The next snapshot is due after so many bytes, or when half the memory for them is full.
+    fn set_due(&mut self, bytes: u64) {
+        let due = bytes.max(DUE_MIN).min(self.memory.bytes() / 2);
+        self.per_byte = (DUE << 32).checked_div(due).unwrap_or(0);
     }
 
     /// Most bytes of one snapshot.
@@ -82,11 +102,28 @@ impl Journal {
         u64::from(place) * self.place_bytes()
     }
 
-    /// How full it is, in thousandths, and whether the server's state is crowded.
+    /// How near the next snapshot is, in thousandths, and whether the server's state is crowded.
     pub(crate) fn fill(&self) -> u32 {
         // A snapshot is to take the place of a journal that was mended as soon as can be.
         let fill = if self.mended { 1000 } else { ((self.end * self.per_byte) >> 32) as u32 };
         self.crowded | fill
+    }
+
+    /// Forgets the snapshot that is being written.
+    pub(crate) fn stop_writing(&mut self) {
+        (self.writing_bytes, self.snapshot_began_ns) = (0, None);
+    }
+
+    /// Decides when the next snapshot is due, by what it is going to write: what was written behind one the last time,
+    /// or a whole one if that never happens.
+    fn plan_next(&mut self) {
+        let next = if self.behind_bytes > 0 { self.behind_bytes } else { self.whole_bytes };
+        self.set_due(next.saturating_mul(WORTH));
+    }
+
+    /// Most bytes of a snapshot that is added to.
+    fn room_behind(&self) -> u64 {
+        self.place_bytes().min(2 * self.whole_bytes + BEHIND_MIN)
     }
 
     /// Notes how much of what there is for a whole snapshot its server's state takes. What half a journal may add to it
@@ -320,18 +357,17 @@ impl<M: Machine> Kernel<M> {
         }
         let behind = behind != 0;
         let from = if behind { journal.sound_bytes } else { 0 } + journal.writing_bytes;
-        if from + length > journal.place_bytes() {
+        if from + length > if behind { journal.room_behind() } else { journal.place_bytes() } {
             journal.writing_bytes = 0;
             if !behind {
+                journal.stop_writing();
                 journal.note_state(from + length);
             }
             return Err(KernelError::Exhausted);
         }
         let place = if behind { journal.active } else { journal.free_place() };
         let to = journal.snapshots.physical() + journal.place_offset(place) + from;
-        if journal.writing_bytes == 0 {
-            journal.snapshot_began_ns = now;
-        }
+        journal.snapshot_began_ns.get_or_insert(now);
         journal.writing_bytes += length;
         self.machine.copy(buffer.physical() + u64::from(PAYLOAD_OFFSET), to, length);
         Ok([0; 5])
@@ -349,14 +385,16 @@ impl<M: Machine> Kernel<M> {
         journal.turn_over(&mut self.machine, behind != 0);
         if behind != 0 {
             journal.sound_bytes += written;
+            journal.behind_bytes = written;
         } else {
             journal.active = place;
-            journal.sound_bytes = written;
+            (journal.sound_bytes, journal.whole_bytes) = (written, written);
             journal.note_state(written);
         }
+        journal.plan_next();
         journal.digest = digest;
         journal.snapshots_made += 1;
-        journal.snapshots_ns += now.saturating_sub(journal.snapshot_began_ns);
+        journal.snapshots_ns += now.saturating_sub(journal.snapshot_began_ns.take().unwrap_or(now));
         journal.records = 0;
         journal.mended = false;
         // A replay that comes to the snapshot it was making when it died has come to the journal's end.
@@ -446,3 +484,41 @@ impl Server {
 }
 
 const _: () = assert!(RECORD_MAX < 1 << 16);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One with 2 MiB for records and 1 MiB for each snapshot, of which these were written.
+    fn journal(whole_bytes: u64, behind_bytes: u64) -> Journal {
+        let mut journal = Journal { whole_bytes, behind_bytes, ..Journal::default() };
+        journal.snapshots = FrameRange { count: 3 * 256, ..FrameRange::default() };
+        journal.lie_in(FrameRange { count: 512, ..FrameRange::default() }, Window::default());
+        journal.plan_next();
+        journal
+    }
+
+    /// After how many KiB of records a server with a journal is told that a snapshot is due.
+    fn due_kib(mut journal: Journal) -> u64 {
+        let due = |kib: &u64| {
+            journal.end = kib << 10;
+            u64::from(journal.fill()) > DUE
+        };
+        (0..4096).find(due).unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_is_due_when_the_journal_is_many_times_what_it_will_write_and_before_there_is_no_room() {
+        assert_eq!(due_kib(journal(4 << 10, 0)), 257);
+        assert_eq!(due_kib(journal(0, 0)), 65, "nobody knows yet");
+        assert_eq!(due_kib(journal(500 << 10, 8 << 10)), 514, "rows alone will be written");
+        assert_eq!(due_kib(journal(500 << 10, 100)), 65, "not for every message");
+        assert_eq!(due_kib(journal(500 << 10, 400 << 10)), 1027, "half of it is full");
+    }
+
+    #[test]
+    fn what_lies_behind_a_whole_snapshot_is_not_much_longer_than_that() {
+        assert_eq!(journal(10_000, 10).room_behind(), 20_000 + BEHIND_MIN);
+        assert_eq!(journal(600_000, 10).room_behind(), 1 << 20, "there is no more");
+    }
+}

@@ -164,7 +164,7 @@ impl<M: Machine> Kernel<M> {
             journal.end += between;
             (journal.active, journal.sound_bytes, journal.digest) = (saved.place, saved.bytes, saved.digest);
             journal.former = Former::default();
-            journal.writing_bytes = 0;
+            journal.stop_writing();
         }
         true
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 /// All frames, free or held.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(from = "Stored")]
+#[serde(try_from = "Stored")]
 pub struct Frames {
     ranges: Vec<Range>,
     holders: Vec<u32>,
@@ -45,7 +45,7 @@ impl Frames {
             list.push(Range { first: first.0, count, base });
             base += count;
         }
-        Frames { ranges: list, holders: vec![0; base as usize], free: FreeIndex::new(base, |_| true) }
+        Frames { ranges: list, holders: vec![0; base as usize], free: FreeIndex::new(base, [0..base]) }
     }
 
     /// How many there are.
@@ -115,12 +115,25 @@ impl Serialize for Frames {
     }
 }
 
-impl From<Stored> for Frames {
-    fn from(stored: Stored) -> Frames {
-        let holders: Vec<u32> =
-            stored.runs.iter().flat_map(|(length, value)| (0..*length).map(move |_| *value)).collect();
-        let free = FreeIndex::new(holders.len() as u32, |index| holders[index as usize] == 0);
-        Frames { ranges: stored.ranges, holders, free }
+impl TryFrom<Stored> for Frames {
+    type Error = &'static str;
+
+    fn try_from(Stored { ranges, runs }: Stored) -> Result<Frames, &'static str> {
+        let count = ranges.iter().map(|range| range.count).try_fold(0, u32::checked_add);
+        let count = count.ok_or("too many frames")?;
+        if runs.iter().map(|(length, _)| *length).try_fold(0, u32::checked_add) != Some(count) {
+            return Err("not as many counts as frames");
+        }
+        let mut holders = Vec::with_capacity(count as usize);
+        let mut free = Vec::new();
+        for (length, value) in runs {
+            let first = holders.len() as u32;
+            holders.resize(holders.len() + length as usize, value);
+            if value == 0 {
+                free.push(first..first + length);
+            }
+        }
+        Ok(Frames { ranges, holders, free: FreeIndex::new(count, free) })
     }
 }
 
@@ -133,12 +146,18 @@ struct FreeIndex {
 }
 
 impl FreeIndex {
-    fn new(bound: u32, member: impl Fn(u32) -> bool) -> FreeIndex {
+    /// Of the numbers in these ranges.
+    fn new(bound: u32, members: impl IntoIterator<Item = core::ops::Range<u32>>) -> FreeIndex {
         let mut bits = vec![0u64; (bound as usize).div_ceil(64).max(1)];
         let mut count = 0;
-        for index in (0..bound).filter(|index| member(*index)) {
-            bits[index as usize / 64] |= 1 << (index % 64);
-            count += 1;
+        for mut range in members {
+            count += range.end - range.start;
+            while let Some(first) = range.next() {
+                // The rest of its word at once.
+                let more = (63 - first % 64).min(range.end - range.start);
+                bits[first as usize / 64] |= (u64::MAX >> (63 - more)) << (first % 64);
+                range.start += more;
+            }
         }
         let mut levels = vec![bits];
         while let Some(last) = levels.last().filter(|level| level.len() > 1) {
@@ -225,6 +244,19 @@ mod tests {
             frames.release(Frame(stranger));
         }
         assert_eq!(frames.free(), 3);
+    }
+
+    #[test]
+    fn counts_that_are_not_those_of_the_frames_are_refused() {
+        let frames = Frames::new(&[(Frame(10), 200), (Frame(500), 3)]);
+        let stored = |runs: &[(u32, u32)]| {
+            let bytes = postcard::to_allocvec(&Stored { ranges: frames.ranges.clone(), runs: runs.to_vec() });
+            postcard::from_bytes::<Frames>(&bytes.unwrap())
+        };
+        assert_eq!(stored(&[(203, 0)]), Ok(frames.clone()));
+        for runs in [&[(202, 0)][..], &[(204, 0)], &[(u32::MAX, 0), (204, 0)], &[]] {
+            assert!(stored(runs).is_err(), "{runs:?}");
+        }
     }
 
     proptest! {

@@ -16,6 +16,7 @@ mod build;
 mod calls;
 mod creation;
 mod elf;
+mod extents;
 mod fault;
 mod fork;
 mod frames;
@@ -76,6 +77,8 @@ pub struct Vm {
 const SPACE_BYTES: u64 = 16 << 10;
 
 impl Server for Vm {
+    const SCHEMA: u32 = 2;
+
     fn new(boot: &Boot) -> Vm {
         Vm {
             memory: Memory { frames: Frames::new(&boot.frames), objects: Objects::default(), crowded: false },

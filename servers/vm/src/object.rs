@@ -11,6 +11,7 @@ use libipc::abi::{Frame, Handle};
 use libipc::server::{Effects, Operation};
 use serde::{Deserialize, Serialize};
 
+use crate::extents::{self, Follow};
 use crate::frames::Frames;
 
 /// The mapper that is no space: it keeps an object for as long as the system runs.
@@ -31,6 +32,12 @@ pub struct Cached {
     pub used: bool,
 }
 
+impl Follow for Cached {
+    fn after(self, distance: u64) -> Cached {
+        Cached { frame: self.frame.after(distance), ..self }
+    }
+}
+
 /// Something that can be mapped.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Object {
@@ -43,8 +50,10 @@ pub struct Object {
     /// Another session that was, when the first was not.
     pub running: Option<Handle>,
     /// What is in memory, by page.
+    #[serde(with = "extents")]
     pub pages: BTreeMap<u64, Cached>,
     /// The spaces that map it, and how many pages of address space each spends on it.
+    #[serde(with = "extents")]
     pub mappers: BTreeMap<u64, u64>,
     /// Its pages lie in its server's memory, where stores are seen at once. They are nobody's to hold: they go with
     /// the last mapping.

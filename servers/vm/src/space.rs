@@ -15,6 +15,7 @@ use libipc::server::effect::PageMap;
 use libipc::server::{Effects, Operation};
 use serde::{Deserialize, Serialize};
 
+use crate::extents::{self, Follow};
 use crate::frames::Frames;
 use crate::object::Objects;
 use crate::region::{Backing, Purpose, Region, Regions};
@@ -113,6 +114,12 @@ impl Page {
     }
 }
 
+impl Follow for Page {
+    fn after(self, distance: u64) -> Page {
+        Page { frame: self.frame.after(distance), ..self }
+    }
+}
+
 /// What /proc shows of a program in memory.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Marks {
@@ -138,6 +145,7 @@ pub struct Space {
     /// What is mapped.
     pub regions: Regions,
     /// What is there, by number of page.
+    #[serde(with = "extents")]
     pub pages: BTreeMap<u64, Page>,
     /// The kernel's page tables for it.
     pub tables: Tables,

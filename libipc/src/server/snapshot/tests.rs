@@ -54,10 +54,13 @@ fn the_pieces_are_the_whole_and_the_checksum_is_the_same_either_way() {
         let state: (Vec<u32>, Vec<u8>) = ((0..length as u32).collect(), vec![7; length]);
         let whole = postcard::to_allocvec(&state).unwrap();
         let mut memory = Memory::new(usize::MAX);
-        let digest = postcard::serialize_with_flavor(&state, Writer::new(&mut memory, None)).unwrap();
-        assert_eq!(memory.written, whole);
+        let mut writer = Writer::new(&mut memory, None);
+        postcard::serialize_with_flavor(&state, &mut writer).unwrap();
+        let checksum = writer.end().unwrap();
+        assert_eq!(parts(&memory.written), Some(vec![&whole[..]]));
+        assert_eq!(checksum, sum(SUM_START, &memory.written));
+        let digest = postcard::serialize_with_flavor(&state, Sum::new()).unwrap();
         assert_eq!(digest, sum(SUM_START, &whole));
-        assert_eq!(postcard::serialize_with_flavor(&state, Sum::new()).unwrap(), digest);
     }
 }
 
@@ -65,7 +68,7 @@ fn the_pieces_are_the_whole_and_the_checksum_is_the_same_either_way() {
 fn a_state_that_does_not_fit_is_refused() {
     let mut memory = Memory::new(20_000);
     let state = vec![0_u64; 30_000];
-    assert!(postcard::serialize_with_flavor(&state, Writer::new(&mut memory, None)).is_err());
+    assert!(postcard::serialize_with_flavor(&state, &mut Writer::new(&mut memory, None)).is_err());
 }
 
 /// A server with a table.
@@ -109,6 +112,34 @@ fn an_addition_has_the_rows_that_were_changed_and_the_whole_comes_back() {
         assert_eq!(last, sum(SUM_START, &memory.sound));
         assert_eq!(restore::<Books>(&memory.sound).unwrap(), (kept(), books.clone(), 1));
     }
+}
+
+#[test]
+fn of_everything_but_rows_only_what_was_saved_last_is_read() {
+    let (mut books, mut memory) = (Books::new(&Boot::default()), Memory::new(20_000));
+    let mut last = save(&kept(), &mut books, &mut memory, None).unwrap();
+    for _ in 0..2 {
+        books.rows.get_mut(&7).unwrap().push(2);
+        last = save(&kept(), &mut books, &mut memory, Some(last)).unwrap();
+    }
+    // What is behind the rows of the part between is unreadable, and nobody minds.
+    let lengths =
+        parts(&memory.sound).unwrap().iter().map(|part| part.len() + LENGTH_BYTES).collect::<Vec<_>>();
+    let end = lengths[0] + lengths[1] - LENGTH_BYTES;
+    memory.sound[end - 3..end].fill(0xff);
+    assert_eq!(restore::<Books>(&memory.sound), Some((kept(), books, 1)));
+}
+
+#[test]
+fn what_does_not_fall_apart_into_parts_is_no_snapshot() {
+    let (mut books, mut memory) = (Books::new(&Boot::default()), Memory::new(20_000));
+    save(&kept(), &mut books, &mut memory, None).unwrap();
+    let sound = memory.sound;
+    for end in [1, LENGTH_BYTES, sound.len() - 1] {
+        assert_eq!(restore::<Books>(&sound[..end]), None, "{end}");
+    }
+    assert_eq!(parts(&[u8::MAX; LENGTH_BYTES]), None);
+    assert_eq!(restore::<Books>(&[]), None);
 }
 
 #[test]

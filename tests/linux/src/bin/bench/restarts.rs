@@ -38,17 +38,18 @@ pub fn measure(filter: &str) {
 
 /// The figures of a server's rows.
 fn figures(server: &str) -> Result<[Option<u64>; 3]> {
+    let before = Status::of(server)?;
     let mut times = Vec::new();
     for _ in 0..DEATHS {
         (0..WORK).for_each(|_| work());
         times.push(restart(server)?);
     }
     times.sort_unstable();
-    let status = Status::of(server)?;
-    let [made, took, messages] =
-        [("snapshots", 0), ("snapshots", 1), ("messages", 0)].map(|(line, at)| status.figure(line, at));
-    // Over all messages since boot.
-    let per_message = (made > 0).then(|| took / messages);
+    let after = Status::of(server)?;
+    // While whatever else is around does nothing.
+    let [made, took, messages] = [("snapshots", 0), ("snapshots", 1), ("messages", 0)]
+        .map(|(line, at)| after.figure(line, at) - before.figure(line, at));
+    let per_message = (made > 0).then(|| took / messages.max(1));
     Ok([Some(times[DEATHS / 2]), Some(times[DEATHS * 99 / 100]), per_message])
 }
 
