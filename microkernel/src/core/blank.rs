@@ -7,6 +7,7 @@ use super::account::{Account, Faulted};
 use super::arena::{Blank, Id, Link, List};
 use super::object::*;
 use super::quota::Holdings;
+use super::sweep::Epoch;
 use super::watchdog::Watched;
 use crate::window::Window;
 
@@ -62,6 +63,7 @@ impl Blank for Server {
         ports: [(0, 0); 4],
         irqs: 0,
         first_free: 0,
+        epoch: Epoch::FIRST,
         doom: None,
         struck: None,
         died_ns: None,
@@ -117,6 +119,7 @@ impl Blank for Session {
         holders: 0,
         owned: None,
         tells_close: false,
+        closes_again: false,
         status: 0,
         readiness: Readiness::empty(),
         position: 0,
@@ -132,6 +135,7 @@ impl Blank for Watcher {
         wanted: Readiness::empty(),
         siblings: (None, None),
         next: None,
+        tells_again: false,
         link: Link::NONE,
     };
 }

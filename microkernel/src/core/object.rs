@@ -10,6 +10,7 @@ use super::arena::{Id, Link, Linked, List};
 pub use super::call::{Call, CallKind, Phase, signal};
 use super::journal::Journal;
 use super::quota::Holdings;
+use super::sweep::Epoch;
 use super::watchdog::Watched;
 use crate::window::Window;
 
@@ -261,6 +262,8 @@ pub struct Server {
     pub irqs: u32,
     /// First slot that it chooses itself.
     pub first_free: u32,
+    /// How often it was recovered inexactly, and the sweep that follows.
+    pub epoch: Epoch,
     /// The end that is set for it.
     pub doom: Option<Doom>,
     /// It has been made to run into a fault: its instruction and stack pointer before that.
@@ -445,6 +448,8 @@ pub struct Session {
     pub owned: Option<Handle>,
     /// Its last close is told although the server has no handle.
     pub tells_close: bool,
+    /// Its server has died of its last close, and is told of it once more.
+    pub closes_again: bool,
     /// Status flags as Linux numbers them.
     pub status: u32,
     /// What it is ready for.
@@ -484,6 +489,8 @@ pub struct Watcher {
     pub siblings: (Option<WatchId>, Option<WatchId>),
     /// Next of the same call.
     pub next: Option<WatchId>,
+    /// Its server has died of what it tells, and is told once more.
+    pub tells_again: bool,
     /// Place among what its server is to be told.
     pub link: Link,
 }

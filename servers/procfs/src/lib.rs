@@ -63,6 +63,8 @@ pub struct Procfs {
 }
 
 impl Server for Procfs {
+    const SCHEMA: u32 = 2;
+
     fn new(boot: &Boot) -> Procfs {
         Procfs {
             number: boot.number,

@@ -38,6 +38,8 @@ const NUMBERED: u64 = 1 << 16;
 /// An open file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Open {
+    /// This server's handle of the session. The kernel tells it at the last close; it is here so that a sweep finds it.
+    owner: Handle,
     /// The node's number.
     pub(crate) node: u64,
     /// What it said when it was opened.
@@ -105,7 +107,7 @@ impl Procfs {
         let Opening { call, node, text, state, stat, .. } = opening;
         match result {
             Ok(_) => {
-                self.opens.insert(tag.0, Open { node, text, state, view: None, stream: None });
+                self.opens.insert(tag.0, Open { owner, node, text, state, view: None, stream: None });
                 let answer = Answer::Found(Found::Opened { stat, created: false });
                 effects.reply(call, Message::typed(0, &answer).with_handles(&[owner]));
             }

@@ -282,9 +282,7 @@ impl Vfs {
         let mut effects = Effects::none();
         if let Some(server) = server.filter(|_| events & EDGE != 0) {
             let message = libipc::server::Message::words(libipc::proto::fs::EDGES, [badge, 0, 0, 0]);
-            let tag = self.next_tag;
-            self.next_tag += 1;
-            effects.send(*server, Tag(tag), message);
+            effects.tell(*server, message);
         }
         effects
     }

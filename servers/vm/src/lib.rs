@@ -33,7 +33,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::abi::delivery::FaultKind;
-use libipc::abi::{Handle, Protection, Tag};
+use libipc::abi::{Frame, Handle, Protection, Tag};
 use libipc::linux::errno::EFAULT;
 use libipc::proto::{fs, space as protocol};
 use libipc::server::{
@@ -116,6 +116,10 @@ impl Server for Vm {
 
     fn crowded(&mut self, crowded: bool) {
         self.memory.crowded = crowded;
+    }
+
+    fn is_free(&self, frame: Frame) -> bool {
+        self.memory.frames.owns(frame) && self.memory.frames.holders(frame) == 0
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

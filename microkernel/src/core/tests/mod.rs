@@ -15,6 +15,7 @@ mod processes;
 mod quota;
 mod recovery;
 mod short;
+mod sweep;
 mod trace;
 mod upgrade;
 mod watchdog;
