@@ -9,6 +9,7 @@ named! {
         Call = 1, "call";
         Sent = 2, "sent call";
         Frame = 3, "frame";
+        Space = 4, "space";
     }
 }
 

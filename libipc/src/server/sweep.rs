@@ -5,6 +5,8 @@
 //! can find nothing where the state is what the kernel's objects were made for. It takes traps alone and puts nothing
 //! into the state, so it is in the journal like any other step, and killing a server in the midst of it changes nothing.
 //!
+//! A space may also be one that its maker knows, and nobody else any more: who asked for it has lost the answer.
+//!
 //! It never ends what the state knows, and never asks whether that is right.
 
 use alloc::collections::BTreeSet;
@@ -12,27 +14,34 @@ use core::fmt;
 
 use serde::ser::{self, Serialize, Serializer};
 
-use super::Server;
 use super::shell::Kept;
+use super::{Effects, Server};
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::sweep::Holding;
 use crate::abi::syscall::Syscall;
-use crate::abi::{Frame, Handle};
+use crate::abi::{Badge, Frame, Handle};
 use crate::sys::Traps;
 
 /// Goes through the next of what a server has, and ends what it does not know.
-pub(super) fn sweep<S: Server, T: Traps>(kept: &mut Kept, server: &S, traps: &mut T) {
+pub(super) fn sweep<S: Server, T: Traps>(kept: &mut Kept, server: &mut S, traps: &mut T) -> Effects {
     let listed = traps.trap(Syscall::Sweep, [0; 6]);
     let [what, count, ..] = listed.expect("a server that is told to may list what it has");
     let what = Holding::from_number(what).expect("what the kernel lists is known");
     let names = &traps.buffer()[PAYLOAD_OFFSET as usize..];
     let names = names.as_chunks().0.iter().take(count as usize).map(|name| u64::from_le_bytes(*name));
     let mut unknown: BTreeSet<u64> = names.collect();
+    let mut effects = Effects::none();
     match what {
-        Holding::Handle => Search::new("Handle", &mut unknown).through(&(&*kept, server)),
-        Holding::Call => Search::new("CallId", &mut unknown).through(&(&*kept, server)),
-        Holding::Sent => Search::new("Tag", &mut unknown).through(&(&*kept, server)),
+        Holding::Handle => Search::new("Handle", &mut unknown).through(&(&*kept, &*server)),
+        Holding::Call => Search::new("CallId", &mut unknown).through(&(&*kept, &*server)),
+        Holding::Sent => Search::new("Tag", &mut unknown).through(&(&*kept, &*server)),
         Holding::Frame => unknown.retain(|frame| server.is_free(Frame(*frame as u32))),
+        // The server knows them. It is others that do not.
+        Holding::Space => {
+            for space in core::mem::take(&mut unknown) {
+                effects.append(server.unclaimed(Badge(space)));
+            }
+        }
     }
     for name in unknown {
         let ended = traps.trap(Syscall::Discard, [what as u64, name, 0, 0, 0, 0]);
@@ -41,6 +50,7 @@ pub(super) fn sweep<S: Server, T: Traps>(kept: &mut Kept, server: &S, traps: &mu
             kept.slots.reclaim(Handle(name as u32));
         }
     }
+    effects
 }
 
 /// Goes through a state and takes from a list of names those that it meets.

@@ -334,6 +334,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(call) = call {
             self.fail_poisoned(call);
         }
+        self.tell_of_unclaimed();
         Ok([disposition as u64, poison.delivery.kind.into(), 0, 0, 0])
     }
 

@@ -34,11 +34,13 @@ pub struct Epoch {
     pub ended: u32,
     /// The sweep under way: what it lists next, and from which place on.
     next: Option<(Holding, u32)>,
+    /// There may be spaces of its that nobody else has.
+    unclaimed: bool,
 }
 
 impl Epoch {
     /// Nothing has ever been inexact.
-    pub const FIRST: Epoch = Epoch { number: 0, ended: 0, next: None };
+    pub const FIRST: Epoch = Epoch { number: 0, ended: 0, next: None, unclaimed: false };
 }
 
 /// Whether a call is one that a task has sent, and waits for its answer.
@@ -58,13 +60,14 @@ impl<M: Machine> Kernel<M> {
         server.epoch.next = Some((Holding::Handle, server.first_free));
         server.bits |= SWEEP_BIT;
         self.trace_notified(id, SWEEP_BIT);
+        self.wake_server(id);
     }
 
     pub(crate) fn sweep(&mut self, task: TaskId) -> Outcome {
         let id = self.server_of(task).ok_or(KernelError::WrongState)?;
         let server = self.servers.get(id).ok_or(KernelError::WrongState)?;
         let (what, from) = server.epoch.next.ok_or(KernelError::WrongState)?;
-        let (buffer, epoch) = (server.buffer, server.epoch.number);
+        let (buffer, Epoch { number: epoch, unclaimed, .. }) = (server.buffer, server.epoch);
         let (mut at, mut count) = (from, 0);
         let end = self.end_of(what, task);
         while at < end && count < NAMES_MAX {
@@ -80,9 +83,11 @@ impl<M: Machine> Kernel<M> {
             Holding::Handle => Some((Holding::Call, 0)),
             Holding::Call => Some((Holding::Sent, 0)),
             Holding::Sent => Some((Holding::Frame, self.frames.first().0)),
-            Holding::Frame => None,
+            Holding::Frame if unclaimed => Some((Holding::Space, 0)),
+            Holding::Frame | Holding::Space => None,
         };
         if let Some(server) = self.servers.get_mut(id) {
+            server.epoch.unclaimed &= next.is_some();
             server.epoch.next = next;
             server.bits |= if next.is_some() { SWEEP_BIT } else { 0 };
         }
@@ -98,6 +103,7 @@ impl<M: Machine> Kernel<M> {
                 .map_or(0, |table| table.bound),
             Holding::Call | Holding::Sent => self.calls.bound(),
             Holding::Frame => self.frames.first().0 + self.frames.count(),
+            Holding::Space => self.spaces.bound(),
         }
     }
 
@@ -120,6 +126,12 @@ impl<M: Machine> Kernel<M> {
             Holding::Frame => {
                 let frame = self.frames.owned_as_is(Frame(at), task).ok()?;
                 (frame.table || frame.mapped > 0).then_some(at.into())
+            }
+            Holding::Space => {
+                let space = self.spaces.at(at)?;
+                let state = self.spaces.get(space).filter(|state| state.pager == id)?;
+                let badge = state.badge.0;
+                self.is_unclaimed(space).then_some(badge)
             }
         }
     }
@@ -146,6 +158,7 @@ impl<M: Machine> Kernel<M> {
                 self.frames.owned_as_is(frame, task)?;
                 self.unmap_everywhere(frame);
             }
+            Holding::Space => return Err(KernelError::BadArgument),
         }
         let mut line = Line::new();
         if let Some(server) = self.servers.get_mut(id) {
@@ -158,13 +171,15 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
-    /// Ends what a handle of a server names, and takes the handle away.
+    /// Takes a handle of a server's away, and ends what it names if the server has made that.
     pub(crate) fn end_named(&mut self, task: TaskId, slot: u64) {
         let arguments = [slot, 0, 0, 0, 0, 0];
+        let own = self.server_of(task);
+        let pager = |space: SpaceId| self.spaces.get(space).map(|space| space.pager);
         let _: Outcome = match self.named(task, slot, Rights::CONTROL) {
             Ok(Object::Task(_)) => self.task_kill(task, arguments),
             Ok(Object::Thread(_)) => self.thread_end(task, arguments),
-            Ok(Object::Space(_)) => self.space_destroy(task, arguments),
+            Ok(Object::Space(space)) if pager(space) == own => self.space_destroy(task, arguments),
             Ok(Object::OwnSession(session)) => {
                 self.cut_off(session);
                 Ok([0; 5])
@@ -172,6 +187,43 @@ impl<M: Machine> Kernel<M> {
             other => other.map(|_| [0; 5]),
         };
         self.drop_name(task, slot);
+        self.tell_of_unclaimed();
+    }
+
+    /// Who has made spaces that nobody has any more is to find them.
+    pub(crate) fn tell_of_unclaimed(&mut self) {
+        for index in 0..self.spaces.bound() {
+            let Some(id) = self.spaces.at(index).filter(|id| self.is_unclaimed(*id)) else { continue };
+            let Some(pager) = self.spaces.get(id).map(|space| space.pager) else { continue };
+            match self.servers.get_mut(pager) {
+                Some(server) if server.epoch.unclaimed => {}
+                Some(server) => {
+                    server.epoch.unclaimed = true;
+                    self.raise_epoch(pager);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Whether a space is of no use to anybody but its pager: no task uses it, and no other server has a handle of it,
+    /// nor is one under way.
+    fn is_unclaimed(&self, id: SpaceId) -> bool {
+        let Some(space) = self.spaces.get(id).filter(|space| space.users == 0 && !space.destroyed) else {
+            return false;
+        };
+        let sent = |call: &Call| {
+            call.handles.iter().take(call.handle_count.into()).any(|object| *object == Object::Space(id))
+        };
+        let mut calls = (0..self.calls.bound()).filter_map(|index| self.calls.get(self.calls.at(index)?));
+        let mut servers = (0..self.servers.bound()).filter_map(|index| self.servers.at(index));
+        !calls.any(sent) && !servers.any(|server| server != space.pager && self.has_handle(server, id))
+    }
+
+    fn has_handle(&self, server: ServerId, space: SpaceId) -> bool {
+        let Some(table) = self.servers.get(server).map(|server| server.table) else { return false };
+        let bound = self.tables.get(table).map_or(0, |table| table.bound);
+        (0..bound).any(|slot| self.slot(table, slot).object == Object::Space(space))
     }
 
     /// Takes a session away from its server. Calls through it fail, now and from now on, and whoever watches it sees

@@ -33,7 +33,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::abi::delivery::FaultKind;
-use libipc::abi::{Frame, Handle, Protection, Tag};
+use libipc::abi::{Badge, Frame, Handle, Protection, Tag};
 use libipc::linux::errno::EFAULT;
 use libipc::proto::{fs, space as protocol};
 use libipc::server::{
@@ -116,6 +116,14 @@ impl Server for Vm {
 
     fn crowded(&mut self, crowded: bool) {
         self.memory.crowded = crowded;
+    }
+
+    fn unclaimed(&mut self, space: Badge) -> Effects {
+        let mut effects = Effects::none();
+        if let Some(space) = self.spaces.remove(&space.0) {
+            space.destroy(&mut self.memory, &mut effects);
+        }
+        effects
     }
 
     fn is_free(&self, frame: Frame) -> bool {

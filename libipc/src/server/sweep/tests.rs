@@ -74,10 +74,10 @@ impl Traps for Kernel {
 }
 
 /// What a sweep ends of a list.
-fn ended(kept: &mut Kept, server: &Keeper, what: Holding, names: &[u64]) -> Vec<u64> {
+fn ended(kept: &mut Kept, server: &mut Keeper, what: Holding, names: &[u64]) -> Vec<u64> {
     let buffer = Box::new([0; BUFFER_BYTES]);
     let mut kernel = Kernel { list: (what, names.to_vec()), ended: vec![], buffer };
-    sweep(kept, server, &mut kernel);
+    assert_eq!(sweep(kept, server, &mut kernel), Effects::none());
     kernel.ended
 }
 
@@ -94,20 +94,20 @@ fn what_stands_anywhere_in_a_state_is_known() {
     kept.deferred.insert(CallId(204), Deferred::Waiting(vec![close]));
     kept.offered[0] = Handle(107);
     let handles = [101, 102, 103, 104, 105, 106, 107, 5, 201];
-    assert_eq!(ended(&mut kept, &keeper, Holding::Handle, &handles), [5, 102, 105, 201]);
+    assert_eq!(ended(&mut kept, &mut keeper, Holding::Handle, &handles), [5, 102, 105, 201]);
     let calls = [101, 201, 202, 203, 204, 5];
-    assert_eq!(ended(&mut kept, &keeper, Holding::Call, &calls), [5, 101, 203]);
-    assert_eq!(ended(&mut kept, &keeper, Holding::Sent, &[5, 6, 7, 101]), [7, 101]);
+    assert_eq!(ended(&mut kept, &mut keeper, Holding::Call, &calls), [5, 101, 203]);
+    assert_eq!(ended(&mut kept, &mut keeper, Holding::Sent, &[5, 6, 7, 101]), [7, 101]);
     keeper.used = vec![Frame(9)];
-    assert_eq!(ended(&mut kept, &keeper, Holding::Frame, &[8, 9, 101]), [8, 101]);
+    assert_eq!(ended(&mut kept, &mut keeper, Holding::Frame, &[8, 9, 101]), [8, 101]);
 }
 
 #[test]
 fn a_slot_is_free_when_what_it_named_has_ended_and_not_sooner() {
-    let (mut kept, keeper) = (nothing_kept(), Keeper::default());
+    let (mut kept, mut keeper) = (nothing_kept(), Keeper::default());
     let taken: Vec<Handle> = (0..3).map(|_| kept.slots.take()).collect();
     assert_eq!(taken, [Handle(100), Handle(101), Handle(102)]);
-    assert_eq!(ended(&mut kept, &keeper, Holding::Handle, &[101, 404]), [101, 404]);
+    assert_eq!(ended(&mut kept, &mut keeper, Holding::Handle, &[101, 404]), [101, 404]);
     assert_eq!((kept.slots.take(), kept.slots.take()), (Handle(101), Handle(103)));
 }
 
@@ -123,7 +123,7 @@ proptest! {
             keeper.jobs.insert(Tag(u64::from(*handle) + 2000), calls);
         }
         let names: Vec<u64> = all.iter().copied().collect();
-        let ended = ended(&mut nothing_kept(), &keeper, Holding::Handle, &names);
+        let ended = ended(&mut nothing_kept(), &mut keeper, Holding::Handle, &names);
         let unknown: Vec<u64> = names.into_iter().filter(|name| !known.contains(&(*name as u32))).collect();
         prop_assert_eq!(ended, unknown);
     }

@@ -275,3 +275,45 @@ fn root_and_servers_without_a_journal_have_one_epoch() {
     world.run_trap(thread, Trap::Exception { vector: 6, code: 0 });
     assert_eq!(epoch(&mut world, 3), [0, 0]);
 }
+
+#[test]
+fn a_space_that_nobody_else_has_any_more_is_told_to_its_pager() {
+    let (mut world, vm, proc, program) = World::with_program();
+    world.ok(proc, Syscall::TaskKill, &[program.task_slot]);
+    assert_eq!(epoch(&mut world, 2), [0, 0], "proc has a handle of it");
+    // What is not its own it lets go, and no more.
+    discard(&mut world, proc, Holding::Handle, program.badge);
+    assert_eq!(epoch(&mut world, 2), [1, 0]);
+    assert!(world.kernel.named(vm, program.badge, Rights::empty()).is_ok(), "it is vm that ends it");
+    for _ in 0..4 {
+        listed(&mut world, vm);
+    }
+    assert_eq!(listed(&mut world, vm), (Holding::Space, vec![program.badge]));
+    world.ok(vm, Syscall::SpaceDestroy, &[program.badge]);
+    assert_eq!(world.trap(vm, Syscall::Receive, &[]), None, "that was all");
+}
+
+#[test]
+fn a_space_whose_handle_was_in_an_answer_that_kills_is_told_to_its_pager() {
+    let (mut world, client, server) = World::two([true, true]);
+    world.set_header(client, MessageBuffer { tag: 5, offer: [60, 61, 62, 63], ..MessageBuffer::default() });
+    world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 50]);
+    world.ok(server, Syscall::Receive, &[]);
+    let token = world.delivery(server).token;
+    let top = world.frames(1);
+    world.kernel.frames.give(top, server.index() as u16);
+    world.ok(server, Syscall::SpaceCreate, &[50, 7, u64::from(top.first.0)]);
+    world.set_header(server, MessageBuffer { send: [50, 0, 0, 0], ..MessageBuffer::default() });
+    world.ok(server, Syscall::Reply, &[token, info(0, 0, 1)]);
+    world.kernel.tell_of_unclaimed();
+    assert_eq!(epoch(&mut world, 3), [0, 0], "it is under way");
+    world.ok(client, Syscall::Receive, &[]);
+    let thread = world.thread_of(client);
+    world.run_trap(thread, Trap::Exception { vector: 6, code: 0 });
+    world.ok(world.root, Syscall::ServerDispose, &[102]);
+    assert_eq!(epoch(&mut world, 3), [1, 0]);
+    for _ in 0..4 {
+        listed(&mut world, server);
+    }
+    assert_eq!(listed(&mut world, server), (Holding::Space, vec![7]));
+}
