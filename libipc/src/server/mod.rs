@@ -67,11 +67,6 @@ pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
         false
     }
 
-    /// Nobody has this space of the server's any more, and nobody will ask for its end.
-    fn unclaimed(&mut self, _space: Badge) -> Effects {
-        Effects::none()
-    }
-
     /// The tables of the state that grow with what there is, always in the same order. A snapshot saves their rows
     /// one by one, and everything else each time.
     fn tables(&mut self) -> Vec<&mut dyn Table> {

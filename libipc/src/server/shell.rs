@@ -116,8 +116,8 @@ impl<S: Server, T: Traps> Shell<S, T> {
             Some(receive::Incoming::Event(Event::Notify { bits })) if bits & OWN_BITS != 0 => {
                 full |= bits & SAVE_BIT != 0;
                 if bits & SWEEP_BIT != 0 {
-                    let effects = sweep::sweep(&mut self.kept, &mut self.server, &mut self.traps);
-                    self.carry_out(&effects.list, now, false);
+                    let gone = sweep::sweep(&mut self.kept, &self.server, &mut self.traps);
+                    gone.iter().for_each(|event| self.step_more(event, now, None, false));
                 }
                 if bits & DIGEST_BIT != 0 {
                     self.tell_digest();

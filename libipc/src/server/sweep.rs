@@ -2,81 +2,101 @@
 //!
 //! The kernel lists what the server has, some at a time. What its state knows is found by going through the state as a
 //! snapshot does: a handle, a call or a tag that stands in it anywhere is known. So a sweep needs nothing of the server, and
-//! can find nothing where the state is what the kernel's objects were made for. It takes traps alone and puts nothing
-//! into the state, so it is in the journal like any other step, and killing a server in the midst of it changes nothing.
+//! can find nothing where the state is what the kernel's objects were made for. What it does is in traps and events alone, so it is in the
+//! journal like any other step, and killing a server in the midst of it changes nothing.
 //!
-//! A space may also be one that its maker knows, and nobody else any more: who asked for it has lost the answer.
+//! What the state knows, and the kernel does not have, the server is told of by the event that would have told it in
+//! time: a cancellation, an answer that failed, or [`Event::Lost`]. A space may also be one that its maker knows, and
+//! nobody else any more: who asked for it has lost the answer.
 //!
 //! It never ends what the state knows, and never asks whether that is right.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 use serde::ser::{self, Serialize, Serializer};
 
 use super::shell::Kept;
-use super::{Effects, Server};
+use super::{Event, Server};
 use crate::abi::delivery::PAYLOAD_OFFSET;
 use crate::abi::sweep::Holding;
 use crate::abi::syscall::Syscall;
-use crate::abi::{Badge, Frame, Handle};
+use crate::abi::{Badge, CallId, Frame, Handle, KernelError, Tag};
 use crate::sys::Traps;
 
-/// Goes through the next of what a server has, and ends what it does not know.
-pub(super) fn sweep<S: Server, T: Traps>(kept: &mut Kept, server: &mut S, traps: &mut T) -> Effects {
+/// Goes through the next of what a server has, and ends what it does not know. What has happened to what it knows, and
+/// does not have.
+pub(super) fn sweep<S: Server, T: Traps>(kept: &mut Kept, server: &S, traps: &mut T) -> Vec<Event> {
     let listed = traps.trap(Syscall::Sweep, [0; 6]);
-    let [what, count, ..] = listed.expect("a server that is told to may list what it has");
+    let [what, count, _, from, to] = listed.expect("a server that is told to may list what it has");
     let what = Holding::from_number(what).expect("what the kernel lists is known");
     let names = &traps.buffer()[PAYLOAD_OFFSET as usize..];
     let names = names.as_chunks().0.iter().take(count as usize).map(|name| u64::from_le_bytes(*name));
-    let mut unknown: BTreeSet<u64> = names.collect();
-    let mut effects = Effects::none();
-    match what {
-        Holding::Handle => Search::new("Handle", &mut unknown).through(&(&*kept, &*server)),
-        Holding::Call => Search::new("CallId", &mut unknown).through(&(&*kept, &*server)),
-        Holding::Sent => Search::new("Tag", &mut unknown).through(&(&*kept, &*server)),
-        Holding::Frame => unknown.retain(|frame| server.is_free(Frame(*frame as u32))),
+    let listed: BTreeSet<u64> = names.collect();
+    let places = from..to;
+    let (known, kept_too) = match what {
+        Holding::Handle => (Search::new("Handle", places).through(server), Search::of("Handle", kept)),
+        Holding::Call => (Search::new("CallId", places).through(server), Search::of("CallId", kept)),
+        Holding::Sent => (Search::of("Tag", server), Search::of("Tag", kept)),
+        Holding::Frame => {
+            let used = listed.iter().copied().filter(|frame| !server.is_free(Frame(*frame as u32)));
+            (used.collect(), BTreeSet::new())
+        }
         // The server knows them. It is others that do not.
         Holding::Space => {
-            for space in core::mem::take(&mut unknown) {
-                effects.append(server.unclaimed(Badge(space)));
-            }
+            return listed.into_iter().map(|space| Event::Unclaimed { space: Badge(space) }).collect();
         }
-    }
-    for name in unknown {
-        let ended = traps.trap(Syscall::Discard, [what as u64, name, 0, 0, 0, 0]);
+    };
+    for name in listed.iter().filter(|name| !known.contains(name) && !kept_too.contains(name)) {
+        let ended = traps.trap(Syscall::Discard, [what as u64, *name, 0, 0, 0, 0]);
         // What belongs together ends together.
         if ended.is_ok() && what == Holding::Handle {
-            kept.slots.reclaim(Handle(name as u32));
+            kept.slots.reclaim(Handle(*name as u32));
         }
     }
-    effects
+    let whole = from == 0 && to == u64::from(u32::MAX);
+    let gone = known.difference(&listed).filter_map(|name| match what {
+        Holding::Handle => Some(Event::Lost { handle: Handle(*name as u32) }),
+        Holding::Call => Some(Event::Cancel { call: CallId(*name) }),
+        // They are not listed in the order of their tags.
+        Holding::Sent if whole => Some(Event::Answer { tag: Tag(*name), answer: Err(KernelError::PeerDead) }),
+        Holding::Sent | Holding::Frame | Holding::Space => None,
+    });
+    gone.collect()
 }
 
-/// Goes through a state and takes from a list of names those that it meets.
-struct Search<'a> {
+/// Goes through a state and notes the names that it meets.
+struct Search {
     /// The type whose values are looked for: one number each.
     kind: &'static str,
-    /// Those that were not met.
-    unknown: &'a mut BTreeSet<u64>,
+    /// Of which places.
+    places: Range<u64>,
+    met: BTreeSet<u64>,
     /// The next number is one.
     inside: bool,
 }
 
-impl<'a> Search<'a> {
-    fn new(kind: &'static str, unknown: &'a mut BTreeSet<u64>) -> Search<'a> {
-        Search { kind, unknown, inside: false }
+impl Search {
+    fn new(kind: &'static str, places: Range<u64>) -> Search {
+        Search { kind, places, met: BTreeSet::new(), inside: false }
     }
 
-    fn through(mut self, state: &impl Serialize) {
-        if !self.unknown.is_empty() {
-            state.serialize(&mut self).expect("state always encodes");
-        }
+    /// The names that stand anywhere in a state.
+    fn of(kind: &'static str, state: &impl Serialize) -> BTreeSet<u64> {
+        Search::new(kind, 0..u64::MAX).through(state)
+    }
+
+    fn through(mut self, state: &impl Serialize) -> BTreeSet<u64> {
+        state.serialize(&mut self).expect("state always encodes");
+        self.met
     }
 
     fn number(&mut self, number: u64) {
-        if core::mem::take(&mut self.inside) {
-            self.unknown.remove(&number);
+        // A call's index is in the low half of its name.
+        if core::mem::take(&mut self.inside) && self.places.contains(&(number & u64::from(u32::MAX))) {
+            self.met.insert(number);
         }
     }
 }
@@ -88,7 +108,7 @@ macro_rules! pass_over {
     ($($method:ident($kind:ty))*) => { $(fn $method(self, _: $kind) -> Met { Ok(()) })* };
 }
 
-impl Serializer for &mut Search<'_> {
+impl Serializer for &mut Search {
     type Ok = ();
     type Error = fmt::Error;
     type SerializeSeq = Self;
@@ -189,7 +209,7 @@ impl Serializer for &mut Search<'_> {
 
 /// Compound values whose parts have no names.
 macro_rules! go_through {
-    ($($compound:ident $part:ident)*) => { $(impl ser::$compound for &mut Search<'_> {
+    ($($compound:ident $part:ident)*) => { $(impl ser::$compound for &mut Search {
         type Ok = ();
         type Error = fmt::Error;
 
@@ -210,7 +230,7 @@ go_through! {
     SerializeTupleVariant serialize_field
 }
 
-impl ser::SerializeMap for &mut Search<'_> {
+impl ser::SerializeMap for &mut Search {
     type Ok = ();
     type Error = fmt::Error;
 
@@ -229,7 +249,7 @@ impl ser::SerializeMap for &mut Search<'_> {
 
 /// Compound values whose parts have.
 macro_rules! go_through_fields {
-    ($($compound:ident)*) => { $(impl ser::$compound for &mut Search<'_> {
+    ($($compound:ident)*) => { $(impl ser::$compound for &mut Search {
         type Ok = ();
         type Error = fmt::Error;
 

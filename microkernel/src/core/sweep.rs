@@ -91,7 +91,8 @@ impl<M: Machine> Kernel<M> {
             server.epoch.next = next;
             server.bits |= if next.is_some() { SWEEP_BIT } else { 0 };
         }
-        Ok([what as u64, count, epoch.into(), 0, 0])
+        let to = if at < end { at } else { u32::MAX };
+        Ok([what as u64, count, epoch.into(), from.into(), to.into()])
     }
 
     /// One past the last place at which a server can have something.

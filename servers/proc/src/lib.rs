@@ -250,7 +250,8 @@ impl Server for Proc {
                 Ok(())
             }
             // This server watches no descriptors.
-            Event::Watch { .. } | Event::Watched { .. } => Ok(()),
+            Event::Watch { .. } | Event::Watched { .. } | Event::Unclaimed { .. } => Ok(()),
+            Event::Lost { handle } => self.vanished(*handle, &mut turn),
         };
         if outcome == Err(Refusal::Again) {
             return Effects::again();

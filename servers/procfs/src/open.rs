@@ -124,6 +124,12 @@ impl Procfs {
         Effects::one(Effect::Do(Operation::Close { handle: owner }))
     }
 
+    /// A session is gone without its last close having been told.
+    pub(crate) fn lost(&mut self, owner: Handle) -> Effects {
+        let lost = self.opens.iter().find(|(_, open)| open.owner == owner).map(|(badge, _)| Badge(*badge));
+        lost.map_or_else(Effects::none, |badge| self.closed(badge, owner))
+    }
+
     /// The node behind a session.
     pub(crate) fn node_of(&self, badge: Badge) -> Option<Node> {
         Node::from_number(self.opens.get(&badge.0)?.node)

@@ -444,6 +444,12 @@ impl Vfs {
         self.tell_readable(item.epoll, effects);
     }
 
+    /// A set's session is gone without its last close having been told.
+    pub(crate) fn epoll_lost(&mut self, owner: Handle) -> Effects {
+        let lost = self.epolls.sets.iter().find(|(_, set)| set.owner == owner).map(|(badge, _)| *badge);
+        lost.map_or_else(Effects::none, |badge| self.epoll_closed(badge, owner))
+    }
+
     /// The last descriptor of a set is closed.
     pub(crate) fn epoll_closed(&mut self, badge: u64, owner: Handle) -> Effects {
         let mut effects = Effects::none();

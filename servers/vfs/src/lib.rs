@@ -137,7 +137,8 @@ impl Server for Vfs {
             Event::Watched { cookie, ready } => self.epoll_watched(*cookie, *ready, env),
             Event::Done { tag, result } => self.epoll_made(tag.0, *result),
             Event::LastClose { badge, owner } => self.epoll_closed(badge.0, *owner),
-            Event::Notify { .. } => Effects::none(),
+            Event::Lost { handle } => self.epoll_lost(*handle),
+            Event::Notify { .. } | Event::Unclaimed { .. } => Effects::none(),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
-use libipc::abi::{Badge, Frame, KernelError};
+use libipc::abi::{Frame, KernelError};
 use libipc::server::boot::RootBoot;
 use libipc::server::shell::Shell;
 use libipc::server::{Boot, Effects, Env, Event, Saved, Server, Table};
@@ -154,10 +154,6 @@ impl<S: Server> Server for Next<S> {
 
     fn is_free(&self, frame: Frame) -> bool {
         self.server.is_free(frame)
-    }
-
-    fn unclaimed(&mut self, space: Badge) -> Effects {
-        self.server.unclaimed(space)
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {
