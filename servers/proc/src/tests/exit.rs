@@ -1,9 +1,11 @@
 //! The end of threads and processes, and who inherits what.
 
 use libipc::abi::TaskWord;
+use libipc::server::Server;
 use libipc::server::effect::{Effect, Operation};
 
 use super::world::{DATA, STACK, World};
+use crate::id::Pid;
 
 const ECHILD: Option<i64> = Some(-10);
 const SIGCHLD: u8 = 17;
@@ -21,6 +23,18 @@ fn robust_futex(world: &mut World, tid: u32, at: u64, waiters: bool) -> u64 {
     world.poke(word, &(tid | if waiters { 1 << 31 } else { 0 }).to_le_bytes());
     assert_eq!(world.syscall(tid, 273, &[at, 24]), Some(0));
     word
+}
+
+#[test]
+fn an_exit_of_a_process_that_is_not_known_is_answered_and_not_dropped() {
+    let mut world = World::started();
+    let call = world.begin(2, 231, &[0]);
+    let event = world.queue.pop_front().expect("a call is queued");
+    // As something that writes over this server's memory might have it.
+    world.proc.processes.remove(&Pid(2));
+    let effects = world.proc.step(&event, &mut world.script);
+    let answers = |effect: &Effect| matches!(effect, Effect::ReplyForeign { call: id, .. } if *id == call);
+    assert!(effects.list.iter().any(answers), "{:?}", effects.list);
 }
 
 #[test]

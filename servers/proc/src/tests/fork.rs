@@ -1,8 +1,8 @@
 //! fork, vfork, clone.
 
 use libipc::abi::{Handle, TaskWord};
-use libipc::server::Message;
 use libipc::server::effect::{Effect, Operation};
+use libipc::server::{Event, Message};
 
 use super::world::{DATA, STACK, World};
 
@@ -173,6 +173,18 @@ fn a_parent_in_vfork_sleeps_on_through_signals_but_not_through_a_fatal_one() {
     world.exec(parent + 1);
     world.exit(parent + 1, 0);
     assert_eq!(world.leaked_calls(), 0);
+}
+
+#[test]
+fn a_parent_in_vfork_whose_call_is_wanted_back_is_said_to_be_kept() {
+    let mut world = World::started();
+    let call = world.begin(2, 58, &[]);
+    world.run();
+    world.log.clear();
+    world.step(Event::Cancel { call });
+    assert!(matches!(world.log[..], [Effect::Park { call: kept, .. }] if kept == call), "{:?}", world.log);
+    world.exit(3, 0);
+    assert_eq!(world.result(call), Some(3));
 }
 
 #[test]
