@@ -175,8 +175,9 @@ syscalls! {
     60 ServerGrant "server_grant" (task, into, handle, rights)
         [BadHandle, WrongKind, NoRight, SlotInUse, BadArgument]
         "Puts a handle of the caller into a new server's capability space.";
-    61 ServerDevice "server_device" (task, what, first, count) [BadHandle, WrongKind, NoRight, BadArgument]
-        "Gives a server I/O ports (what 0) or an interrupt (what 1).";
+    61 ServerDevice "server_device" (task, what, first, count)
+        [BadHandle, WrongKind, NoRight, BadArgument, Exhausted]
+        "Gives a server I/O ports (what 0), an interrupt (what 1) or a PCI function that writes memory while it lives (what 2).";
     62 ServerStart "server_start" (task, entry, stack, priority, patience_ns, image)
         [BadHandle, WrongKind, NoRight, BadAddress, BadArgument]
         "Starts a server for the first time. It dies when it uses so much CPU for one event. image: schema, pages in the high half.";
@@ -237,6 +238,8 @@ syscalls! {
         "Goes on with an upgrade: 0 the server saves its state and stops, 1 its next start is a trial, 2 the upgrade is over. Value 0: how far it has come.";
     87 ServerQuota "server_quota" (task, kind, thousandths) [BadHandle, WrongKind, NoRight, BadArgument]
         "Says how many objects of a kind a server may own at a time, of a thousand that the machine has: 0 tasks, 1 threads of these, 2 spaces, 3 sessions, 4 kept watches, 5 calls sent and not answered. Value 0: how many they are.";
+    88 Keep "keep" (token) [NoSuchCall]
+        "Says that one has a call still whose caller wants it back, and will answer it as if the caller did not.";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.

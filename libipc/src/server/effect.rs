@@ -315,7 +315,8 @@ pub enum Effect {
     Forward { call: CallId, to: Handle, message: Message },
     /// Hands a Linux call on to another server as it is.
     ForwardForeign { call: CallId, to: Handle },
-    /// Keeps a call for later; the reason is shown in /proc/naiad/waits.
+    /// Keeps a call for later; the reason is shown in /proc/naiad/waits. After [`super::Event::Cancel`]: keeps it
+    /// still.
     Park { call: CallId, reason: Reason },
     /// Calls another server; the answer comes as an event with the tag.
     Send { to: Handle, tag: Tag, message: Message },

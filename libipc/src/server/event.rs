@@ -108,8 +108,8 @@ pub enum Event {
         /// The bits posted since the last such event; [`super::TIMER_BIT`] is the timer.
         bits: u64,
     },
-    /// The caller of a call in progress wants it back (a signal came, or it was killed). Reply, or leave it to its
-    /// end.
+    /// The caller of a call in progress wants it back (a signal came, it was killed, or it has waited for long). Reply;
+    /// leave it to its end, if that comes soon; or park it once more, and the caller waits for as long as it takes.
     Cancel {
         /// The call.
         call: CallId,

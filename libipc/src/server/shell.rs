@@ -225,6 +225,15 @@ impl<S: Server, T: Traps> Shell<S, T> {
         if let Event::Call(call) = event {
             assert!(settles(effects, call.id), "a step has dropped the call it was given");
         }
+        if let Event::Cancel { call } = event
+            && effects
+                .list
+                .iter()
+                .any(|effect| matches!(effect, Effect::Park { call: kept, .. } if kept == call))
+        {
+            // Its caller may be gone by now, like that of an answer.
+            let _ = self.traps.trap(Syscall::Keep, [call.0, 0, 0, 0, 0, 0]);
+        }
         self.carry_out(&effects.list, now, join);
     }
 

@@ -13,7 +13,10 @@
 //! programs, or the end of the last. A server sets its timer to what has passed again and again, and is told of
 //! nothing but that. And an answer to a fault is *in vain* if its thread stands where it stood: the page is not
 //! there, or the same instruction is to fail once more. When asking does not help, the fault cannot be borne: a copy
-//! fails, and a thread's process ends.
+//! fails, and a thread's process ends. A machine in which nobody runs and nobody waits even then stops.
+//!
+//! An account that begins with what was written over already finds nothing. Then the calls are doubted
+//! ([`super::recall`]).
 //!
 //! It never asks root, nor a server that is being upgraded or has not yet come back, and it believes no server that
 //! all is well.
@@ -37,6 +40,8 @@ const PAUSE_MAX_NS: u64 = 3_600_000_000_000;
 const VAIN: u32 = 64;
 /// After so many timers in a row that had passed when they were set a server is asked.
 const LATE: u32 = 64;
+/// The machine's status when nobody will ever do anything.
+const ALL_LOST: u32 = 126;
 /// Exceptions behind whose instruction a thread goes on: debug, breakpoint, overflow.
 const TRAPS: [u64; 3] = [1, 3, 4];
 
@@ -58,6 +63,11 @@ pub struct Account {
 impl Account {
     /// Never.
     pub const NONE: Account = Account { asked: false, not_before_ns: 0, pause_ns: 0, received: 0, late: 0 };
+
+    /// When it was asked the last time; 0 for never.
+    pub(crate) fn asked_ns(&self) -> u64 {
+        self.not_before_ns - self.pause_ns
+    }
 }
 
 /// A thread's last fault, of its own or of a call of its.
@@ -200,16 +210,22 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Asks the servers that have had calls for long, and sees to when it is time to look again.
+    /// Asks the servers that have had calls for long, recalls those calls where that did not help, and sees to when it
+    /// is time to look again.
     pub(crate) fn look_at_calls(&mut self, now: u64) {
         let mut since = self.longest_held();
         let running = self.current.is_some();
         let nobody = !running && since.iter().all(|since| *since == u64::MAX);
         let proc = self.roles[Role::Proc as usize].filter(|_| nobody);
+        if proc.is_some_and(|proc| self.is_over(proc, now)) {
+            self.machine.log(b"nobody runs, and nobody waits: the machine stops\n");
+            self.off = Some((ALL_LOST, false));
+        }
         if let Some(since) = proc.and_then(|server| since.get_mut(server.index() as usize)) {
             *since = 0;
         }
-        self.next_account = if running { now + PATIENCE_NS } else { u64::MAX };
+        let recall = self.recall(now);
+        self.next_account = if running || proc.is_some() { now + PATIENCE_NS } else { recall };
         for index in 0..self.servers.bound() {
             let Some(id) = self.servers.at(index) else { continue };
             let Some(server) = self.servers.get(id) else { continue };
@@ -225,6 +241,20 @@ impl<M: Machine> Kernel<M> {
                 self.next_account = self.next_account.min(due);
             }
         }
+    }
+
+    /// Whether nobody will ever run again: the process server has accounted for itself since it heard from anybody, all
+    /// servers are there, and none of them has anything to do.
+    fn is_over(&self, proc: ServerId, now: u64) -> bool {
+        let mut servers =
+            (0..self.servers.bound()).filter_map(|index| self.servers.get(self.servers.at(index)?));
+        let asked = self.servers.get(proc).is_some_and(|proc| {
+            let (account, received) = (&proc.account, proc.received);
+            account.pause_ns > 0 && account.received == received && account.asked_ns() + PATIENCE_NS <= now
+        });
+        asked
+            && self.calls.used() == 0
+            && servers.all(|server| server.state != ServerState::Dead && !server.is_replayed())
     }
 
     /// When the oldest call was made that each server has, or that waits for a session of its.

@@ -2,6 +2,7 @@
 
 use super::arena::{Link, Linked};
 use super::object::*;
+use super::recall::Recalled;
 
 /// What kind of call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,6 +90,8 @@ pub struct Call {
     pub sequence: u64,
     /// When it was made.
     pub since: u64,
+    /// When its caller was made to want it back.
+    pub recalled: Recalled,
     /// For the trace: the call that its sender was handling.
     pub cause: u64,
     /// For its filter: the process at whose wish it was made, and the number of that call in the high half.

@@ -136,7 +136,7 @@ impl<M: Machine> Kernel<M> {
             }
         }
         if let Err(error) = self.send(by, arguments, true) {
-            self.trace_native(Syscall::Call, by, &arguments, &Err(error));
+            self.trace_native(Syscall::Call, &arguments, &Err(error));
             self.complete_native(by.thread, Err(error), 0);
         }
     }
@@ -164,7 +164,7 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     fn carry_out_and_tell(&mut self, call: Syscall, by: Caller, arguments: [u64; 6]) -> Outcome {
         let outcome = self.carry_out(call, by, arguments);
-        self.trace_native(call, by, &arguments, &outcome);
+        self.trace_native(call, &arguments, &outcome);
         outcome
     }
 
@@ -179,6 +179,7 @@ impl<M: Machine> Kernel<M> {
             Syscall::ReplyForeign => self.reply_foreign(by, a),
             Syscall::ReplyOpen => self.reply_open(by, a),
             Syscall::Forward => self.forward(task, a),
+            Syscall::Keep => self.keep_call(task, a),
             Syscall::Notify => self.notify(task, a),
             Syscall::TimerSet => self.timer_set(task, a),
             Syscall::Close => self.close_handles(task, a),

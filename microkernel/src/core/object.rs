@@ -8,6 +8,7 @@ use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserR
 use super::account::{Account, Faulted};
 use super::arena::{Id, Link, Linked, List};
 pub use super::call::{Call, CallKind, Phase, signal};
+use super::device::Devices;
 use super::journal::Journal;
 use super::quota::Holdings;
 use super::watchdog::Watched;
@@ -255,10 +256,8 @@ pub struct Server {
     pub bits: u64,
     /// When its timer goes off.
     pub deadline: u64,
-    /// I/O ports it may use: first and count.
-    pub ports: [(u16, u16); 4],
-    /// Interrupts it may use.
-    pub irqs: u32,
+    /// What it may use of the machine.
+    pub devices: Devices,
     /// First slot that it chooses itself.
     pub first_free: u32,
     /// The end that is set for it.
@@ -285,8 +284,6 @@ pub struct Server {
     pub watched_at: Watched,
     /// When it was asked to account for itself.
     pub account: Account,
-    /// For the trace: the call that it has received last, or whose answer.
-    pub handling: u64,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
     pub falls: (u64, u32),
     /// What it owns and may own.
@@ -334,6 +331,8 @@ bitflags! {
         const EACH_CALL = 4;
         /// It first makes the call that its registers say.
         const MAKE_CALL = 8;
+        /// It has made a call from which no thread returns.
+        const ENDS = 16;
     }
 }
 
@@ -372,6 +371,10 @@ pub struct Thread {
     pub sibling: (Option<ThreadId>, Option<ThreadId>),
     /// Its last fault.
     pub faulted: Faulted,
+    /// Who it is in the trace: it or its server.
+    pub who: u64,
+    /// For the trace: the call that it has received last, or whose answer, if it is a server's.
+    pub handling: u64,
 }
 
 impl Thread {

@@ -14,7 +14,7 @@ use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
 use libipc::abi::syscall::{Info, Syscall};
 use libipc::abi::trace::Event;
-use libipc::linux::call::{EXIT, EXIT_GROUP};
+use libipc::linux::call::is_exit;
 use libipc::server::TIMER_BIT;
 use zerocopy::FromZeros;
 
@@ -28,8 +28,6 @@ use super::{Kernel, Outcome};
 const TICK_AGAIN_NS: u64 = 10_000_000;
 /// How often root may die of one event. There is nobody to dispose of it.
 const ROOT_FALLS_MAX: u32 = 3;
-/// exit(2) and exit_group(2), to which there is no answer.
-const EXITS: [u32; 2] = [EXIT, EXIT_GROUP];
 /// The machine's status when root does not come back.
 const ROOT_LOST: u32 = 126;
 
@@ -88,7 +86,7 @@ fn undo(call: Syscall, arguments: [u64; 6], values: [u64; 2]) -> Undo {
         LeaseToArena | ArenaWrite | ArenaZero | ArenaCopy => Undo::Nothing,
         FrameZero | FrameCopy | FrameWrite | FrameFromLease => Undo::Nothing,
         // They tell no more than there is to see anyway.
-        SessionReady | Watch | WatchChange => Undo::Nothing,
+        SessionReady | Watch | WatchChange | Keep => Undo::Nothing,
         // A question; but a handle that came with the answer is not in the record.
         Call if Info::unpack(values[0]).handles == 0 => Undo::Nothing,
         SessionCreate | SpaceCreate | TaskCreate | ThreadCreate => Undo::Object([first, NONE]),
@@ -110,7 +108,7 @@ pub(crate) fn makes_nothing(call: Syscall, arguments: [u64; 6]) -> bool {
 /// Whether an event is the end of a thread or process, to which there is no answer.
 fn is_end(delivery: &Delivery) -> bool {
     match Kind::from_number(delivery.kind) {
-        Some(Kind::Foreign) => EXITS.contains(&delivery.label),
+        Some(Kind::Foreign) => is_exit(delivery.label),
         Some(Kind::Fault) => delivery.label == FaultKind::Lost as u32,
         _ => false,
     }
@@ -429,10 +427,10 @@ impl<M: Machine> Kernel<M> {
     /// Ends a call that killed its server. A fault that killed the process server is not raised again as it was, a
     /// thread that it cannot bring its signals does not run on without them, and one that would exit does not run on
     /// at all: their processes end.
-    fn fail_poisoned(&mut self, id: CallRef) {
+    pub(crate) fn fail_poisoned(&mut self, id: CallRef) {
         let Some(call) = self.calls.get(id) else { return };
         let (task, words, label) = (call.task, call.words, call.label);
-        let exit = call.kind == CallKind::Foreign && EXITS.contains(&call.number);
+        let exit = call.kind == CallKind::Foreign && is_exit(call.number);
         let raised = matches!(call.kind, CallKind::Fault | CallKind::Attention) && call.parent.is_none();
         let own =
             call.thread.filter(|_| (raised || exit) && self.roles[Role::Proc as usize] == Some(call.server));
@@ -452,7 +450,13 @@ impl<M: Machine> Kernel<M> {
         if falls < ROOT_FALLS_MAX {
             return self.restart(id);
         }
-        if self.is_mendable(id) && self.mend(id) || self.step_back(id) {
+        let disposition = match (self.is_mendable(id), self.has_former(id)) {
+            (true, _) => Disposition::Mended,
+            (false, true) => Disposition::SteppedBack,
+            (false, false) => Disposition::GivenUp,
+        };
+        self.keep_reproducer(id, 0, disposition);
+        if disposition == Disposition::Mended && self.mend(id) || self.step_back(id) {
             if let Some(server) = self.servers.get_mut(id) {
                 server.falls = (0, 0);
             }

@@ -4,7 +4,7 @@
 use libipc::abi::delivery::{MAKE_CALL, Occasion, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, When};
-use libipc::abi::trace::Event;
+use libipc::abi::trace::{Event, Who};
 use libipc::abi::{KernelError, Owned, Rights, TaskWord, UserRegisters};
 use libipc::linux::errno;
 
@@ -343,7 +343,10 @@ impl<M: Machine> Kernel<M> {
         let owner = self.tasks.get(task).ok_or(KernelError::BadHandle)?;
         let top = self.spaces.get(owner.space).map(|space| space.root).ok_or(KernelError::BadHandle)?;
         let server = owner.server;
-        let thread = Thread { registers, task, tid, priority, server, top, stopped: false, ..Thread::BLANK };
+        let number = server.and_then(|server| self.servers.get(server)).map(|server| server.number);
+        let who = number.map_or(Who::Program { pid: owner.pid(), tid }, Who::Server).to_word();
+        let thread =
+            Thread { registers, task, tid, priority, server, top, stopped: false, who, ..Thread::BLANK };
         self.charge_thread(task)?;
         let Ok(thread) = self.threads.insert(thread) else {
             self.credit_thread(task);
@@ -434,15 +437,20 @@ impl<M: Machine> Kernel<M> {
         let when = When::from_number(when).ok_or(KernelError::BadArgument)?;
         let Some(state) = self.threads.get_mut(thread) else { return Err(KernelError::BadHandle) };
         match when {
-            When::Now => {
-                state.attention |= Attention::NOW;
-                self.withdraw(thread);
-            }
+            When::Now => self.call_in(thread),
             When::AfterCall => state.attention |= Attention::AFTER_CALL,
             When::EachCall => state.attention |= Attention::EACH_CALL,
             When::NoCall => state.attention -= Attention::EACH_CALL,
         }
         Ok([0; 5])
+    }
+
+    /// Makes a thread come before it next runs, out of a call if it waits in one.
+    pub(crate) fn call_in(&mut self, thread: ThreadId) {
+        if let Some(state) = self.threads.get_mut(thread) {
+            state.attention |= Attention::NOW;
+        }
+        self.withdraw(thread);
     }
 
     /// Takes a thread out of the call it waits in: at once if no server has seen it, else by asking its server.
@@ -527,6 +535,10 @@ impl<M: Machine> Kernel<M> {
             Occasion::Exit
         } else if state.attention.contains(Attention::NOW) {
             Occasion::Called
+        } else if state.attention.contains(Attention::ENDS) {
+            // Its process server answers, but does not end it: it does not know it any more, nor will anybody else.
+            self.end_program(task);
+            return false;
         } else {
             return self.begin_again(thread);
         };
@@ -546,7 +558,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(state) = self.threads.get_mut(thread) {
             // What comes at a call's entry has not yet seen to the rest.
             if occasion != Occasion::Entry {
-                state.attention -= Attention::NOW | Attention::AFTER_CALL;
+                state.attention -= Attention::NOW | Attention::AFTER_CALL | Attention::ENDS;
             }
             state.restart = 0;
             state.state = ThreadState::Calling(id);

@@ -89,7 +89,10 @@ impl Proc {
         via: Option<Via>,
         turn: &mut Turn,
     ) -> Result<(), crate::turn::Refusal> {
-        let Some(process) = self.processes.get(&pid) else { return Ok(()) };
+        let Some(process) = self.processes.get(&pid) else {
+            via.into_iter().for_each(|via| via.answer(turn));
+            return Ok(());
+        };
         let tids: Vec<Tid> = process.threads.iter().copied().collect();
         if let Some(via) = via {
             let writes = self.last_writes(via.call, &tids, turn)?;

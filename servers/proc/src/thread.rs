@@ -264,7 +264,8 @@ impl Proc {
             On::Signal { .. } => (Restart::Never, None),
             // vfork's caller sleeps on through signals, but for one that ends it.
             On::Vfork { .. } if self.is_doomed(tid) => (Restart::Never, None),
-            On::Vfork { .. } | On::Server | On::Held { .. } | On::Traced { .. } => return,
+            On::Vfork { .. } | On::Held { .. } | On::Traced { .. } => return turn.park(call, on.reason()),
+            On::Server => return,
         };
         let outputs = self.remainder(&on, turn);
         self.release(tid);

@@ -4,6 +4,7 @@
 //! Registers: system calls take theirs; rbx, rbp, r12 to r14 are the script's own; r15 is the name under which a
 //! process tells what it saw, which a fork makes anew from its parent's.
 
+use libipc::linux::errno::EAGAIN;
 use libipc::server::image::Note;
 use zerocopy::IntoBytes;
 
@@ -232,6 +233,20 @@ impl Assembler {
         self.jump(Code::JumpNegative, Reg::Rax, Reg::Rax, refused);
         self.jump(Code::Jump, Reg::Rax, Reg::Rax, on);
         self.place(refused);
+        self.exit(Arg::N(REFUSED));
+        self.place(on);
+    }
+
+    /// Waits at a futex, whose call has these arguments. A word that is not what it was is no error; any other error
+    /// ends the process, as it does with the C library.
+    pub fn futex_wait(&mut self, arguments: &[Arg]) {
+        let (failed, on) = (self.label(), self.label());
+        self.call(nr::FUTEX, arguments);
+        self.jump(Code::JumpNegative, Reg::Rax, Reg::Rax, failed);
+        self.jump(Code::Jump, Reg::Rax, Reg::Rax, on);
+        self.place(failed);
+        self.emit(Code::Add, [Reg::Rax; 3], EAGAIN.unsigned_abs().into());
+        self.jump(Code::JumpZero, Reg::Rax, Reg::Rax, on);
         self.exit(Arg::N(REFUSED));
         self.place(on);
     }

@@ -1,6 +1,6 @@
 //! Many runs of one workload, each with other crashes, and what became of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,10 +8,15 @@ use std::time::{Duration, Instant};
 
 use crate::oracle::{Class, class, difference, torn_log, unbearable, uncontained, unserved};
 use crate::plan::{Cause, Crash, Kind, Place, Plan};
-use crate::world::{self, End, Outcome, Setup};
+use crate::random::Random;
+use crate::world::{self, End, Moments, Outcome, Setup};
 
 /// Different runs that are kept to be shown; after so many an exploration stops.
 const FAILURES_MAX: usize = 20;
+/// Places spread over a server's run from which it recovers with a crash at every trap.
+const PLACES: u64 = 12;
+/// Most traps by which a server reads its snapshot.
+const LOADING_TRAPS: u64 = 4;
 /// Most runs spent on making a failure's schedule shorter.
 const SHRINKING_MAX: usize = 200;
 /// Most time spent on it. Runs that never end take long.
@@ -49,6 +54,8 @@ pub struct Tally {
     pub crashes: u64,
     /// Deaths, by server.
     pub deaths: Vec<u64>,
+    /// At which moments crashes came about.
+    pub moments: Moments,
     /// What became of runs, by what struck in them: so many of each class.
     pub classes: BTreeMap<Kind, [u64; Class::ALL.len()]>,
     /// Those that did not, in the order of their plans.
@@ -121,6 +128,55 @@ impl<'s> Exploration<'s> {
             plan
         };
         singles.iter().flat_map(|single| (1..=window).map(move |traps| pair(single, traps))).collect()
+    }
+
+    /// Where the longest recoveries of a server begin: its last trap, places spread over its run, and right before and
+    /// after each snapshot of its.
+    fn long_recoveries(&self, server: u32) -> Vec<u64> {
+        let place = server as usize - 1;
+        let (traps, commits) = (self.clean.traps[place], &self.clean.commits[place]);
+        let spread = (1..=PLACES).map(|part| traps * part / PLACES);
+        let around = commits.iter().flat_map(|commit| [commit - 1, *commit, commit + 1]);
+        let places: BTreeSet<u64> = spread.chain(around).filter(|trap| (1..=traps).contains(trap)).collect();
+        places.into_iter().collect()
+    }
+
+    /// How many traps a server makes at most before it stands again where it died: those since its last snapshot, and
+    /// those that read one.
+    fn recovery(&self, server: u32, trap: u64) -> u64 {
+        let commits = &self.clean.commits[server as usize - 1];
+        trap - commits.iter().rfind(|commit| **commit <= trap).unwrap_or(&0) + LOADING_TRAPS
+    }
+
+    /// A second crash at every trap of the longest recoveries of these servers.
+    pub fn crashes_in_long_recoveries(&self, servers: &[u32]) -> Vec<Plan> {
+        let places = |server: &u32| {
+            let server = *server;
+            let first = self.long_recoveries(server).into_iter();
+            first.flat_map(move |trap| {
+                (1..=self.recovery(server, trap)).map(move |later| (server, trap, later))
+            })
+        };
+        servers.iter().flat_map(places).map(|(server, trap, later)| self.twice(server, trap, later)).collect()
+    }
+
+    /// A second crash somewhere in the recovery from each of these plans.
+    pub fn crashes_in_recovery(&self, singles: &[Plan]) -> Vec<Plan> {
+        let mut random = Random::new(self.seed);
+        let twice = |single: &Plan| match single.crashes.first()?.place {
+            Place::Trap { server, trap } => {
+                let later = 1 + random.below(self.recovery(server, trap));
+                Some(self.twice(server, trap, later))
+            }
+            Place::Later(_) => None,
+        };
+        singles.iter().filter_map(twice).collect()
+    }
+
+    /// A server dies at a trap, and again so many of its traps later.
+    fn twice(&self, server: u32, trap: u64, later: u64) -> Plan {
+        let kill = |trap| Crash { place: Place::Trap { server, trap }, cause: Cause::Kill };
+        Plan { seed: self.seed, crashes: vec![kill(trap), kill(trap + later)], ..Plan::default() }
     }
 
     /// What a power cut leaves of the log, with a second run that starts from there.
@@ -238,6 +294,7 @@ impl Tally {
             self.classes.entry(kind).or_default()[class as usize] += 1;
         }
         self.crashes += u64::from(outcome.crashes.iter().sum::<u32>());
+        self.moments.add(outcome.moments);
         for (sum, [outside, own]) in self.deaths.iter_mut().zip(&outcome.deaths) {
             *sum += u64::from(outside + own);
         }

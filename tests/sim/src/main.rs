@@ -12,7 +12,7 @@ use sim::oracle::Class;
 use sim::plan::{Cause, Crash, Kind, Plan};
 use sim::random::Random;
 use sim::ticker::Ticker;
-use sim::world::Setup;
+use sim::world::{Moments, Setup};
 use sim::{workload, world};
 
 /// Crashes servers of a simulated Naiad at every place, and compares what programs saw with a run without crashes
@@ -34,7 +34,7 @@ struct Args {
     /// Random runs, each with the next seed
     #[arg(long, value_name = "N", default_value_t = 200)]
     runs: u64,
-    /// Every single crash, and pairs of crashes soon after each other
+    /// Every single crash, while the system starts, too; crashes during recovery; pairs of crashes soon after each other
     #[arg(long)]
     exhaustive: bool,
     /// With --exhaustive: the second crash is at one of so many next traps of servers; 0 for no second
@@ -50,7 +50,7 @@ struct Args {
     /// Instead of crashes: each message makes its server loop for ever
     #[arg(long)]
     hang: bool,
-    /// Crash while the system starts, too
+    /// Random runs: crash while the system starts, too
     #[arg(long)]
     start: bool,
     /// One run with these crashes, such as vfs@123,+5
@@ -146,10 +146,18 @@ fn plans(args: &Args, exploration: &Exploration, servers: &[u32]) -> Vec<(&'stat
         };
         return vec![("random", (0..args.runs).map(random).collect())];
     }
-    let kills = exploration.singles(servers, args.start, Cause::Kill);
-    let faults = exploration.singles(servers, args.start, Cause::Fault);
+    let kills = exploration.singles(servers, true, Cause::Kill);
+    let faults = exploration.singles(servers, true, Cause::Fault);
+    let long = exploration.crashes_in_long_recoveries(servers);
+    let somewhere = exploration.crashes_in_recovery(&kills);
     let pairs = exploration.pairs(&kills, args.window);
-    vec![("single kills", every(kills)), ("single faults", every(faults)), ("pairs of kills", every(pairs))]
+    vec![
+        ("single kills", every(kills)),
+        ("single faults", every(faults)),
+        ("kills at every trap of long recoveries", every(long)),
+        ("kills at one trap of each recovery", every(somewhere)),
+        ("pairs of kills", every(pairs)),
+    ]
 }
 
 /// Says what the run without crashes was.
@@ -210,7 +218,7 @@ fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -
         ticker.tick(tally, plans.len());
     });
     Ticker::new(what).clear();
-    let Tally { runs, equal, crashes, left, time, deaths, classes, failures } = &tally;
+    let Tally { runs, equal, crashes, moments, left, time, deaths, classes, failures } = &tally;
     println!(
         "{what}: {runs} runs with {crashes} crashes in {:.1} s: {equal} equal, {} different",
         time.as_secs_f64(),
@@ -222,6 +230,11 @@ fn try_all(args: &Args, exploration: &Exploration, what: &str, plans: &[Plan]) -
     }
     let deaths = exploration.setup.names.iter().zip(deaths).map(|(name, deaths)| format!("{name} {deaths}"));
     println!("  deaths: {}", deaths.collect::<Vec<_>>().join(", "));
+    let Moments { replaying, loading, saving, between_effects } = moments;
+    println!(
+        "  crashes in a replay: {replaying}, in the midst of reading a snapshot: {loading}, of making one: {saving}, \
+         of an event, after one of its effects: {between_effects}"
+    );
     describe_classes(classes);
     for failure in failures {
         let Failure { plan, what, .. } = exploration.shrink(failure);

@@ -41,6 +41,7 @@ mod faults;
 mod upgrade;
 
 use faults::Curse;
+pub use faults::Moments;
 
 /// Frames of the machine: 32 MiB.
 const FRAMES: u32 = 8192;
@@ -144,6 +145,10 @@ pub struct Outcome {
     pub snapshots: Vec<u64>,
     /// How many crashes of the plan came about, by cause.
     pub crashes: [u32; Cause::COUNT],
+    /// At which moments they did.
+    pub moments: Moments,
+    /// The traps at which each server made its snapshots.
+    pub commits: Vec<Vec<u64>>,
     /// How often each server was upgraded.
     pub upgrades: Vec<u32>,
     /// Images that could not start, and were to.
@@ -176,6 +181,8 @@ impl Outcome {
             deaths: vec![[0; 2]; servers],
             snapshots: vec![0; servers],
             crashes: [0; Cause::COUNT],
+            moments: Moments::default(),
+            commits: vec![Vec::new(); servers],
             upgrades: vec![0; servers],
             misfits: 0,
             booted: vec![0; servers],
@@ -240,6 +247,8 @@ struct World<'a> {
     notes: Notes,
     random: Random,
     traps: Vec<u64>,
+    moments: Moments,
+    commits: Vec<Vec<u64>>,
     booted: Option<Vec<u64>>,
     all_traps: u64,
     said: String,
@@ -276,6 +285,8 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         notes: Notes::new(),
         random: Random::new(plan.seed),
         traps: vec![0; setup.names.len()],
+        moments: Moments::default(),
+        commits: vec![Vec::new(); setup.names.len()],
         booted: None,
         all_traps: 0,
         said: String::new(),
@@ -482,8 +493,11 @@ impl World<'_> {
         }
         self.hand_in(number, count);
         let mut buffer = buffer;
+        if call == Syscall::SnapshotCommit as u64 {
+            self.commits[number as usize - 1].push(count);
+        }
         if let Some(cause) = self.plan.trap(number, count)
-            && let Some(trap) = self.strike(cause, thread, (number, count), &mut buffer)
+            && let Some(trap) = self.strike(cause, thread, (number, count, call), &mut buffer)
         {
             return trap;
         }
@@ -522,8 +536,8 @@ impl World<'_> {
     }
 
     fn finish(self, end: End) -> Outcome {
-        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, records, misfits, .. } =
-            self;
+        let World { setup, kernel, hosts, notes, traps, booted, plan, said, trace, records, .. } = self;
+        let World { moments, commits, misfits, .. } = self;
         let (mut traced, mut position) = records;
         kernel.take_trace(&mut position, &mut traced);
         let servers = traps.len() as u32;
@@ -554,6 +568,8 @@ impl World<'_> {
             deaths: fates.iter().map(|fate| fate.deaths).collect(),
             snapshots: fates.iter().map(|fate| fate.snapshots).collect(),
             crashes: plan.done,
+            moments,
+            commits,
             upgrades: (1..=servers).map(|number| kernel.upgrades(number).0).collect(),
             misfits,
             time_ns: kernel.machine.time_ns,

@@ -10,7 +10,7 @@ use crate::chaos;
 const SAMPLES: [(&str, &[&str]); 5] = [
     (
         "sim: no program notices a crash, nor a second one soon after it",
-        &["--exhaustive", "--start", "--stride", "23", "--window", "4", "--rounds", "2", "--limit", "30"],
+        &["--exhaustive", "--stride", "23", "--window", "4", "--rounds", "2", "--limit", "30"],
     ),
     (
         "sim: no program notices crashes, faults and loops at random",

@@ -15,12 +15,12 @@ fn server(world: &World, task: TaskId) -> &Server {
     world.kernel.server(task).unwrap()
 }
 
-fn is_asked(world: &World, task: TaskId) -> bool {
+pub(super) fn is_asked(world: &World, task: TaskId) -> bool {
     server(world, task).state == ServerState::Dead
 }
 
 /// A dead server is live again, as if its replay had come to its end.
-fn come_back(world: &mut World, task: TaskId, number: u64) {
+pub(super) fn come_back(world: &mut World, task: TaskId, number: u64) {
     world.ok(world.root, Syscall::ServerRestart, &[number + 100]);
     let id = world.kernel.server_of(task).unwrap();
     world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap().cursor = None;
@@ -33,7 +33,7 @@ fn empty_journal(world: &mut World, task: TaskId) {
 }
 
 /// Everybody waits for so long; the timer goes off whenever it is set.
-fn idle(world: &mut World, tasks: &[TaskId], time_ns: u64) {
+pub(super) fn idle(world: &mut World, tasks: &[TaskId], time_ns: u64) {
     for task in tasks {
         let thread = world.thread_of(*task);
         world.kernel.unqueue(thread);
@@ -50,7 +50,7 @@ fn idle(world: &mut World, tasks: &[TaskId], time_ns: u64) {
 }
 
 /// The program waits in a call that the process server holds.
-fn waiting() -> (World, [TaskId; 3], TaskId) {
+pub(super) fn waiting() -> (World, [TaskId; 3], TaskId) {
     let (mut world, vm, proc, program) = World::with_program();
     assert_eq!(world.linux(&program, WAIT4, &[]), None);
     world.ok(proc, Syscall::Receive, &[]);
@@ -134,6 +134,12 @@ fn a_machine_in_which_nobody_has_a_call_asks_the_process_server() {
     let all = [world.root, vm, proc, program.task];
     idle(&mut world, &all, PATIENCE_NS + 1);
     assert!(is_asked(&world, proc) && !is_asked(&world, vm));
+    come_back(&mut world, proc, 3);
+    let _ = world.trap(proc, Syscall::Receive, &[]);
+    idle(&mut world, &all, PATIENCE_NS / 2);
+    assert!(world.kernel.off.is_none());
+    idle(&mut world, &all, PATIENCE_NS);
+    assert!(world.kernel.off.is_some(), "and stops if that does not help");
 }
 
 /// The program fails at one instruction, and the process server says that it may go on. What it was told of last.

@@ -13,6 +13,7 @@ mod messages;
 mod poison;
 mod processes;
 mod quota;
+mod recall;
 mod recovery;
 mod short;
 mod trace;

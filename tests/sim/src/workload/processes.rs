@@ -103,7 +103,7 @@ pub fn threads(a: &mut Assembler, rounds: u64) {
         a.place(again);
         a.set(Reg::R13, Arg::At(tid));
         a.jump(Code::JumpZero, Reg::R13, Reg::R13, gone);
-        a.call(nr::FUTEX, &[N(tid), N(WAIT), R(Reg::R13), N(0)]);
+        a.futex_wait(&[N(tid), N(WAIT), R(Reg::R13), N(0)]);
         a.jump(Code::Jump, Reg::R13, Reg::R13, again);
         a.place(gone);
         a.note(Reg::R13);
@@ -116,7 +116,7 @@ fn until(a: &mut Assembler, word: u64, test: impl FnOnce(&mut Assembler, crate::
     a.place(again);
     a.set(Reg::Rsi, N(0));
     test(a, done);
-    a.call(nr::FUTEX, &[N(word), N(0), N(0), N(0)]);
+    a.futex_wait(&[N(word), N(0), N(0), N(0)]);
     a.jump(Code::Jump, Reg::R8, Reg::R8, again);
     a.place(done);
 }

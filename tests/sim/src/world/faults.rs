@@ -2,6 +2,7 @@
 //! of an error.
 
 use libipc::abi::delivery::DELIVERY_OFFSET;
+use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
 use libipc::abi::{Delivery, Kind};
 use libipc::linux::errno;
 use microkernel::core::Trap;
@@ -33,6 +34,41 @@ pub(super) struct Curse {
     message: Option<Message>,
 }
 
+/// At which moments crashes came about, each counted where it belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Moments {
+    /// While the server was answered from its journal.
+    pub replaying: u64,
+    /// While it read the snapshot that it started from.
+    pub loading: u64,
+    /// While it made one.
+    pub saving: u64,
+    /// In the midst of an event, between one effect and the next.
+    pub between_effects: u64,
+}
+
+impl Moments {
+    /// A crash at this trap of a server that is answered from its journal, or not.
+    fn note(&mut self, call: u64, replays: bool) {
+        let joined = call & THEN_RECEIVE != 0;
+        let call = Syscall::from_number(call & !THEN_RECEIVE);
+        let saves = matches!(call, Some(Syscall::SnapshotWrite | Syscall::SnapshotCommit));
+        self.loading += u64::from(call == Some(Syscall::SnapshotRead));
+        self.saving += u64::from(saves);
+        self.replaying += u64::from(replays && call != Some(Syscall::SnapshotRead));
+        let effect = !joined && !saves && !matches!(call, Some(Syscall::SnapshotRead | Syscall::Receive));
+        self.between_effects += u64::from(effect && !replays);
+    }
+
+    /// Adds those of another run.
+    pub fn add(&mut self, other: Moments) {
+        self.replaying += other.replaying;
+        self.loading += other.loading;
+        self.saving += other.saving;
+        self.between_effects += other.between_effects;
+    }
+}
+
 /// What tells a message from others: its kind, its call, its label, and when it came. A reissued server gets its calls
 /// again at other times.
 type Message = (u32, u64, u32, Option<u64>);
@@ -59,9 +95,10 @@ impl World<'_> {
         &mut self,
         cause: Cause,
         thread: ThreadId,
-        (number, count): (u32, u64),
+        (number, count, call): (u32, u64, u64),
         buffer: &mut Buffer,
     ) -> Option<Trap> {
+        self.moments.note(call, self.kernel.fate(number).is_some_and(|fate| fate.replays));
         let mut random = Random::new(cpu::mix(self.seed, self.all_traps));
         match cause {
             Cause::Fault => {
