@@ -45,7 +45,11 @@ impl Frames {
             list.push(Range { first: first.0, count, base });
             base += count;
         }
-        Frames { ranges: list, holders: vec![0; base as usize], free: FreeIndex::new(base, [0..base]) }
+        Frames {
+            ranges: list,
+            holders: vec![0; base as usize],
+            free: FreeIndex::new(base, core::iter::once(0..base)),
+        }
     }
 
     /// How many there are.
