@@ -24,6 +24,7 @@ named! {
         GivenUp = 5, "server given up";
         Mended = 6, "journal passed over";
         SteppedBack = 7, "earlier state restored";
+        BrokenOff = 8, "event broken off";
     }
 }
 

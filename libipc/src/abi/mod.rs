@@ -8,6 +8,7 @@ pub mod foreign;
 pub mod journal;
 pub mod manual;
 mod named;
+pub mod sweep;
 pub mod syscall;
 pub mod trace;
 pub mod types;

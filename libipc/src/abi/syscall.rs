@@ -240,6 +240,10 @@ syscalls! {
         "Says how many objects of a kind a server may own at a time, of a thousand that the machine has: 0 tasks, 1 threads of these, 2 spaces, 3 sessions, 4 kept watches, 5 calls sent and not answered. Value 0: how many they are.";
     88 Keep "keep" (token) [NoSuchCall]
         "Says that one has a call still whose caller wants it back, and will answer it as if the caller did not.";
+    89 Sweep "sweep" () [WrongState]
+        "After an inexact recovery: lists the next of what the calling server has. Values: what it is (0 handles, 1 calls it holds, 2 tags of calls it has sent, 3 frames in use, 4 badges of its spaces that nobody else has), how many, the server's epoch, of which places (index of a call, number of all else): from, to; payload: their names (u64 each). While there is more, notification bit 59 comes again.";
+    90 Discard "discard" (what, name) [BadHandle, NoRight, NoSuchCall, BadArgument]
+        "Puts an end to what is nobody's: what a handle names, with the handle; a call, by an error; the answers to a tag; or all mappings of a frame.";
 }
 
 /// Added to a call's number: if it succeeds, receive, as one trap. Its values are lost.

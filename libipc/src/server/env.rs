@@ -177,6 +177,8 @@ pub enum TaskFigure {
     /// one << 8 ([`crate::abi::upgrade::Verdict`]); [`crate::abi::upgrade::ImageFigures`]; how often it was upgraded;
     /// bytes of the image handed in.
     Upgrade = 8,
+    /// Journaled server: how often it was recovered inexactly, and how much that it did not know has been ended since.
+    Epoch = 9,
 }
 
 /// Counters of the kernel.

@@ -133,4 +133,14 @@ pub enum Event {
         /// What it is ready for; `None` when it is gone, and the watch is only still to be ended.
         ready: Option<crate::abi::Readiness>,
     },
+    /// After an inexact recovery: what a handle named that the state knows is gone, and the handle with it.
+    Lost {
+        /// The handle.
+        handle: Handle,
+    },
+    /// Who asked for a space of this server's has lost it, and will never ask for its end.
+    Unclaimed {
+        /// This server's name for it.
+        space: Badge,
+    },
 }

@@ -30,6 +30,13 @@ impl HandleSlots {
         Handle(slot)
     }
 
+    /// Gives a slot back that may be free already.
+    pub fn reclaim(&mut self, handle: Handle) {
+        if !self.free.contains(&handle.0) {
+            self.give_back(handle);
+        }
+    }
+
     /// Gives a slot back.
     pub fn give_back(&mut self, handle: Handle) {
         if handle.0 < self.next {
@@ -48,5 +55,17 @@ mod tests {
         assert_eq!((slots.take(), slots.take()), (Handle(5), Handle(6)));
         slots.give_back(Handle(5));
         assert_eq!((slots.take(), slots.take()), (Handle(5), Handle(7)));
+    }
+
+    #[test]
+    fn a_slot_reclaimed_is_given_out_once_whether_or_not_it_was_free() {
+        let mut slots = HandleSlots::new(5);
+        let (taken, free) = (slots.take(), slots.take());
+        slots.give_back(free);
+        for handle in [taken, free, Handle(9)] {
+            slots.reclaim(handle);
+        }
+        let next: Vec<Handle> = (0..3).map(|_| slots.take()).collect();
+        assert_eq!(next, [taken, free, Handle(7)]);
     }
 }

@@ -22,6 +22,7 @@ pub mod replay;
 pub mod rows;
 pub mod shell;
 mod snapshot;
+mod sweep;
 pub mod testing;
 pub mod vectors;
 
@@ -38,7 +39,7 @@ pub use vectors::Refusal;
 
 use alloc::vec::Vec;
 
-use crate::abi::{Badge, CallId};
+use crate::abi::{Badge, CallId, Frame};
 
 /// A server as a deterministic state machine. Its whole state is serialisable: a snapshot is its serialised form and
 /// its digest is the hash of that.
@@ -59,6 +60,12 @@ pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
     /// would make it larger for longer than a call takes. It is told before the event from which on it counts, in each
     /// incarnation, so it need not be in the snapshot.
     fn crowded(&mut self, _crowded: bool) {}
+
+    /// Whether nobody uses this frame, as far as the state knows. Handles and calls are not asked about: those that the
+    /// state knows are found in it.
+    fn is_free(&self, _frame: Frame) -> bool {
+        false
+    }
 
     /// The tables of the state that grow with what there is, always in the same order. A snapshot saves their rows
     /// one by one, and everything else each time.
@@ -87,8 +94,12 @@ pub const SAVE_BIT: u64 = 1 << 61;
 /// The bit of a notification that tells who handed in an image for a server that the upgrade is over.
 pub const UPGRADED_BIT: u64 = 1 << 60;
 
+/// The bit of a notification by which the kernel tells a server that it may not know all that it has ([`sweep`]). The
+/// shell sees to it.
+pub const SWEEP_BIT: u64 = 1 << 59;
+
 /// Devices post the bits below this one.
-pub const DEVICE_BITS: u32 = UPGRADED_BIT.trailing_zeros();
+pub const DEVICE_BITS: u32 = SWEEP_BIT.trailing_zeros();
 
 /// A session's two names together, as parked work remembers them.
 pub type Parked = (CallId, Badge);

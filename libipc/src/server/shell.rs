@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation};
 use super::event::Event;
 use super::handles::HandleSlots;
-use super::{Boot, DIGEST_BIT, SAVE_BIT, Server, carry, live::Live, receive, snapshot};
+use super::{Boot, DIGEST_BIT, SAVE_BIT, SWEEP_BIT, Server, carry, live::Live, receive, snapshot, sweep};
 use crate::abi::delivery::{CROWDED, PAYLOAD_OFFSET};
 use crate::abi::journal;
 use crate::abi::syscall::Syscall;
@@ -21,7 +21,7 @@ use crate::sys::Traps;
 /// A snapshot is taken when it is nearer than this, in thousandths: see `Delivery::fill`.
 const SNAPSHOT_AT: u32 = 500;
 /// What the shell is notified of, and the server is not.
-const OWN_BITS: u64 = DIGEST_BIT | SAVE_BIT;
+const OWN_BITS: u64 = DIGEST_BIT | SAVE_BIT | SWEEP_BIT;
 
 /// What is to become of further effects of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -115,6 +115,10 @@ impl<S: Server, T: Traps> Shell<S, T> {
         match &incoming {
             Some(receive::Incoming::Event(Event::Notify { bits })) if bits & OWN_BITS != 0 => {
                 full |= bits & SAVE_BIT != 0;
+                if bits & SWEEP_BIT != 0 {
+                    let gone = sweep::sweep(&mut self.kept, &self.server, &mut self.traps);
+                    gone.iter().for_each(|event| self.step_more(event, now, None, false));
+                }
                 if bits & DIGEST_BIT != 0 {
                     self.tell_digest();
                 }

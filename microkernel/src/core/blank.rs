@@ -9,6 +9,7 @@ use super::device::Devices;
 use super::object::*;
 use super::quota::Holdings;
 use super::recall::Recalled;
+use super::sweep::Epoch;
 use super::watchdog::Watched;
 use crate::window::Window;
 
@@ -63,6 +64,7 @@ impl Blank for Server {
         deadline: u64::MAX,
         devices: Devices::NONE,
         first_free: 0,
+        epoch: Epoch::FIRST,
         doom: None,
         struck: None,
         died_ns: None,
@@ -119,6 +121,7 @@ impl Blank for Session {
         holders: 0,
         owned: None,
         tells_close: false,
+        closes_again: false,
         status: 0,
         readiness: Readiness::empty(),
         position: 0,
@@ -134,6 +137,7 @@ impl Blank for Watcher {
         wanted: Readiness::empty(),
         siblings: (None, None),
         next: None,
+        tells_again: false,
         link: Link::NONE,
     };
 }

@@ -111,11 +111,12 @@ impl<M: Machine> Kernel<M> {
         if session.holders > 0 {
             return Delivered::No;
         }
-        let owner = session.owned;
+        let (owner, again) = (session.owned, session.closes_again);
         let Some(delivery) = Self::delivery(&mut self.machine, inbox.buffer) else { return Delivered::No };
         Self::head(delivery, Kind::LastClose, inbox.fill, now);
         delivery.badge = session.badge.0;
         delivery.owner = owner.map_or(u32::MAX, |owner| owner.0);
+        delivery.words[0] = again.into();
         if owner.is_none() {
             self.remove_session(id);
         }

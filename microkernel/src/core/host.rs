@@ -74,6 +74,15 @@ impl<M: Machine> Kernel<M> {
         true
     }
 
+    /// Has a server sweep when it is next live, as if its recovery were inexact.
+    pub fn have_swept(&mut self, number: u32) {
+        let mut servers = (0..self.servers.bound()).filter_map(|index| self.servers.at(index));
+        let found = servers.find(|id| self.servers.get(*id).is_some_and(|server| server.number == number));
+        if let Some(server) = found {
+            self.raise_epoch(server);
+        }
+    }
+
     /// Hands in an image for a server, as if another with an arena did. Whether it was taken.
     pub fn hand_in(&mut self, by: u32, number: u32, image: &[u8]) -> bool {
         let find = |number| {

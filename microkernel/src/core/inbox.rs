@@ -123,10 +123,9 @@ impl<M: Machine> Kernel<M> {
         let Some(call) = self.calls.get_mut(id) else { return };
         call.phase = Phase::Queued;
         let to = call.server;
-        let Some(server) = self.servers.get_mut(to) else { return };
-        if server.state == ServerState::Gone {
+        let Some(server) = self.servers.get_mut(to).filter(|server| server.state != ServerState::Gone) else {
             return self.fail_call(id);
-        }
+        };
         if !server.waiting || !server.has_no_events() {
             server.calls.push_back(&mut self.calls, id);
             return self.wake_server(to);

@@ -79,11 +79,12 @@ impl<M: Machine> Kernel<M> {
         let (server, session) = match self.named(task, handle, Rights::CALL)? {
             Object::Inbox(server) => (server, None),
             Object::Session(id) | Object::OwnSession(id) => {
+                // Of one that was cut off it is nobody.
                 (self.sessions.get(id).ok_or(KernelError::BadHandle)?.server, Some(id))
             }
             _ => return Err(KernelError::WrongKind),
         };
-        self.servers.get(server).map(|_| (server, session)).ok_or(KernelError::BadHandle)
+        Ok((server, session))
     }
 
     /// The handles a sender lists, checked.

@@ -20,6 +20,7 @@ use super::journal::{Journal, SNAPSHOTS};
 use super::machine::Machine;
 use super::object::*;
 use super::server::Line;
+use super::sweep::Epoch;
 use super::{Kernel, Outcome};
 use crate::window::Window;
 
@@ -171,14 +172,16 @@ impl<M: Machine> Kernel<M> {
 
     /// Lets a dead server's replay pass over what it does not do. Whether it did not before.
     pub(crate) fn mend(&mut self, id: ServerId) -> bool {
+        self.raise_epoch(id);
         self.journal_of(id).is_some_and(|journal| !core::mem::replace(&mut journal.mended, true))
     }
 
-    /// A server that is being mended may want to do what it has done already, or what nobody can do any more. A refusal
-    /// that is the end of a sound server counts as done.
+    /// A server that is being mended may want to do what it has done already, and one of a later epoch what nobody can
+    /// do any more. A refusal that is the end of a sound server counts as done; whoever waits for what was refused is
+    /// told of an error.
     #[inline]
     pub(crate) fn excused(
-        &self,
+        &mut self,
         id: ServerId,
         call: Syscall,
         arguments: [u64; 6],
@@ -189,9 +192,15 @@ impl<M: Machine> Kernel<M> {
         else {
             return outcome;
         };
-        let journal = self.servers.get(id).and_then(|server| server.journal.as_ref());
-        let mended = journal.is_some_and(|journal| journal.mended);
-        if mended && super::poison::makes_nothing(call, arguments) { Ok([0; 5]) } else { outcome }
+        let Some(server) = self.servers.get(id) else { return outcome };
+        let mended = server.journal.is_some_and(|journal| journal.mended);
+        let gone = server.epoch != Epoch::FIRST && matches!(outcome, Err(BadHandle | WrongKind));
+        let done = (mended || gone) && super::poison::makes_nothing(call, arguments);
+        if !done || super::poison::is_question(call) {
+            return outcome;
+        }
+        self.fail_refused(id, call, arguments);
+        Ok([0; 5])
     }
 
     /// A replay has come to another trap than the journal: which record of the same event tells of it.

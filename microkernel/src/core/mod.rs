@@ -45,6 +45,7 @@ mod server;
 mod session;
 mod short;
 mod statistics;
+mod sweep;
 #[cfg(test)]
 mod tests;
 pub mod trace;

@@ -39,6 +39,7 @@ fn payload_left(call: Syscall, outcome: &Outcome) -> u32 {
         Syscall::LeaseRead | Syscall::ArenaRead | Syscall::FrameRead | Syscall::ThreadRegisters => {
             values[0] as u32
         }
+        Syscall::Sweep => 8 * values[1] as u32,
         _ => 0,
     }
 }
@@ -207,6 +208,8 @@ impl<M: Machine> Kernel<M> {
             Syscall::FrameRead => self.frame_payload(task, a, true),
             Syscall::FrameWrite => self.frame_payload(task, a, false),
             Syscall::FrameFromLease => self.frame_from_lease(task, a),
+            Syscall::Sweep => self.sweep(task),
+            Syscall::Discard => self.discard(task, a),
             _ => self.carry_out_control(call, task, a),
         }
     }

@@ -11,6 +11,7 @@ pub use super::call::{Call, CallKind, Phase, signal};
 use super::device::Devices;
 use super::journal::Journal;
 use super::quota::Holdings;
+use super::sweep::Epoch;
 use super::watchdog::Watched;
 use crate::window::Window;
 
@@ -260,6 +261,8 @@ pub struct Server {
     pub devices: Devices,
     /// First slot that it chooses itself.
     pub first_free: u32,
+    /// How often it was recovered inexactly, and the sweep that follows.
+    pub epoch: Epoch,
     /// The end that is set for it.
     pub doom: Option<Doom>,
     /// It has been made to run into a fault: its instruction and stack pointer before that.
@@ -448,6 +451,8 @@ pub struct Session {
     pub owned: Option<Handle>,
     /// Its last close is told although the server has no handle.
     pub tells_close: bool,
+    /// Its server has died of its last close, and is told of it once more.
+    pub closes_again: bool,
     /// Status flags as Linux numbers them.
     pub status: u32,
     /// What it is ready for.
@@ -487,6 +492,8 @@ pub struct Watcher {
     pub siblings: (Option<WatchId>, Option<WatchId>),
     /// Next of the same call.
     pub next: Option<WatchId>,
+    /// Its server has died of what it tells, and is told once more.
+    pub tells_again: bool,
     /// Place among what its server is to be told.
     pub link: Link,
 }

@@ -86,7 +86,7 @@ impl<M: Machine> Kernel<M> {
         self.machine.flush(root, u64::MAX);
     }
 
-    fn clear_table(&mut self, table: Frame, level: u32) {
+    pub(crate) fn clear_table(&mut self, table: Frame, level: u32) {
         for entry in self.frames.entries(table) {
             let mapping = self.machine.entry(table, entry);
             match mapping {

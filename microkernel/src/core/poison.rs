@@ -3,17 +3,18 @@
 //!
 //! The event is the last delivery in the server's journal, and behind it lies what the server did about it. If all of
 //! that can be taken back, it is, and the delivery stays as a record that every later replay passes over. If the server
-//! died of an effect that the kernel refused, the effect counts as carried out instead. Anything else cannot be
-//! disposed of: a server's memory of what it did must never be less than what it did. A reissued server has no memory:
-//! of the calls that it would be given again, the one it died of is answered an error.
+//! died of an effect that the kernel refused, the effect counts as carried out instead. Anything else is broken off:
+//! what can be taken back is, the rest stands, and the server's memory of what it did is less than what it did. So it
+//! sweeps ([`super::sweep`]). A reissued server has no memory: of the calls that it would be given again, the one it
+//! died of is answered an error.
 
-use libipc::abi::KernelError;
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
-use libipc::abi::syscall::{Info, Syscall};
+use libipc::abi::syscall::{Info, NO_ANSWER, Syscall};
 use libipc::abi::trace::Event;
+use libipc::abi::{KernelError, Owned};
 use libipc::linux::call::is_exit;
 use libipc::server::TIMER_BIT;
 use zerocopy::FromZeros;
@@ -43,6 +44,8 @@ struct Place {
 enum Remedy {
     /// The event is taken back, with all that the server did about it.
     TakeBack(Place),
+    /// The same, as far as it can be. The rest stands, and the server will know nothing of it.
+    BreakOff(Place),
     /// This effect, which was refused, counts as carried out.
     LeaveOut(Place),
     /// This call is answered an error.
@@ -78,7 +81,9 @@ fn undo(call: Syscall, arguments: [u64; 6], values: [u64; 2]) -> Undo {
     const NONE: u64 = u64::MAX;
     let [first, second, third, ..] = arguments;
     match call {
-        Null | Clock | Log | Statistics | TaskInfo | DescriptorInfo | ThreadRegisters => Undo::Nothing,
+        Null | Clock | Log | Statistics | Sweep | TaskInfo | DescriptorInfo | ThreadRegisters => {
+            Undo::Nothing
+        }
         TraceSet | LeaseFromTrace | JournalSum | LeaseFromJournal | DigestAsk | Digest | PortIn | IrqAck
         | Notify => Undo::Nothing,
         LeaseRead | LeaseProbe | LeaseWrite | LeaseFromArena | FrameRead | ArenaRead => Undo::Nothing,
@@ -103,6 +108,23 @@ fn undo(call: Syscall, arguments: [u64; 6], values: [u64; 2]) -> Undo {
 /// on to use it.
 pub(crate) fn makes_nothing(call: Syscall, arguments: [u64; 6]) -> bool {
     matches!(undo(call, arguments, [0; 2]), Undo::Nothing | Undo::Never | Undo::Timer)
+}
+
+/// Whether a trap only asks: its server bears being refused an answer, but not a wrong one.
+pub(crate) fn is_question(call: Syscall) -> bool {
+    use Syscall::*;
+    matches!(
+        call,
+        LeaseRead
+            | LeaseProbe
+            | ThreadRegisters
+            | TaskInfo
+            | JournalSum
+            | Watch
+            | WatchChange
+            | DescriptorInfo
+            | DescriptorGive
+    )
 }
 
 /// Whether an event is the end of a thread or process, to which there is no answer.
@@ -205,7 +227,8 @@ impl<M: Machine> Kernel<M> {
             // Nobody is served by an end that does not come.
             Some(effect) if is_end(&delivery) => Remedy::LeaveOut(effect),
             _ if revocable => Remedy::TakeBack(event),
-            last => Remedy::LeaveOut(last?),
+            Some(effect) => Remedy::LeaveOut(effect),
+            None => Remedy::BreakOff(event),
         };
         Some(Poison { delivery, remedy })
     }
@@ -230,7 +253,7 @@ impl<M: Machine> Kernel<M> {
     fn poisoned_call(&self, id: ServerId, poison: &Poison) -> Option<CallRef> {
         match poison.remedy {
             Remedy::Refuse(call) => Some(call),
-            Remedy::TakeBack(_) | Remedy::LeaveOut(_) => {
+            Remedy::TakeBack(_) | Remedy::BreakOff(_) | Remedy::LeaveOut(_) => {
                 Kind::from_number(poison.delivery.kind).filter(|kind| is_about_call(*kind))?;
                 self.call_held_by(id, poison.delivery.token).ok()
             }
@@ -282,12 +305,14 @@ impl<M: Machine> Kernel<M> {
         let kind = Kind::from_number(poison.delivery.kind);
         let disposition = match (poison.remedy, kind) {
             (Remedy::LeaveOut(_), _) => Disposition::LeftOut,
+            (Remedy::BreakOff(_), _) => Disposition::BrokenOff,
             (Remedy::TakeBack(_), Some(Kind::Answer)) => Disposition::Failed,
             _ if call.is_some() => Disposition::Refused,
             _ => Disposition::Dropped,
         };
         let journal = self.servers.get(id).and_then(|server| server.journal);
-        if let (Remedy::TakeBack(event), Some(journal), Some(Kind::Answer)) = (poison.remedy, journal, kind)
+        if let (Remedy::TakeBack(event) | Remedy::BreakOff(event), Some(journal), Some(Kind::Answer)) =
+            (poison.remedy, journal, kind)
             && event.at + event.header.bytes() + answer_bytes() > journal.memory.bytes()
         {
             return Err(KernelError::Exhausted);
@@ -295,15 +320,19 @@ impl<M: Machine> Kernel<M> {
         self.keep_reproducer(id, poison.delivery.kind, disposition);
         self.trace_server(Event::Disposed, id, &[u64::from(poison.delivery.kind), disposition as u64]);
         match (poison.remedy, journal) {
-            (Remedy::TakeBack(event), Some(journal)) => {
+            (Remedy::TakeBack(event) | Remedy::BreakOff(event), Some(journal)) => {
                 self.take_back(id, &journal, event, &poison.delivery);
             }
             (Remedy::LeaveOut(effect), Some(journal)) => self.leave_out(id, &journal, effect),
             _ => {}
         }
+        if matches!(poison.remedy, Remedy::BreakOff(_) | Remedy::LeaveOut(_)) {
+            self.raise_epoch(id);
+        }
         if let Some(call) = call {
             self.fail_poisoned(call);
         }
+        self.tell_of_unclaimed();
         Ok([disposition as u64, poison.delivery.kind.into(), 0, 0, 0])
     }
 
@@ -313,11 +342,33 @@ impl<M: Machine> Kernel<M> {
         let header = Header { error: 0, values: 0, payload: 0, ..header };
         self.set_header(journal, at, header);
         self.cut(id, at + header.bytes());
-        let names_call = |call: Syscall| call.row().arguments.first() == Some(&"token");
-        if Syscall::from_number(header.number.into()).is_some_and(names_call)
+        if let Some(call) = Syscall::from_number(header.number.into()) {
+            self.fail_named(id, call, token);
+        }
+    }
+
+    /// An effect that was refused counts as carried out. If it was for a call, that is answered an error.
+    fn fail_named(&mut self, id: ServerId, effect: Syscall, token: u64) {
+        if effect.row().arguments.first() == Some(&"token")
             && let Ok(call) = self.call_held_by(id, token)
         {
             self.fail_poisoned(call);
+        }
+    }
+
+    /// The same, for one that is being refused; if it was a call of the server's own, that has failed.
+    pub(crate) fn fail_refused(&mut self, id: ServerId, effect: Syscall, [token, ..]: [u64; 6]) {
+        self.fail_named(id, effect, token);
+        let Some((task, buffer)) = self.servers.get(id).map(|server| (server.task, server.buffer)) else {
+            return;
+        };
+        if effect != Syscall::Send || self.charge(id, Owned::Calls).is_err() {
+            return;
+        }
+        let tag = Self::header(&mut self.machine, buffer).map_or(NO_ANSWER.0, |header| header.tag);
+        match self.new_call(CallKind::Sent, task, id, |call| call.tag = tag) {
+            Ok(call) => self.fail_call(call),
+            Err(_) => self.credit(id, Owned::Calls),
         }
     }
 
@@ -343,6 +394,8 @@ impl<M: Machine> Kernel<M> {
         match Kind::from_number(delivery.kind) {
             Some(Kind::Answer) => self.answer_error(id, delivery),
             Some(Kind::Notify) => self.drop_bits(id, delivery.words[0]),
+            Some(Kind::LastClose) => self.close_again(task, delivery),
+            Some(Kind::Watched) => self.watched_again(id, delivery.words[0]),
             _ => {}
         }
     }
@@ -353,14 +406,7 @@ impl<M: Machine> Kernel<M> {
             Undo::Name(slot) => self.drop_name(task, slot),
             Undo::Object(slots) => {
                 for slot in slots {
-                    let arguments = [slot, 0, 0, 0, 0, 0];
-                    let _: Outcome = match self.named(task, slot, libipc::abi::Rights::CONTROL) {
-                        Ok(Object::Task(_)) => self.task_kill(task, arguments),
-                        Ok(Object::Thread(_)) => self.thread_end(task, arguments),
-                        Ok(Object::Space(_)) => self.space_destroy(task, arguments),
-                        other => other.map(|_| [0; 5]),
-                    };
-                    self.drop_name(task, slot);
+                    self.end_named(task, slot);
                 }
             }
             Undo::Watch(watch) => {
@@ -370,7 +416,7 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    fn drop_name(&mut self, task: TaskId, slot: u64) {
+    pub(crate) fn drop_name(&mut self, task: TaskId, slot: u64) {
         if let (Ok(slot), Some(table)) = (u32::try_from(slot), self.tasks.get(task).map(|task| task.table)) {
             self.empty(table, slot);
         }
@@ -400,6 +446,45 @@ impl<M: Machine> Kernel<M> {
             {
                 self.machine.enable_interrupt(line as u8, true);
             }
+        }
+    }
+
+    /// A last close that is not seen comes once more: what its server dies of may be what else it has. Dies it of that
+    /// too, whoever has the other end of a pipe open will not be told that this one is closed, and gets errors.
+    fn close_again(&mut self, task: TaskId, delivery: &Delivery) {
+        let Some(server) = self.server_of(task) else { return };
+        let found = self.named(task, delivery.owner.into(), libipc::abi::Rights::empty());
+        let id = match found {
+            Ok(Object::OwnSession(id)) if delivery.words[0] != 0 => return self.cut_off_counterparts(id),
+            Ok(Object::OwnSession(id)) => id,
+            _ if delivery.words[0] == 0 && delivery.owner == u32::MAX => {
+                let nameless = [delivery.badge, 0, 0, 0];
+                let Ok(id) = self.make_session(task, None, nameless) else { return };
+                id
+            }
+            _ => return,
+        };
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.closes_again = true;
+        }
+        if let Some(server) = self.servers.get_mut(server) {
+            server.closes.push_back(&mut self.sessions, id);
+        }
+    }
+
+    /// The same for what a kept watch tells.
+    fn watched_again(&mut self, id: ServerId, cookie: u64) {
+        let mut watches = (0..self.watchers.bound()).filter_map(|index| self.watchers.at(index));
+        let own = |watch: &WatchId| {
+            self.watchers.get(*watch).is_some_and(|watcher| watcher.by == WatchedBy::Server(id, cookie))
+        };
+        let Some(watch) = watches.find(own) else { return };
+        let Some(watcher) = self.watchers.get_mut(watch) else { return };
+        if !core::mem::replace(&mut watcher.tells_again, true)
+            && !watcher.link.is_listed()
+            && let Some(server) = self.servers.get_mut(id)
+        {
+            server.watched.push_back(&mut self.watchers, watch);
         }
     }
 

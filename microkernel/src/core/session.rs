@@ -5,7 +5,7 @@ use libipc::abi::delivery::Kind;
 use libipc::abi::syscall::{Syscall, reply_flags};
 use libipc::abi::{Badge, Handle, KernelError, Owned, Readiness, Rights};
 
-use super::arena::Link;
+use super::arena::{Blank, Link};
 use super::inbox::{Delivered, Inbox};
 use super::ipc::Caller;
 use super::machine::Machine;
@@ -21,7 +21,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Makes a session from its badge, object, state and position, with the server's own handle of it if it wants one.
-    fn make_session(
+    pub(crate) fn make_session(
         &mut self,
         task: TaskId,
         owned: Option<Handle>,
@@ -36,6 +36,7 @@ impl<M: Machine> Kernel<M> {
             holders: 0,
             owned,
             tells_close: false,
+            closes_again: false,
             status: state as u32,
             readiness: Readiness::from_bits_truncate((state >> 32) as u32),
             position,
@@ -99,9 +100,14 @@ impl<M: Machine> Kernel<M> {
 
     pub(crate) fn session_ready(&mut self, task: TaskId, [handle, bits, ..]: [u64; 6]) -> Outcome {
         let id = self.own_session(task, handle)?;
-        let session = self.sessions.get_mut(id).ok_or(KernelError::BadHandle)?;
-        session.readiness = Readiness::from_bits_truncate(bits as u32);
-        let readiness = session.readiness | Readiness::empty();
+        self.become_ready(id, Readiness::from_bits_truncate(bits as u32));
+        Ok([0; 5])
+    }
+
+    /// Sets what a session is ready for, and tells those who watch it.
+    pub(crate) fn become_ready(&mut self, id: SessionId, readiness: Readiness) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.readiness = readiness;
         let mut next = session.watchers;
         while let Some(watch) = next {
             let Some(watcher) = self.watchers.get(watch) else { break };
@@ -111,7 +117,6 @@ impl<M: Machine> Kernel<M> {
                 self.tell_watcher(watch);
             }
         }
-        Ok([0; 5])
     }
 
     /// Tells whoever watches that there is something to look at.
@@ -213,7 +218,7 @@ impl<M: Machine> Kernel<M> {
         let ready = session.readiness & (wanted | Readiness::ERR | Readiness::HUP);
         let first = session.watchers;
         let siblings = (None, first);
-        let watcher = Watcher { by, session: Some(id), wanted, siblings, next, link: Link::NONE };
+        let watcher = Watcher { by, session: Some(id), wanted, siblings, next, ..Watcher::BLANK };
         let watch = self.watchers.insert(watcher).map_err(|_| KernelError::Exhausted)?;
         if let Some(first) = first.and_then(|first| self.watchers.get_mut(first)) {
             first.siblings.0 = Some(watch);

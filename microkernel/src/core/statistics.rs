@@ -55,6 +55,7 @@ impl<M: Machine> Kernel<M> {
             }
             (7, Some(_)) => self.fall(own.ok_or(KernelError::WrongKind)?),
             (8, Some(_)) => self.upgrade_figures(own.ok_or(KernelError::WrongKind)?),
+            (9, Some(server)) => Ok([server.epoch.number.into(), server.epoch.ended.into(), 0, 0, 0]),
             _ => Err(KernelError::BadArgument),
         }
     }

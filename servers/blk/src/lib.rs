@@ -70,7 +70,9 @@ impl<D: Disk> Server for Driver<D> {
             | Event::Done { .. }
             | Event::LastClose { .. }
             | Event::Watch { .. }
-            | Event::Watched { .. } => Effects::none(),
+            | Event::Watched { .. }
+            | Event::Lost { .. }
+            | Event::Unclaimed { .. } => Effects::none(),
         }
     }
 }

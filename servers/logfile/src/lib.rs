@@ -127,7 +127,9 @@ impl Server for Logfile {
             | Event::Start
             | Event::Notify { .. }
             | Event::Watch { .. }
-            | Event::Watched { .. } => Effects::none(),
+            | Event::Watched { .. }
+            | Event::Lost { .. }
+            | Event::Unclaimed { .. } => Effects::none(),
         };
         if !effects.again {
             self.go_on(&mut effects);

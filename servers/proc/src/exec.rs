@@ -156,7 +156,7 @@ impl Proc {
         if next == Err(Refusal::Again) {
             return Err(Refusal::Again);
         }
-        self.jobs.remove(&tag.0);
+        self.jobs.remove(&tag);
         let built = next.and_then(|piece| match piece {
             Some(piece) => Ok(Some(piece)),
             None => {

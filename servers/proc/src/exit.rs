@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use libipc::abi::{CallId, Handle, TaskWord};
-use libipc::linux::signal::{SI_USER, SIGCHLD, SIGCONT, SIGHUP};
+use libipc::linux::signal::{SI_USER, SIGCHLD, SIGCONT, SIGHUP, SIGKILL};
 use libipc::proto::space;
 use libipc::proto::terminal;
 use libipc::server::Message;
@@ -107,6 +107,25 @@ impl Proc {
         self.finish(pid, status, turn);
         via.into_iter().for_each(|via| via.answer(turn));
         Ok(())
+    }
+
+    /// A task or a thread is gone that nobody has ended, or a descriptor whose close nobody has told of.
+    pub(crate) fn vanished(&mut self, handle: Handle, turn: &mut Turn) -> Result<(), crate::turn::Refusal> {
+        let of_task = self.processes.values().find(|process| process.task == handle && !process.is_zombie());
+        let of_thread = || self.threads.values().find(|thread| thread.handle == handle);
+        match of_task.map(|process| process.pid).or_else(|| of_thread().map(|thread| thread.pid)) {
+            Some(pid) => {
+                let status = self.killed_by(pid, SIGKILL, false);
+                self.end_process(pid, status, None, turn)
+            }
+            None => {
+                let signal_file = self.signal_files.iter().find(|(_, file)| file.owner == handle);
+                let pidfd = || self.pidfds.iter().find(|(_, pidfd)| pidfd.owner == handle);
+                let badge = signal_file.map(|(badge, _)| *badge).or_else(|| pidfd().map(|(badge, _)| *badge));
+                badge.into_iter().for_each(|badge| self.closed(badge, handle, turn));
+                Ok(())
+            }
+        }
     }
 
     /// Ends one thread; its process with it, if that was all that was left of it or was waiting for it.

@@ -55,8 +55,9 @@ impl Proc {
     /// Remembers a job under a tag of its own.
     pub(crate) fn start(&mut self, job: Job) -> Tag {
         self.last_tag += 1;
-        self.jobs.insert(self.last_tag, job);
-        Tag(self.last_tag)
+        let tag = Tag(self.last_tag);
+        self.jobs.insert(tag, job);
+        tag
     }
 
     /// Another server has answered.
@@ -66,14 +67,14 @@ impl Proc {
         answer: &Result<Message, KernelError>,
         turn: &mut Turn,
     ) -> Result<(), Refusal> {
-        if let Some(Job::ExecStrings(job)) = self.jobs.get(&tag.0) {
+        if let Some(Job::ExecStrings(job)) = self.jobs.get(&tag) {
             let job = job.clone();
             return self.exec_strings(tag, *job, strings_answer(answer), turn);
         }
-        if let Some(Job::Poke(job)) = self.jobs.get(&tag.0) {
+        if let Some(Job::Poke(job)) = self.jobs.get(&tag) {
             return self.poked(tag, *job, answer, turn);
         }
-        match self.jobs.remove(&tag.0) {
+        match self.jobs.remove(&tag) {
             Some(Job::ForkSpace(job)) => self.fork_space(job, space_answer(answer), turn),
             Some(Job::ExecSpace(job)) => self.exec_space(job, space_answer(answer), turn),
             Some(Job::SpawnSpace(job)) => self.spawn_space(job, space_answer(answer), turn),
@@ -91,7 +92,7 @@ impl Proc {
     /// The kernel has carried out an operation, or refused it.
     pub(crate) fn done(&mut self, tag: Tag, result: Result<u64, KernelError>, turn: &mut Turn) {
         let made = result.map(|_| ()).map_err(|_| EAGAIN);
-        match self.jobs.remove(&tag.0) {
+        match self.jobs.remove(&tag) {
             Some(Job::ForkThread(job)) => self.fork_thread(job, made, turn),
             Some(Job::ForkPidfd(job)) => self.fork_pidfd(job, made, turn),
             Some(Job::ForkDescriptor(job)) => self.fork_descriptor(job, result.map_err(|_| EAGAIN), turn),

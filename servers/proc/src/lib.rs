@@ -120,7 +120,7 @@ mod tests;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use libipc::abi::{CallId, Handle};
+use libipc::abi::{CallId, Handle, Tag};
 use libipc::linux::errno::EINVAL;
 use libipc::proto::process::{self as protocol, Request as Asking};
 use libipc::proto::space;
@@ -170,7 +170,7 @@ pub struct Proc {
     futexes: futex::Futexes,
     timers: BTreeSet<(u64, Timer)>,
     armed_ns: u64,
-    jobs: BTreeMap<u64, jobs::Job>,
+    jobs: BTreeMap<Tag, jobs::Job>,
     pidfds: pidfd::Pidfds,
     signal_files: signal::descriptor::SignalFiles,
     /// Traced threads that have ended.
@@ -250,7 +250,8 @@ impl Server for Proc {
                 Ok(())
             }
             // This server watches no descriptors.
-            Event::Watch { .. } | Event::Watched { .. } => Ok(()),
+            Event::Watch { .. } | Event::Watched { .. } | Event::Unclaimed { .. } => Ok(()),
+            Event::Lost { handle } => self.vanished(*handle, &mut turn),
         };
         if outcome == Err(Refusal::Again) {
             return Effects::again();

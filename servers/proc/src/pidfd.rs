@@ -24,7 +24,7 @@ pub struct Pidfd {
     /// The process, until it is reaped.
     pid: Option<Pid>,
     /// This server's handle of the session.
-    owner: Handle,
+    pub(crate) owner: Handle,
 }
 
 /// A descriptor being made.

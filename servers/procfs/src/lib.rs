@@ -63,6 +63,8 @@ pub struct Procfs {
 }
 
 impl Server for Procfs {
+    const SCHEMA: u32 = 2;
+
     fn new(boot: &Boot) -> Procfs {
         Procfs {
             number: boot.number,
@@ -92,6 +94,7 @@ impl Server for Procfs {
             Event::Done { tag, result } if *tag == UPGRADE_TAG => self.upgrade_begun(result),
             Event::Done { tag, result } => self.session_made(*tag, result),
             Event::LastClose { badge, owner } => self.closed(*badge, *owner),
+            Event::Lost { handle } => self.lost(*handle),
             Event::Notify { bits } if bits & UPGRADED_BIT != 0 => self.upgrade_over(env),
             Event::Cancel { call, .. } => self.upgrade_cancelled(*call),
             // Every other call is answered in the step that takes it, or right after.
@@ -99,7 +102,8 @@ impl Server for Procfs {
             | Event::Answer { .. }
             | Event::Notify { .. }
             | Event::Watch { .. }
-            | Event::Watched { .. } => Effects::none(),
+            | Event::Watched { .. }
+            | Event::Unclaimed { .. } => Effects::none(),
         }
     }
 }

@@ -38,6 +38,8 @@ const NUMBERED: u64 = 1 << 16;
 /// An open file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Open {
+    /// This server's handle of the session. The kernel tells it at the last close; it is here so that a sweep finds it.
+    owner: Handle,
     /// The node's number.
     pub(crate) node: u64,
     /// What it said when it was opened.
@@ -105,7 +107,7 @@ impl Procfs {
         let Opening { call, node, text, state, stat, .. } = opening;
         match result {
             Ok(_) => {
-                self.opens.insert(tag.0, Open { node, text, state, view: None, stream: None });
+                self.opens.insert(tag.0, Open { owner, node, text, state, view: None, stream: None });
                 let answer = Answer::Found(Found::Opened { stat, created: false });
                 effects.reply(call, Message::typed(0, &answer).with_handles(&[owner]));
             }
@@ -120,6 +122,12 @@ impl Procfs {
     pub(crate) fn closed(&mut self, badge: Badge, owner: Handle) -> Effects {
         self.opens.remove(&badge.0);
         Effects::one(Effect::Do(Operation::Close { handle: owner }))
+    }
+
+    /// A session is gone without its last close having been told.
+    pub(crate) fn lost(&mut self, owner: Handle) -> Effects {
+        let lost = self.opens.iter().find(|(_, open)| open.owner == owner).map(|(badge, _)| Badge(*badge));
+        lost.map_or_else(Effects::none, |badge| self.closed(badge, owner))
     }
 
     /// The node behind a session.

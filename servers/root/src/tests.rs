@@ -14,7 +14,7 @@ use libipc::abi::{Frame, Handle, KernelError, PAGE_SIZE, PAYLOAD_MAX, Protection
 use libipc::server::TIMER_BIT;
 use libipc::server::boot::{IMAGE_ADDRESS, IMAGE_BYTES};
 use libipc::server::env::TaskFigure;
-use libipc::server::image::Note;
+use libipc::server::image::{ABI_VERSION, Note};
 use libipc::sys::{BUFFER_BYTES, Trapped, Traps};
 use zerocopy::IntoBytes;
 
@@ -187,7 +187,7 @@ fn image(name: &str, schemas: (u32, u32), code: u64, data: u64) -> Image {
         part(code, 1, Protection::READ | Protection::EXECUTE),
         part(data, 2, Protection::READ | Protection::WRITE),
     ];
-    let identity = Identity { name: name.into(), machine: elf::abi::EM_X86_64, abi: 1, schemas };
+    let identity = Identity { name: name.into(), machine: elf::abi::EM_X86_64, abi: ABI_VERSION, schemas };
     Image { entry: IMAGE_ADDRESS + code * PAGE_SIZE + 0x10, parts, identity }
 }
 

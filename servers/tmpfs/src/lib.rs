@@ -229,7 +229,10 @@ impl Server for Tmpfs {
             Event::Cancel { call } => self.cancel(*call),
             Event::LastClose { badge, owner } => self.last_close(*badge, *owner),
             Event::Notify { bits } if bits & TIMER_BIT != 0 => self.timer(env),
-            Event::Notify { .. } | Event::Watch { .. } | Event::Watched { .. } => Effects::none(),
+            Event::Lost { handle } => self.lost(*handle),
+            Event::Notify { .. } | Event::Watch { .. } | Event::Watched { .. } | Event::Unclaimed { .. } => {
+                Effects::none()
+            }
         };
         if !self.recalls.is_empty() {
             self.tell_recalls(&mut effects);

@@ -248,6 +248,12 @@ impl Tmpfs {
         effects
     }
 
+    /// A session is gone without its last close having been told.
+    pub(crate) fn lost(&mut self, owner: Handle) -> Effects {
+        let lost = self.opens.iter().find(|(_, open)| open.owner == owner).map(|(badge, _)| Badge(*badge));
+        lost.map_or_else(Effects::none, |badge| self.last_close(badge, owner))
+    }
+
     fn forget(&mut self, badge: u64, effects: &mut Effects) -> Option<OpenFile> {
         let open = self.opens.remove(&badge)?;
         self.release_locks(self.object_of_locks(open.kind), badge, effects);

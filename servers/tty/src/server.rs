@@ -224,8 +224,9 @@ impl Server for Tty {
             Event::Notify { bits } => self.notified(*bits, &mut turn),
             Event::Cancel { call } => self.cancel(*call, &mut turn),
             Event::LastClose { badge, owner } => self.closed(*badge, *owner, &mut turn),
+            Event::Lost { handle } => self.lost(*handle, &mut turn),
             // This server sends no calls and watches no descriptors.
-            Event::Answer { .. } | Event::Watch { .. } | Event::Watched { .. } => {}
+            Event::Answer { .. } | Event::Watch { .. } | Event::Watched { .. } | Event::Unclaimed { .. } => {}
         }
         if !matches!(event, Event::Done { tag: turn::LOOK, .. }) {
             self.rest_port();

@@ -114,7 +114,9 @@ impl Server for Ufs {
             | Event::Start
             | Event::Notify { .. }
             | Event::Watch { .. }
-            | Event::Watched { .. } => Effects::none(),
+            | Event::Watched { .. }
+            | Event::Lost { .. }
+            | Event::Unclaimed { .. } => Effects::none(),
         };
         if effects.again {
             return effects;

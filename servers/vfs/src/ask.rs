@@ -75,11 +75,11 @@ impl Vfs {
         if message.payload.len() as u64 > u64::from(PAYLOAD_MAX) {
             return self.fail(row, ENAMETOOLONG);
         }
-        let tag = self.next_tag;
+        let tag = Tag(self.next_tag);
         self.next_tag += 1;
         self.rows.insert(tag, row);
         let mut effects = Effects::none();
-        effects.send(to, Tag(tag), message);
+        effects.send(to, tag, message);
         effects
     }
 

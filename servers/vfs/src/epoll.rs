@@ -282,9 +282,7 @@ impl Vfs {
         let mut effects = Effects::none();
         if let Some(server) = server.filter(|_| events & EDGE != 0) {
             let message = libipc::server::Message::words(libipc::proto::fs::EDGES, [badge, 0, 0, 0]);
-            let tag = self.next_tag;
-            self.next_tag += 1;
-            effects.send(*server, Tag(tag), message);
+            effects.tell(*server, message);
         }
         effects
     }
@@ -444,6 +442,12 @@ impl Vfs {
             }
         }
         self.tell_readable(item.epoll, effects);
+    }
+
+    /// A set's session is gone without its last close having been told.
+    pub(crate) fn epoll_lost(&mut self, owner: Handle) -> Effects {
+        let lost = self.epolls.sets.iter().find(|(_, set)| set.owner == owner).map(|(badge, _)| *badge);
+        lost.map_or_else(Effects::none, |badge| self.epoll_closed(badge, owner))
     }
 
     /// The last descriptor of a set is closed.

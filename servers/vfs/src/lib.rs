@@ -72,7 +72,7 @@ pub struct Vfs {
     mounts: MountTable,
     /// Server and object of the namespace's root directory, learnt from the first caller in it.
     known_root: Option<(u32, u64)>,
-    rows: BTreeMap<u64, Row>,
+    rows: BTreeMap<Tag, Row>,
     next_tag: u64,
     /// Calls that wait for descriptors to become ready.
     waits: BTreeMap<CallId, Wait>,
@@ -82,7 +82,7 @@ pub struct Vfs {
     timer_ns: Option<u64>,
     epolls: Epolls,
     /// Copies under way, by the tag of the question sent, and those that wait for room.
-    copies: BTreeMap<u64, Copying>,
+    copies: BTreeMap<Tag, Copying>,
     stalled: BTreeMap<CallId, Copying>,
     /// This server's number.
     own_number: u32,
@@ -137,7 +137,8 @@ impl Server for Vfs {
             Event::Watched { cookie, ready } => self.epoll_watched(*cookie, *ready, env),
             Event::Done { tag, result } => self.epoll_made(tag.0, *result),
             Event::LastClose { badge, owner } => self.epoll_closed(badge.0, *owner),
-            Event::Notify { .. } => Effects::none(),
+            Event::Lost { handle } => self.epoll_lost(*handle),
+            Event::Notify { .. } | Event::Unclaimed { .. } => Effects::none(),
         }
     }
 }
@@ -172,10 +173,10 @@ impl Vfs {
     }
 
     fn answer(&mut self, tag: Tag, answer: &Result<Message, KernelError>, env: &mut dyn Env) -> Effects {
-        if let Some(copying) = self.copies.remove(&tag.0) {
+        if let Some(copying) = self.copies.remove(&tag) {
             return self.copy_answered(copying, answer, env);
         }
-        let Some(row) = self.rows.remove(&tag.0) else {
+        let Some(row) = self.rows.remove(&tag) else {
             let mut effects = Effects::none();
             if let Ok(message) = answer {
                 close_all(&mut effects, &message.handles);

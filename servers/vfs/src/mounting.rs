@@ -206,9 +206,7 @@ impl Vfs {
             mounts.pop();
             message = Message::typed(proc_tree::SET_MOUNTS, &mounts);
         }
-        let tag = self.next_tag;
-        self.next_tag += 1;
-        effects.send(procfs, libipc::abi::Tag(tag), message);
+        effects.tell(procfs, message);
         effects
     }
 

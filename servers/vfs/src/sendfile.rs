@@ -116,11 +116,11 @@ impl Vfs {
             let words = [copying.position, 0, 0, 0];
             (copying.to, Message { words, payload, ..Message::label(fs::WRITE_AT) })
         };
-        let tag = self.next_tag;
+        let tag = Tag(self.next_tag);
         self.next_tag += 1;
         self.copies.insert(tag, copying);
         let mut effects = Effects::none();
-        effects.send(to, Tag(tag), message);
+        effects.send(to, tag, message);
         effects
     }
 

@@ -50,6 +50,15 @@ impl Vm {
         effects
     }
 
+    /// Takes a space down that nobody will ask for any more.
+    pub(crate) fn give_up(&mut self, space: u64) -> Effects {
+        let mut effects = Effects::none();
+        if let Some(space) = self.spaces.remove(&space) {
+            space.destroy(&mut self.memory, &mut effects);
+        }
+        effects
+    }
+
     /// Requests that are answered at once.
     fn simple(&mut self, request: Request, word: u64, env: &mut dyn Env, effects: &mut Effects) -> Answer {
         match request {

@@ -34,7 +34,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libipc::abi::delivery::FaultKind;
-use libipc::abi::{Handle, Protection, Tag};
+use libipc::abi::{Frame, Handle, Protection, Tag};
 use libipc::linux::errno::EFAULT;
 use libipc::proto::{fs, space as protocol};
 use libipc::server::{
@@ -107,6 +107,12 @@ impl Server for Vm {
             }
             Event::Call(call) => self.serve(call, env),
             Event::Done { tag, result } => self.created(*tag, *result, env),
+            Event::Unclaimed { space } => self.give_up(space.0),
+            Event::Lost { handle } => {
+                let lost =
+                    self.spaces.values().find(|space| space.handle == *handle).map(|space| space.badge);
+                lost.map_or_else(Effects::none, |space| self.give_up(space))
+            }
             Event::LastClose { owner, .. } => Effects::one(Effect::Do(Operation::Close { handle: *owner })),
             // vm calls nobody, watches nothing and answers every call in the step that brings it or the next.
             Event::Answer { .. }
@@ -119,6 +125,10 @@ impl Server for Vm {
 
     fn crowded(&mut self, crowded: bool) {
         self.memory.crowded = crowded;
+    }
+
+    fn is_free(&self, frame: Frame) -> bool {
+        self.memory.frames.owns(frame) && self.memory.frames.holders(frame) == 0
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

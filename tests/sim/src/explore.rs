@@ -28,6 +28,8 @@ pub struct Exploration<'s> {
     pub setup: &'s Setup,
     /// The seed of all runs.
     pub seed: u64,
+    /// Servers sweep after every recovery.
+    pub sweeps: bool,
     /// The run without crashes.
     pub clean: Outcome,
 }
@@ -78,7 +80,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
 impl<'s> Exploration<'s> {
     /// Runs the workload without crashes.
     pub fn new(setup: &'s Setup, seed: u64) -> Exploration<'s> {
-        Exploration { setup, seed, clean: run(setup, &Plan::quiet(seed)) }
+        Exploration { setup, seed, sweeps: false, clean: run(setup, &Plan::quiet(seed)) }
     }
 
     /// Traps of all servers in the run without crashes.
@@ -194,6 +196,7 @@ impl<'s> Exploration<'s> {
 
     /// What is different in a run of this plan, or, where it makes root give a server up, not contained.
     pub fn check(&self, plan: &Plan) -> (Outcome, Option<String>) {
+        let plan = &Plan { sweeps: self.sweeps, ..plan.clone() };
         if plan.crashes.iter().any(|crash| crash.cause == Cause::Power) {
             return self.check_log(plan);
         }

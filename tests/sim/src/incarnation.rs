@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
-use libipc::abi::KernelError;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
+use libipc::abi::{Frame, KernelError};
 use libipc::server::boot::RootBoot;
 use libipc::server::shell::Shell;
 use libipc::server::{Boot, Effects, Env, Event, Saved, Server, Table};
@@ -150,6 +150,10 @@ impl<S: Server> Server for Next<S> {
 
     fn crowded(&mut self, crowded: bool) {
         self.server.crowded(crowded);
+    }
+
+    fn is_free(&self, frame: Frame) -> bool {
+        self.server.is_free(frame)
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

@@ -50,6 +50,9 @@ struct Args {
     /// Instead of crashes: each message makes its server loop for ever
     #[arg(long)]
     hang: bool,
+    /// Servers look for what they do not know after every recovery: there must be nothing
+    #[arg(long)]
+    sweep: bool,
     /// Random runs: crash while the system starts, too
     #[arg(long)]
     start: bool,
@@ -86,13 +89,13 @@ fn main() -> ExitCode {
 
 fn chaos(args: &Args) -> Result<ExitCode> {
     let setup = workload::setup(&args.scripts, args.rounds)?;
-    let exploration = Exploration::new(&setup, args.seed);
+    let exploration = Exploration { sweeps: args.sweep, ..Exploration::new(&setup, args.seed) };
     describe(&exploration);
     if let Some(plan) = &args.plan {
         let trace = args.trace.is_some() || args.records.is_some();
         let mut plan = Plan { trace, ..Plan::parse(args.seed, plan, &setup)? };
         let first = plan.first_server();
-        let cursed = |crash: &Crash| matches!(crash.cause, Cause::Poison | Cause::Hang);
+        let cursed = |crash: &Crash| matches!(crash.cause, Cause::Poison | Cause::Hang | Cause::Late);
         let message = plan.crashes.first().is_some_and(cursed);
         plan.kind = args.faults.first().copied();
         plan.poisons = first.filter(|_| message);
@@ -124,9 +127,10 @@ fn plans(args: &Args, exploration: &Exploration, servers: &[u32]) -> Vec<(&'stat
     if args.poison {
         // Without root nobody would be given up.
         let others: Vec<u32> = servers.iter().copied().filter(|server| *server != world::ROOT).collect();
-        let messages = exploration.poisoned_messages(&others, Cause::Poison);
+        let messages = |cause| every(exploration.poisoned_messages(&others, cause));
         return vec![
-            ("poisoned messages", every(messages)),
+            ("poisoned messages", messages(Cause::Poison)),
+            ("poisoned at their end", messages(Cause::Late)),
             ("servers given up", every(exploration.poisons(&others))),
         ];
     }
@@ -260,6 +264,9 @@ fn command(args: &Args, setup: &Setup, plan: &Plan) -> String {
     }
     if plan.gives_up.is_some() {
         command += " --poison";
+    }
+    if args.sweep {
+        command += " --sweep";
     }
     command + &format!(" --plan '{}'", plan.describe(setup))
 }

@@ -4,7 +4,7 @@
 //! makes the fifth trap after that (one that recovers, most often), and a `!` behind either makes the server fault
 //! instead, right before the trap. With `&` it loops there, until the watchdog finds it. A `*` makes the next message
 //! that the server receives poison: it faults, in each incarnation, as soon as it has it. With `~` it loops for ever
-//! instead. `vfs^123` upgrades vfs at that trap, and `vfs^123!` tries to, with an image that cannot start.
+//! instead; with `$` it does all about it that it would, but for its last trap, and faults then. `vfs^123` upgrades vfs at that trap, and `vfs^123!` tries to, with an image that cannot start.
 //!
 //! Not all faults are deaths. With `?` something writes into the server's own memory, with `%` into the memory from
 //! which it would be started again, and then it is killed. With `#` the disk fails for a while, and with `=` power
@@ -89,6 +89,8 @@ pub enum Cause {
     Poison,
     /// The next message that it receives makes it loop for ever, whenever it has it.
     Hang,
+    /// The next message that it receives makes it fault, whenever it has done nearly all about it.
+    Late,
     /// It loops instead of making the trap.
     Loop,
     /// A byte or word of its own memory changes: of its state, or of its message buffer.
@@ -108,6 +110,7 @@ impl Cause {
         (Cause::Fault, "!"),
         (Cause::Poison, "*"),
         (Cause::Hang, "~"),
+        (Cause::Late, "$"),
         (Cause::Loop, "&"),
         (Cause::Wild, "?"),
         (Cause::Torn, "%"),
@@ -116,7 +119,7 @@ impl Cause {
     ];
 
     /// How many there are.
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 
     fn mark(self) -> &'static str {
         Cause::MARKS.iter().find(|(cause, _)| *cause == self).map_or("", |(_, mark)| mark)
@@ -182,6 +185,8 @@ pub struct Plan {
     pub poisons: Option<u32>,
     /// What strikes, of a random plan.
     pub kind: Option<Kind>,
+    /// Servers sweep after every recovery, also an exact one: there must be nothing to be found.
+    pub sweeps: bool,
     /// Whether every trap is written down.
     pub trace: bool,
 }

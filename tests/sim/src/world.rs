@@ -21,7 +21,7 @@ use libipc::server::boot::{BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, RootBoot};
 use libipc::sys::BUFFER_BYTES;
 use microkernel::arch::emulated::{self, Blank, Emulated};
 use microkernel::core::boot::Memory;
-use microkernel::core::host::{Used, Wait};
+use microkernel::core::host::{Fate, Used, Wait};
 use microkernel::core::jitter::Jitter;
 use microkernel::core::load::{Layout, load_root};
 use microkernel::core::machine::Machine;
@@ -227,6 +227,8 @@ struct Host {
     receives: bool,
     /// It loops for ever.
     hangs: bool,
+    /// It faults when it has done nearly all about the message that it has.
+    falls: bool,
     /// A wild write into its state is to come.
     wild: Option<Random>,
 }
@@ -235,6 +237,8 @@ struct World<'a> {
     setup: &'a Setup,
     seed: u64,
     plan: Progress<'a>,
+    /// Servers sweep after each recovery.
+    sweeps: bool,
     upgrades: &'a [Upgrade],
     misfits: u32,
     kernel: Kernel<Emulated>,
@@ -275,6 +279,7 @@ pub fn run(setup: &Setup, plan: &Plan) -> Outcome {
         setup,
         seed: plan.seed,
         plan: Progress::new(plan),
+        sweeps: plan.sweeps,
         upgrades: &plan.upgrades,
         misfits: 0,
         kernel,
@@ -454,7 +459,11 @@ impl World<'_> {
             self.misfits += u32::from(version == Version::Misfit);
             Start::Server(Boot::from_block(&block).context("a boot block can be read")?, version)
         };
-        let memory = self.kernel.fate(number).context("a server is known")?.buffer;
+        let Fate { buffer: memory, incarnation, .. } =
+            self.kernel.fate(number).context("a server is known")?;
+        if self.sweeps && incarnation > 1 {
+            self.kernel.have_swept(number);
+        }
         debug_assert_eq!(memory.count, BUFFER_PAGES);
         let host = Host {
             incarnation: Incarnation::new(start),
@@ -462,6 +471,7 @@ impl World<'_> {
             memory,
             receives: false,
             hangs: false,
+            falls: false,
             wild: None,
         };
         // The last incarnation ends here, wherever it stood.
@@ -478,18 +488,17 @@ impl World<'_> {
         let receives = call & !THEN_RECEIVE == Syscall::Receive as u64 || call & THEN_RECEIVE != 0;
         let received =
             self.hosts.get_mut(&number).is_some_and(|host| mem::replace(&mut host.receives, receives));
-        match self.curse.filter(|_| received && self.is_cursed(number)).map(|curse| curse.cause) {
-            Some(Cause::Hang) => {
-                if let Some(host) = self.hosts.get_mut(&number) {
-                    host.hangs = true;
-                }
+        let cursed = self.curse.filter(|_| received && self.is_cursed(number)).map(|curse| curse.cause);
+        if let Some(host) = self.hosts.get_mut(&number) {
+            host.hangs |= cursed == Some(Cause::Hang);
+            host.falls |= cursed == Some(Cause::Late);
+            if host.hangs {
                 return self.loop_on();
             }
-            Some(_) => {
+            if cursed == Some(Cause::Poison) || host.falls && receives {
                 self.hosts.remove(&number);
                 return Trap::Exception { vector: 6, code: 0 };
             }
-            None => {}
         }
         self.hand_in(number, count);
         let mut buffer = buffer;

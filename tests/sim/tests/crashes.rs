@@ -142,6 +142,38 @@ fn a_server_that_is_given_up_takes_no_other_with_it() {
 }
 
 #[test]
+fn an_exact_recovery_leaves_nothing_that_is_nobodys() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration { sweeps: true, ..Exploration::new(&setup, 1) };
+    let traps = exploration.clean.booted.iter().sum()..exploration.traps();
+    for kind in [Kind::Kill, Kind::Fault, Kind::Loop] {
+        for seed in 0..12 {
+            let plan = Plan::random(seed, kind, 4, traps.clone());
+            assert_eq!(exploration.check(&plan).1, None, "{}", plan.describe(&setup));
+        }
+    }
+}
+
+#[test]
+fn what_a_server_had_done_about_a_message_that_it_cannot_bear_does_not_take_it_away() {
+    let setup = workload::setup(&[], 1).unwrap();
+    let exploration = Exploration::new(&setup, 1);
+    let mut broken_off = 0;
+    for name in ["vm", "proc", "tmpfs", "tty", "vfs", "procfs"] {
+        let number = setup.number(name).unwrap();
+        let place = number as usize - 1;
+        let (first, last) = (exploration.clean.booted[place], exploration.clean.traps[place]);
+        for trap in (first + 1..last).step_by(((last - first) / 20).max(1) as usize) {
+            let plan = Plan::poison_message(1, number, trap, Cause::Late);
+            let (outcome, harm) = exploration.check(&plan);
+            assert_eq!(harm, None, "{}: {}", plan.describe(&setup), outcome.log);
+            broken_off += u32::from(outcome.log.contains("event broken off"));
+        }
+    }
+    assert!(broken_off > 10, "{broken_off}");
+}
+
+#[test]
 fn a_message_that_no_incarnation_can_bear_takes_no_server_away() {
     let setup = workload::setup(&[], 1).unwrap();
     let exploration = Exploration::new(&setup, 1);

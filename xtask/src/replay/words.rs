@@ -38,6 +38,8 @@ pub fn message(message: &Message) -> String {
         Event::LastClose { badge, .. } => format!("last close of {:x}", badge.0),
         Event::Watch { call } => format!("a descriptor is ready for call {:x}", call.0),
         Event::Watched { cookie, ready: Some(ready) } => format!("watch {cookie:x} is ready for {ready:?}"),
+        Event::Lost { handle } => format!("what handle {} named is gone", handle.0),
+        Event::Unclaimed { space } => format!("nobody has space {} any more", space.0),
         Event::Watched { cookie, ready: None } => format!("what watch {cookie:x} was of is gone"),
         Event::Done { tag, result } => format!("outcome of {:x}: {result:?}", tag.0),
     }

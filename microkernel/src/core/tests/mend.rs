@@ -3,8 +3,8 @@
 use libipc::abi::crash::{Disposition, Fall, Fault};
 use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
-use libipc::server::TIMER_BIT;
 use libipc::server::env::TaskFigure;
+use libipc::server::{SWEEP_BIT, TIMER_BIT};
 
 use super::{World, info};
 use crate::core::death::Death;
@@ -152,7 +152,7 @@ fn a_replay_passes_over_what_a_sound_server_does_not_do() {
     assert_eq!(receive(&mut world, server, 2), second);
     world.ok(server, Syscall::Reply, &[second, 0]);
     // Its timer may be set for what a lie said.
-    receive(&mut world, server, TIMER_BIT);
+    receive(&mut world, server, TIMER_BIT | SWEEP_BIT);
     serve(&mut world, client, server, 3);
     assert_eq!(world.delivery(server).fill, 1000, "it is to make a snapshot");
 }

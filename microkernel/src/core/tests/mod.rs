@@ -16,6 +16,7 @@ mod quota;
 mod recall;
 mod recovery;
 mod short;
+mod sweep;
 mod trace;
 mod upgrade;
 mod watchdog;

@@ -6,8 +6,8 @@ use libipc::abi::syscall::{NO_ANSWER, Syscall};
 use libipc::abi::{KernelError, Rights};
 use libipc::linux::call::{EXIT_GROUP, WAIT4};
 use libipc::linux::errno;
-use libipc::server::TIMER_BIT;
 use libipc::server::env::TaskFigure;
+use libipc::server::{SWEEP_BIT, TIMER_BIT};
 
 use super::{World, info};
 use crate::core::object::{Object, ServerState, TaskId};
@@ -151,16 +151,39 @@ fn handles_that_came_with_the_event_go_with_it() {
 }
 
 #[test]
-fn an_event_whose_effects_have_been_seen_is_not_disposed_of() {
+fn an_event_whose_effects_have_been_seen_is_broken_off() {
     let (mut world, client, server) = World::two([true, true]);
     send(&mut world, client, 5, 50);
+    send(&mut world, client, 6, 60);
     receive(&mut world, server);
     let token = world.delivery(server).token;
+    world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
     world.ok(server, Syscall::Reply, &[token, info(0, 0, 0), 51]);
     fall(&mut world, server);
-    assert!(!told(&mut world, 3).disposable);
-    let refused = world.trap(world.root, Syscall::ServerDispose, &[103]);
-    assert_eq!(refused, Some(Err(KernelError::WrongState)));
+    assert!(told(&mut world, 3).disposable);
+    assert_eq!(dispose(&mut world, 3), (Some(Disposition::BrokenOff), Some(Kind::Call)));
+    assert_eq!(world.kernel.sessions.used(), 0, "what can be taken back is");
+    assert_eq!(receive(&mut world, client), Kind::Answer);
+    assert_eq!(world.delivery(client).words[0], 51, "what was seen stands");
+    world.restart(3);
+    assert_eq!(receive(&mut world, server), Kind::Notify, "it does not see the event again");
+    assert_eq!(world.delivery(server).words[0], SWEEP_BIT);
+    receive(&mut world, server);
+    assert_eq!(world.delivery(server).words[0], 60);
+}
+
+#[test]
+fn a_call_that_was_kept_when_its_event_was_broken_off_fails() {
+    let (mut world, client, server) = World::two([true, true]);
+    world.grant(3, 1, 2);
+    send(&mut world, client, 5, 50);
+    receive(&mut world, server);
+    world.set_header(server, MessageBuffer { tag: 9, ..MessageBuffer::default() });
+    world.ok(server, Syscall::Send, &[1, info(1, 0, 0)]);
+    fall(&mut world, server);
+    assert_eq!(dispose(&mut world, 3), (Some(Disposition::BrokenOff), Some(Kind::Call)));
+    assert_eq!(receive(&mut world, client), Kind::Answer);
+    assert_eq!((world.delivery(client).token, world.delivery(client).label), (5, u32::MAX));
 }
 
 #[test]
@@ -179,8 +202,10 @@ fn an_effect_that_was_refused_counts_as_carried_out_when_others_have_been_seen()
     receive(&mut world, server);
     world.ok(server, Syscall::Reply, &twice);
     world.ok(server, Syscall::SessionReady, &[9, 1]);
-    receive(&mut world, server);
-    assert_eq!(world.delivery(server).words[0], 60, "it is live");
+    for word in [SWEEP_BIT, 60] {
+        receive(&mut world, server);
+        assert_eq!(world.delivery(server).words[0], word, "it is live");
+    }
 }
 
 #[test]
@@ -224,20 +249,64 @@ fn a_tick_that_kills_again_comes_later() {
     assert_eq!(world.delivery(server).words[0], TIMER_BIT);
 }
 
-#[test]
-fn a_last_close_that_kills_again_is_forgotten() {
-    let (mut world, client, server) = World::two([true, true]);
+/// A session of the server's that the client has closed. The server has received that.
+fn closed(world: &mut World, client: TaskId, server: TaskId, status: u64) {
     world.set_header(client, MessageBuffer { offer: [60, 61, 62, 63], ..MessageBuffer::default() });
     assert_eq!(world.trap(client, Syscall::Call, &[0, info(1, 0, 0)]), None);
-    receive(&mut world, server);
+    receive(world, server);
     let token = world.delivery(server).token;
-    world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
+    world.ok(server, Syscall::SessionCreate, &[50, 42, 7, status, 0]);
     world.set_header(server, MessageBuffer { send: [50, 0, 0, 0], ..MessageBuffer::default() });
     world.ok(server, Syscall::Reply, &[token, info(0, 0, 1)]);
     world.ok(client, Syscall::Close, &[60]);
+    assert_eq!(receive(world, server), Kind::LastClose);
+}
+
+/// What a server that starts again did before the event that was disposed of.
+fn replay_closed(world: &mut World, server: TaskId, status: u64) {
+    world.restart(3);
+    receive(world, server);
+    let token = world.delivery(server).token;
+    world.ok(server, Syscall::SessionCreate, &[50, 42, 7, status, 0]);
+    world.ok(server, Syscall::Reply, &[token, info(0, 0, 1)]);
+}
+
+#[test]
+fn a_last_close_that_kills_again_comes_once_more() {
+    let (mut world, client, server) = World::two([true, true]);
+    closed(&mut world, client, server, 0);
+    fall(&mut world, server);
+    assert_eq!(dispose(&mut world, 3), (Some(Disposition::Dropped), Some(Kind::LastClose)));
+    replay_closed(&mut world, server, 0);
+    assert_eq!(receive(&mut world, server), Kind::LastClose);
+    assert_eq!((world.delivery(server).badge, world.delivery(server).owner), (42, 50));
+    world.ok(server, Syscall::Close, &[50]);
+    assert_eq!(world.kernel.sessions.used(), 0);
+}
+
+#[test]
+fn a_last_close_that_always_kills_cuts_off_the_other_end() {
+    const WRITE_ONLY: u64 = 1;
+    let (mut world, client, server) = World::two([true, true]);
+    closed(&mut world, client, server, WRITE_ONLY);
+    fall(&mut world, server);
+    dispose(&mut world, 3);
+    replay_closed(&mut world, server, WRITE_ONLY);
+    // The reading end, the writing end of another pipe, and a terminal.
+    for (handle, object, status) in [(70, 7, 0), (71, 8, 0), (72, 7, 2)] {
+        world.ok(server, Syscall::SessionCreate, &[handle, handle, object, status, 0]);
+    }
+    let session = |world: &World, handle| match world.kernel.named(server, handle, Rights::empty()) {
+        Ok(Object::OwnSession(id)) => id,
+        other => panic!("{other:?}"),
+    };
+    let ends = [70, 71, 72].map(|handle| session(&world, handle));
     assert_eq!(receive(&mut world, server), Kind::LastClose);
     fall(&mut world, server);
     assert_eq!(dispose(&mut world, 3), (Some(Disposition::Dropped), Some(Kind::LastClose)));
+    let own = world.kernel.server_of(server);
+    let served = ends.map(|end| Some(world.kernel.sessions.get(end).unwrap().server) == own);
+    assert_eq!(served, [false, true, true]);
 }
 
 #[test]

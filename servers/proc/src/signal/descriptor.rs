@@ -34,7 +34,7 @@ pub struct SignalFile {
     /// Who made it.
     pid: Pid,
     /// This server's handle of the session.
-    owner: Handle,
+    pub(crate) owner: Handle,
     /// The kernel has been told that it is readable.
     ready: bool,
 }

@@ -80,7 +80,7 @@ impl Proc {
         if errno == EAGAIN && waits {
             match self.read_held(job.held, job.address, turn) {
                 Ok(_) => {
-                    self.jobs.remove(&tag.0);
+                    self.jobs.remove(&tag);
                     self.send_poke(job, turn);
                     return Ok(());
                 }
@@ -88,7 +88,7 @@ impl Proc {
                 Err(Refusal::Again) => return Err(Refusal::Again),
             }
         }
-        self.jobs.remove(&tag.0);
+        self.jobs.remove(&tag);
         if waits {
             self.finish_wait(job.tracer, -i64::from(errno), Vec::new(), turn);
         }

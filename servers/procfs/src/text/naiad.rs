@@ -52,6 +52,8 @@ struct Figures {
     restart_ns: u64,
     /// Snapshots made, and how long they took.
     snapshots: [u64; 2],
+    /// Recoveries that were not exact, and what was found to be nobody's after them.
+    epoch: [u64; 2],
     /// Bytes that are set aside for it, restarts included.
     set_aside: u64,
     /// Handles, sessions, calls.
@@ -88,6 +90,7 @@ fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
     let [messages, cpu_ns, used, size] = env.task_info(task, TaskFigure::Activity).ok()?;
     let [handles, sessions, calls, _] = env.task_info(task, TaskFigure::Holdings).ok()?;
     let [restart_ns, snapshots, snapshots_ns, set_aside] = env.task_info(task, TaskFigure::Recovery).ok()?;
+    let [epoch, ended, ..] = env.task_info(task, TaskFigure::Epoch).ok()?;
     let [progress, image, upgrades, _] = env.task_info(task, TaskFigure::Upgrade).ok()?;
     Some(Figures {
         incarnation,
@@ -98,6 +101,7 @@ fn figures(task: Handle, env: &mut dyn Env) -> Option<Figures> {
         journal: [used, size],
         restart_ns,
         snapshots: [snapshots, snapshots_ns],
+        epoch: [epoch, ended],
         set_aside,
         holdings: [handles, sessions, calls],
         image: Image {
@@ -167,6 +171,7 @@ impl Procfs {
         let [outside, itself] = figures.deaths;
         let [used, size] = figures.journal;
         let [snapshots, snapshots_ns] = figures.snapshots;
+        let [epoch, ended] = figures.epoch;
         let [handles, sessions, calls] = figures.holdings;
         Ok(format!(
             "name:         {name}\n\
@@ -178,6 +183,7 @@ impl Procfs {
              journal:      {used} of {size} bytes\n\
              snapshots:    {snapshots} in {snapshots_ns} ns\n\
              restart:      {} ns\n\
+             epoch:        {epoch}, {ended} objects ended that were nobody's\n\
              set aside:    {} KiB\n\
              image:        {}\n\
              holds:        {handles} handles, {sessions} sessions, {calls} calls\n",

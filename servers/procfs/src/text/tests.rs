@@ -23,6 +23,7 @@ fn figures() -> Script {
         (Handle(70), TaskFigure::Incarnation) => Ok([3, 0, 1, 1]),
         (Handle(70), TaskFigure::Activity) => Ok([1234, 2_500_000_000, 100, 4096]),
         (Handle(70), TaskFigure::Recovery) => Ok([1500, 2, 700, 81920]),
+        (Handle(70), TaskFigure::Epoch) => Ok([2, 7, 0, 0]),
         (Handle(70), TaskFigure::Holdings) => Ok([7, 5, 3, 0]),
         (Handle(70), TaskFigure::Upgrade) => {
             let image = ImageFigures { schema: 2, pages: 100 };
@@ -257,6 +258,7 @@ fn servers_are_shown_with_what_happened_to_them() {
          journal:      100 of 4096 bytes\n\
          snapshots:    2 in 700 ns\n\
          restart:      1500 ns\n\
+         epoch:        2, 7 objects ended that were nobody's\n\
          set aside:    80 KiB\n\
          image:        400 KiB, schema 2, upgraded 3 times; the last refused: it cannot read the state that the \
          server saves\n\

@@ -117,6 +117,14 @@ impl Tty {
         }
     }
 
+    /// A session is gone without its last close having been told.
+    pub(super) fn lost(&mut self, owner: Handle, turn: &mut Turn) {
+        let lost = self.opens.iter().find(|(_, open)| open.owner == owner).map(|(badge, _)| Badge(*badge));
+        if let Some(badge) = lost {
+            self.closed(badge, owner, turn);
+        }
+    }
+
     /// The open file of a call.
     pub(super) fn open_file(&self, badge: u64) -> Result<OpenFile, i32> {
         self.opens.get(&badge).copied().ok_or(EBADF)

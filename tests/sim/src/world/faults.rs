@@ -25,7 +25,7 @@ const LOOP_NS: u64 = 100_000_000;
 const EXIT_GROUP: u64 = 231;
 const EXIT_STATUS: u64 = 5;
 
-/// A message that its server dies of, or at which it loops.
+/// A message that its server dies of, at once or when it is nearly done, or at which it loops.
 #[derive(Clone, Copy)]
 pub(super) struct Curse {
     server: u32,
@@ -133,7 +133,9 @@ impl World<'_> {
             Cause::Disk => devices::with(|bus| bus.fail(1 + random.below(DISK_FAILS_MAX))),
             // The loop sees it.
             Cause::Power => {}
-            Cause::Poison | Cause::Hang => self.curse = Some(Curse { server: number, cause, message: None }),
+            Cause::Poison | Cause::Hang | Cause::Late => {
+                self.curse = Some(Curse { server: number, cause, message: None })
+            }
         }
         None
     }
