@@ -21,9 +21,8 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use libipc::server::{
-    Server,
-    replay::{Divergence, History, Onlooker, Outcome, replay},
-    shell::Kept,
+    replay::{Divergence, History, Onlooker, Outcome, Recorded, Replayable, replay},
+    shell::Shell,
 };
 
 use crate::{
@@ -141,15 +140,18 @@ pub fn histories(mut file: &[u8]) -> Result<Vec<History>> {
     Ok(histories)
 }
 
+type InShell<S> = Shell<S, Recorded>;
+
 /// Runs the server that a history is of.
 pub fn serve(history: &History, wanted: &Wanted) -> Result<Replayed> {
     match history.boot.name.as_str() {
-        "proc" => watch::<proc::Proc>(history, wanted),
-        "procfs" => watch::<procfs::Procfs>(history, wanted),
-        "tmpfs" => watch::<tmpfs::Tmpfs>(history, wanted),
-        "tty" => watch::<tty::Tty>(history, wanted),
-        "vfs" => watch::<vfs::Vfs>(history, wanted),
-        "vm" => watch::<vm::Vm>(history, wanted),
+        "proc" => watch::<InShell<proc::Proc>>(history, wanted),
+        "procfs" => watch::<InShell<procfs::Procfs>>(history, wanted),
+        "root" => watch::<root::Root<Recorded>>(history, wanted),
+        "tmpfs" => watch::<InShell<tmpfs::Tmpfs>>(history, wanted),
+        "tty" => watch::<InShell<tty::Tty>>(history, wanted),
+        "vfs" => watch::<InShell<vfs::Vfs>>(history, wanted),
+        "vm" => watch::<InShell<vm::Vm>>(history, wanted),
         name => bail!("a server `{name}` is not known here"),
     }
 }
@@ -174,7 +176,7 @@ fn hear_last_words() {
 }
 
 /// Runs a server in a thread of its own, which is left behind if it does not come back: a panic ends there.
-fn watch<S: Server + 'static>(history: &History, wanted: &Wanted) -> Result<Replayed> {
+fn watch<R: Replayable + 'static>(history: &History, wanted: &Wanted) -> Result<Replayed> {
     hear_last_words();
     let at = Arc::new(AtomicU64::new(0));
     let (sender, receiver) = mpsc::channel();
@@ -182,7 +184,7 @@ fn watch<S: Server + 'static>(history: &History, wanted: &Wanted) -> Result<Repl
     let (own, until) = (history.clone(), wanted.until);
     let run = move || {
         LAST_WORDS.set(Some(sender.clone()));
-        let ended = replay::<S>(&own, until, &mut reporter);
+        let ended = replay::<R>(&own, until, &mut reporter);
         let _ = sender.send(ended.map_err(Replayed::Diverged));
     };
     thread::Builder::new().stack_size(STACK_BYTES).spawn(run).context("cannot start a thread")?;
@@ -244,21 +246,21 @@ impl Reporter {
     }
 }
 
-impl<S: Server> Onlooker<S> for Reporter {
+impl<R: Replayable> Onlooker<R> for Reporter {
     fn before(&mut self, number: u64) {
         self.at.store(number, Ordering::Relaxed);
         self.announce(number);
         gdb::message_begins(number);
     }
 
-    fn after(&mut self, number: u64, kept: &Kept, server: &S) {
+    fn after(&mut self, number: u64, run: &R) {
         let last = self.wanted.state_after == Some(number);
         let differs = |number| self.wanted.diff.is_some_and(|range| range.has(number));
         let (now, next) = (differs(number), differs(number + 1));
         if !(last || now || next) {
             return;
         }
-        let state = Tree::of(&State { server, shell: kept });
+        let state = Tree::of(&run.state());
         let state = state.unwrap_or_else(|error| Tree::Leaf(error.to_string()));
         if now {
             self.compare(number, &state);
@@ -270,13 +272,6 @@ impl<S: Server> Onlooker<S> for Reporter {
         }
         self.before = next.then_some(state);
     }
-}
-
-/// What the whole state of a server is called in print.
-#[derive(serde::Serialize)]
-struct State<'a, S> {
-    server: &'a S,
-    shell: &'a Kept,
 }
 
 /// A message in a line: number, time, what it is, and what became of it.

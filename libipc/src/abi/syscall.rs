@@ -175,8 +175,9 @@ syscalls! {
     60 ServerGrant "server_grant" (task, into, handle, rights)
         [BadHandle, WrongKind, NoRight, SlotInUse, BadArgument]
         "Puts a handle of the caller into a new server's capability space.";
-    61 ServerDevice "server_device" (task, what, first, count) [BadHandle, WrongKind, NoRight, BadArgument]
-        "Gives a server I/O ports (what 0) or an interrupt (what 1).";
+    61 ServerDevice "server_device" (task, what, first, count)
+        [BadHandle, WrongKind, NoRight, BadArgument, Exhausted]
+        "Gives a server I/O ports (what 0), an interrupt (what 1) or a PCI function that writes memory while it lives (what 2).";
     62 ServerStart "server_start" (task, entry, stack, priority, patience_ns, image)
         [BadHandle, WrongKind, NoRight, BadAddress, BadArgument]
         "Starts a server for the first time. It dies when it uses so much CPU for one event. image: schema, pages in the high half.";

@@ -156,7 +156,7 @@ pub struct Left {
 }
 
 /// Parts of a ring, each of which begins with a record.
-pub const PARTS: u64 = 64;
+pub const PARTS: u64 = 16;
 
 /// Where a ring's header page ends and its records begin.
 pub const RING_OFFSET: u64 = super::PAGE_SIZE;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::abi::{Frame, Handle};
+use crate::manifest::ROOT;
 
 /// Where images are linked, and how much address space there is for one. It is what one page table maps, so that any
 /// image fits where another was.
@@ -31,10 +32,17 @@ pub const STACK_PAGES: u64 = 32;
 /// Where root finds the boot archive, read-only.
 pub const ARCHIVE_ADDRESS: u64 = 0x4000_0000;
 
+/// Root's number.
+pub const ROOT_NUMBER: u32 = 1;
+/// What root's boot block begins with. Another's begins with a length, and is shorter than that.
+pub const ROOT_MAGIC: [u8; 8] = *b"NAIADRUT";
+
 /// What the kernel tells root: the first words at root's [`BOOT_ADDRESS`].
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RootBoot {
+    /// [`ROOT_MAGIC`], which no other server's boot block begins with.
+    pub magic: [u8; 8],
     /// First frame that is root's to give out.
     pub free_first: u64,
     /// How many.
@@ -111,6 +119,23 @@ impl Boot {
     pub fn from_block(block: &[u8]) -> Option<Boot> {
         let length = u32::from_le_bytes(block.get(..4)?.try_into().ok()?);
         postcard::from_bytes(block.get(12..)?.get(..length as usize)?).ok()
+    }
+
+    /// The same of any server, be it root, of which there is less to say.
+    pub fn from_any_block(block: &[u8]) -> Option<Boot> {
+        let (root, _) = RootBoot::read_from_prefix(block).ok()?;
+        if root.magic != ROOT_MAGIC {
+            return Boot::from_block(block);
+        }
+        Some(Boot {
+            name: String::from(ROOT),
+            number: ROOT_NUMBER,
+            heap_bytes: root.heap_bytes,
+            epoch_s: root.epoch_s,
+            seed: root.seed,
+            counter: (root.counter_start, root.ns_per_count),
+            ..Boot::default()
+        })
     }
 
     /// The handle of a server that the manifest lets this one call.

@@ -8,6 +8,7 @@ use core::{
     fmt::{self, Write},
     iter,
 };
+use serde::Serialize;
 
 use super::shell::{Kept, Shell};
 use super::{Boot, Event, Server, receive};
@@ -118,7 +119,7 @@ impl History {
             }
         }
         let [boot, snapshot, journal] = sections;
-        let boot = Boot::from_block(boot).ok_or(HistoryError::Boot)?;
+        let boot = Boot::from_any_block(boot).ok_or(HistoryError::Boot)?;
         *file = rest;
         Ok(History {
             boot,
@@ -230,9 +231,11 @@ pub struct Outcome {
 const NOTHING: Trapped = Ok([0; 5]);
 
 /// Traps answered from a journal.
-struct Recorded<'a> {
-    snapshot: &'a [u8],
-    journal: &'a [u8],
+pub struct Recorded {
+    snapshot: Vec<u8>,
+    journal: Vec<u8>,
+    /// Where the next record begins.
+    next: usize,
     records: u64,
     /// The message that is being served.
     message: u64,
@@ -241,19 +244,46 @@ struct Recorded<'a> {
     buffer: Box<[u8; BUFFER_BYTES]>,
 }
 
-impl Recorded<'_> {
+impl Recorded {
+    fn new(snapshot: &[u8], journal: &[u8]) -> Recorded {
+        Recorded {
+            snapshot: snapshot.to_vec(),
+            journal: journal.to_vec(),
+            next: 0,
+            records: 0,
+            message: 0,
+            told: None,
+            divergence: None,
+            buffer: Box::new([0; BUFFER_BYTES]),
+        }
+    }
+
     fn diverge(&mut self, recorded: String, made: String) -> Trapped {
         let records = self.records;
         self.divergence.get_or_insert(Divergence { message: self.message, records, recorded, made });
-        self.journal = &[];
+        self.next = self.journal.len();
         NOTHING
     }
 
-    /// Goes on behind deliveries that the server did not see again.
+    /// The next record, and where the one behind it begins.
+    fn peek(&self) -> Option<(Record, usize)> {
+        let mut rest = self.journal.get(self.next..)?;
+        Record::take(&mut rest).map(|record| (record, self.journal.len() - rest.len()))
+    }
+
+    /// The next record that the server saw: it did not see deliveries again that were disposed of.
+    fn take(&mut self) -> Option<Record> {
+        self.pass_disposed();
+        let (record, next) = self.peek()?;
+        self.next = next;
+        Some(record)
+    }
+
     fn pass_disposed(&mut self) {
-        let mut rest = self.journal;
-        while Record::take(&mut rest).is_some_and(|record| record.header.number == DISPOSED) {
-            self.journal = rest;
+        while let Some((record, next)) = self.peek()
+            && record.header.number == DISPOSED
+        {
+            self.next = next;
         }
     }
 
@@ -313,7 +343,7 @@ impl fmt::Display for Word {
     }
 }
 
-impl Traps for Recorded<'_> {
+impl Traps for Recorded {
     fn trap(&mut self, call: Syscall, mut arguments: [u64; 6]) -> Trapped {
         match call {
             Syscall::SnapshotRead => return self.snapshot_part(arguments[0]),
@@ -323,8 +353,7 @@ impl Traps for Recorded<'_> {
             Syscall::Receive => arguments = [0; 6],
             _ => {}
         }
-        self.pass_disposed();
-        let Some(record) = Record::take(&mut self.journal) else { return NOTHING };
+        let Some(record) = self.take() else { return NOTHING };
         if record.header.number != call as u16 || record.arguments != arguments {
             return self.diverge(
                 trap_in_words(record.header.number, &record.arguments),
@@ -346,7 +375,7 @@ impl Traps for Recorded<'_> {
         let trapped = self.trap(call, arguments)?;
         self.pass_disposed();
         // Where the journal ends there is nothing more to receive.
-        if self.journal.is_empty() { Ok(trapped) } else { self.trap(Syscall::Receive, [0; 6]) }
+        if self.next == self.journal.len() { Ok(trapped) } else { self.trap(Syscall::Receive, [0; 6]) }
     }
 
     fn buffer(&mut self) -> &mut [u8; BUFFER_BYTES] {
@@ -354,14 +383,61 @@ impl Traps for Recorded<'_> {
     }
 }
 
+/// What runs over recorded traps: a server in its shell, or root.
+pub trait Replayable: Sized {
+    /// Starts as a new incarnation does.
+    fn begin(boot: &Boot, traps: Recorded) -> Self;
+
+    /// Receives one message and sees it through.
+    fn serve_one(&mut self);
+
+    /// The way to the kernel.
+    fn traps(&mut self) -> &mut Recorded;
+
+    /// The digest of its state, as it tells it in the machine.
+    fn digest(&self) -> u64;
+
+    /// Its state, for those who want to read it.
+    fn state(&self) -> impl Serialize + '_;
+}
+
+/// The whole state of a server in its shell, by name.
+#[derive(Serialize)]
+struct Whole<'a, S> {
+    server: &'a S,
+    shell: &'a Kept,
+}
+
+impl<S: Server> Replayable for Shell<S, Recorded> {
+    fn begin(boot: &Boot, traps: Recorded) -> Self {
+        Shell::start(boot, traps)
+    }
+
+    fn serve_one(&mut self) {
+        Shell::serve_one(self);
+    }
+
+    fn traps(&mut self) -> &mut Recorded {
+        &mut self.traps
+    }
+
+    fn digest(&self) -> u64 {
+        Shell::digest(self)
+    }
+
+    fn state(&self) -> impl Serialize + '_ {
+        Whole { server: &self.server, shell: &self.kept }
+    }
+}
+
 /// Looks on while a server is run again.
-pub trait Onlooker<S> {
+pub trait Onlooker<R> {
     /// The message with this number is about to be served.
     fn before(&mut self, number: u64);
 
-    /// After so many messages this is the state: the shell's, and the server's. 0 is its start.
-    fn after(&mut self, number: u64, kept: &Kept, server: &S) {
-        let _ = (number, kept, server);
+    /// This is how it stands after so many messages; 0 is its start.
+    fn after(&mut self, number: u64, run: &R) {
+        let _ = (number, run);
     }
 }
 
@@ -373,40 +449,28 @@ pub trait Onlooker<S> {
 ///
 /// # Panics
 /// Where the server does.
-pub fn replay<S: Server>(
+pub fn replay<R: Replayable>(
     history: &History,
     until: Option<u64>,
-    onlooker: &mut impl Onlooker<S>,
+    onlooker: &mut impl Onlooker<R>,
 ) -> Result<Outcome, Divergence> {
-    let traps = Recorded {
-        snapshot: &history.snapshot,
-        journal: &history.journal,
-        records: 0,
-        message: 0,
-        told: None,
-        divergence: None,
-        buffer: Box::new([0; BUFFER_BYTES]),
-    };
     let last = history.messages().complete.min(until.unwrap_or(u64::MAX));
-    let mut shell = Shell::<S, _>::start(&history.boot, traps);
+    let mut run = R::begin(&history.boot, Recorded::new(&history.snapshot, &history.journal));
     let (mut messages, mut told) = (0, None);
-    onlooker.after(messages, &shell.kept, &shell.server);
-    while shell.traps.divergence.is_none() && messages < last {
-        shell.traps.message = messages + 1;
+    onlooker.after(messages, &run);
+    while run.traps().divergence.is_none() && messages < last {
+        run.traps().message = messages + 1;
         onlooker.before(messages + 1);
-        shell.serve_one();
+        run.serve_one();
         messages += 1;
-        if shell.traps.divergence.is_none() {
-            onlooker.after(messages, &shell.kept, &shell.server);
+        if run.traps().divergence.is_none() {
+            onlooker.after(messages, &run);
         }
-        told = shell.traps.told.take().map(|digest| (digest, messages)).or(told);
+        told = run.traps().told.take().map(|digest| (digest, messages)).or(told);
     }
-    match shell.traps.divergence.take() {
+    match run.traps().divergence.take() {
         Some(divergence) => Err(divergence),
-        None => {
-            let digest = shell.digest();
-            Ok(Outcome { digest, records: shell.traps.records, messages, told })
-        }
+        None => Ok(Outcome { digest: run.digest(), records: run.traps().records, messages, told }),
     }
 }
 

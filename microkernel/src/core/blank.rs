@@ -5,6 +5,7 @@ use libipc::abi::{Badge, Frame, Readiness, TaskWord, UserRegisters};
 
 use super::account::{Account, Faulted};
 use super::arena::{Blank, Id, Link, List};
+use super::device::Devices;
 use super::object::*;
 use super::quota::Holdings;
 use super::sweep::Epoch;
@@ -60,8 +61,7 @@ impl Blank for Server {
         watched: List::EMPTY,
         bits: 0,
         deadline: u64::MAX,
-        ports: [(0, 0); 4],
-        irqs: 0,
+        devices: Devices::NONE,
         first_free: 0,
         epoch: Epoch::FIRST,
         doom: None,
@@ -76,7 +76,6 @@ impl Blank for Server {
         patience_ns: u64::MAX,
         watched_at: Watched::NONE,
         account: Account::NONE,
-        handling: 0,
         falls: (0, 0),
         holdings: Holdings::UNLIMITED,
         image: ImageFigures { schema: 0, pages: 0 },
@@ -103,6 +102,8 @@ impl Blank for Thread {
         slice_ns: 0,
         sibling: (None, None),
         faulted: Faulted::NONE,
+        who: 0,
+        handling: 0,
     };
 }
 

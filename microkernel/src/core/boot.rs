@@ -144,7 +144,7 @@ impl<M: Machine> Kernel<M> {
         if let Some(state) = self.servers.get_mut(server) {
             state.first_free = 2;
             // Root looks at the PCI bus to hand its devices out.
-            state.ports[0] = (0xcf8, 8);
+            state.devices.ports[0] = (0xcf8, 8);
         }
         Ok((task, server))
     }

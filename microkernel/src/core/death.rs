@@ -55,6 +55,15 @@ impl<M: Machine> Kernel<M> {
         self.trace_server(Event::ServerStarted, id, &[u64::from(incarnation)]);
     }
 
+    /// A server that had died asks for its first event.
+    pub(crate) fn is_back(&mut self, id: ServerId) {
+        let now = self.machine.now();
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let died_ns = server.died_ns.take();
+        server.restart_ns = now.saturating_sub(died_ns.unwrap_or(now));
+        self.set_bus_masters(id, true);
+    }
+
     /// A server has done what a server must not do.
     pub(crate) fn server_fault(&mut self, task: TaskId, fault: Fault, detail: u64) {
         let Some(id) = self.tasks.get(task).and_then(|task| task.server) else { return };
@@ -108,6 +117,8 @@ impl<M: Machine> Kernel<M> {
             server.fell = None;
         }
         let (task, thread, number) = (server.task, server.thread, server.number);
+        self.set_bus_masters(id, false);
+        let Some(server) = self.servers.get(id) else { return };
         let fell = server.fell.map_or([0; 3], |fell| [fell.fault as u64, fell.detail, fell.at]);
         let [fault, detail, at] = if death == Death::Itself { fell } else { [0; 3] };
         let incarnation = u64::from(server.incarnation);

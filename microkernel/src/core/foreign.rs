@@ -3,6 +3,7 @@
 
 use libipc::abi::delivery::Occasion;
 use libipc::abi::foreign::{KernelCall, LINUX_CALLS, Role, Route};
+use libipc::abi::trace::Who;
 use libipc::abi::{KernelError, TaskWord};
 use libipc::linux::errno;
 
@@ -175,6 +176,18 @@ impl<M: Machine> Kernel<M> {
             && let Some(directories) = self.directories.get_mut(directories)
         {
             directories.umask = value & 0o777;
+        }
+        if word == TaskWord::Pid {
+            self.rename_threads(task, value);
+        }
+    }
+
+    /// Has the threads of a process that has been given this number called by it.
+    fn rename_threads(&mut self, task: TaskId, pid: u32) {
+        let mut next = self.tasks.get(task).and_then(|task| task.first_thread);
+        while let Some(thread) = next.and_then(|thread| self.threads.get_mut(thread)) {
+            thread.who = Who::Program { pid, tid: thread.tid }.to_word();
+            next = thread.sibling.1;
         }
     }
 }

@@ -176,12 +176,12 @@ impl<M: Machine> Kernel<M> {
         if self.upgrade.is_some() && self.upgrade_receives(by.server) {
             return;
         }
+        if self.servers.get(by.server).is_some_and(|server| server.died_ns.is_some()) {
+            self.is_back(by.server);
+        }
         let Some(state) = self.threads.get_mut(by.thread) else { return };
         state.registers.rax = 0;
         let Some(server) = self.servers.get_mut(by.server) else { return };
-        if let Some(died_ns) = server.died_ns.take() {
-            server.restart_ns = self.machine.now().saturating_sub(died_ns);
-        }
         if server.has_no_events() {
             server.waiting = true;
             state.state = ThreadState::Receiving;

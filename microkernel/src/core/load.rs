@@ -9,8 +9,8 @@ use libipc::abi::{Frame, KernelError, PAGE_SIZE, Protection};
 use libipc::archive::Archive;
 use libipc::manifest::ROOT;
 use libipc::server::boot::{
-    ARCHIVE_ADDRESS, BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS, RootBoot, STACK_PAGES,
-    STACK_TOP,
+    ARCHIVE_ADDRESS, BOOT_ADDRESS, BOOT_PAGES, HEAP_ADDRESS, MESSAGE_BUFFER_ADDRESS, ROOT_MAGIC, RootBoot,
+    STACK_PAGES, STACK_TOP,
 };
 use zerocopy::IntoBytes;
 
@@ -161,6 +161,7 @@ pub fn load_root<M: Machine>(
     let snapshots = loader.take(SNAPSHOT_PAGES)?;
     let (next, segments) = (loader.next, loader.segments);
     let words = RootBoot {
+        magic: ROOT_MAGIC,
         free_first: u64::from(next),
         free_count: u64::from(layout.free.first.0 + layout.free.count - next),
         archive_first: u64::from(layout.archive.0),

@@ -87,6 +87,9 @@ pub trait Machine {
     /// Opens or closes an interrupt line.
     fn enable_interrupt(&mut self, line: u8, enabled: bool);
 
+    /// Whether a PCI function (bus << 8 | device << 3 | function) may write memory from now on.
+    fn set_bus_master(&mut self, function: u16, on: bool);
+
     /// Prints on the console log.
     fn log(&mut self, bytes: &[u8]);
 }

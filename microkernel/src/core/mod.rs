@@ -14,6 +14,7 @@ mod crash;
 mod death;
 mod deliver;
 mod descriptor;
+mod device;
 mod doom;
 mod fault;
 mod foreign;
@@ -224,22 +225,18 @@ impl<M: Machine> Kernel<M> {
         self.serve::<true, false>().err().map(|ready| self.resume(ready))
     }
 
-    /// The same while something is.
+    /// The same while everything is traced, and nothing else is unusual.
     #[inline]
-    pub fn unusual_call(&mut self) -> Option<Resume> {
+    pub fn traced_call(&mut self) -> Option<Resume> {
         self.traps += 1;
-        self.unusual_system_call().err().map(|ready| self.resume(ready))
+        self.serve::<true, true>().err().map(|ready| self.resume(ready))
     }
 
     /// Serves the current thread's system call, in whatever way is open to it. The thread that simply runs on then,
     /// which need not be the same any more: the machine is ready for it. Or which queues had somebody waiting before.
     fn system_call(&mut self) -> Result<ThreadId, u32> {
-        if self.unusual == 0 { self.serve::<true, false>() } else { self.unusual_system_call() }
-    }
-
-    #[inline(always)]
-    fn unusual_system_call(&mut self) -> Result<ThreadId, u32> {
         match self.unusual {
+            0 => self.serve::<true, false>(),
             trace::TRACED => self.serve::<true, true>(),
             _ => self.serve::<false, true>(),
         }

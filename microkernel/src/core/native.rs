@@ -137,7 +137,7 @@ impl<M: Machine> Kernel<M> {
             }
         }
         if let Err(error) = self.send(by, arguments, true) {
-            self.trace_native(Syscall::Call, by, &arguments, &Err(error));
+            self.trace_native(Syscall::Call, &arguments, &Err(error));
             self.complete_native(by.thread, Err(error), 0);
         }
     }
@@ -165,7 +165,7 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     fn carry_out_and_tell(&mut self, call: Syscall, by: Caller, arguments: [u64; 6]) -> Outcome {
         let outcome = self.carry_out(call, by, arguments);
-        self.trace_native(call, by, &arguments, &outcome);
+        self.trace_native(call, &arguments, &outcome);
         outcome
     }
 

@@ -8,6 +8,7 @@ use libipc::abi::{Badge, Doom, Frame, Handle, Readiness, Rights, TaskWord, UserR
 use super::account::{Account, Faulted};
 use super::arena::{Id, Link, Linked, List};
 pub use super::call::{Call, CallKind, Phase, signal};
+use super::device::Devices;
 use super::journal::Journal;
 use super::quota::Holdings;
 use super::sweep::Epoch;
@@ -256,10 +257,8 @@ pub struct Server {
     pub bits: u64,
     /// When its timer goes off.
     pub deadline: u64,
-    /// I/O ports it may use: first and count.
-    pub ports: [(u16, u16); 4],
-    /// Interrupts it may use.
-    pub irqs: u32,
+    /// What it may use of the machine.
+    pub devices: Devices,
     /// First slot that it chooses itself.
     pub first_free: u32,
     /// How often it was recovered inexactly, and the sweep that follows.
@@ -288,8 +287,6 @@ pub struct Server {
     pub watched_at: Watched,
     /// When it was asked to account for itself.
     pub account: Account,
-    /// For the trace: the call that it has received last, or whose answer.
-    pub handling: u64,
     /// How many messages it had received when it died of itself last, and how often it has done so since that message.
     pub falls: (u64, u32),
     /// What it owns and may own.
@@ -375,6 +372,10 @@ pub struct Thread {
     pub sibling: (Option<ThreadId>, Option<ThreadId>),
     /// Its last fault.
     pub faulted: Faulted,
+    /// Who it is in the trace: it or its server.
+    pub who: u64,
+    /// For the trace: the call that it has received last, or whose answer, if it is a server's.
+    pub handling: u64,
 }
 
 impl Thread {

@@ -537,7 +537,13 @@ impl<M: Machine> Kernel<M> {
         if falls < ROOT_FALLS_MAX {
             return self.restart(id);
         }
-        if self.is_mendable(id) && self.mend(id) || self.step_back(id) {
+        let disposition = match (self.is_mendable(id), self.has_former(id)) {
+            (true, _) => Disposition::Mended,
+            (false, true) => Disposition::SteppedBack,
+            (false, false) => Disposition::GivenUp,
+        };
+        self.keep_reproducer(id, 0, disposition);
+        if disposition == Disposition::Mended && self.mend(id) || self.step_back(id) {
             if let Some(server) = self.servers.get_mut(id) {
                 server.falls = (0, 0);
             }

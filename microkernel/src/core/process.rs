@@ -4,7 +4,7 @@
 use libipc::abi::delivery::{MAKE_CALL, Occasion, PAYLOAD_OFFSET};
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, When};
-use libipc::abi::trace::Event;
+use libipc::abi::trace::{Event, Who};
 use libipc::abi::{KernelError, Owned, Rights, TaskWord, UserRegisters};
 use libipc::linux::errno;
 
@@ -343,7 +343,10 @@ impl<M: Machine> Kernel<M> {
         let owner = self.tasks.get(task).ok_or(KernelError::BadHandle)?;
         let top = self.spaces.get(owner.space).map(|space| space.root).ok_or(KernelError::BadHandle)?;
         let server = owner.server;
-        let thread = Thread { registers, task, tid, priority, server, top, stopped: false, ..Thread::BLANK };
+        let number = server.and_then(|server| self.servers.get(server)).map(|server| server.number);
+        let who = number.map_or(Who::Program { pid: owner.pid(), tid }, Who::Server).to_word();
+        let thread =
+            Thread { registers, task, tid, priority, server, top, stopped: false, who, ..Thread::BLANK };
         self.charge_thread(task)?;
         let Ok(thread) = self.threads.insert(thread) else {
             self.credit_thread(task);

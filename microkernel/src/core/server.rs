@@ -1,9 +1,7 @@
-//! Servers: how root makes them, and what they may do that others may not: use ports, take interrupts, speak to the
-//! console log, end the machine.
+//! Servers: how root makes them, and what they may do that others may not: speak to the console log, end the machine.
 
 use libipc::abi::upgrade::ImageFigures;
 use libipc::abi::{Frame, KernelError, PAGE_SIZE, Rights};
-use libipc::server::DEVICE_BITS;
 
 use super::arena::Blank;
 use super::journal::Journal;
@@ -31,7 +29,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A server that root makes, or makes anew.
-    fn embryo(&mut self, task: TaskId, handle: u64) -> Result<&mut Server, KernelError> {
+    pub(crate) fn embryo(&mut self, task: TaskId, handle: u64) -> Result<&mut Server, KernelError> {
         self.is_root(task)?;
         let id = self.server_named(task, handle, Rights::CONTROL)?;
         self.servers.get_mut(id).ok_or(KernelError::BadHandle)
@@ -179,27 +177,6 @@ impl<M: Machine> Kernel<M> {
         Ok([0; 5])
     }
 
-    pub(crate) fn server_device(
-        &mut self,
-        task: TaskId,
-        [handle, what, first, count, ..]: [u64; 6],
-    ) -> Outcome {
-        let server = self.embryo(task, handle)?;
-        match what {
-            0 => {
-                let (Ok(first), Ok(count)) = (u16::try_from(first), u16::try_from(count)) else {
-                    return Err(KernelError::BadArgument);
-                };
-                let free =
-                    server.ports.iter_mut().find(|(_, count)| *count == 0).ok_or(KernelError::Exhausted)?;
-                *free = (first, count);
-            }
-            1 if first < 32 => server.irqs |= 1 << first,
-            _ => return Err(KernelError::BadArgument),
-        }
-        Ok([0; 5])
-    }
-
     pub(crate) fn server_start(
         &mut self,
         task: TaskId,
@@ -214,6 +191,7 @@ impl<M: Machine> Kernel<M> {
             return Err(KernelError::BadArgument);
         }
         self.first_start(id, entry, stack, priority as u8, patience_ns)?;
+        self.set_bus_masters(id, true);
         if let Some(server) = self.servers.get_mut(id) {
             server.image = ImageFigures::from_word(image);
         }
@@ -246,53 +224,6 @@ impl<M: Machine> Kernel<M> {
         };
         let server = self.server_of(server).ok_or(KernelError::WrongKind)?;
         *self.roles.get_mut(index as usize).ok_or(KernelError::BadArgument)? = Some(server);
-        Ok([0; 5])
-    }
-
-    fn may_use_port(&self, task: TaskId, port: u64, width: u64) -> Result<(u16, u8), KernelError> {
-        if !matches!(width, 1 | 2 | 4) {
-            return Err(KernelError::BadArgument);
-        }
-        let server = self.server(task).ok_or(KernelError::NoRight)?;
-        let allowed = server.ports.iter().any(|(first, count)| {
-            port >= u64::from(*first) && port + width <= u64::from(*first) + u64::from(*count)
-        });
-        if allowed { Ok((port as u16, width as u8)) } else { Err(KernelError::NoRight) }
-    }
-
-    pub(crate) fn port_in(&mut self, task: TaskId, [port, width, ..]: [u64; 6]) -> Outcome {
-        let (port, width) = self.may_use_port(task, port, width)?;
-        Ok([u64::from(self.machine.port_in(port, width)), 0, 0, 0, 0])
-    }
-
-    pub(crate) fn port_out(&mut self, task: TaskId, [port, width, value, ..]: [u64; 6]) -> Outcome {
-        let (port, width) = self.may_use_port(task, port, width)?;
-        self.machine.port_out(port, width, value as u32);
-        Ok([0; 5])
-    }
-
-    fn may_use_irq(&self, task: TaskId, irq: u64) -> Result<u8, KernelError> {
-        let server = self.server(task).ok_or(KernelError::NoRight)?;
-        match irq {
-            0..32 if server.irqs & 1 << irq != 0 => Ok(irq as u8),
-            _ => Err(KernelError::NoRight),
-        }
-    }
-
-    pub(crate) fn irq_bind(&mut self, task: TaskId, [irq, bit, ..]: [u64; 6]) -> Outcome {
-        let line = self.may_use_irq(task, irq)?;
-        if bit >= DEVICE_BITS.into() {
-            return Err(KernelError::BadArgument);
-        }
-        let server = self.server_of(task).ok_or(KernelError::NoRight)?;
-        self.interrupts[usize::from(line)] = Some((server, bit as u8));
-        self.machine.enable_interrupt(line, true);
-        Ok([0; 5])
-    }
-
-    pub(crate) fn irq_ack(&mut self, task: TaskId, [irq, ..]: [u64; 6]) -> Outcome {
-        let line = self.may_use_irq(task, irq)?;
-        self.machine.enable_interrupt(line, true);
         Ok([0; 5])
     }
 

@@ -10,7 +10,6 @@ use libipc::abi::delivery::{Delivery, Extent, INPUT_NULL, Kind, PAYLOAD_OFFSET};
 use libipc::abi::foreign::{self, Input, LINUX_CALLS, Output, Role, Route, Row};
 use libipc::abi::journal::{DELIVERY_MAX, FIXED_MAX, Header};
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE, reply_flags};
-use libipc::abi::trace::Who;
 use libipc::abi::{Frame, Protection, Readiness, Rights, TaskWord};
 
 use super::Kernel;
@@ -78,7 +77,7 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn short_native_call<const TRACE: bool>(&mut self, from: ThreadId, number: u64) -> Option<()> {
         self.is_open()?;
         match number {
-            NULL if !TRACE => self.short_null(from),
+            NULL => self.short_null::<TRACE>(from),
             CALL => self.short_call::<TRACE>(from),
             REPLY => self.short_reply::<TRACE>(from),
             REPLY_FOREIGN => self.short_reply_foreign::<TRACE>(from, true),
@@ -100,8 +99,11 @@ impl<M: Machine> Kernel<M> {
 
     /// What changes nothing leaves the order as it was.
     #[inline(always)]
-    fn short_null(&mut self, from: ThreadId) -> Option<()> {
+    fn short_null<const TRACE: bool>(&mut self, from: ThreadId) -> Option<()> {
         let state = self.threads.get_mut(from)?;
+        if TRACE {
+            self.trace.note_null(&mut self.machine, state);
+        }
         set_outcome(&mut state.registers, &Ok([ABI_VERSION, 0, 0, 0, 0]));
         Some(())
     }
@@ -112,7 +114,6 @@ impl<M: Machine> Kernel<M> {
         let state = self.threads.get(from)?;
         let (task, [handle, info, word0, word1, word2, word3]) = (state.task, state.arguments());
         let caller = self.servers.get(state.server?)?;
-        let (own, cause) = (u64::from(caller.number), caller.handling);
         if info & !LABEL_ONLY != 0 || caller.is_replayed() {
             return None;
         }
@@ -139,7 +140,7 @@ impl<M: Machine> Kernel<M> {
         call.begin(CallKind::Native, task, to);
         call.be_held(from, session, (self.since, self.sequence));
         (call.label, call.words) = (info as u32, [word0, word1, word2, word3]);
-        call.cause = if TRACE { cause } else { call.cause };
+        call.cause = if TRACE { mine.handling } else { call.cause };
         let now = self.machine.now();
         if let Some(delivery) = Self::delivery_in(&mut self.machine, server.message) {
             Self::head(delivery, Kind::Call, server.fill(), now);
@@ -151,9 +152,7 @@ impl<M: Machine> Kernel<M> {
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Message as u32, 0);
         if TRACE {
-            server.handling = id.to_word();
-            let words = [handle, info, word0, word1, word2, word3];
-            self.trace.note_call([own, cause, u64::from(server.number)], id, words, now);
+            self.trace.note_call(mine, (other, server.number), id, now);
         }
         mine.state = ThreadState::Calling(id);
         let used = now.saturating_sub(self.since);
@@ -222,8 +221,7 @@ impl<M: Machine> Kernel<M> {
         server.waiting = false;
         server.note_delivery(&mut self.machine, Extent::Foreign as u32, length);
         if TRACE {
-            let made = (number, mine.arguments(), length);
-            self.trace.note_linux(&mut self.machine, [caller.pid(), mine.tid], server, id, made, now);
+            self.trace.note_linux(&mut self.machine, mine, (other, server), id, (number, length), now);
         }
         mine.state = ThreadState::Calling(id);
         let used = now.saturating_sub(self.since);
@@ -264,8 +262,7 @@ impl<M: Machine> Kernel<M> {
         let value = u64::from(caller.words[word as usize]);
         state.registers.rax = value;
         if TRACE {
-            let who = Who::Program { pid: caller.pid(), tid: state.tid }.to_word();
-            self.trace.note_word(&mut self.machine, who, (number, state.arguments()), value);
+            self.trace.note_word(&mut self.machine, state, (number, value));
         }
         Some(())
     }
@@ -305,7 +302,7 @@ impl<M: Machine> Kernel<M> {
         server.note(&mut self.machine, succeeded(Syscall::Reply, 0), mine.arguments());
         let now = self.machine.now();
         if TRACE {
-            self.trace.note_answer(Syscall::Reply, server, mine.arguments(), now);
+            self.trace.note_answer(Syscall::Reply, mine, now);
         }
         wait(mine);
         set_outcome(&mut client.registers, &Ok(values));
@@ -366,7 +363,7 @@ impl<M: Machine> Kernel<M> {
         server.note(&mut self.machine, succeeded(Syscall::ReplyForeign, 0), mine.arguments());
         let now = if TRACE || receives { self.machine.now() } else { 0 };
         if TRACE {
-            self.trace.note_answer(Syscall::ReplyForeign, server, mine.arguments(), now);
+            self.trace.note_answer(Syscall::ReplyForeign, mine, now);
         }
         client.registers.rax = result;
         client.restart = 0;

@@ -1,9 +1,9 @@
 //! The trace: a record of whatever happens, as it happens, for people. Its format is [`libipc::abi::trace`]'s.
 //!
 //! Nothing here changes anything but the ring, the word of each call that says what caused it, and the word of each
-//! server that says what it is handling; nobody but the trace looks at these. Whoever does something calls one function
-//! of this file; while tracing is off, that is one test, and on the short way of messages none, because the word that
-//! says it is looked at anyway.
+//! server's thread that says what it is handling; nobody but the trace looks at these. Whoever does something calls one
+//! function of this file; while tracing is off, that is one test, and on the short way of messages none, because the
+//! word that says it is looked at anyway.
 
 use libipc::abi::delivery::{Delivery, INPUT_NULL, Kind, PAYLOAD_OFFSET};
 use libipc::abi::journal::Header;
@@ -16,6 +16,7 @@ use super::command_line::value;
 use super::inbox::Inbox;
 use super::ipc::Caller;
 use super::machine::Machine;
+use super::native::ABI_VERSION;
 use super::object::*;
 use super::server::Line;
 use super::{Kernel, Outcome};
@@ -26,10 +27,11 @@ mod tell;
 
 pub use ring::{BYTES_MAX, BYTES_MIN, OWN_BYTES, Ring, RingMemory, RingPage};
 
-/// What keeps messages from the short way, in a word that it looks at: an end is set for a server.
-pub(crate) const DOOMED: u8 = 1;
-/// Tracing is on: there is a short way for that.
-pub(crate) const TRACED: u8 = 2;
+/// What keeps messages from the short way, in a word that it looks at. Tracing is on: there is a short way for that.
+/// The lowest of them, so that one comparison tells nothing, this alone and all else.
+pub(crate) const TRACED: u8 = 1;
+/// An end is set for a server.
+pub(crate) const DOOMED: u8 = 2;
 /// Not everything is traced.
 const FILTERED: u8 = 4;
 /// A server is being upgraded.
@@ -122,9 +124,9 @@ impl<M: Machine> Kernel<M> {
     pub fn set_trace(&mut self, on: bool, filter: Filter) {
         // What was noted before an interruption, or without a filter, says nothing.
         let begins = on && !self.trace.on;
-        for index in 0..self.servers.bound() {
-            if let Some(server) = self.servers.at(index).and_then(|id| self.servers.get_mut(id)) {
-                server.handling = if begins { 0 } else { server.handling };
+        for index in 0..self.threads.bound() {
+            if let Some(thread) = self.threads.at(index).and_then(|id| self.threads.get_mut(id)) {
+                thread.handling = if begins { 0 } else { thread.handling };
             }
         }
         for index in 0..self.calls.bound() {
@@ -239,14 +241,7 @@ impl<M: Machine> Kernel<M> {
 
     /// Who a thread is, in a record.
     fn who(&self, thread: Option<ThreadId>) -> u64 {
-        let Some(state) = thread.and_then(|thread| self.threads.get(thread)) else { return 0 };
-        match state.server {
-            Some(server) => self.who_serves(server),
-            None => {
-                let pid = self.tasks.get(state.task).map_or(0, Task::pid);
-                Who::Program { pid, tid: state.tid }.to_word()
-            }
-        }
+        thread.and_then(|thread| self.threads.get(thread)).map_or(0, |thread| thread.who)
     }
 
     fn who_serves(&self, server: ServerId) -> u64 {
@@ -260,14 +255,13 @@ impl<M: Machine> Kernel<M> {
     /// Who acts, and for which call, if it is a server.
     fn acting(&self) -> (u64, u64) {
         let thread = self.current.and_then(|thread| self.threads.get(thread));
-        match thread.and_then(|thread| thread.server).and_then(|server| self.servers.get(server)) {
-            Some(server) => (Who::Server(server.number).to_word(), server.handling),
-            None => (self.who(self.current), 0),
-        }
+        thread.map_or((0, 0), |thread| (thread.who, thread.handling))
     }
 
-    fn handling(&self, server: ServerId) -> u64 {
-        self.servers.get(server).map_or(0, |server| server.handling)
+    /// A server's thread, to say what it handles.
+    fn thread_of(&mut self, server: ServerId) -> Option<&mut Thread> {
+        let thread = self.servers.get(server)?.thread?;
+        self.threads.get_mut(thread)
     }
 
     /// The payload that a server's message has.

@@ -172,24 +172,30 @@ impl Image {
         Ok(head.with(note))
     }
 
-    /// Whether it can take the place of one with this identity.
+    /// Pages of copies that it needs, beside those of its file.
+    pub fn copied_pages(&self) -> u32 {
+        copied_pages(&self.parts)
+    }
+}
+
+/// Pages of copies that these parts need.
+pub fn copied_pages<'p>(parts: impl IntoIterator<Item = &'p Part>) -> u32 {
+    parts.into_iter().filter(|part| part.is_copied()).map(|part| part.pages).sum()
+}
+
+impl Identity {
+    /// Whether an image that says this of itself can take the place of another.
     ///
     /// # Errors
     /// What keeps it from that.
     pub fn check_successor_of(&self, old: &Identity) -> Result<(), Verdict> {
-        let own = &self.identity;
-        let (newest, oldest) = own.schemas;
+        let (newest, oldest) = self.schemas;
         let checks = [
-            (own.machine == old.machine, Verdict::WrongMachine),
-            (own.abi == ABI_VERSION, Verdict::OtherAbi),
-            (own.name == old.name, Verdict::OtherServer),
+            (self.machine == old.machine, Verdict::WrongMachine),
+            (self.abi == ABI_VERSION, Verdict::OtherAbi),
+            (self.name == old.name, Verdict::OtherServer),
             ((oldest..=newest).contains(&old.schemas.0), Verdict::Schema),
         ];
         checks.into_iter().find(|(sound, _)| !sound).map_or(Ok(()), |(_, verdict)| Err(verdict))
-    }
-
-    /// Pages of copies that it needs, beside those of its file.
-    pub fn copied_pages(&self) -> u32 {
-        self.parts.iter().filter(|part| part.is_copied()).map(|part| part.pages).sum()
     }
 }

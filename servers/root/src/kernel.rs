@@ -17,6 +17,7 @@ use libipc::sys::Traps;
 use zerocopy::FromBytes;
 
 use crate::policy::Death;
+use crate::supervise::State;
 use crate::upgrade::Installed;
 
 /// Root's own task; its space has the slot before it.
@@ -57,7 +58,7 @@ pub struct News {
 
 /// The kernel as root uses it.
 pub struct Kernel<T> {
-    traps: T,
+    pub(crate) traps: T,
     slots: HandleSlots,
 }
 
@@ -113,13 +114,13 @@ impl<T: Traps> Kernel<T> {
         let _ = self.act(Syscall::TimerSet, [deadline_ns, 0, 0, 0, 0]);
     }
 
-    /// The snapshot this incarnation starts from; empty for the first.
-    pub fn read_snapshot(&mut self) -> Vec<u8> {
+    /// What this incarnation starts from; the first starts from nothing.
+    pub fn restore(&mut self) -> Option<State> {
         let mut snapshot = Vec::new();
         loop {
             let length = self.call(Syscall::SnapshotRead, [snapshot.len() as u64, 0, 0, 0, 0]).unwrap_or(0);
             if length == 0 {
-                return snapshot;
+                return postcard::from_bytes(&snapshot).ok();
             }
             let from = PAYLOAD_OFFSET as usize;
             snapshot.extend_from_slice(&self.traps.buffer()[from..from + length as usize]);
@@ -133,6 +134,11 @@ impl<T: Traps> Kernel<T> {
             self.act(Syscall::SnapshotWrite, [part.len() as u64, 0, 0, 0, 0])?;
         }
         self.act(Syscall::SnapshotCommit, [libipc::server::shell::digest(snapshot), 0, 0, 0, 0])
+    }
+
+    /// Tells the digest of root's state, so that every replay is checked against it.
+    pub fn tell_digest(&mut self, digest: u64) {
+        let _ = self.act(Syscall::Digest, [digest, 0, 0, 0, 0]);
     }
 
     pub fn new_space(&mut self, badge: u64, top: Frame) -> Result<Handle, KernelError> {
@@ -208,6 +214,10 @@ impl<T: Traps> Kernel<T> {
 
     pub fn grant_irq(&mut self, task: Handle, irq: u8) -> Done {
         self.act(Syscall::ServerDevice, [u64::from(task.0), 1, u64::from(irq), 0, 0])
+    }
+
+    pub fn grant_function(&mut self, task: Handle, address: u16) -> Done {
+        self.act(Syscall::ServerDevice, [u64::from(task.0), 2, u64::from(address), 0, 0])
     }
 
     /// Limits what a server may own.

@@ -14,6 +14,7 @@ mod kernel;
 mod memory;
 mod pci;
 mod policy;
+mod replay;
 mod start;
 mod supervise;
 mod tables;
@@ -28,25 +29,19 @@ use libipc::sys::Traps;
 
 pub use error::StartError;
 use kernel::Kernel;
+pub use supervise::Root;
 
 /// Starts the system and looks after it for ever. A later incarnation goes on from the snapshot of the first.
 pub fn run<T: Traps>(traps: T, boot: &RootBoot, archive: &[u8]) -> ! {
     let mut kernel = Kernel::new(traps);
-    let archive = match Archive::new(archive) {
-        Ok(archive) => archive,
-        Err(_) => give_up(&mut kernel, &StartError::Archive),
-    };
-    let state = match postcard::from_bytes(&kernel.read_snapshot()) {
-        Ok(state) => state,
-        Err(_) => match start_system(&mut kernel, boot, &archive) {
-            Ok(state) => {
-                supervise::keep(&mut kernel, &state);
-                state
-            }
-            Err(error) => give_up(&mut kernel, &error),
-        },
-    };
-    supervise::supervise(&mut kernel, &archive, state)
+    let state = kernel.restore().unwrap_or_else(|| match start_system(&mut kernel, boot, archive) {
+        Ok(state) => {
+            supervise::keep(&mut kernel, &state);
+            state
+        }
+        Err(error) => give_up(&mut kernel, &error),
+    });
+    Root { kernel, state }.run()
 }
 
 fn give_up<T: Traps>(kernel: &mut Kernel<T>, error: &StartError) -> ! {
@@ -60,9 +55,10 @@ fn give_up<T: Traps>(kernel: &mut Kernel<T>, error: &StartError) -> ! {
 fn start_system<T: Traps>(
     kernel: &mut Kernel<T>,
     boot: &RootBoot,
-    archive: &Archive<'_>,
+    archive: &[u8],
 ) -> Result<supervise::State, StartError> {
+    let archive = Archive::new(archive).map_err(|_| StartError::Archive)?;
     let manifest: Manifest = manifest::decode(archive.find(MANIFEST).ok_or(StartError::Archive)?)?;
     let session: Session = manifest::decode(archive.find(SESSION).ok_or(StartError::Archive)?)?;
-    start::Start::new(kernel, boot, archive, &manifest, &session).all()
+    start::Start::new(kernel, boot, &archive, &manifest, &session).all()
 }

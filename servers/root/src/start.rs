@@ -14,7 +14,7 @@ use libipc::manifest::{Class, Manifest, ROOT, ServerEntry, Session};
 use libipc::proto::config::VfsConfig;
 use libipc::server::boot::{
     BOOT_ADDRESS, BOOT_PAGES, Boot, DEVICE_ADDRESS, DMA_ADDRESS, Device, HEAP_ADDRESS,
-    MESSAGE_BUFFER_ADDRESS, RootBoot, STACK_PAGES, STACK_TOP,
+    MESSAGE_BUFFER_ADDRESS, ROOT_NUMBER, RootBoot, STACK_PAGES, STACK_TOP,
 };
 use libipc::server::effect::PageMap;
 use libipc::sys::Traps;
@@ -30,7 +30,7 @@ use crate::tables::Tables;
 use crate::upgrade::{Installed, Placed, fill};
 
 /// Root's handle of its own task, and its number.
-const OWN: (Handle, u32) = (Handle(1), 1);
+const OWN: (Handle, u32) = (Handle(1), ROOT_NUMBER);
 /// The server that mounts and starts the session.
 const NAMES_SERVER: &str = "vfs";
 /// With fewer frames than these, what recovery sets aside is half of its share: 96 MiB.
@@ -125,11 +125,11 @@ impl<'a, T: Traps> Start<'a, T> {
             history: History::default(),
             due_ns: None,
             gone: false,
+            booted: server.image.clone(),
             image: server.image,
             other: None,
         });
-        let archive = Frame(self.boot.archive_first as u32);
-        Ok(State { servers: charges.collect(), images, archive })
+        Ok(State { servers: charges.collect(), images })
     }
 
     /// How many frames a purpose of recovery gets at most.
@@ -328,6 +328,7 @@ impl<'a, T: Traps> Start<'a, T> {
             if found.irq < 24 {
                 self.kernel.grant_irq(server.task, found.irq)?;
             }
+            self.kernel.grant_function(server.task, found.address)?;
             let device = self.device(server, &found, &mut at)?;
             server.boot.devices.push(device);
         }

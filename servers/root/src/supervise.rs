@@ -4,7 +4,8 @@
 use alloc::{format, string::String, vec::Vec};
 
 use libipc::abi::{Frame, Handle, KernelError};
-use libipc::archive::Archive;
+use libipc::server::DIGEST_BIT;
+use libipc::server::shell::digest;
 use libipc::sys::Traps;
 use serde::{Deserialize, Serialize};
 
@@ -18,14 +19,12 @@ const SNAPSHOT_AT: u32 = 500;
 const SERVER_LOST: u32 = 126;
 
 /// What root knows: the state that a later incarnation starts from.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     /// The servers in its charge.
     pub servers: Vec<Charge>,
     /// Memory for images that servers are upgraded to: first frame and count.
     pub images: (Frame, u32),
-    /// Where the boot archive begins.
-    pub archive: Frame,
 }
 
 /// A server in root's charge.
@@ -47,29 +46,61 @@ pub struct Charge {
     pub due_ns: Option<u64>,
     /// It has been given up.
     pub gone: bool,
+    /// The image that it booted from.
+    pub booted: Installed,
     /// The image that it runs in.
     pub image: Installed,
     /// While it is upgraded: the image in waiting, or, when that is on trial, the old one.
     pub other: Option<Installed>,
 }
 
+impl State {
+    /// Its serialised form, of which the digest is told.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, KernelError> {
+        postcard::to_allocvec(self).map_err(|_| KernelError::TooBig)
+    }
+
+    /// The digest of it.
+    pub fn digest(&self) -> u64 {
+        self.to_bytes().map_or(0, |bytes| digest(&bytes))
+    }
+}
+
 /// Makes what root knows the state that a later incarnation starts from.
 pub fn keep<T: Traps>(kernel: &mut Kernel<T>, state: &State) {
-    let kept = postcard::to_allocvec(state).map_err(|_| KernelError::TooBig);
-    match kept.and_then(|kept| kernel.write_snapshot(&kept)) {
+    match state.to_bytes().and_then(|kept| kernel.write_snapshot(&kept)) {
         // A replay has come past a snapshot that was made.
         Ok(()) | Err(KernelError::WrongState) => {}
         Err(error) => kernel.log(&format!("root: no snapshot: {error}\n")),
     }
 }
 
-/// Sees to every server that dies or is to be upgraded, for ever.
-pub fn supervise<T: Traps>(kernel: &mut Kernel<T>, archive: &Archive<'_>, mut state: State) -> ! {
-    loop {
+/// Root, when the system has been started.
+pub struct Root<T> {
+    /// The way to the kernel.
+    pub(crate) kernel: Kernel<T>,
+    /// What it knows.
+    pub(crate) state: State,
+}
+
+impl<T: Traps> Root<T> {
+    /// Sees to every server that dies or is to be upgraded, for ever.
+    pub fn run(&mut self) -> ! {
+        loop {
+            self.serve_one();
+        }
+    }
+
+    /// Waits for news, and sees to them.
+    pub fn serve_one(&mut self) {
+        let Root { kernel, state } = self;
         let News { bits, now_ns, journal_fill } = kernel.receive();
+        if bits & DIGEST_BIT != 0 {
+            kernel.tell_digest(state.digest());
+        }
         for index in 0..state.servers.len() {
             if bits & 1 << state.servers[index].number != 0 {
-                look_after(kernel, archive, &mut state, index, now_ns);
+                look_after(kernel, state, index, now_ns);
             }
         }
         for server in &mut state.servers {
@@ -82,22 +113,16 @@ pub fn supervise<T: Traps>(kernel: &mut Kernel<T>, archive: &Archive<'_>, mut st
             kernel.set_timer(next);
         }
         if journal_fill > SNAPSHOT_AT {
-            keep(kernel, &state);
+            keep(kernel, state);
         }
     }
 }
 
 /// Something has happened to a server: its upgrade has come further, or it has died, or both.
-fn look_after<T: Traps>(
-    kernel: &mut Kernel<T>,
-    archive: &Archive<'_>,
-    state: &mut State,
-    index: usize,
-    now_ns: u64,
-) {
+fn look_after<T: Traps>(kernel: &mut Kernel<T>, state: &mut State, index: usize, now_ns: u64) {
     let task = state.servers[index].task;
     if let Some(stage) = kernel.upgrade_stage(task) {
-        state.upgrade(kernel, archive, index, stage);
+        state.upgrade(kernel, index, stage);
     }
     let server = &mut state.servers[index];
     // A death that has been seen to is not seen to again.

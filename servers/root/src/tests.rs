@@ -11,7 +11,6 @@ use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::upgrade::{Stage, Verdict};
 use libipc::abi::{Frame, Handle, KernelError, PAGE_SIZE, PAYLOAD_MAX, Protection};
-use libipc::archive::{Archive, Builder};
 use libipc::server::TIMER_BIT;
 use libipc::server::boot::{IMAGE_ADDRESS, IMAGE_BYTES};
 use libipc::server::env::TaskFigure;
@@ -22,7 +21,7 @@ use zerocopy::IntoBytes;
 use crate::image::{Identity, Image, Part};
 use crate::kernel::Kernel;
 use crate::policy::History;
-use crate::supervise::{Charge, State, supervise};
+use crate::supervise::{Charge, Root, State};
 use crate::upgrade::Installed;
 
 const SERVER: u32 = 4;
@@ -247,6 +246,7 @@ fn scene(news: impl IntoIterator<Item = News>) -> (Script, Charge) {
         history: History::default(),
         due_ns: None,
         gone: false,
+        booted: Installed::new(&image("vfs", (1, 1), 0, 1), Frame(10), Frame(20)),
         image: Installed::new(&image("vfs", (1, 1), 0, 1), Frame(10), Frame(20)),
         other: None,
     };
@@ -256,15 +256,9 @@ fn scene(news: impl IntoIterator<Item = News>) -> (Script, Charge) {
 /// What root does about all this.
 fn played((script, charge): (Script, Charge)) -> Vec<(Syscall, u64)> {
     let made = script.made.clone();
-    let mut archive = Builder::new();
-    let mut booted = file(&image("vfs", (1, 1), 0, 1));
-    booted[0x28..0x30].fill(0);
-    archive.add("vfs", booted).unwrap();
-    let archive = archive.finish();
-    let end = catch_unwind(AssertUnwindSafe(|| -> () {
-        let state = State { servers: vec![charge], images: IMAGES, archive: Frame(500) };
-        supervise(&mut Kernel::new(script), &Archive::new(&archive).unwrap(), state);
-    }));
+    let state = State { servers: vec![charge], images: IMAGES };
+    let mut root = Root { kernel: Kernel::new(script), state };
+    let end = catch_unwind(AssertUnwindSafe(|| -> () { root.run() }));
     let end = end.unwrap_err();
     assert!(end.is::<Over>(), "{:?}", end.downcast_ref::<String>());
     made.take()

@@ -8,14 +8,13 @@ use alloc::{format, vec::Vec};
 
 use libipc::abi::upgrade::{ImageFigures, Stage, Step, Verdict};
 use libipc::abi::{Frame, Handle, KernelError, PAGE_SIZE};
-use libipc::archive::Archive;
 use libipc::server::boot::IMAGE_BYTES;
 use libipc::server::effect::PageMap;
 use libipc::server::image::Note;
 use libipc::sys::Traps;
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Identity, Image, Part};
+use crate::image::{Identity, Image, Part, copied_pages};
 use crate::kernel::{Kernel, READ_WRITE};
 use crate::policy::History;
 use crate::supervise::{Charge, State};
@@ -51,17 +50,28 @@ impl Installed {
     /// An image whose file begins at a frame, with so many frames for copies, as [`Image::copied_pages`] says, from
     /// another on.
     pub fn new(image: &Image, file: Frame, copies: Frame) -> Installed {
-        let mut next = copies.0;
         let place = |part: &Part| {
             let source = Frame(file.0 + part.file_page);
-            if !part.is_copied() {
-                return Placed { part: *part, source, frames: source };
-            }
-            next += part.pages;
-            Placed { part: *part, source, frames: Frame(next - part.pages) }
+            Placed { part: *part, source, frames: source }
         };
         let parts = image.parts.iter().map(place).collect();
-        Installed { entry: image.entry, identity: image.identity.clone(), parts, area: None }
+        let identity = image.identity.clone();
+        Installed { entry: image.entry, identity, parts, area: None }.with_copies(copies)
+    }
+
+    /// The same, with other frames for copies.
+    fn with_copies(&self, copies: Frame) -> Installed {
+        let (mut image, mut next) = (self.clone(), copies.0);
+        for Placed { part, frames, .. } in image.parts.iter_mut().filter(|placed| placed.part.is_copied()) {
+            *frames = Frame(next);
+            next += part.pages;
+        }
+        image
+    }
+
+    /// Pages of copies that it needs.
+    fn copied_pages(&self) -> u32 {
+        copied_pages(self.parts.iter().map(|placed| &placed.part))
     }
 
     /// What the kernel is told of it.
@@ -138,16 +148,11 @@ impl State {
     }
 
     /// The image that was handed in for a server, in memory of its own.
-    fn take_in<T: Traps>(
-        &self,
-        kernel: &mut Kernel<T>,
-        archive: &Archive<'_>,
-        server: &Charge,
-    ) -> Result<Installed, Verdict> {
+    fn take_in<T: Traps>(&self, kernel: &mut Kernel<T>, server: &Charge) -> Result<Installed, Verdict> {
         let refused = |_: KernelError| Verdict::Failed;
         let bytes = kernel.upgrade_bytes(server.task);
         if bytes == 0 {
-            return self.take_booted(archive, server);
+            return self.take_booted(server);
         }
         if bytes > FILE_BYTES_MAX {
             return Err(Verdict::TooLarge);
@@ -162,7 +167,7 @@ impl State {
             let place = (offset % PAGE_SIZE) as usize;
             Note::read(page(offset / PAGE_SIZE).ok()?.get(place..)?)
         })?;
-        image.check_successor_of(&server.image.identity)?;
+        image.identity.check_successor_of(&server.image.identity)?;
         let pages = bytes.div_ceil(PAGE_SIZE) as u32;
         let wanted = pages + image.copied_pages();
         let file = self.room(wanted).ok_or(Verdict::NoRoom)?;
@@ -172,27 +177,17 @@ impl State {
     }
 
     /// The image that a server booted from.
-    fn take_booted(&self, archive: &Archive<'_>, server: &Charge) -> Result<Installed, Verdict> {
-        let bytes = archive.find(&server.name).ok_or(Verdict::NotAnImage)?;
-        let offset = archive.offset_of(&server.name).ok_or(Verdict::NotAnImage)?;
-        let image = Image::parse(&server.name, bytes).map_err(|_| Verdict::NotAnImage)?;
-        image.check_successor_of(&server.image.identity)?;
-        let file = Frame(self.archive.0 + (offset / PAGE_SIZE) as u32);
-        let wanted = image.copied_pages();
+    fn take_booted(&self, server: &Charge) -> Result<Installed, Verdict> {
+        server.booted.identity.check_successor_of(&server.image.identity)?;
+        let wanted = server.booted.copied_pages();
         let copies = self.room(wanted).ok_or(Verdict::NoRoom)?;
-        Ok(Installed { area: Some((copies, wanted)), ..Installed::new(&image, file, copies) })
+        Ok(Installed { area: Some((copies, wanted)), ..server.booted.with_copies(copies) })
     }
 
     /// Goes on with the upgrade of a server, as far as it has come.
-    pub(crate) fn upgrade<T: Traps>(
-        &mut self,
-        kernel: &mut Kernel<T>,
-        archive: &Archive<'_>,
-        index: usize,
-        stage: Stage,
-    ) {
+    pub(crate) fn upgrade<T: Traps>(&mut self, kernel: &mut Kernel<T>, index: usize, stage: Stage) {
         if stage == Stage::Asked {
-            let taken = self.take_in(kernel, archive, &self.servers[index]);
+            let taken = self.take_in(kernel, &self.servers[index]);
             let server = &mut self.servers[index];
             match taken {
                 Ok(image) => {

@@ -12,8 +12,8 @@ use crate::{
     script,
 };
 
-/// Every journaled server but root, which is not made of the shell that is replayed.
-const SERVERS: [&str; 6] = ["proc", "procfs", "tmpfs", "tty", "vfs", "vm"];
+/// Every journaled server.
+const SERVERS: [&str; 7] = ["proc", "procfs", "root", "tmpfs", "tty", "vfs", "vm"];
 /// Makes the servers work and die, takes their journals out, and runs each twice.
 pub fn prove(built: &Built) -> Result<()> {
     let histories = replay::histories(&journals(built)?)?;

@@ -117,19 +117,19 @@ struct Log {
     sums: Vec<u64>,
 }
 
-impl<const FACTOR: u64> Onlooker<Adder<FACTOR>> for Log {
+impl<const FACTOR: u64> Onlooker<Shell<Adder<FACTOR>, Recorded>> for Log {
     fn before(&mut self, number: u64) {
         self.begun.push(number);
     }
 
-    fn after(&mut self, number: u64, _: &Kept, server: &Adder<FACTOR>) {
+    fn after(&mut self, number: u64, run: &Shell<Adder<FACTOR>, Recorded>) {
         assert_eq!(number, self.sums.len() as u64);
-        self.sums.push(server.sum);
+        self.sums.push(run.server.sum);
     }
 }
 
 fn run<const FACTOR: u64>(history: &History, until: Option<u64>) -> Result<Outcome, Divergence> {
-    replay::<Adder<FACTOR>>(history, until, &mut Log::default())
+    replay::<Shell<Adder<FACTOR>, _>>(history, until, &mut Log::default())
 }
 
 #[test]
@@ -155,15 +155,7 @@ fn a_replay_ends_in_the_state_of_the_run_it_repeats() {
 #[test]
 fn a_replay_from_a_snapshot_goes_on_from_it() {
     let boot = Boot::default();
-    let traps = Recorded {
-        snapshot: &[],
-        journal: &live(&[9], &[]).0.journal,
-        records: 0,
-        message: 0,
-        told: None,
-        divergence: None,
-        buffer: Box::new([0; BUFFER_BYTES]),
-    };
+    let traps = Recorded::new(&[], &live(&[9], &[]).0.journal);
     let mut shell = Shell::<Adder<1>, _>::start(&boot, traps);
     shell.serve_one();
     let (history, digest) = live(&[1], &shell.state());
@@ -242,7 +234,7 @@ fn the_message_that_a_server_died_of_is_served_again() {
     history.journal.truncate(history.journal.len() - timer as usize);
     (history.settled, history.died) = (false, true);
     let mut log = Log::default();
-    replay::<Adder<1>>(&history, None, &mut log).unwrap();
+    replay::<Shell<Adder<1>, _>>(&history, None, &mut log).unwrap();
     assert_eq!((log.begun, log.sums), (vec![1, 2], vec![0, 1, 3]));
     let bits = [1, 2, 3].map(|number| history.message(number).map(|message| message.delivery.words[0]));
     assert_eq!(bits, [Some(1), Some(2), None]);

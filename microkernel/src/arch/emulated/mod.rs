@@ -2,6 +2,7 @@
 //! silent unless some are plugged in. The core runs over it under unit tests and in the simulator.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 
 use libipc::abi::{Frame, Protection};
 
@@ -55,6 +56,8 @@ pub struct Emulated {
     pub log: Vec<u8>,
     /// What ports were written, in order.
     pub port_writes: Vec<(u16, u32)>,
+    /// The PCI functions that were told whether they may write memory.
+    pub bus_masters: BTreeMap<u16, bool>,
     /// What is plugged in.
     pub devices: Option<Box<dyn Devices>>,
     fpu: BTreeMap<u32, [u8; 512]>,
@@ -219,6 +222,10 @@ impl Machine for Emulated {
         }
     }
 
+    fn set_bus_master(&mut self, function: u16, on: bool) {
+        self.bus_masters.insert(function, on);
+    }
+
     fn log(&mut self, bytes: &[u8]) {
         self.log.extend_from_slice(bytes);
     }
@@ -252,7 +259,7 @@ pub fn memory(frames: u32) -> Memory {
         frames: leak(frames - sizes.buffers * 2, || FrameInfo::UNUSED),
         ring: RingMemory {
             page: Box::leak(Box::default()),
-            words: leak((OWN_BYTES / 8) as u32, || 0),
+            words: leak((OWN_BYTES / 8) as u32, || AtomicU64::new(0)),
             is_read_along: false,
         },
     }
@@ -275,6 +282,7 @@ pub fn kernel_over(memory: Memory, blank: Blank) -> (Kernel<Emulated>, FrameRang
         timer_ns: u64::MAX,
         log: Vec::new(),
         port_writes: Vec::new(),
+        bus_masters: BTreeMap::new(),
         devices: None,
         fpu: BTreeMap::new(),
     };

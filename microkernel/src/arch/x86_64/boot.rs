@@ -1,6 +1,7 @@
 //! From the boot loader to the first thread: memory is shared out, the core is built over it, and root is loaded.
 
 use core::mem::{align_of, size_of};
+use core::sync::atomic::AtomicU64;
 
 use libipc::abi::foreign::LINUX_CALLS;
 use libipc::abi::{Frame, PAGE_SIZE};
@@ -92,7 +93,7 @@ impl Carver {
 fn carve_ring(carver: &mut Carver, command_line: &[u8]) -> RingMemory {
     let wanted = trace::wanted(command_line).expect("`trace=` needs a power of two behind it");
     let page = carver.take(1, RingPage::new);
-    let words = carver.take((wanted.unwrap_or(trace::OWN_BYTES) / 8) as u32, || 0u64);
+    let words = carver.take((wanted.unwrap_or(trace::OWN_BYTES) / 8) as u32, || AtomicU64::new(0));
     RingMemory { page: &page[0], words, is_read_along: wanted.is_some() }
 }
 

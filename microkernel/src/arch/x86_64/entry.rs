@@ -13,7 +13,9 @@ use libipc::abi::UserRegisters;
 use super::machine::Pc;
 use crate::core::Kernel;
 use crate::core::object::Thread;
+use crate::core::trace::TRACED;
 
+const _: () = assert!(TRACED == 1, "nothing is 0, and all else is more");
 const _: () = assert!(offset_of!(Thread, registers) == 0);
 
 global_asm!(
@@ -95,8 +97,12 @@ long_start:
     mov [rsp + {rdi}], rdi
 .endm
 
+// What is compared is told by the flags.
 unusual_system_call_entry:
-    call {unusual_system_call}
+    jne 2f
+    call {traced_system_call}
+    jmp resume_thread
+2:  call {unusual_system_call}
     jmp resume_thread
 
 .global system_call_entry
@@ -113,8 +119,8 @@ system_call_entry:
     mov byte ptr [rsp + {entry}], 0
     mov rsp, gs:[8]
     xor ebp, ebp
-    cmp byte ptr [rip + {core} + {unusual}], 0
-    jne unusual_system_call_entry
+    cmp byte ptr [rip + {core} + {unusual}], {traced}
+    jae unusual_system_call_entry
     call {system_call}
 
 // rax: register block of the thread to run.
@@ -235,6 +241,8 @@ interrupt_stubs:
     core = sym super::trap::CORE,
     unusual = const offset_of!(Kernel<Pc>, unusual),
     system_call = sym super::trap::system_call,
+    traced = const TRACED,
+    traced_system_call = sym super::trap::traced_system_call,
     unusual_system_call = sym super::trap::unusual_system_call,
     user_interrupt = sym super::trap::user_interrupt,
     kernel_interrupt = sym super::trap::kernel_interrupt,

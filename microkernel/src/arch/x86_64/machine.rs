@@ -4,7 +4,7 @@ use libipc::abi::{Frame, Protection};
 
 use super::super::x86::acpi::Madt;
 use super::super::x86::clock::Clock;
-use super::super::x86::{apic, port, serial};
+use super::super::x86::{apic, pci, port, serial};
 use super::cpu;
 use super::paging::{self, DIRECT_MAP};
 use crate::core::machine::{Machine, Mapping};
@@ -301,6 +301,10 @@ impl Machine for Pc {
 
     fn enable_interrupt(&mut self, line: u8, enabled: bool) {
         apic::enable_line(&self.madt, line, enabled);
+    }
+
+    fn set_bus_master(&mut self, function: u16, on: bool) {
+        pci::set_bus_master(function, on);
     }
 
     fn log(&mut self, bytes: &[u8]) {

@@ -58,14 +58,22 @@ pub extern "C" fn system_call() -> u64 {
     }
 }
 
-/// The same while something is unusual, which entry code looks at: so neither has to make room for the other.
-pub extern "C" fn unusual_system_call() -> u64 {
+/// The same while it is traced, which entry code looks at: so neither has to make room for the other.
+pub extern "C" fn traced_system_call() -> u64 {
     // SAFETY: entry code calls this once per entry, with interrupts off.
     let kernel = unsafe { kernel() };
-    match kernel.unusual_call() {
+    match kernel.traced_call() {
         None => cpu::registers(),
         Some(resume) => leave(kernel, resume),
     }
+}
+
+/// The same while anything else is unusual.
+pub extern "C" fn unusual_system_call() -> u64 {
+    // SAFETY: entry code calls this once per entry, with interrupts off.
+    let kernel = unsafe { kernel() };
+    let resume = kernel.trap(Trap::Call);
+    leave(kernel, resume)
 }
 
 /// An exception or interrupt from user mode.

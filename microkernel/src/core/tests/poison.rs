@@ -452,6 +452,10 @@ fn the_machine_stops_when_root_dies_of_one_event_again_and_again() {
     world.kernel.current = Some(thread);
     let end = world.kernel.trap(Trap::Exception { vector: 6, code: 0 });
     assert_eq!(end, Resume::Off { status: 126, reboot: false });
+    let number = world.kernel.server(root).unwrap().number;
+    let kept = world.kernel.reproducers.find(1).expect("what it died of is kept");
+    assert_eq!(kept.number, number);
+    assert!(world.kernel.reproducers.find(2).is_none(), "once, when nothing has helped");
 }
 
 #[test]

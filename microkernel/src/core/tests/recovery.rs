@@ -25,6 +25,24 @@ fn root_is_told_of_a_death_by_the_number_of_the_dead() {
 }
 
 #[test]
+fn a_device_cannot_write_memory_from_the_death_of_its_server_until_the_next_incarnation_looks_after_it() {
+    const DISK: u16 = 3 << 3;
+    let (mut world, _, server) = World::two([false, false]);
+    let may_write = |world: &World| world.kernel.machine.bus_masters.get(&DISK).copied();
+    world.ok(world.root, Syscall::ServerDevice, &[103, 2, DISK.into(), 0]);
+    kill(&mut world, server);
+    assert_eq!(may_write(&world), Some(false));
+    world.restart(3);
+    assert_eq!(may_write(&world), Some(false), "it has not been reset yet");
+    world.trap(server, Syscall::Receive, &[]);
+    assert_eq!(may_write(&world), Some(true));
+    let grant =
+        |world: &mut World, what| world.trap(world.root, Syscall::ServerDevice, &[103, what, 1 << 16]);
+    assert_eq!(grant(&mut world, 2), Some(Err(KernelError::BadArgument)));
+    assert_eq!(grant(&mut world, 3), Some(Err(KernelError::BadArgument)));
+}
+
+#[test]
 fn what_a_restart_needs_is_set_aside_and_told() {
     let (mut world, _, server) = World::two([false, true]);
     let root = world.root;

@@ -3,7 +3,7 @@
 use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Syscall, THEN_RECEIVE};
 use libipc::abi::trace::{Filter, Names, Reader, To, What, Who};
-use libipc::abi::{CallId, KernelError, Kind, Rights};
+use libipc::abi::{CallId, KernelError, Kind, Rights, TaskWord};
 use libipc::linux::call::{GETPID, READ};
 
 use super::{Program, World, info};
@@ -104,6 +104,19 @@ fn what_is_done_for_a_call_has_it_as_its_cause_and_so_has_what_is_done_when_the_
         lengths: [0, u32::MAX],
     };
     assert!(lines.iter().any(|(.., what)| *what == answer), "{lines:#?}");
+}
+
+#[test]
+fn a_process_that_is_given_its_number_after_its_thread_is_known_by_it() {
+    let mut scene = Scene::new("");
+    let task = scene.programs[0].task;
+    let thread = scene.world.thread_of(task);
+    let tid = scene.world.kernel.threads.get(thread).unwrap().tid;
+    scene.world.kernel.set_word(task, TaskWord::Pid, 77);
+    scene.read(0);
+    let callers: Vec<Who> = scene.lines().into_iter().map(|(who, ..)| who).collect();
+    assert!(callers.contains(&Who::Program { pid: 77, tid }), "{callers:?}");
+    assert!(!callers.contains(&Who::Program { pid: 11, tid }), "{callers:?}");
 }
 
 #[test]

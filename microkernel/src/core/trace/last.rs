@@ -1,6 +1,7 @@
 //! The last records as text, for an epitaph: a line each, with time, who, about which call, and what.
 
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use libipc::abi::journal::Header;
 use libipc::abi::syscall::Syscall;
@@ -13,13 +14,12 @@ const LAST: usize = 12;
 
 /// One record, for a line of text.
 pub struct Told<'a> {
-    words: &'a [u64],
+    words: &'a [AtomicU64],
 }
 
 impl Ring {
     fn word(&self, position: u64) -> u64 {
-        let place = (position >> 3) as usize & (self.words().len() - 1);
-        self.words().get(place).copied().unwrap_or(0)
+        self.words_at(position).first().map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// The last records, the oldest of them first.
@@ -43,28 +43,29 @@ impl Ring {
         }
         (count.saturating_sub(LAST)..count).filter_map(move |number| {
             let (at, words) = places[number % LAST]?;
-            let start = (at >> 3) as usize & (self.words().len() - 1);
-            Some(Told { words: self.words().get(start..start + words as usize)? })
+            Some(Told { words: self.words_at(at).get(..words as usize)? })
         })
     }
 }
 
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [header, time, who, call, cause, arguments @ ..] = self.words else { return Ok(()) };
-        let header = Header::unpack(*header);
+        let Some((stamp, arguments)) = self.words.split_first_chunk() else { return Ok(()) };
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let [header, time, who, call, cause] = stamp.each_ref().map(load);
+        let header = Header::unpack(header);
         let name = match Event::from_number(header.number) {
             Some(event) => event.row().name,
             None => Syscall::from_number(u64::from(header.number)).map_or("?", |call| call.row().name),
         };
         write!(f, "{:>10}.{:03} us ", time / 1000, time % 1000)?;
-        match Who::from_word(*who) {
+        match Who::from_word(who) {
             Who::Kernel => f.write_str("kernel")?,
             Who::Server(number) => write!(f, "server {number}")?,
             Who::Program { pid, tid } => write!(f, "process {pid}/{tid}")?,
         }
         write!(f, " {name}")?;
-        arguments.iter().try_for_each(|word| write!(f, " {word:#x}"))?;
+        arguments.iter().map(load).try_for_each(|word| write!(f, " {word:#x}"))?;
         if header.error != 0 {
             write!(f, " = error {}", header.error)?;
         }

@@ -44,8 +44,8 @@ impl Default for RingPage {
 pub struct RingMemory {
     /// The header page.
     pub page: &'static RingPage,
-    /// The ring behind it: a power of two, at least [`BYTES_MIN`] bytes.
-    pub words: &'static mut [u64],
+    /// The ring behind it: a power of two, at least [`BYTES_MIN`] bytes. A host may read them at any time.
+    pub words: &'static [AtomicU64],
     /// A host reads along.
     pub is_read_along: bool,
 }
@@ -53,13 +53,11 @@ pub struct RingMemory {
 /// A ring being written.
 pub struct Ring {
     page: &'static RingPage,
-    words: &'static mut [u64],
-    /// The word at which the next record begins.
-    next: usize,
-    /// The word at which the part ends that is being written.
-    part_end: usize,
-    /// The position of the ring's first word, in this round.
-    base: u64,
+    words: &'static [AtomicU64],
+    /// What is left of the part that is being written.
+    rest: &'static [AtomicU64],
+    /// The position at which that ends.
+    limit: u64,
     /// Records dropped, and how many of them nobody has been told of.
     lost: u64,
     untold: u64,
@@ -72,17 +70,10 @@ impl Ring {
     /// An empty ring.
     pub fn new(memory: RingMemory) -> Ring {
         let RingMemory { page, words, is_read_along } = memory;
-        let ring = Ring {
-            page,
-            next: 0,
-            part_end: words.len() / PARTS as usize,
-            base: 0,
-            words,
-            lost: 0,
-            untold: 0,
-            streams: is_read_along,
-            is_stuck: false,
-        };
+        let rest = words.chunks(words.len() / PARTS as usize).next().unwrap_or_default();
+        let limit = rest.len() as u64 * 8;
+        let ring =
+            Ring { page, words, rest, limit, lost: 0, untold: 0, streams: is_read_along, is_stuck: false };
         ring.page.word(offset_of!(RingHeader, bytes)).store(ring.bytes(), Ordering::Relaxed);
         ring.page.word(offset_of!(RingHeader, magic)).store(u64::from_le_bytes(MAGIC), Ordering::Release);
         ring
@@ -100,14 +91,8 @@ impl Ring {
     }
 
     /// The position of the next record.
-    #[inline(always)]
     pub fn end(&self) -> u64 {
-        self.base + self.next as u64 * 8
-    }
-
-    /// The position at which the part ends that is being written.
-    fn limit(&self) -> u64 {
-        self.base + self.part_end as u64 * 8
+        self.limit - self.rest.len() as u64 * 8
     }
 
     /// Records dropped so far.
@@ -139,14 +124,14 @@ impl Ring {
         self.leave(offset_of!(RingHeader, reproducers), index, left);
     }
 
-    /// Its words; what lies where is told by the positions.
-    pub fn words(&self) -> &[u64] {
-        self.words
+    /// The words from a position on, up to where the ring goes round; what is there is told by the positions.
+    pub fn words_at(&self, position: u64) -> &'static [AtomicU64] {
+        self.words.get((position >> 3) as usize & (self.words.len() - 1)..).unwrap_or_default()
     }
 
     /// The position of the oldest part that is whole.
     pub fn oldest(&self) -> u64 {
-        self.limit().saturating_sub(self.bytes())
+        self.limit.saturating_sub(self.bytes())
     }
 
     /// Copies the bytes from a position on. What is not there is pads.
@@ -155,7 +140,8 @@ impl Ring {
         let mut at = position;
         while !to.is_empty() {
             let is_there = (self.oldest()..self.end()).contains(&at);
-            let word = if is_there { self.words[(at >> 3) as usize & (self.words.len() - 1)] } else { pad };
+            let word = self.words_at(at).first().filter(|_| is_there);
+            let word = word.map_or(pad, |word| word.load(Ordering::Relaxed));
             let bytes = word.to_le_bytes();
             let bytes = &bytes[(at % 8) as usize..];
             let (piece, rest) = to.split_at_mut(bytes.len().min(to.len()));
@@ -165,44 +151,50 @@ impl Ring {
         }
     }
 
-    /// Appends a record of these words. `now` is told if it has to be told that others are lost.
+    /// Appends a record of these words, which are asked for when there is room. `now` is told if it has to be told
+    /// that others are lost.
     #[inline(always)]
-    pub fn append<const N: usize>(&mut self, now: u64, words: [u64; N]) {
-        if self.next + N > self.part_end && !self.make_room(now) {
-            return;
+    pub fn append<const N: usize>(&mut self, now: u64, words: impl FnOnce() -> [u64; N]) {
+        let (to, rest) = match self.rest.split_first_chunk::<N>() {
+            Some(split) => split,
+            None => {
+                if !self.make_room(now) {
+                    return;
+                }
+                let Some(split) = self.rest.split_first_chunk::<N>() else { return };
+                split
+            }
+        };
+        for (to, word) in to.iter().zip(words()) {
+            to.store(word, Ordering::Relaxed);
         }
-        let at = self.next;
-        if let Some(to) = self.words.get_mut(at..).and_then(|to| to.first_chunk_mut::<N>()) {
-            *to = words;
-        }
-        self.publish(at + N);
+        self.publish(rest, N);
     }
 
     /// Appends a record whose payload, or number of words, is not known beforehand.
     pub fn append_with(&mut self, now: u64, first: &[u64], second: &[u64], payload: &[u8]) {
-        let fixed = first.len() + second.len();
-        let length = fixed + payload.len().div_ceil(8);
-        if self.next + length > self.part_end && !self.make_room(now) {
+        let length = first.len() + second.len() + payload.len().div_ceil(8);
+        if self.rest.len() < length && !self.make_room(now) {
             return;
         }
-        let Some(to) = self.words.get_mut(self.next..self.next + length) else { return };
-        let (fixed, rest) = to.split_at_mut(fixed);
-        for (to, word) in fixed.iter_mut().zip(first.iter().chain(second)) {
-            *to = *word;
-        }
-        for (to, bytes) in rest.iter_mut().zip(payload.chunks(8)) {
+        let Some((to, rest)) = self.rest.split_at_checked(length) else { return };
+        let payload = payload.chunks(8).map(|bytes| {
             let mut word = [0; 8];
             word[..bytes.len()].copy_from_slice(bytes);
-            *to = u64::from_le_bytes(word);
+            u64::from_le_bytes(word)
+        });
+        for (to, word) in to.iter().zip(first.iter().chain(second).copied().chain(payload)) {
+            to.store(word, Ordering::Relaxed);
         }
-        self.publish(self.next + length);
+        self.publish(rest, length);
     }
 
-    /// What is before this word is written.
+    /// So many words are written; what is left is the rest.
     #[inline(always)]
-    fn publish(&mut self, next: usize) {
-        self.next = next;
-        self.page.word(offset_of!(RingHeader, written)).store(self.end(), Ordering::Release);
+    fn publish(&mut self, rest: &'static [AtomicU64], words: usize) {
+        self.rest = rest;
+        let written = self.page.word(offset_of!(RingHeader, written));
+        written.store(written.load(Ordering::Relaxed) + words as u64 * 8, Ordering::Release);
     }
 
     /// Goes on to the next part, as soon as the host has read what is there. `false` when it does not: then a record is
@@ -216,22 +208,21 @@ impl Ring {
             self.tell_lost();
             return false;
         }
-        let payload = (self.part_end - self.next) as u32 * 8;
-        if let Some(to) = self.words.get_mut(self.next).filter(|_| payload > 0) {
-            let payload = payload - 8;
-            *to = Header { number: Event::Pad as u16, error: 0, values: 0, payload }.pack();
+        if let [first, others @ ..] = self.rest {
+            let payload = others.len() as u32 * 8;
+            let pad = Header { number: Event::Pad as u16, error: 0, values: 0, payload };
+            first.store(pad.pack(), Ordering::Relaxed);
+            self.publish(&[], 1 + others.len());
         }
-        self.next = self.part_end;
-        if self.next == self.words.len() {
-            self.base += self.bytes();
-            self.next = 0;
-        }
-        self.part_end = self.next + self.words.len() / PARTS as usize;
+        let next = self.words_at(self.limit);
+        let part = self.words.len() / PARTS as usize;
+        self.rest = next.get(..part).unwrap_or_default();
+        self.limit += part as u64 * 8;
         if self.untold > 0 {
             let untold = core::mem::take(&mut self.untold);
             self.tell_lost();
             let header = Header { number: Event::Lost as u16, error: 0, values: 0, payload: 0 };
-            self.append(now, [header.pack(), now, 0, 0, 0, untold]);
+            self.append(now, || [header.pack(), now, 0, 0, 0, untold]);
         }
         true
     }
@@ -242,7 +233,7 @@ impl Ring {
 
     /// Waits until the host has read the part that is written next. Whether it has.
     fn wait(&mut self) -> bool {
-        let wanted = (self.limit() + self.bytes() / PARTS).saturating_sub(self.bytes());
+        let wanted = (self.limit + self.bytes() / PARTS).saturating_sub(self.bytes());
         let looks = if self.is_stuck { 1 } else { LOOKS };
         let read = || self.page.word(offset_of!(RingHeader, read)).load(Ordering::Acquire);
         let comes_on = (0..looks).any(|look| {
@@ -263,14 +254,14 @@ mod tests {
     use super::*;
 
     fn ring(is_read_along: bool) -> Ring {
-        let words = Box::leak(vec![0; BYTES_MIN as usize / 8].into_boxed_slice());
+        let words = Box::leak((0..BYTES_MIN / 8).map(|_| AtomicU64::new(0)).collect());
         Ring::new(RingMemory { page: Box::leak(Box::default()), words, is_read_along })
     }
 
     /// Appends a record with a number.
     fn append(ring: &mut Ring, number: u64) {
         let header = Header { number: Event::Result as u16, error: 0, values: 0, payload: 0 };
-        ring.append(0, [header.pack(), 0, 0, 0, 0, number]);
+        ring.append(0, || [header.pack(), 0, 0, 0, 0, number]);
     }
 
     fn append_many(ring: &mut Ring, numbers: core::ops::Range<u64>) {

@@ -78,19 +78,19 @@ impl<M: Machine> Kernel<M> {
 
     /// A server's system call is over that was not answered from its journal. Messages that went well have been told.
     #[inline]
-    pub(crate) fn trace_native(&mut self, call: Syscall, by: Caller, a: &[u64; 6], outcome: &Outcome) {
+    pub(crate) fn trace_native(&mut self, call: Syscall, a: &[u64; 6], outcome: &Outcome) {
         if self.trace.is_on() && (outcome.is_err() || !is_message(call)) {
-            self.tell_native(call, by, a, outcome);
+            self.tell_native(call, a, outcome);
         }
     }
 
-    fn tell_native(&mut self, call: Syscall, by: Caller, a: &[u64; 6], outcome: &Outcome) {
+    fn tell_native(&mut self, call: Syscall, a: &[u64; 6], outcome: &Outcome) {
         let (error, values): (u8, &[u64]) = match outcome {
             Ok(values) if *values == [0; 5] => (0, &[]),
             Ok(values) => (0, values),
             Err(error) => (*error as u8, &[]),
         };
-        let (who, cause) = (self.who_serves(by.server), self.handling(by.server));
+        let (who, cause) = self.acting();
         let head = Head { number: call as u16, error, who, call: token(call, a), cause };
         if self.passes(&head, 0) {
             self.tell_all(head, &a[..call.row().arguments.len()], values, &[]);
@@ -106,7 +106,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     fn tell_message(&mut self, by: Caller, call: Syscall, a: &[u64; 6], id: CallRef) {
-        let (who, cause) = (self.who_serves(by.server), self.handling(by.server));
+        let (who, cause) = self.acting();
         let origin = self.calls.get(CallRef::from_word(cause)).map_or(0, |call| call.origin);
         let Some(state) = self.calls.get_mut(id) else { return };
         (state.cause, state.origin) = (cause, origin);
@@ -137,7 +137,7 @@ impl<M: Machine> Kernel<M> {
             && let Some(server) = self.server_of(task)
             && let Some(thread) = self.current
         {
-            let (who, cause) = (self.who_serves(server), self.handling(server));
+            let (who, cause) = self.acting();
             let head = Head { number: Syscall::Forward as u16, error: 0, who, call: a[0], cause };
             let info = if a[2] == u64::MAX { Info::default() } else { Info::unpack(a[2]) };
             self.tell_sent(Caller { thread, task, server }, head, to, a, info);
@@ -148,7 +148,7 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub(crate) fn trace_answer(&mut self, by: Caller, call: Syscall, a: &[u64; 6]) {
         if self.trace.is_on() {
-            let (who, cause) = (self.who_serves(by.server), self.handling(by.server));
+            let (who, cause) = self.acting();
             let head = Head { number: call as u16, error: 0, who, call: a[0], cause };
             if self.passes(&head, 0) {
                 let length = if call == Syscall::Reply { Info::unpack(a[1]).payload_len } else { 0 };
@@ -205,8 +205,8 @@ impl<M: Machine> Kernel<M> {
             (Some(Kind::Answer), _) => core::mem::take(&mut self.trace.answer),
             (_, call) => (call, call),
         };
-        if let Some(server) = self.servers.get_mut(inbox.server) {
-            server.handling = handling;
+        if let Some(thread) = self.thread_of(inbox.server) {
+            thread.handling = handling;
         }
         let cause = match kind {
             Some(Kind::Answer) => handling,
@@ -235,10 +235,13 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub(crate) fn trace_again(&mut self, id: ServerId) {
         if self.trace.is_on()
-            && let Some(server) = self.servers.get_mut(id)
+            && let Some(server) = self.servers.get(id)
             && let Some(delivery) = Self::delivery(&mut self.machine, server.buffer)
         {
-            server.handling = call_of(delivery);
+            let call = call_of(delivery);
+            if let Some(thread) = self.thread_of(id) {
+                thread.handling = call;
+            }
         }
     }
 
@@ -313,11 +316,10 @@ impl<M: Machine> Kernel<M> {
     #[inline]
     pub(crate) fn trace_server(&mut self, event: Event, id: ServerId, rest: &[u64]) {
         if self.trace.is_on() {
-            let Some(server) = self.servers.get_mut(id) else { return };
-            if event == Event::ServerStarted {
-                server.handling = 0;
+            if let Some(thread) = self.thread_of(id).filter(|_| event == Event::ServerStarted) {
+                thread.handling = 0;
             }
-            let mut words = [u64::from(server.number), 0, 0, 0, 0];
+            let mut words = [u64::from(self.number_of(id)), 0, 0, 0, 0];
             words[1..=rest.len()].copy_from_slice(rest);
             let (who, cause) = self.acting();
             self.tell(Head::event(event, who, 0, cause), &words[..=rest.len()], &[]);
@@ -327,21 +329,25 @@ impl<M: Machine> Kernel<M> {
 
 /// The short way's records: everything is at hand, and nothing is filtered.
 impl Trace {
-    /// A server's call of another, which runs with it at once: its own number and what it handles, the other's number.
+    /// A server's call of another, which runs with it at once: who calls whom.
     #[inline(always)]
-    pub(crate) fn note_call(&mut self, [from, cause, to]: [u64; 3], id: CallRef, words: [u64; 6], now: u64) {
-        let [a, b, c, d, e, f] = words;
-        let header = const { plain(Syscall::Call as u16, 1) };
-        let record = [header, now, from << 32, id.to_word(), cause, a, b, c, d, e, f, to | To::AT_ONCE];
-        self.ring.append(now, record);
+    pub(crate) fn note_call(&mut self, by: &Thread, (next, to): (&mut Thread, u32), id: CallRef, now: u64) {
+        next.handling = id.to_word();
+        self.ring.append(now, || {
+            let header = const { plain(Syscall::Call as u16, 1) };
+            let [a, b, c, d, e, f] = by.arguments();
+            let to = u64::from(to) | To::AT_ONCE;
+            [header, now, by.who, id.to_word(), by.handling, a, b, c, d, e, f, to]
+        });
     }
 
     /// A server's answer to such a call, or to a program's.
     #[inline(always)]
-    pub(crate) fn note_answer(&mut self, call: Syscall, by: &Server, words: [u64; 6], now: u64) {
-        let [a, b, c, d, e, f] = words;
-        let who = u64::from(by.number) << 32;
-        self.ring.append(now, [plain(call as u16, 0), now, who, a, by.handling, a, b, c, d, e, f]);
+    pub(crate) fn note_answer(&mut self, call: Syscall, by: &Thread, now: u64) {
+        self.ring.append(now, || {
+            let [a, b, c, d, e, f] = by.arguments();
+            [plain(call as u16, 0), now, by.who, a, by.handling, a, b, c, d, e, f]
+        });
     }
 
     /// A program's call, with which a server runs at once; so many bytes of input are in its message buffer.
@@ -349,26 +355,28 @@ impl Trace {
     pub(crate) fn note_linux<M: Machine>(
         &mut self,
         machine: &mut M,
-        [pid, tid]: [u32; 2],
-        to: &mut Server,
+        by: &Thread,
+        (next, to): (&mut Thread, &Server),
         id: CallRef,
-        (number, words, input): (u32, [u64; 6], u32),
+        (number, input): (u32, u32),
         now: u64,
     ) {
-        to.handling = id.to_word();
-        let who = Who::Program { pid, tid }.to_word();
-        let [first, a, b, c, d, e, f] = linux(number, u64::from(to.number) | To::AT_ONCE, words);
         let id = id.to_word();
+        next.handling = id;
+        let to_word = u64::from(to.number) | To::AT_ONCE;
         if input > 0 {
             let header =
                 Header { number: Event::Linux as u16, error: 0, values: 0, payload: input.min(PAYLOAD_KEPT) };
             let length = u64::from(header.payload);
             let payload = machine.bytes(to.buffer, u64::from(PAYLOAD_OFFSET), length);
-            let head = [header.pack(), now, who, id, 0];
-            return self.ring.append_with(now, &head, &[first, a, b, c, d, e, f], payload);
+            let head = [header.pack(), now, by.who, id, 0];
+            return self.ring.append_with(now, &head, &linux(number, to_word, by.arguments()), payload);
         }
-        let header = const { plain(Event::Linux as u16, 0) };
-        self.ring.append(now, [header, now, who, id, 0, first, a, b, c, d, e, f]);
+        self.ring.append(now, || {
+            let header = const { plain(Event::Linux as u16, 0) };
+            let [first, a, b, c, d, e, f] = linux(number, to_word, by.arguments());
+            [header, now, by.who, id, 0, first, a, b, c, d, e, f]
+        });
     }
 
     /// A program's call that the kernel answers from a word.
@@ -376,12 +384,24 @@ impl Trace {
     pub(crate) fn note_word<M: Machine>(
         &mut self,
         machine: &mut M,
-        who: u64,
-        (number, words): (u32, [u64; 6]),
-        result: u64,
+        by: &Thread,
+        (number, result): (u32, u64),
     ) {
-        let [first, a, b, c, d, e, f] = linux(number, 0, words);
-        let (header, now) = (const { plain(Event::Linux as u16, 1) }, machine.now());
-        self.ring.append(now, [header, now, who, 0, 0, first, a, b, c, d, e, f, result]);
+        let now = machine.now();
+        self.ring.append(now, || {
+            let header = const { plain(Event::Linux as u16, 1) };
+            let [first, a, b, c, d, e, f] = linux(number, 0, by.arguments());
+            [header, now, by.who, 0, 0, first, a, b, c, d, e, f, result]
+        });
+    }
+
+    /// A server's call of nothing.
+    #[inline(always)]
+    pub(crate) fn note_null<M: Machine>(&mut self, machine: &mut M, by: &Thread) {
+        let now = machine.now();
+        self.ring.append(now, || {
+            let header = const { plain(Syscall::Null as u16, 5) };
+            [header, now, by.who, 0, by.handling, ABI_VERSION, 0, 0, 0, 0]
+        });
     }
 }
