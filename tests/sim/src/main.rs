@@ -34,7 +34,7 @@ struct Args {
     /// Random runs, each with the next seed
     #[arg(long, value_name = "N", default_value_t = 200)]
     runs: u64,
-    /// Every single crash, while the system starts, too; crashes during recovery; pairs of crashes soon after each other
+    /// Every single crash, while the system starts, too; crashes during recovery; pairs soon after each other
     #[arg(long)]
     exhaustive: bool,
     /// With --exhaustive: the second crash is at one of so many next traps of servers; 0 for no second
