@@ -155,7 +155,7 @@ syscalls! {
         "Prints the payload on the console log. With last 1 they are the last words of a server that dies of what a repetition may not meet, and are not recorded.";
     51 PowerOff "power_off" (status, how) [NoRight] "Ends the machine: how 0 off, 1 reboot.";
     52 SnapshotWrite "snapshot_write" (length, behind) [TooBig, Exhausted, WrongState]
-        "Appends the payload to the snapshot being made: a new one (0), or an addition behind the last (1).";
+        "Appends the payload to the snapshot being made: a new one (0), or an addition behind the last (1). The time that it takes counts from the first such call, which may append nothing.";
     53 SnapshotCommit "snapshot_commit" (digest, behind) [WrongState]
         "Makes the snapshot just written the one to restart from, or the addition a part of it, and lets go of the journal before it.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]

@@ -1,9 +1,10 @@
 //! Sweeps: after an inexact recovery a server looks for what it has and does not know of.
 //!
-//! The kernel lists what the server has, some at a time. What its state knows is found by going through the state as a
-//! snapshot does: a handle, a call or a tag that stands in it anywhere is known. So a sweep needs nothing of the server, and
-//! can find nothing where the state is what the kernel's objects were made for. What it does is in traps and events alone, so it is in the
-//! journal like any other step, and killing a server in the midst of it changes nothing.
+//! The kernel lists what the server has, some at a time. What its state knows is found by going through the state as
+//! a snapshot does: a handle, a call or a tag that stands in it anywhere is known. So a sweep needs nothing of the
+//! server, and can find nothing where the state is what the kernel's objects were made for. What it does is in traps
+//! and events alone, so it is in the journal like any other step, and killing a server in the midst of it changes
+//! nothing.
 //!
 //! What the state knows, and the kernel does not have, the server is told of by the event that would have told it in
 //! time: a cancellation, an answer that failed, or [`Event::Lost`]. A space may also be one that its maker knows, and

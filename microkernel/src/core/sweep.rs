@@ -1,10 +1,11 @@
 //! Sweeps: what becomes of what a server has, and does not know of any more.
 //!
-//! A recovery is exact when the server has gone through its own journal: then it knows all that it has. One that passed
-//! over a part of it, or disposed of an event, is not, and raises the server's *epoch*. The server is told, before
-//! anything else, and asks for a list of what it has: its handles, the calls it holds and has sent, the frames it has in use. What
-//! its state does not know it gives back here, and that is ended: a task or thread ends, a space is destroyed, a session
-//! is cut off from its server so that whoever uses it gets an error, a call is answered one, an answer is awaited no more, a frame is mapped nowhere.
+//! A recovery is exact when the server has gone through its own journal: then it knows all that it has. One that
+//! passed over a part of it, or disposed of an event, is not, and raises the server's *epoch*. The server is told,
+//! before anything else, and asks for a list of what it has: its handles, the calls it holds and has sent, the frames
+//! it has in use. What its state does not know it gives back here, and that is ended: a task or thread ends, a space
+//! is destroyed, a session is cut off from its server so that whoever uses it gets an error, a call is answered one,
+//! an answer is awaited no more, a frame is mapped nowhere.
 //!
 //! The other way round, what a server of a later epoch does to something that is not there any more counts as done
 //! ([`Kernel::excused`]).

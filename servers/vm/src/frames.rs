@@ -109,10 +109,16 @@ impl Frames {
 impl Serialize for Frames {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut runs: Vec<(u32, u32)> = Vec::new();
-        for holders in &self.holders {
-            match runs.last_mut() {
-                Some((length, value)) if value == holders => *length += 1,
-                _ => runs.push((1, *holders)),
+        let mut push = |count, holders| match runs.last_mut() {
+            Some((length, value)) if *value == holders => *length += count,
+            _ => runs.push((count, holders)),
+        };
+        // Most frames are free, and a word tells of 64 of them.
+        for (part, free) in self.holders.chunks(64).zip(self.free.words()) {
+            if *free == u64::MAX {
+                push(part.len() as u32, 0);
+            } else {
+                part.iter().for_each(|holders| push(1, *holders));
             }
         }
         Stored { ranges: self.ranges.clone(), runs }.serialize(serializer)
@@ -172,6 +178,11 @@ impl FreeIndex {
             levels.push(above);
         }
         FreeIndex { levels, count }
+    }
+
+    /// A bit for each number.
+    fn words(&self) -> &[u64] {
+        self.levels.first().map_or(&[], Vec::as_slice)
     }
 
     fn first(&self) -> Option<u32> {

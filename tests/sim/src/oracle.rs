@@ -21,7 +21,7 @@ const ERRORS: i64 = 4095;
 /// Deaths of a server by one poisoned message: it is served, and served again. A server without a journal may have to
 /// repeat its last incarnation first.
 const POISONED_DEATHS: std::ops::Range<u32> = 2..6;
-/// By one that it dies of at its end: a snapshot, or an answer, may have been the last thing that it had to do about it.
+/// By one that it dies of at its end: a snapshot, or an answer, may have been the last that it had to do about it.
 const POISONED_LATE_DEATHS: std::ops::Range<u32> = 1..6;
 
 /// What is wrong with a run in which one message was poison to its server: whoever it was from may see an error, but

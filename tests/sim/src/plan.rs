@@ -4,7 +4,8 @@
 //! makes the fifth trap after that (one that recovers, most often), and a `!` behind either makes the server fault
 //! instead, right before the trap. With `&` it loops there, until the watchdog finds it. A `*` makes the next message
 //! that the server receives poison: it faults, in each incarnation, as soon as it has it. With `~` it loops for ever
-//! instead; with `$` it does all about it that it would, but for its last trap, and faults then. `vfs^123` upgrades vfs at that trap, and `vfs^123!` tries to, with an image that cannot start.
+//! instead; with `$` it does all about it that it would, but for its last trap, and faults then. `vfs^123` upgrades
+//! vfs at that trap, and `vfs^123!` tries to, with an image that cannot start.
 //!
 //! Not all faults are deaths. With `?` something writes into the server's own memory, with `%` into the memory from
 //! which it would be started again, and then it is killed. With `#` the disk fails for a while, and with `=` power

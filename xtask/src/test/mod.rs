@@ -20,6 +20,7 @@ mod strace;
 mod trace;
 mod unit;
 mod upgrade;
+mod workers;
 
 use std::env;
 
@@ -33,6 +34,7 @@ use crate::{
 };
 pub use report::difference;
 use report::{Report, Tally};
+use workers::two_at_a_time;
 
 type Kind = fn(&Built, &mut Report) -> Result<()>;
 
@@ -47,9 +49,9 @@ const KINDS: [(TestKind, Kind); 4] = [
 /// A sentence, and what proves it in a machine or two.
 type Proof = (&'static str, fn(&Built) -> Result<()>);
 
-const PROOFS: [Proof; 15] = [
+/// Those of which two run at a time.
+const PAIRED: [Proof; 9] = [
     ("replay: every journaled server ends on the host in the state it had in the machine", replay::prove),
-    ("trace: of a million messages none is lost", trace::streams),
     ("trace: a machine that is ended by its time limit leaves its trace", trace::survives),
     ("trace: what was recorded inside can be read inside", trace::shows),
     ("strace: every call of a pipeline is there as on the host, in every form", strace::prove),
@@ -60,14 +62,18 @@ const PROOFS: [Proof; 15] = [
     ("cores: gdb opens what failing programs and servers leave, with the right backtrace", cores::prove),
     ("live: gdb tells of a running machine who waits for whom, and walks the stack of a server", live::prove),
     ("epitaph: a kernel that panics tells the line of code, who ran, and the last records", epitaph::prove),
-    ("page: a browser shows 100,000 messages in 3 seconds, finds one, and follows its cause", browser::prove),
-    ("book: from a crash to the line of code, by the book's commands, with what the book shows", book::crash),
-    ("book: every form of a trace, by the book's commands, with what the book shows", book::trace),
-    ("upgrade: a fixed server takes the place of one with a bug while programs run", upgrade::prove),
     (
         "storm: programs do not notice servers that fail at any instruction, and nothing is left of it",
         storm::prove,
     ),
+];
+/// Those that run alone: they measure time, type as fast as a person does, or build what others boot.
+const ALONE: [Proof; 6] = [
+    ("trace: of a million messages none is lost", trace::streams),
+    ("page: a browser shows 100,000 messages in 3 seconds, finds one, and follows its cause", browser::prove),
+    ("book: from a crash to the line of code, by the book's commands, with what the book shows", book::crash),
+    ("book: every form of a trace, by the book's commands, with what the book shows", book::trace),
+    ("upgrade: a fixed server takes the place of one with a bug while programs run", upgrade::prove),
     ("prompt: a person works at the shell while seven servers are killed again and again", prompt::prove),
 ];
 /// After so many seconds a proof's machine is ended.
@@ -108,8 +114,11 @@ pub fn test(args: &TestArgs) -> Result<u8> {
 
 /// Runs the proofs that are asked for.
 fn proofs(built: &Built, report: &mut Report) -> Result<()> {
-    report.start("proofs", PROOFS.iter().filter(|(name, _)| report.wants(name)).count());
-    for (name, prove) in PROOFS {
+    let mut paired = PAIRED.to_vec();
+    paired.retain(|(name, _)| report.wants(name));
+    report.start("proofs", paired.len() + ALONE.iter().filter(|(name, _)| report.wants(name)).count());
+    two_at_a_time(&paired, |(_, prove)| prove(built), |(name, _), verdict| report.judge(name, verdict));
+    for (name, prove) in ALONE {
         report.prove(name, || prove(built));
     }
     Ok(())

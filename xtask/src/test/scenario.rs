@@ -8,27 +8,21 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::report::Report;
+use super::{report::Report, workers::two_at_a_time};
 use crate::{
     cli::RunArgs,
-    house, machine,
+    house,
     run::{self, Built},
     script,
 };
 
 /// Where scenarios are.
 const FOLDERS: [&str; 2] = ["tests/qemu", "tests/failures"];
-const WORKERS: usize = 2;
 const TIMEOUT_S: u64 = 120;
 
 /// One scenario, read.
@@ -55,27 +49,16 @@ pub fn run(built: &Built, report: &mut Report) -> Result<()> {
         }
     }
     let boots = trials.iter().flat_map(|trial| trial.scenario.seeds.iter().map(move |seed| (trial, *seed)));
-    let queue = Mutex::new(boots);
-    let next = || queue.lock().ok()?.next().filter(|_| machine::interrupted().is_none());
-    let (verdicts, incoming) = mpsc::channel();
-    thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            let verdicts = verdicts.clone();
-            let next = &next;
-            scope.spawn(move || {
-                while let Some((trial, seed)) = next() {
-                    if let Some(verdict) = trial.boot(built, seed) {
-                        // The receiver lives until all senders are gone.
-                        let _ = verdicts.send((&trial.scenario.name, verdict));
-                    }
-                }
-            });
-        }
-        drop(verdicts);
-        for (name, verdict) in incoming {
-            report.judge(name, verdict);
-        }
-    });
+    let boots: Vec<(&Trial, Option<u64>)> = boots.collect();
+    two_at_a_time(
+        &boots,
+        |(trial, seed)| trial.boot(built, *seed),
+        |(trial, _), verdict| {
+            if let Some(verdict) = verdict {
+                report.judge(&trial.scenario.name, verdict);
+            }
+        },
+    );
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! The end of threads and processes, and who inherits what.
 
 use libipc::abi::TaskWord;
-use libipc::server::Server;
 use libipc::server::effect::{Effect, Operation};
+use libipc::server::{Event, Server};
 
 use super::world::{DATA, STACK, World};
 use crate::id::Pid;
@@ -59,6 +59,26 @@ fn the_end_of_the_first_program_turns_the_machine_off_with_its_status() {
     world.spawn(false);
     world.exit(2, 7);
     assert_eq!(world.power, None);
+}
+
+#[test]
+fn a_process_whose_task_or_thread_is_gone_has_been_killed_and_its_parent_is_told() {
+    const KILLED: u32 = 9;
+    for task in [true, false] {
+        let mut world = World::started();
+        let child = world.fork(2);
+        let wait = world.begin(2, 61, &[u64::from(child), DATA, 0, 0]);
+        world.run();
+        assert_eq!(world.result(wait), None);
+        let handle = if task { world.task(child) } else { world.handle(child) };
+        world.step(Event::Lost { handle });
+        world.run();
+        assert_eq!(world.result(wait), Some(i64::from(child)));
+        assert_eq!(world.peek32(DATA), KILLED);
+        // What it was is nobody's name any more.
+        world.step(Event::Lost { handle });
+        assert!(world.lives(2));
+    }
 }
 
 #[test]

@@ -216,6 +216,11 @@ impl World {
         *found.unwrap_or_else(|| panic!("thread {tid} does not live")).0
     }
 
+    /// The task of a living thread.
+    pub fn task(&self, tid: u32) -> Handle {
+        self.threads[&self.handle(tid)].task
+    }
+
     pub fn lives(&self, tid: u32) -> bool {
         self.threads.values().any(|thread| thread.tid == tid && !thread.ended)
     }

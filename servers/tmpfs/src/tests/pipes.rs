@@ -314,3 +314,15 @@ fn a_socket_pair_talks_both_ways_until_one_end_closes() {
         assert_eq!(world.linux(0, 53, [domain, kind, protocol, BUFFER, 0, 0]), -i64::from(errno));
     }
 }
+
+#[test]
+fn an_end_whose_session_is_lost_counts_as_closed() {
+    let mut world = World::new();
+    let (read, write) = world.pipe(0);
+    let reader = world.begin_read(read, 10);
+    let handle = world.sessions[&write].owner;
+    world.event(&Event::Lost { handle });
+    assert_eq!(world.result(reader), Some(0), "the end of the file");
+    // It is told of once.
+    world.event(&Event::Lost { handle });
+}

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use libipc::abi::delivery::{FaultKind, Named};
-use libipc::abi::{CallId, Frame, Handle, KernelError, Protection};
+use libipc::abi::{Badge, CallId, Frame, Handle, KernelError, Protection};
 use libipc::linux::open::S_MAPPABLE;
 use libipc::proto::fs::PAGE_IN;
 use libipc::proto::space::{Answer, REQUEST, Request as Ask, SIGNAL};
@@ -391,6 +391,17 @@ impl Machine {
 
     pub fn destroy(&mut self, space: u64) {
         assert_eq!(self.ask(&Ask::Destroy { space }, 0, &[]).0, Answer::Done);
+    }
+
+    /// How many frames the kernel has in use of which vm says that they are free.
+    pub fn frames_both_free_and_used(&self) -> usize {
+        let all = (FIRST_FRAME..FIRST_FRAME + self.total).map(Frame);
+        all.filter(|frame| self.vm.is_free(*frame) == (self.idle(*frame).is_err())).count()
+    }
+
+    /// Nobody has the space any more.
+    pub fn unclaim(&mut self, space: u64) {
+        self.run(&Event::Unclaimed { space: Badge(space) });
     }
 
     /// Checks that what vm believes of spaces, frames and handles is so.

@@ -492,3 +492,30 @@ fn what_a_tracer_writes_into_code_is_that_programs_alone() {
     machine.destroy(space);
     machine.check();
 }
+
+#[test]
+fn a_space_that_nobody_has_any_more_gives_all_its_memory_back() {
+    let (mut machine, space) = machine(400);
+    let address = map(&mut machine, space, 0, 4, RW, PRIVATE);
+    machine.write(space, address, 1).unwrap();
+    let free = machine.free();
+    let child = machine.fork(space).unwrap();
+    machine.write(child, address, 2).unwrap();
+    assert!(machine.free() < free);
+    machine.unclaim(child);
+    machine.check();
+    assert_eq!(machine.free(), free);
+    // Whoever asks for its end all the same comes too late.
+    machine.unclaim(child);
+    assert_eq!(machine.ask(&Ask::Destroy { space: child }, 0, &[]).0, Answer::Failed(ESRCH));
+}
+
+#[test]
+fn no_frame_that_is_in_use_counts_as_free() {
+    let (mut machine, space) = machine(400);
+    let address = map(&mut machine, space, 0, 40, RW, PRIVATE);
+    for page in 0..40 {
+        machine.write(space, address + page * PAGE, 1).unwrap();
+    }
+    assert_eq!(machine.frames_both_free_and_used(), 0);
+}
