@@ -24,18 +24,24 @@ pub fn terminal(a: &mut Assembler, _: u64) {
     a.told(nr::IOCTL, &[N(0), N(TCGETS), N(attributes)]);
     clear(a, attributes, ECHO);
     for (question, lines) in [("a line?", 1), ("two lines?", 2)] {
-        super::say(a, question);
+        ask(a, question);
         a.repeat(Reg::Rbx, lines, |a| {
             a.told(nr::READ, &[N(0), N(buffer), N(64)]);
             a.digest(N(buffer), 8);
         });
     }
     clear(a, attributes, ICANON);
-    super::say(a, "letters?");
+    ask(a, "letters?");
     a.repeat(Reg::Rbx, 3, |a| {
         a.told(nr::READ, &[N(0), N(buffer), N(1)]);
         a.digest(N(buffer), 8);
     });
+}
+
+/// Asks something. To what cannot be asked nobody types an answer.
+fn ask(a: &mut Assembler, question: &str) {
+    super::say(a, question);
+    a.end_if_refused();
 }
 
 /// Turns a local flag off that is on.
