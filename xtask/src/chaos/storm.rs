@@ -54,7 +54,7 @@ pub struct Storm {
     clean: Round,
     rounds: Vec<Round>,
     /// What there was before and after.
-    counts: Vec<BTreeMap<String, String>>,
+    counts: Vec<Counts>,
     /// Deaths of their own, as the kernel counts them.
     own_deaths: u64,
     took: Duration,
@@ -62,6 +62,8 @@ pub struct Storm {
 
 /// One time the work was done: its output and its status.
 type Round = (String, String);
+/// How many there are, by name.
+type Counts = BTreeMap<String, u64>;
 
 /// Runs the machine twice: once for what the work prints, and once with the storm.
 pub fn rage(built: &Built, args: &StormArgs) -> Result<Storm> {
@@ -89,7 +91,7 @@ pub fn rage(built: &Built, args: &StormArgs) -> Result<Storm> {
         strikes: ran.log.iter().filter_map(|line| strike(line)).collect(),
         clean,
         rounds: rounds(&parts),
-        counts: parts.iter().filter(|(head, _)| *head == "count").map(|(_, text)| counts(text)).collect(),
+        counts: ["before", "after"].into_iter().filter_map(|when| least(&parts, when)).collect(),
         own_deaths,
         took: start.elapsed(),
     })
@@ -129,14 +131,27 @@ fn strike(line: &str) -> Option<Strike> {
 }
 
 /// Reads lines of a name and a figure, with something like `of 100` or `kB` behind it.
-fn counts(text: &str) -> BTreeMap<String, String> {
+fn counts(text: &str) -> Counts {
     let figure = |line: &str| {
         let at = line.find(|letter: char| letter.is_ascii_digit())?;
         let (name, figure) = line.split_at(at);
-        let figure = figure.split_ascii_whitespace().next()?;
-        Some((name.trim_end_matches([' ', ':']).to_owned(), figure.to_owned()))
+        let figure = figure.split_ascii_whitespace().next()?.parse().ok()?;
+        Some((name.trim_end_matches([' ', ':']).to_owned(), figure))
     };
     text.lines().filter_map(figure).filter(|(name, _)| !NOT_COUNTED.contains(&name.as_str())).collect()
+}
+
+/// The least of what was counted at a time, of several counts.
+fn least(parts: &[(&str, String)], when: &str) -> Option<Counts> {
+    let samples = parts.iter().filter(|(head, _)| *head == when).map(|(_, text)| counts(text));
+    samples.reduce(|mut least, sample| {
+        for (name, count) in sample {
+            let free = name.starts_with("Mem");
+            let best = least.entry(name).or_insert(count);
+            *best = if free { count.max(*best) } else { count.min(*best) };
+        }
+        least
+    })
 }
 
 /// The sum of a table's last column.
@@ -156,8 +171,9 @@ impl Storm {
         }
         if let [before, after] = &self.counts[..] {
             for (name, count) in before {
-                let then = after.get(name).map_or("nothing", String::as_str);
-                if then != count {
+                let then = after.get(name);
+                if then != Some(count) {
+                    let then = then.map_or("nothing".to_owned(), u64::to_string);
                     differences.push(format!("{name}: {count} before, {then} after"));
                 }
             }
@@ -220,13 +236,17 @@ mod tests {
 
     #[test]
     fn the_frames_output_falls_apart_into_rounds_and_counts() {
-        let parts = parts("noise\n=== round\na\nb\n=== status 42\n=== count\ntasks 10 of 2703\n");
+        let frame = "noise\n=== round\na\nb\n=== status 42\n\
+                     === before\ntasks 10 of 2703\npage tables 9\nMemFree: 12 kB\nMemAvailable:  240 kB\n\
+                     === before\ntasks 10 of 2703\npage tables 8\nMemFree: 99 kB\nMemAvailable:  244 kB\n\
+                     === after\ntasks 11 of 2703\n";
+        let parts = parts(frame);
         assert_eq!(rounds(&parts), [("a\nb\n".to_owned(), "status 42".to_owned())]);
-        assert_eq!(parts[2].0, "count");
-        let counts = counts(&format!("{}MemFree: 12 kB\nMemAvailable:  240 kB\n", parts[2].1));
-        let expected =
-            [("MemAvailable", "240"), ("tasks", "10")].map(|(name, count)| (name.into(), count.into()));
-        assert_eq!(counts, BTreeMap::from(expected));
+        let expected = [("MemAvailable", 244), ("page tables", 8), ("tasks", 10)];
+        let expected = BTreeMap::from(expected.map(|(name, count)| (name.to_owned(), count)));
+        assert_eq!(least(&parts, "before"), Some(expected));
+        assert_eq!(least(&parts, "after"), Some(BTreeMap::from([("tasks".to_owned(), 11)])));
+        assert_eq!(least(&parts, "later"), None);
     }
 
     #[test]
@@ -242,7 +262,7 @@ mod tests {
 
     fn storm() -> Storm {
         let round = ("a\n".to_owned(), "status 0".to_owned());
-        let count = BTreeMap::from([("tasks".to_owned(), "10".to_owned())]);
+        let count = BTreeMap::from([("tasks".to_owned(), 10)]);
         Storm {
             seed: 1,
             names: vec!["root".into(), "vm".into()],
@@ -264,7 +284,7 @@ mod tests {
         let changes: [fn(&mut Storm); 6] = [
             |storm| storm.rounds[0].0.push('b'),
             |storm| storm.rounds[0].1 = "status 1".to_owned(),
-            |storm| drop(storm.counts[1].insert("tasks".to_owned(), "11".to_owned())),
+            |storm| *storm.counts[1].entry("tasks".to_owned()).or_default() = 11,
             |storm| drop(storm.counts.pop()),
             |storm| storm.strikes.clear(),
             |storm| storm.own_deaths = 1,
