@@ -535,11 +535,12 @@ impl<M: Machine> Kernel<M> {
             Occasion::Exit
         } else if state.attention.contains(Attention::NOW) {
             Occasion::Called
-        } else if state.attention.contains(Attention::ENDS) {
+        } else if state.attention.contains(Attention::ENDS) && state.restart == 0 {
             // Its process server answers, but does not end it: it does not know it any more, nor will anybody else.
             self.end_program(task);
             return false;
         } else {
+            state.attention -= Attention::ENDS;
             return self.begin_again(thread);
         };
         !self.call_for_attention(thread, occasion)

@@ -2,7 +2,7 @@
 
 use libipc::abi::KernelError;
 use libipc::abi::delivery::{FaultKind, Kind};
-use libipc::abi::syscall::Syscall;
+use libipc::abi::syscall::{Restart, Syscall, reply_flags};
 use libipc::linux::call::{EXIT_GROUP, WAIT4};
 use libipc::linux::errno;
 
@@ -114,4 +114,18 @@ fn nobody_returns_from_an_exit_that_is_answered() {
     let _: Resume = world.kernel.trap(Trap::Timer);
     assert!(!world.schedule(&program));
     assert!(world.kernel.tasks.get(program.task).is_none(), "its process is no more");
+}
+
+#[test]
+fn an_exit_that_is_to_be_made_again_is_made_again() {
+    let (mut world, _, proc, program) = World::with_program();
+    assert_eq!(world.linux(&program, EXIT_GROUP, &[]), None);
+    world.ok(proc, Syscall::Receive, &[]);
+    let token = world.delivery(proc).token;
+    let again = (Restart::Always as u64) << reply_flags::RESTART_SHIFT;
+    world.ok(proc, Syscall::ReplyForeign, &[token, again, 0]);
+    let _: Resume = world.kernel.trap(Trap::Timer);
+    let thread = world.thread_of(program.task);
+    assert!(world.schedule(&program), "its tracer has been told, and lets it go on");
+    assert_eq!(world.kernel.threads.get(thread).unwrap().registers.rax, u64::from(EXIT_GROUP));
 }
