@@ -27,7 +27,7 @@ pub(crate) const SNAPSHOTS: u8 = 3;
 /// that allows.
 const WORTH: u64 = 64;
 /// Sooner than after so many bytes none is due.
-const DUE_MIN: u64 = 64 << 10;
+const DUE_MIN: u64 = 384 << 10;
 /// What a server is told when one is due, in thousandths.
 const DUE: u64 = 500;
 /// What is saved behind a whole snapshot may be as long as that, and by so much longer: a restart reads all of it.
@@ -509,10 +509,10 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_due_when_the_journal_is_many_times_what_it_will_write_and_before_there_is_no_room() {
-        assert_eq!(due_kib(journal(4 << 10, 0)), 257);
-        assert_eq!(due_kib(journal(0, 0)), 65, "nobody knows yet");
+        assert_eq!(due_kib(journal(8 << 10, 0)), 514);
+        assert_eq!(due_kib(journal(0, 0)), 385, "nobody knows yet");
         assert_eq!(due_kib(journal(500 << 10, 8 << 10)), 514, "rows alone will be written");
-        assert_eq!(due_kib(journal(500 << 10, 100)), 65, "not for every message");
+        assert_eq!(due_kib(journal(500 << 10, 100)), 385, "not for every message");
         assert_eq!(due_kib(journal(500 << 10, 400 << 10)), 1027, "half of it is full");
     }
 
