@@ -240,7 +240,7 @@ impl Screen {
         self.text.lines().map(|line| prompt_of(line).map_or(line, |prompt| &line[prompt.len()..])).collect()
     }
 
-    /// How often a line was asked for. What is said on the console log may stand behind a prompt.
+    /// How often a line was asked for.
     fn prompts(&self) -> usize {
         self.text.lines().filter_map(prompt_of).count()
     }
@@ -255,33 +255,44 @@ fn prompt_of(line: &str) -> Option<&'static str> {
 struct Running {
     child: Child,
     keyboard: Option<ChildStdin>,
+    /// What it has said on stderr and on stdout.
+    log: Arc<Mutex<Vec<u8>>>,
     printed: Arc<Mutex<Vec<u8>>>,
     command: String,
+}
+
+/// What comes out of a pipe, as it comes.
+fn collected(mut pipe: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let to = Arc::clone(&bytes);
+    thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut piece) {
+            to.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..count]);
+        }
+    });
+    bytes
 }
 
 impl Running {
     fn new(step: &Step, folder: &Path) -> Result<Running> {
         let mut shell = Command::new("bash");
-        shell.args(["-c", &format!("exec 2>&1\n{}", step.command)]).current_dir(folder).process_group(0);
+        shell.args(["-c", &step.command]).current_dir(folder).process_group(0);
         // gdb looks for names on the Internet otherwise.
         shell.env_remove("DEBUGINFOD_URLS").env("TERM", "dumb").env("COLUMNS", "200");
-        let mut child =
-            shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("cannot run bash")?;
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = shell.spawn().context("cannot run bash")?;
         let keyboard = child.stdin.take();
-        let mut output = child.stdout.take().context("bash has no output")?;
-        let printed = Arc::new(Mutex::new(Vec::new()));
-        let to = Arc::clone(&printed);
-        thread::spawn(move || {
-            let mut piece = [0; 4096];
-            while let Ok(count @ 1..) = output.read(&mut piece) {
-                to.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..count]);
-            }
-        });
-        Ok(Running { child, keyboard, printed, command: step.command.clone() })
+        let log = collected(child.stderr.take().context("bash has no log")?);
+        let printed = collected(child.stdout.take().context("bash has no output")?);
+        Ok(Running { child, keyboard, log, printed, command: step.command.clone() })
     }
 
+    /// The log, and behind it what was printed: together they would stand in each other's lines.
     fn screen(&self) -> Screen {
-        Screen::new(&self.printed.lock().unwrap_or_else(PoisonError::into_inner))
+        let [log, printed] = [&self.log, &self.printed]
+            .map(|bytes| Screen::new(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).text);
+        Screen { text: log + "\n" + &printed }
     }
 
     /// Waits until the screen is as wanted, which is called `what`.
