@@ -127,7 +127,6 @@ impl History {
         self.of_culprit = if other { 1 } else { self.of_culprit + 1 };
         if self.in_a_row.max(self.of_culprit) > DISPOSALS_MAX && fall.former {
             // It dies of whatever it meets, or of whatever it has to do with this one: that is its state.
-            (self.in_a_row, self.of_culprit) = (0, 0);
             return self.give_up(fall, after_ns);
         }
         if other {
@@ -142,7 +141,7 @@ impl History {
         if !fall.former {
             return Action::Abandon;
         }
-        (self.times, self.repeats, self.helped) = (0, 0, false);
+        *self = History { storm: self.storm, last_ns: self.last_ns, ..History::default() };
         Action::StepBack { after_ns }
     }
 }

@@ -75,6 +75,16 @@ fn a_server_that_dies_of_whatever_one_program_does_is_taken_back_if_it_can_be() 
 }
 
 #[test]
+fn a_server_that_was_taken_back_has_its_whole_budget_again() {
+    let mut life = Life { former: true, waiting: 1, ..Life::default() };
+    let actions = (1..=DISPOSALS_MAX + 1).map(|culprit| life.meet_poison(culprit)[1]);
+    assert_eq!(actions.last(), Some(Action::StepBack { after_ns: 0 }));
+    life.former = false;
+    // Its journal is not what it does any more, and may be passed over.
+    assert_eq!(life.meet_poison(0), [NOW, DISPOSE]);
+}
+
+#[test]
 fn a_program_that_kills_again_and_again_has_the_server_taken_back_whatever_it_serves_meanwhile() {
     let mut life = Life { former: true, ..Life::default() };
     let mut last = NOW;
