@@ -5,7 +5,9 @@
 
 use libipc::abi::crash::Fault;
 use libipc::abi::delivery::{CROWDED, DELIVERY_OFFSET, PAYLOAD_OFFSET};
-use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, FIXED_MAX, Header, SUM_START, VALUES_MAX, sum};
+use libipc::abi::journal::{
+    ARGUMENTS, DELIVERY_MAX, DISPOSED, FIXED_MAX, Header, SUM_START, VALUES_MAX, sum,
+};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, PAYLOAD_MAX};

@@ -29,7 +29,9 @@ use libipc::proto::fs;
 use libipc::proto::process::TERMINAL_BIT;
 use libipc::proto::terminal::{Events, PERMITTED, QUERY, SESSION_BEGUN, SESSION_ENDED, TAKE_EVENTS};
 use libipc::server::effect::Reason;
-use libipc::server::{Boot, Call, Effects, Env, Event, Guarded, Message, Operation, Request, Server, TIMER_BIT};
+use libipc::server::{
+    Boot, Call, Effects, Env, Event, Guarded, Message, Operation, Request, Server, TIMER_BIT,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobControl;
