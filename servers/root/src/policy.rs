@@ -36,8 +36,8 @@ pub struct History {
     /// How many in a row were of that event, and in that place.
     times: u32,
     repeats: u32,
-    /// The server has been taken back because of that event.
-    taken_back: bool,
+    /// The server is not in the state any more in which that event killed it at first.
+    other_state: bool,
     /// That event has been disposed of.
     helped: bool,
     /// Events disposed of since the server last made progress; those of one program in a row count once.
@@ -91,13 +91,16 @@ pub fn decide(history: &mut History, death: Death, now_ns: u64) -> Action {
         return history.give_up(&fall, after_ns);
     }
     // A replay that never dies in the same place twice has no more to say after so many tries.
-    let poison = history.repeats == 2 || history.times == TIMES_MAX - 1 || history.taken_back;
-    // One that does not do what its journal has is in another state than the one that wrote it: the journal is wrong.
-    let suspect = fall.former && fall.fault != Fault::Diverged;
-    match (poison && fall.disposable, suspect) {
+    let poison = history.repeats == 2 || history.times == TIMES_MAX - 1 || history.other_state;
+    match (poison && fall.disposable, fall.fault) {
         (false, _) => Action::Restart { after_ns },
-        (true, true) => history.take_back(after_ns),
-        (true, false) => history.dispose(&fall, death.received, after_ns),
+        // It is not in the state of the one that wrote the journal: that was wrong, and the journal is passed over.
+        (true, Fault::Diverged) => {
+            history.begin_anew();
+            Action::Dispose { after_ns }
+        }
+        (true, _) if fall.former => history.take_back(after_ns),
+        (true, _) => history.dispose(&fall, death.received, after_ns),
     }
 }
 
@@ -108,7 +111,7 @@ impl History {
         self.times = if again { self.times + 1 } else { 1 };
         self.repeats = if repeated { self.repeats + 1 } else { 1 };
         self.helped &= again;
-        self.taken_back &= again;
+        self.other_state &= again;
         (self.event, self.place) = (fall.event, fall.place);
     }
 
@@ -139,9 +142,14 @@ impl History {
     }
 
     fn take_back(&mut self, after_ns: u64) -> Action {
-        let History { event, storm, last_ns, .. } = *self;
-        *self = History { event, times: 1, taken_back: true, storm, last_ns, ..History::default() };
+        self.begin_anew();
         Action::StepBack { after_ns }
+    }
+
+    /// The server is going to be in another state. It may have another try with the event that killed it.
+    fn begin_anew(&mut self) {
+        let History { event, storm, last_ns, .. } = *self;
+        *self = History { event, times: 1, other_state: true, storm, last_ns, ..History::default() };
     }
 }
 
