@@ -205,6 +205,11 @@ impl<M: Machine> Kernel<M> {
     /// A new call. `No` when it waits for a page of its caller, or has been answered here.
     pub(crate) fn deliver_call(&mut self, inbox: &Inbox, id: CallRef) -> Delivered {
         let Some(call) = self.calls.get(id) else { return Delivered::No };
+        if self.tasks.get(call.task).is_none() {
+            // Its process was ended while a server had it, which then handed it on.
+            self.end_call(id);
+            return Delivered::No;
+        }
         let message = if call.kind == CallKind::Foreign && !call.rewritten {
             let Some(thread) = call.thread else {
                 self.end_call(id);

@@ -62,6 +62,8 @@ pub struct Wait {
     pub foreign: bool,
     /// Label of the message, or number of the program's call.
     pub what: u32,
+    /// When it was made.
+    pub since_ns: u64,
 }
 
 impl<M: Machine> Kernel<M> {
@@ -176,6 +178,7 @@ impl<M: Machine> Kernel<M> {
                 caller: (own, pid, tid),
                 foreign: call.kind == CallKind::Foreign,
                 what: if call.kind == CallKind::Foreign { call.number } else { call.label },
+                since_ns: call.since,
             }
         })
     }

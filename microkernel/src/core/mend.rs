@@ -41,6 +41,8 @@ pub struct Former {
     saved: Option<(Saved, u64)>,
     /// It has so many bytes in common with the last.
     common: u64,
+    /// The journal between the two was passed over. It has said what it can say.
+    mended: bool,
 }
 
 /// What a replay does where the journal is not what the server does.
@@ -92,6 +94,7 @@ impl Journal {
         }
         let between = core::mem::take(&mut self.end);
         self.former.saved = Some((last, between));
+        self.former.mended = self.mended;
         if self.former.spare.count == 0 {
             self.set_memory(self.memory, self.window);
             if between > self.memory.bytes() {
@@ -115,11 +118,12 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Makes sure that a dead server is not started from a snapshot that has suffered. One that is asked to account for
-    /// itself is started from the one before.
+    /// itself is started from the one before, unless it has made the last when it had been mended: that is what comes
+    /// of the one before.
     pub(crate) fn check_snapshot(&mut self, id: ServerId) {
         let Some(journal) = self.journal_of(id).copied() else { return };
         let account = self.servers.get_mut(id).map(|server| &mut server.account.asked);
-        if account.is_some_and(core::mem::take) && self.step_back(id) {
+        if account.is_some_and(core::mem::take) && !journal.former.mended && self.step_back(id) {
             return;
         }
         let last = Saved { place: journal.active, bytes: journal.sound_bytes, digest: journal.digest };

@@ -4,8 +4,8 @@
 //! passed over a part of it, or disposed of an event, is not, and raises the server's *epoch*. The server is told,
 //! before anything else, and asks for a list of what it has: its handles, the calls it holds and has sent, the frames
 //! it has in use. What its state does not know it gives back here, and that is ended: a task or thread ends, a space
-//! is destroyed, a session is cut off from its server so that whoever uses it gets an error, a call is answered one,
-//! an answer is awaited no more, a frame is mapped nowhere.
+//! is destroyed (a thread with its process, of which that one knows), a session is cut off from its server so that
+//! whoever uses it gets an error, a call is answered one, an answer is awaited no more, a frame is mapped nowhere.
 //!
 //! The other way round, what a server of a later epoch does to something that is not there any more counts as done
 //! ([`Kernel::excused`]).
@@ -180,7 +180,10 @@ impl<M: Machine> Kernel<M> {
         let pager = |space: SpaceId| self.spaces.get(space).map(|space| space.pager);
         let _: Outcome = match self.named(task, slot, Rights::CONTROL) {
             Ok(Object::Task(_)) => self.task_kill(task, arguments),
-            Ok(Object::Thread(_)) => self.thread_end(task, arguments),
+            Ok(Object::Thread(thread)) => {
+                self.end_unknown_thread(thread);
+                Ok([0; 5])
+            }
             Ok(Object::Space(space)) if pager(space) == own => self.space_destroy(task, arguments),
             Ok(Object::OwnSession(session)) => {
                 self.cut_off(session);

@@ -103,22 +103,34 @@ fn whoever_is_asked_again_and_again_is_asked_more_and_more_seldom() {
     assert!(pauses.is_sorted() && pauses[..3] == [1, 2, 4] && pauses.ends_with(&[60, 60]), "{pauses:?}");
 }
 
-#[test]
-fn an_account_begins_with_the_snapshot_before_the_last() {
+/// A server makes two snapshots, the second when it has been mended or not, and is asked: what it starts from.
+fn account_begins_with(mended: bool) -> Vec<u8> {
     let (mut world, all, proc) = waiting();
-    for state in [b"sound", b"wrong"] {
+    for state in [b"before", b"latest"] {
         world.set_payload(proc, state);
         let thread = world.thread_of(proc);
         world.kernel.threads.get_mut(thread).unwrap().state = crate::core::object::ThreadState::Runnable;
-        world.ok(proc, Syscall::SnapshotWrite, &[5, 0]);
+        world.ok(proc, Syscall::SnapshotWrite, &[6, 0]);
         world.ok(proc, Syscall::SnapshotCommit, &[sum(SUM_START, state), 0]);
+        let id = world.kernel.server_of(proc).unwrap();
+        world.kernel.servers.get_mut(id).unwrap().journal.as_mut().unwrap().mended = mended;
     }
     let _ = world.trap(proc, Syscall::Receive, &[]);
     idle(&mut world, &all, PATIENCE_NS + 1);
     assert!(is_asked(&world, proc));
     world.ok(world.root, Syscall::ServerRestart, &[103]);
     let [length, ..] = world.ok(proc, Syscall::SnapshotRead, &[0]);
-    assert_eq!(world.payload(proc, length), b"sound");
+    world.payload(proc, length)
+}
+
+#[test]
+fn an_account_begins_with_the_snapshot_before_the_last() {
+    assert_eq!(account_begins_with(false), b"before");
+}
+
+#[test]
+fn an_account_does_not_go_through_a_journal_again_that_was_passed_over() {
+    assert_eq!(account_begins_with(true), b"latest");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use libipc::abi::delivery::{Kind, MessageBuffer};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, Readiness};
+use libipc::linux::call::WAIT4;
 
 use super::{World, info};
 
@@ -105,4 +106,20 @@ fn handles_without_the_right_are_refused() {
     assert_eq!(world.trap(client, Syscall::Crash, &[0]), Some(Err(KernelError::NoRight)));
     assert_eq!(world.trap(client, Syscall::ServerRestart, &[0]), Some(Err(KernelError::NoRight)));
     assert_eq!(world.trap(client, Syscall::PortIn, &[0x60, 1]), Some(Err(KernelError::NoRight)));
+}
+
+#[test]
+fn a_call_whose_process_has_ended_is_handed_on_to_nobody() {
+    let (mut world, vm, proc, program) = World::with_program();
+    world.grant(3, 0, 2);
+    assert_eq!(world.linux(&program, WAIT4, &[]), None);
+    world.ok(proc, Syscall::Receive, &[]);
+    let token = world.delivery(proc).token;
+    let received = world.kernel.server(vm).unwrap().received;
+    assert_eq!(world.trap(vm, Syscall::Receive, &[]), None);
+    world.ok(proc, Syscall::TaskKill, &[program.task_slot]);
+    world.ok(proc, Syscall::Forward, &[token, 0, info(1, 0, 0)]);
+    assert_eq!(world.result(vm), None, "its message buffer says what it said before");
+    assert_eq!(world.kernel.server(vm).unwrap().received, received);
+    assert_eq!(world.kernel.calls.used(), 0);
 }

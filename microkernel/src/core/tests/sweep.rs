@@ -1,9 +1,10 @@
 //! Inexact recoveries, and what a server then has that it does not know of.
 
-use libipc::abi::delivery::{Kind, MessageBuffer};
+use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
 use libipc::abi::sweep::{Holding, NAMES_MAX};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::{KernelError, Protection, Readiness, Rights};
+use libipc::linux::call::WAIT4;
 use libipc::linux::errno;
 use libipc::server::SWEEP_BIT;
 use libipc::server::env::TaskFigure;
@@ -112,6 +113,26 @@ fn a_task_a_thread_and_a_space_that_are_nobodys_end() {
     let gone = [used.threads - now.threads, used.tasks - now.tasks, used.spaces - now.spaces];
     assert_eq!((gone, used.table_frames - now.table_frames), ([1, 1, 1], 1));
     assert_eq!(world.kernel.named(proc, program.task_slot, Rights::empty()), Err(KernelError::BadHandle));
+}
+
+#[test]
+fn a_thread_that_is_nobodys_does_not_end_alone_unless_it_has_never_run() {
+    let (mut world, _, proc, program) = World::with_program();
+    world.ok(proc, Syscall::ThreadCreate, &[900, program.task_slot, 77, u64::from(u32::MAX)]);
+    let threads = world.kernel.used().threads;
+    discard(&mut world, proc, Holding::Handle, 900);
+    assert_eq!(world.kernel.used().threads, threads - 1);
+    assert_eq!(world.linux(&program, WAIT4, &[]), None);
+    world.ok(proc, Syscall::Receive, &[]);
+    discard(&mut world, proc, Holding::Handle, program.thread_slot);
+    world.ok(proc, Syscall::Receive, &[]);
+    assert_eq!(Kind::from_number(world.delivery(proc).kind), Some(Kind::Cancel), "of what it waited for");
+    world.ok(proc, Syscall::Receive, &[]);
+    let delivery = world.delivery(proc);
+    assert_eq!(Kind::from_number(delivery.kind), Some(Kind::Fault));
+    assert_eq!((delivery.label, delivery.caller.pid), (FaultKind::Lost as u32, program.badge as u32));
+    discard(&mut world, proc, Holding::Handle, program.task_slot);
+    assert_eq!(world.kernel.used().threads, threads - 2);
 }
 
 #[test]

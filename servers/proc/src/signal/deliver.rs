@@ -241,9 +241,14 @@ impl Proc {
         Ok(())
     }
 
-    /// A fault whose serving this server died of: the process ends, as by SIGKILL, and no handler is looked for.
+    /// A fault whose serving this server died of, or of a thread that it does not know: the process ends, as by
+    /// SIGKILL, and no handler is looked for.
     pub(crate) fn lost(&mut self, call: &Call, turn: &mut Turn) -> Result<(), Refusal> {
         let Some(entry) = self.entry(call, 0) else {
+            let pid = Pid(call.caller.pid);
+            if self.processes.get(&pid).is_some_and(|process| !process.is_zombie()) {
+                self.finish(pid, self.killed_by(pid, SIGKILL, false), turn);
+            }
             turn.go_on(call.id);
             return Ok(());
         };

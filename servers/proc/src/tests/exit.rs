@@ -1,11 +1,13 @@
 //! The end of threads and processes, and who inherits what.
 
 use libipc::abi::TaskWord;
+use libipc::abi::delivery::FaultKind;
+use libipc::linux::signal::SIGKILL;
 use libipc::server::effect::{Effect, Operation};
 use libipc::server::{Event, Server};
 
 use super::world::{DATA, STACK, World};
-use crate::id::Pid;
+use crate::id::{Pid, Tid};
 
 const ECHILD: Option<i64> = Some(-10);
 const SIGCHLD: u8 = 17;
@@ -79,6 +81,20 @@ fn a_process_whose_task_or_thread_is_gone_has_been_killed_and_its_parent_is_told
         world.step(Event::Lost { handle });
         assert!(world.lives(2));
     }
+}
+
+#[test]
+fn a_lost_thread_that_is_not_known_ends_its_process_and_the_parent_is_told() {
+    let mut world = World::started();
+    let child = world.fork(2);
+    let thread = world.thread(child);
+    let wait = world.begin(2, 61, &[u64::from(child), DATA, 0, 0]);
+    world.run();
+    world.proc.threads.remove(&Tid(thread));
+    world.proc.processes.get_mut(&Pid(child)).unwrap().threads.remove(&Tid(thread));
+    world.fault_of_kind(thread, FaultKind::Lost, 0);
+    assert_eq!(world.result(wait), Some(i64::from(child)));
+    assert_eq!(world.peek32(DATA), u32::from(SIGKILL));
 }
 
 #[test]
