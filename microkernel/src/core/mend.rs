@@ -137,10 +137,10 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
-    /// Whether a server could be started from the snapshot before its last.
+    /// Whether a server could be started from the snapshot before its last, and might be another then.
     pub(crate) fn has_former(&self, id: ServerId) -> bool {
         let journal = self.servers.get(id).and_then(|server| server.journal.as_ref());
-        journal.is_some_and(|journal| journal.former.saved.is_some())
+        journal.is_some_and(|journal| journal.former.saved.is_some() && !journal.former.mended)
     }
 
     /// Takes a dead server one snapshot back; the journals before and after the last become one. Whether there was one.
