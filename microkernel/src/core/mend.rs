@@ -11,9 +11,9 @@
 //!
 //! None of this may ever happen to a server that has only died: its snapshot is sound, and its journal its own.
 
-use libipc::abi::KernelError;
 use libipc::abi::journal::{ARGUMENTS, Header, SUM_START, sum};
 use libipc::abi::syscall::Syscall;
+use libipc::abi::{KernelError, Rights};
 use libipc::server::TIMER_BIT;
 
 use super::journal::{Journal, SNAPSHOTS};
@@ -242,6 +242,30 @@ impl<M: Machine> Kernel<M> {
             journal.cursor = None;
             server.bits |= TIMER_BIT;
         }
+        if let (Some(at), Syscall::Map) = (alike, call) {
+            self.end_deceived(id, &journal, (at, arguments[0]));
+        }
         alike.map_or(Mended::Live, Mended::At)
+    }
+
+    /// What a server mapped into this space, as its journal has it there, is not what should be there: its programs run
+    /// on what they have never written. They end, unless the space has gone since then.
+    fn end_deceived(&mut self, id: ServerId, journal: &Journal, (from, slot): (u64, u64)) {
+        let Some(server) = self.servers.get(id).map(|server| server.task) else { return };
+        let mut at = from;
+        while at < journal.end {
+            let (header, [name, ..], _) = self.record_at(journal, at);
+            if header.number == Syscall::SpaceDestroy as u16 && header.error == 0 && name == slot {
+                return;
+            }
+            at += header.bytes();
+        }
+        let Ok(Object::Space(space)) = self.named(server, slot, Rights::empty()) else { return };
+        for index in 0..self.tasks.bound() {
+            let task = self.tasks.at(index).and_then(|id| self.tasks.get(id));
+            if let Some(thread) = task.filter(|task| task.space == space).and_then(|task| task.first_thread) {
+                self.end_unknown_thread(thread);
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Servers that cannot be started from what they left: a damaged snapshot, a journal of what no sound server does.
 
+use libipc::abi::Protection;
 use libipc::abi::crash::{Disposition, Fall, Fault};
+use libipc::abi::delivery::{FaultKind, Kind};
 use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 use libipc::server::env::TaskFigure;
@@ -170,4 +172,34 @@ fn a_server_can_be_taken_back_once() {
     world.restart(3);
     assert!(starts_from(&mut world, server, b""));
     receive(&mut world, server, 1);
+}
+
+/// A pager mapped one page into a program where a sound one maps two, and destroyed the space then or did not: whether
+/// the program is to end when the pager is mended.
+fn is_lost(destroyed: bool) -> bool {
+    let (mut world, vm, proc, program) = World::with_program();
+    world.map(vm, &program, 0x40_0000, 1, Protection::READ);
+    if destroyed {
+        world.ok(vm, Syscall::SpaceDestroy, &[program.badge]);
+    }
+    kill(&mut world, vm);
+    let id = world.kernel.server_of(vm).unwrap();
+    assert!(world.kernel.mend(id));
+    world.restart(2);
+    let [created, mapped] = [&[program.badge, program.badge, 0][..], &[program.badge, 3, 2]];
+    world.ok(vm, Syscall::SpaceCreate, created);
+    world.ok(vm, Syscall::Map, mapped);
+    if world.trap(proc, Syscall::Receive, &[]).is_none() {
+        return false;
+    }
+    let delivery = world.delivery(proc);
+    assert_eq!(Kind::from_number(delivery.kind), Some(Kind::Fault));
+    assert_eq!((delivery.label, delivery.caller.pid), (FaultKind::Lost as u32, program.badge as u32));
+    true
+}
+
+#[test]
+fn a_program_whose_memory_is_not_what_it_should_be_ends() {
+    assert!(is_lost(false));
+    assert!(!is_lost(true), "it has left that memory behind");
 }
