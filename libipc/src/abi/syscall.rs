@@ -156,8 +156,8 @@ syscalls! {
     51 PowerOff "power_off" (status, how) [NoRight] "Ends the machine: how 0 off, 1 reboot.";
     52 SnapshotWrite "snapshot_write" (length, behind) [TooBig, Exhausted, WrongState]
         "Appends the payload to the snapshot being made: a new one (0), or an addition behind the last (1). The time that it takes counts from the first such call, which may append nothing.";
-    53 SnapshotCommit "snapshot_commit" (digest, behind) [WrongState]
-        "Makes the snapshot just written the one to restart from, or the addition a part of it, and lets go of the journal before it.";
+    53 SnapshotCommit "snapshot_commit" (digest, behind) [WrongState, BadArgument]
+        "Makes the snapshot just written the one to restart from, or the addition a part of it, and lets go of the journal before it. The digest is the FNV-1a checksum of all of it; what was written and has another is refused and forgotten.";
     54 SnapshotRead "snapshot_read" (offset) [BadArgument]
         "Reads a part of the snapshot this incarnation starts from into the payload. Value 0: bytes read; value 1: bytes in all.";
     55 Crash "crash" (task, count, what) [BadHandle, WrongKind, NoRight, BadArgument]

@@ -5,7 +5,9 @@
 
 use libipc::abi::crash::Fault;
 use libipc::abi::delivery::{CROWDED, DELIVERY_OFFSET, PAYLOAD_OFFSET};
-use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, FIXED_MAX, Header, VALUES_MAX};
+use libipc::abi::journal::{
+    ARGUMENTS, DELIVERY_MAX, DISPOSED, FIXED_MAX, Header, SUM_START, VALUES_MAX, sum,
+};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::trace::Event;
 use libipc::abi::{KernelError, PAYLOAD_MAX};
@@ -382,6 +384,15 @@ impl<M: Machine> Kernel<M> {
         let journal = server.filter(|journal| journal.writing_bytes > 0).ok_or(KernelError::WrongState)?;
         let written = core::mem::take(&mut journal.writing_bytes);
         let place = journal.free_place();
+        let (at, from, start) = match behind {
+            0 => (place, 0, SUM_START),
+            _ => (journal.active, journal.sound_bytes, journal.digest),
+        };
+        let at = journal.place_offset(at) + from;
+        if sum(start, self.machine.bytes(journal.snapshots, at, written)) != digest {
+            // On its way here something was written over. The one that there is stays, and the journal with it.
+            return Err(KernelError::BadArgument);
+        }
         journal.turn_over(&mut self.machine, behind != 0);
         if behind != 0 {
             journal.sound_bytes += written;

@@ -1,13 +1,14 @@
 //! What root does about a death: a pure function of what is known of the server and its death.
 //!
 //! Only deaths by a server's own fault count. The first of an event may be bad luck, so the server runs again, and
-//! meets the event again; when that kills it in the same place, the event is poison and is disposed of. When not even
-//! that lets the server receive anything new, the state it is started from may be what is wrong: it is taken back to an
-//! earlier one if there is one, and given up else. Disposing has a budget, which is filled again by messages
+//! meets the event again. When that kills it in the same place, either the event is poison, or the state that the
+//! server is started from is not what it should be. Nobody would notice if a sound one were taken back to an earlier
+//! state, so that is tried first where there is one; of what kills the server even then, the event is disposed of. A
+//! server that this does not let receive anything new is given up. Disposing has a budget, which is filled again by messages
 //! served; a program that sends poison again and again does not use it up, or any program could take a server from all
 //! others. Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
 
-use libipc::abi::crash::Fall;
+use libipc::abi::crash::{Fall, Fault};
 use serde::{Deserialize, Serialize};
 
 /// Deaths of one event in one place after which a server is given up.
@@ -35,15 +36,14 @@ pub struct History {
     /// How many in a row were of that event, and in that place.
     times: u32,
     repeats: u32,
+    /// The server is not in the state any more in which that event killed it at first.
+    other_state: bool,
     /// That event has been disposed of.
     helped: bool,
-    /// Events disposed of since the server last made progress, and how many of them count.
-    in_a_row: u32,
+    /// Events disposed of since the server last made progress; those of one program in a row count once.
     disposed: u32,
     /// Whose the last of them was; 0 for nobody in particular.
     culprit: u32,
-    /// How many in a row were of that one, whatever was served between them.
-    of_culprit: u32,
     /// Messages it had received then.
     received: u64,
     /// Deaths in the storm so far, and when the last was.
@@ -91,10 +91,16 @@ pub fn decide(history: &mut History, death: Death, now_ns: u64) -> Action {
         return history.give_up(&fall, after_ns);
     }
     // A replay that never dies in the same place twice has no more to say after so many tries.
-    let poison = history.repeats == 2 || history.times == TIMES_MAX - 1;
-    match poison && fall.disposable {
-        true => history.dispose(&fall, death.received, after_ns),
-        false => Action::Restart { after_ns },
+    let poison = history.repeats == 2 || history.times == TIMES_MAX - 1 || history.other_state;
+    match (poison && fall.disposable, fall.fault) {
+        (false, _) => Action::Restart { after_ns },
+        // It is not in the state of the one that wrote the journal: that was wrong, and the journal is passed over.
+        (true, Fault::Diverged) => {
+            history.begin_anew();
+            Action::Dispose { after_ns }
+        }
+        (true, _) if fall.former => history.take_back(after_ns),
+        (true, _) => history.dispose(&fall, death.received, after_ns),
     }
 }
 
@@ -105,6 +111,7 @@ impl History {
         self.times = if again { self.times + 1 } else { 1 };
         self.repeats = if repeated { self.repeats + 1 } else { 1 };
         self.helped &= again;
+        self.other_state &= again;
         (self.event, self.place) = (fall.event, fall.place);
     }
 
@@ -120,17 +127,9 @@ impl History {
 
     fn dispose(&mut self, fall: &Fall, received: u64, after_ns: u64) -> Action {
         if received.saturating_sub(self.received) >= PROGRESS {
-            (self.in_a_row, self.disposed) = (0, 0);
+            self.disposed = 0;
         }
-        self.in_a_row += 1;
-        let other = fall.culprit == 0 || fall.culprit != self.culprit;
-        self.of_culprit = if other { 1 } else { self.of_culprit + 1 };
-        if self.in_a_row.max(self.of_culprit) > DISPOSALS_MAX && fall.former {
-            // It dies of whatever it meets, or of whatever it has to do with this one: that is its state.
-            (self.in_a_row, self.of_culprit) = (0, 0);
-            return self.give_up(fall, after_ns);
-        }
-        if other {
+        if fall.culprit == 0 || fall.culprit != self.culprit {
             self.disposed += 1;
         }
         (self.culprit, self.received, self.helped) = (fall.culprit, received, true);
@@ -139,11 +138,18 @@ impl History {
 
     /// Nothing has helped from the state it is started from; from an earlier one its life begins anew.
     fn give_up(&mut self, fall: &Fall, after_ns: u64) -> Action {
-        if !fall.former {
-            return Action::Abandon;
-        }
-        (self.times, self.repeats, self.helped) = (0, 0, false);
+        if fall.former { self.take_back(after_ns) } else { Action::Abandon }
+    }
+
+    fn take_back(&mut self, after_ns: u64) -> Action {
+        self.begin_anew();
         Action::StepBack { after_ns }
+    }
+
+    /// The server is going to be in another state. It may have another try with the event that killed it.
+    fn begin_anew(&mut self) {
+        let History { event, storm, last_ns, .. } = *self;
+        *self = History { event, times: 1, other_state: true, storm, last_ns, ..History::default() };
     }
 }
 

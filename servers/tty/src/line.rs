@@ -16,6 +16,7 @@ mod receive;
 #[cfg(test)]
 mod tests;
 
+use libipc::server::Guarded;
 use serde::{Deserialize, Serialize};
 
 use crate::ioctl::Flow;
@@ -40,7 +41,7 @@ const POLL_WRITABLE_BELOW: u32 = 256;
 /// again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineDiscipline {
-    termios: Termios,
+    termios: Guarded<Termios>,
     input: InputBuffer,
     echoes: Echoes,
     /// Where the cursor is, as far as processed output tells.
@@ -80,7 +81,7 @@ impl LineDiscipline {
     /// A terminal with these settings on which nothing has happened.
     pub fn new(termios: Termios) -> Self {
         LineDiscipline {
-            termios: termios.with_fixed_framing(),
+            termios: Guarded::new(termios.with_fixed_framing()),
             input: InputBuffer::default(),
             echoes: Echoes::default(),
             column: 0,
@@ -89,6 +90,11 @@ impl LineDiscipline {
             erasing: false,
             flow: OutputFlow::Running,
         }
+    }
+
+    /// Ends the server's incarnation if something has written over the settings.
+    pub fn check(&self) {
+        self.termios.check();
     }
 
     /// The settings, as TCGETS returns them.
@@ -103,7 +109,7 @@ impl LineDiscipline {
     /// Input that was typed in one mode stays for the other: switched to raw, all of it can be read, ends of
     /// file as zero bytes; switched to canonical, what is there counts as one finished line.
     pub fn set_termios(&mut self, termios: Termios, out: &mut ByteQueue) -> Actions {
-        let old = core::mem::replace(&mut self.termios, termios.with_fixed_framing());
+        let old = self.termios.replace(termios.with_fixed_framing());
         if (old.local ^ self.termios.local).contains(LocalFlags::ICANON) {
             self.input.reframe(self.canonical());
             self.erasing = false;

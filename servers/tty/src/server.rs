@@ -29,7 +29,9 @@ use libipc::proto::fs;
 use libipc::proto::process::TERMINAL_BIT;
 use libipc::proto::terminal::{Events, PERMITTED, QUERY, SESSION_BEGUN, SESSION_ENDED, TAKE_EVENTS};
 use libipc::server::effect::Reason;
-use libipc::server::{Boot, Call, Effects, Env, Event, Message, Operation, Request, Server, TIMER_BIT};
+use libipc::server::{
+    Boot, Call, Effects, Env, Event, Guarded, Message, Operation, Request, Server, TIMER_BIT,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::jobs::JobControl;
@@ -56,7 +58,7 @@ pub struct Tty {
     proc: Handle,
     line: LineDiscipline,
     jobs: JobControl,
-    window: WindowSize,
+    window: Guarded<WindowSize>,
     attributes: Attributes,
     port: Port,
     /// Open files by the badges of their sessions.
@@ -181,6 +183,8 @@ impl Tty {
 }
 
 impl Server for Tty {
+    const SCHEMA: u32 = 2;
+
     fn new(boot: &Boot) -> Tty {
         let told: Option<(u16, u16)> = postcard::from_bytes(&boot.config).ok();
         let (rows, columns) = told.filter(|(rows, columns)| *rows != 0 && *columns != 0).unwrap_or(SIZE);
@@ -190,7 +194,7 @@ impl Server for Tty {
             proc: boot.server("proc"),
             line: LineDiscipline::new(Termios::console()),
             jobs: JobControl::default(),
-            window: WindowSize { rows, columns, ..WindowSize::default() },
+            window: Guarded::new(WindowSize { rows, columns, ..WindowSize::default() }),
             attributes: Attributes::new(born_ns),
             port: Port::default(),
             opens: BTreeMap::new(),
@@ -208,6 +212,8 @@ impl Server for Tty {
     }
 
     fn step(&mut self, event: &Event, env: &mut dyn Env) -> Effects {
+        self.line.check();
+        self.window.check();
         let mut turn = Turn::new(env);
         let had_events = !self.events.is_empty();
         match event {

@@ -59,7 +59,7 @@ pub enum ControlChar {
 }
 
 /// The settings of one terminal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Termios {
     /// `c_iflag`.
     pub input: InputFlags,
@@ -225,7 +225,7 @@ fn speed(field: u32, other: u32) -> u32 {
 }
 
 /// The size of a terminal's window: what TIOCGWINSZ returns and TIOCSWINSZ sets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct WindowSize {
     /// Lines of text.
     pub rows: u16,

@@ -136,6 +136,25 @@ fn a_snapshot_lets_go_of_the_journal_before_it() {
 }
 
 #[test]
+fn a_snapshot_that_was_written_over_on_its_way_is_not_the_one_to_start_from() {
+    let (mut world, _, server) = World::two([false, true]);
+    let mut save = |said: &[u8], written: &[u8], behind| {
+        world.set_payload(server, written);
+        world.ok(server, Syscall::SnapshotWrite, &[written.len() as u64, behind]);
+        world.trap(server, Syscall::SnapshotCommit, &[sum(SUM_START, said), behind]).unwrap().is_ok()
+    };
+    assert!(!save(b"state", b"stale", 0));
+    assert!(save(b"state", b"state", 0));
+    assert!(!save(b"state and", b" end", 1));
+    assert!(!save(b"other", b"offer", 0));
+    assert!(save(b"state and", b" and", 1));
+    kill(&mut world, server);
+    world.restart(3);
+    assert_eq!(world.ok(server, Syscall::SnapshotRead, &[0])[0], 9);
+    assert_eq!(world.payload(server, 9), b"state and");
+}
+
+#[test]
 fn an_addition_to_a_snapshot_counts_when_it_is_complete() {
     let (mut world, _, server) = World::two([false, true]);
     let write = |world: &mut World, bytes: &[u8], behind| {
@@ -251,13 +270,12 @@ fn a_server_whose_state_takes_most_of_a_snapshots_room_is_told() {
     let save = |world: &mut World, bytes: u64| {
         world.ok(client, Syscall::Send, &[0, info(1, 0, 0), 5]);
         world.ok(server, Syscall::Receive, &[]);
-        let mut left = bytes;
-        while left > 0 {
-            let piece = left.min(4096);
-            world.trap(server, Syscall::SnapshotWrite, &[piece, 0]).unwrap().ok()?;
-            left -= piece;
+        let state = vec![7; bytes as usize];
+        for piece in state.chunks(4096) {
+            world.set_payload(server, piece);
+            world.trap(server, Syscall::SnapshotWrite, &[piece.len() as u64, 0]).unwrap().ok()?;
         }
-        world.ok(server, Syscall::SnapshotCommit, &[0, 0]);
+        world.ok(server, Syscall::SnapshotCommit, &[sum(SUM_START, &state), 0]);
         Some(())
     };
     let crowded = |world: &mut World| {

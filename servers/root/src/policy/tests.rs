@@ -18,12 +18,14 @@ struct Life {
     waiting: u32,
     place: u64,
     former: bool,
+    fault: Option<Fault>,
 }
 
 impl Life {
     fn die(&mut self, disposable: bool, culprit: u32) -> Action {
         let event = self.received;
-        let (fault, place, waiting) = (Fault::Exception, self.place, self.waiting);
+        let (place, waiting) = (self.place, self.waiting);
+        let fault = self.fault.unwrap_or(Fault::Exception);
         let fall = Fall { fault, event, place, disposable, former: self.former, culprit, waiting };
         decide(&mut self.history, Death { fall: Some(fall), received: self.received }, self.now_ns)
     }
@@ -64,26 +66,31 @@ fn a_server_that_nothing_helps_is_taken_back_to_an_earlier_state_before_it_is_gi
 }
 
 #[test]
-fn a_server_that_dies_of_whatever_one_program_does_is_taken_back_if_it_can_be() {
-    let poisoned = |former| {
-        let mut life = Life { former, ..Life::default() };
-        (0..=DISPOSALS_MAX).map(|_| life.meet_poison(7)).last()
-    };
-    let disposed = poisoned(false).map(|[_, second]| matches!(second, Action::Dispose { .. }));
-    assert_eq!(disposed, Some(true), "the program alone may be what is wrong");
-    assert_eq!(poisoned(true).map(|[_, second]| matches!(second, Action::StepBack { .. })), Some(true));
+fn an_event_is_blamed_when_it_kills_from_an_earlier_state_too() {
+    let mut life = Life { former: true, ..Life::default() };
+    assert_eq!(life.meet_poison(7), [NOW, Action::StepBack { after_ns: 0 }]);
+    life.former = false;
+    assert_eq!([life.die(true, 7), life.die(true, 7)], [DISPOSE, Action::Abandon]);
 }
 
 #[test]
-fn a_program_that_kills_again_and_again_has_the_server_taken_back_whatever_it_serves_meanwhile() {
-    let mut life = Life { former: true, ..Life::default() };
-    let mut last = NOW;
-    for _ in 0..=DISPOSALS_MAX {
-        life.received += 2 * PROGRESS;
-        life.wait();
-        [_, last] = life.meet_poison(7);
+fn a_server_that_does_not_do_what_its_journal_has_passes_over_it_and_its_event_may_still_be_disposed_of() {
+    let mut life = Life { former: true, fault: Some(Fault::Diverged), ..Life::default() };
+    assert_eq!(life.meet_poison(0), [NOW, DISPOSE], "what it did is wrong, not what it does");
+    (life.former, life.fault) = (false, None);
+    assert_eq!([life.die(true, 0), life.die(true, 0)], [DISPOSE, Action::Abandon]);
+}
+
+#[test]
+fn a_server_that_was_taken_back_has_its_whole_budget_again() {
+    let mut life = Life { waiting: 1, ..Life::default() };
+    for culprit in 1..=DISPOSALS_MAX {
+        assert_eq!(life.meet_poison(culprit), [NOW, DISPOSE]);
     }
-    assert_eq!(last, Action::StepBack { after_ns: 0 });
+    life.former = true;
+    assert_eq!(life.meet_poison(100), [NOW, Action::StepBack { after_ns: 0 }]);
+    life.former = false;
+    assert_eq!(life.die(true, 100), DISPOSE);
 }
 
 #[test]

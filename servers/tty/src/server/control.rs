@@ -307,8 +307,8 @@ impl Tty {
     fn set_window_size(&mut self, asked: &Asked, address: u64, turn: &mut Turn) -> Outcome {
         let bytes = turn.env.read_user(asked.id, address, WINSIZE_BYTES as u32)?;
         let window = WindowSize::parse(&bytes)?;
-        if window != self.window {
-            self.window = window;
+        if window != *self.window {
+            self.window.replace(window);
             self.signal_foreground(Signal::WindowChange);
         }
         done(asked, Ok(()), turn)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 bitflags! {
     /// `c_iflag`: what happens to bytes as they arrive.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub struct InputFlags: u32 {
         /// A break condition is ignored.
         const IGNBRK = 0o1;
@@ -44,7 +44,7 @@ bitflags! {
 
 bitflags! {
     /// `c_oflag`: what happens to bytes as they leave.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub struct OutputFlags: u32 {
         /// Output is processed at all.
         const OPOST = 0o1;
@@ -71,7 +71,7 @@ bitflags! {
 
 bitflags! {
     /// `c_cflag`: the framing and speed of a serial line.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub struct ControlFlags: u32 {
         /// Both bits of the character size field.
         const CSIZE = 0o60;
@@ -104,7 +104,7 @@ bitflags! {
 
 bitflags! {
     /// `c_lflag`: line editing, echo and signals.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     pub struct LocalFlags: u32 {
         /// The interrupt, quit and suspend characters send signals.
         const ISIG = 0o1;
