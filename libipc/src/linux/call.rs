@@ -79,6 +79,11 @@ pub fn may_wait(number: u32) -> bool {
     )
 }
 
+/// Whether a call that may wait does so only when its path has been resolved.
+pub fn begins_with_path(number: u32) -> bool {
+    matches!(number, OPEN | OPENAT | OPENAT2 | CREAT | CONNECT | SENDTO | SENDMSG | SENDMMSG)
+}
+
 /// Whether a call is only for sockets.
 pub fn is_of_sockets(number: u32) -> bool {
     matches!(number, CONNECT..=GETPEERNAME | SETSOCKOPT | GETSOCKOPT | ACCEPT4 | RECVMMSG | SENDMMSG)

@@ -7,12 +7,14 @@
 //! does neither within a minute has forgotten it, and the call fails: its caller is told, and waits no more.
 //!
 //! Calls that wait for what may never come are not recalled: whoever waits rightly is to see nothing of this. So a
-//! server may still forget who reads a pipe. All else ends by itself, however long a disk takes.
+//! server may still forget who reads a pipe. All else ends by itself, however long a disk takes; so does the way to the
+//! file, for a call that waits only when it is there.
 //!
 //! [`Syscall::Keep`]: libipc::abi::syscall::Syscall::Keep
 
 use libipc::abi::KernelError;
-use libipc::linux::call::may_wait;
+use libipc::abi::foreign::Role;
+use libipc::linux::call::{begins_with_path, may_wait};
 
 use super::account::PATIENCE_NS;
 use super::call::signal;
@@ -63,7 +65,8 @@ impl<M: Machine> Kernel<M> {
         if call.is_recalled() {
             return call.recalled.at_ns.checked_add(PATIENCE_NS);
         }
-        if call.kind == CallKind::Foreign && (call.thread.is_none() || may_wait(call.number)) {
+        let resolved = self.roles[Role::Vfs as usize] == Some(call.server) && begins_with_path(call.number);
+        if call.kind == CallKind::Foreign && (call.thread.is_none() || may_wait(call.number) && !resolved) {
             return None;
         }
         let asked_ns = self.servers.get(call.server)?.account.asked_ns();

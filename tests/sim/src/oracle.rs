@@ -14,6 +14,9 @@ const BAD_WORDS: [&str; 4] = ["disagree", "given up", "cannot be seen to", "no s
 /// What it says of an object that a sweep has ended: there are none after an exact recovery.
 const FOUND: &str = "was nobody's";
 
+/// How a line of it begins that tells who waits for ever.
+const WAITS: &str = "waits:";
+
 /// Calls by which a program waits for another: read, poll, pause, wait4, rt_sigsuspend, futex, epoll_wait.
 const WAITING_CALLS: [u32; 7] = [0, 7, 34, 61, 130, 202, 232];
 /// An answer to a program is an error if it is not more than so much below zero.
@@ -65,6 +68,19 @@ pub fn uncontained(setup: &Setup, run: &Outcome, given_up: u32) -> Option<String
 fn only_programs_wait(run: &Outcome) -> bool {
     let waits = |wait: &Wait| wait.held && wait.foreign && WAITING_CALLS.contains(&wait.what);
     run.end == End::Hang && run.waits.iter().all(waits)
+}
+
+/// Who still waits for whom, for what, and since when.
+pub(crate) fn describe_wait(setup: &Setup, wait: &Wait) -> String {
+    let Wait { server, held, caller: (own, pid, tid), foreign, what, since_ns } = *wait;
+    let to = setup.name(server);
+    let has = if held { "has" } else { "is to get" };
+    let by = if own == 0 { format!("process {pid}, thread {tid}") } else { setup.name(own).to_owned() };
+    let what = match libipc::abi::foreign::LINUX.get(what as usize).filter(|_| foreign) {
+        Some(row) => row.name.to_owned(),
+        None => format!("message {what:#x}"),
+    };
+    format!("{WAITS} {by} since {} ms, for {to}, which {has} its {what}\n", since_ns / 1_000_000)
 }
 
 /// What became of a run, from the view of its programs.
@@ -162,7 +178,9 @@ fn seen(clean: &Outcome, run: &Outcome) -> String {
 /// it was.
 pub fn unbearable(clean: &Outcome, run: &Outcome, kind: Kind) -> Option<String> {
     let class = class(clean, run);
-    (class > kind.worst()).then(|| format!("{class:?}\n{}", seen(clean, run)))
+    let waits = run.log.lines().filter(|line| line.starts_with(WAITS));
+    let waits: String = waits.map(|line| format!("{line}\n")).collect();
+    (class > kind.worst()).then(|| format!("{class:?}\n{waits}{}", seen(clean, run)))
 }
 
 /// What is wrong with the log on a disk after a power cut, and after one more run of the same workload, which read what

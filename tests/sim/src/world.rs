@@ -33,6 +33,7 @@ use crate::cpu::{self, Notes, translate};
 use crate::devices::{self, Plugged};
 use crate::image;
 use crate::incarnation::{Buffer, Incarnation, Reply, Request, Start, Stopped, Version, trapped};
+use crate::oracle::describe_wait;
 use crate::plan::{Cause, Plan, Progress, Upgrade};
 use crate::random::Random;
 use crate::trace::Trace;
@@ -555,10 +556,9 @@ impl World<'_> {
         INSIDE.set(false);
         let fates: Vec<_> =
             (1..=traps.len() as u32).map(|number| kernel.fate(number).unwrap_or_default()).collect();
-        let mut said = said;
-        for wait in kernel.outstanding_calls().filter(|_| matches!(end, End::Hang | End::Endless)) {
-            said += &describe_wait(setup, &wait);
-        }
+        let hangs = matches!(end, End::Hang | End::Endless);
+        let waits = kernel.outstanding_calls().filter(|_| hangs).map(|wait| describe_wait(setup, &wait));
+        let said = said + &waits.collect::<String>();
         let log = String::from_utf8_lossy(&kernel.machine.log).into_owned() + &said;
         let outcome = Outcome {
             end,
@@ -586,19 +586,6 @@ impl World<'_> {
         SPARE.set(Some((memory, machine.into_blank())));
         outcome
     }
-}
-
-/// Who still waits for whom, for what, and since when.
-fn describe_wait(setup: &Setup, wait: &Wait) -> String {
-    let Wait { server, held, caller: (own, pid, tid), foreign, what, since_ns } = *wait;
-    let to = setup.name(server);
-    let has = if held { "has" } else { "is to get" };
-    let by = if own == 0 { format!("process {pid}, thread {tid}") } else { setup.name(own).to_owned() };
-    let what = match libipc::abi::foreign::LINUX.get(what as usize).filter(|_| foreign) {
-        Some(row) => row.name.to_owned(),
-        None => format!("message {what:#x}"),
-    };
-    format!("waits: {by} since {} ms, for {to}, which {has} its {what}\n", since_ns / 1_000_000)
 }
 
 /// Records of the kernel as a file.

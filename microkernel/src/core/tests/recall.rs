@@ -2,8 +2,9 @@
 
 use libipc::abi::KernelError;
 use libipc::abi::delivery::{FaultKind, Kind};
+use libipc::abi::foreign::Role;
 use libipc::abi::syscall::{Restart, Syscall, reply_flags};
-use libipc::linux::call::{EXIT_GROUP, WAIT4};
+use libipc::linux::call::{EXIT_GROUP, OPENAT, WAIT4};
 use libipc::linux::errno;
 
 use super::account::{come_back, idle, is_asked};
@@ -29,15 +30,34 @@ fn held(number: u32) -> (World, [TaskId; 3], TaskId, Program) {
 /// The process server has accounted for itself and has the call still, and a minute more has gone by.
 fn recalled(number: u32) -> (World, [TaskId; 3], TaskId, Program) {
     let (mut world, all, proc, program) = held(number);
-    idle(&mut world, &all, PATIENCE_NS + 1);
-    come_back(&mut world, proc, 3);
-    let _ = world.trap(proc, Syscall::Receive, &[]);
-    idle(&mut world, &all, PATIENCE_NS + 1);
-    // What it has received may be a reason to ask it again.
-    if is_asked(&world, proc) {
-        come_back(&mut world, proc, 3);
-    }
+    recall(&mut world, &all, proc);
     (world, all, proc, program)
+}
+
+fn recall(world: &mut World, all: &[TaskId], proc: TaskId) {
+    idle(world, all, PATIENCE_NS + 1);
+    come_back(world, proc, 3);
+    let _ = world.trap(proc, Syscall::Receive, &[]);
+    idle(world, all, PATIENCE_NS + 1);
+    // What it has received may be a reason to ask it again.
+    if is_asked(world, proc) {
+        come_back(world, proc, 3);
+    }
+}
+
+#[test]
+fn the_way_to_a_file_ends_by_itself_whatever_the_call_waits_for_there() {
+    for (resolves, given_back) in [(true, Some(Kind::Cancel)), (false, None)] {
+        let (mut world, all, proc, _) = held(WAIT4);
+        if resolves {
+            world.kernel.roles[Role::Vfs as usize] = world.kernel.server_of(proc);
+        }
+        let call = (0..world.kernel.calls.bound()).find_map(|index| world.kernel.calls.at(index)).unwrap();
+        world.kernel.calls.get_mut(call).unwrap().number = OPENAT;
+        recall(&mut world, &all, proc);
+        assert_eq!(given(&mut world, proc), given_back);
+        assert!(is_held(&world));
+    }
 }
 
 /// What a server that waited has been given.
