@@ -513,7 +513,7 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// A call's thread does not wait for it any more. What a server holds lives on without it.
-    fn leave_call(&mut self, id: CallRef) {
+    pub(crate) fn leave_call(&mut self, id: CallRef) {
         self.trace_call(Event::Forgotten, id);
         let Some(call) = self.calls.get_mut(id) else { return };
         call.thread = None;
@@ -522,23 +522,6 @@ impl<M: Machine> Kernel<M> {
             Phase::Held => self.signal_holder(id, signal::CANCEL),
             Phase::Faulting => self.end_call(id),
             Phase::Answered => {}
-        }
-    }
-
-    /// Ends a thread of which its process server does not know. Its process waits for what it would have done, and is
-    /// to end; but nobody waits for one that has never run.
-    pub(crate) fn end_unknown_thread(&mut self, thread: ThreadId) {
-        let Some(state) = self.threads.get_mut(thread) else { return };
-        let task = state.task;
-        match core::mem::replace(&mut state.state, ThreadState::Embryo) {
-            ThreadState::Embryo => return self.end_thread(thread),
-            ThreadState::Calling(id) => self.leave_call(id),
-            ThreadState::Runnable | ThreadState::Receiving => {}
-        }
-        self.unqueue(thread);
-        self.lose(thread, task);
-        if self.threads.get(thread).is_some_and(|state| state.state == ThreadState::Embryo) {
-            self.end_thread(thread);
         }
     }
 

@@ -275,6 +275,23 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// Ends a thread of which its process server does not know. Its process waits for what it would have done, and is
+    /// to end; but nobody waits for one that has never run.
+    pub(crate) fn end_unknown_thread(&mut self, thread: ThreadId) {
+        let Some(state) = self.threads.get_mut(thread) else { return };
+        let task = state.task;
+        match core::mem::replace(&mut state.state, ThreadState::Embryo) {
+            ThreadState::Embryo => return self.end_thread(thread),
+            ThreadState::Calling(id) => self.leave_call(id),
+            ThreadState::Runnable | ThreadState::Receiving => {}
+        }
+        self.unqueue(thread);
+        self.lose(thread, task);
+        if self.threads.get(thread).is_some_and(|state| state.state == ThreadState::Embryo) {
+            self.end_thread(thread);
+        }
+    }
+
     /// The answers to calls that a task has sent with a tag go nowhere.
     fn await_no_more(&mut self, task: TaskId, tag: u64) {
         for index in 0..self.calls.bound() {

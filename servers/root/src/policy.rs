@@ -4,9 +4,9 @@
 //! meets the event again. When that kills it in the same place, either the event is poison, or the state that the
 //! server is started from is not what it should be. Nobody would notice if a sound one were taken back to an earlier
 //! state, so that is tried first where there is one; of what kills the server even then, the event is disposed of. A
-//! server that this does not let receive anything new is given up. Disposing has a budget, which is filled again by messages
-//! served; a program that sends poison again and again does not use it up, or any program could take a server from all
-//! others. Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
+//! server that this does not let receive anything new is given up. Disposing has a budget, which is filled again by
+//! messages served; a program that sends poison again and again does not use it up, or any program could take a server
+//! from all others. Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
 
 use libipc::abi::crash::{Fall, Fault};
 use serde::{Deserialize, Serialize};
