@@ -1,6 +1,7 @@
 //! The other side: it sends back what it gets.
 
 use libipc::abi::Handle;
+use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
 use libipc::sys::Traps;
 
@@ -14,9 +15,10 @@ pub fn serve<T: Traps>(mut native: Native<T>, client: Handle) -> ! {
     let mut event = native.receive();
     loop {
         if native.fill > SNAPSHOT_AT {
-            native.payload(&[1]);
+            let state = [1];
+            native.payload(&state);
             native.must(Syscall::SnapshotWrite, [1, 0, 0, 0, 0, 0]);
-            native.must(Syscall::SnapshotCommit, [0; 6]);
+            native.must(Syscall::SnapshotCommit, [sum(SUM_START, &state), 0, 0, 0, 0, 0]);
             native.fill = 0;
         }
         event = match event {
