@@ -25,15 +25,15 @@ use crate::{
 /// which the host does not have.
 const COMMAND: &str = "sh -c \"ls /bin | wc -l\" </dev/null >/dev/null";
 
-/// Runs strace in a file tree ($1) with a log ($2) over a command ($3), in the environment that follows and with no
-/// descriptors open but the first three.
+/// Runs strace in a file tree ($1) with a log ($2) over a command ($3), in the environment that follows, with no signal
+/// ignored (as `nohup` would have it) and with no descriptors open but the first three.
 const ON_HOST: &str = r#"
 mount --rbind /proc "$1/proc" && mount --rbind /dev "$1/dev" || exit
 for fd in /proc/self/fd/*; do
     fd=${fd##*/}
     [ "$fd" -gt 2 ] && eval "exec $fd>&-"
 done
-exec env -i "${@:4}" strace -f -o "$2" chroot "$1" /bin/sh -c "$3"
+exec env --default-signal -i "${@:4}" strace -f -o "$2" chroot "$1" /bin/sh -c "$3"
 "#;
 
 /// Calls whose result is a process: compared by who that is.
