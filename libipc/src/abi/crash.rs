@@ -28,6 +28,15 @@ named! {
     }
 }
 
+named! {
+    /// What is to be done about a server's death before its next incarnation.
+    Recourse {
+        Dispose = 0, "the event is disposed of";
+        StepBack = 1, "the server is taken back to an earlier state";
+        PassOver = 2, "its journal is passed over where it does otherwise";
+    }
+}
+
 /// A server's last death, as it bears on what root does: what it died of, and the event it was at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fall {
@@ -41,6 +50,8 @@ pub struct Fall {
     pub disposable: bool,
     /// There is an earlier state that the server can be started from.
     pub former: bool,
+    /// Its journal can be passed over.
+    pub mendable: bool,
     /// The process whose call or fault it was; 0 when it was nobody's in particular.
     pub culprit: u32,
     /// Calls that wait to be received.
@@ -50,7 +61,8 @@ pub struct Fall {
 impl Fall {
     /// As the values of a system call.
     pub fn to_values(self) -> [u64; 5] {
-        let flags = self.fault as u64 | u64::from(self.disposable) << 8 | u64::from(self.former) << 9;
+        let can = u64::from(self.disposable) | u64::from(self.former) << 1 | u64::from(self.mendable) << 2;
+        let flags = self.fault as u64 | can << 8;
         [flags, self.event, self.place, self.culprit.into(), self.waiting.into()]
     }
 
@@ -62,6 +74,7 @@ impl Fall {
             place,
             disposable: flags & 0x100 != 0,
             former: flags & 0x200 != 0,
+            mendable: flags & 0x400 != 0,
             culprit: culprit as u32,
             waiting: waiting as u32,
         })
@@ -75,8 +88,11 @@ mod tests {
     #[test]
     fn a_fall_survives_its_values() {
         let (fault, event, place) = (Fault::Watchdog, u64::MAX, 9);
-        let fall = Fall { fault, event, place, disposable: true, former: true, culprit: 77, waiting: 3 };
-        assert_eq!(Fall::from_values(fall.to_values()), Some(fall));
+        for can in 0..8 {
+            let [disposable, former, mendable] = [1, 2, 4].map(|bit| can & bit != 0);
+            let fall = Fall { fault, event, place, disposable, former, mendable, culprit: 77, waiting: 3 };
+            assert_eq!(Fall::from_values(fall.to_values()), Some(fall));
+        }
         assert_eq!(Fall::from_values([0; 5]), None);
     }
 }

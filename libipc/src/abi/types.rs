@@ -64,7 +64,7 @@ bitflags! {
 
 bitflags! {
     /// How a page may be accessed. Writable and executable together are refused (W^X).
-    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
     pub struct Protection: u8 {
         /// Loads.
         const READ = 1;

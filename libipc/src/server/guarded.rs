@@ -28,6 +28,14 @@ impl<T: Hash> Guarded<T> {
         core::mem::replace(self, Guarded::new(value)).value
     }
 
+    /// Lets its owner change it.
+    pub fn change<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {
+        self.check();
+        let result = change(&mut self.value);
+        self.sum = sum(&self.value);
+        result
+    }
+
     /// Whether it is what was put here.
     pub fn is_sound(&self) -> bool {
         sum(&self.value) == self.sum
@@ -124,7 +132,9 @@ mod tests {
     #[test]
     fn what_is_put_in_by_its_owner_is_sound_and_saved_as_it_is() {
         let mut guarded = Guarded::new(1u32);
-        assert_eq!(guarded.replace(2), 1);
+        assert_eq!(guarded.replace(7), 1);
+        guarded.check();
+        guarded.change(|value| *value = 2);
         guarded.check();
         let again: Guarded<u32> = postcard::from_bytes(&postcard::to_allocvec(&guarded).unwrap()).unwrap();
         again.check();
@@ -135,5 +145,11 @@ mod tests {
     #[should_panic = "written over"]
     fn acting_on_a_damaged_value_ends_the_incarnation() {
         Guarded { value: 1u32, sum: 0 }.check();
+    }
+
+    #[test]
+    #[should_panic = "written over"]
+    fn damage_is_not_made_sound_by_a_change() {
+        Guarded { value: 1u32, sum: 0 }.change(|value| *value += 1);
     }
 }

@@ -8,7 +8,7 @@
 //! sweeps ([`super::sweep`]). A reissued server has no memory: of the calls that it would be given again, the one it
 //! died of is answered an error.
 
-use libipc::abi::crash::{Disposition, Fall, Fault};
+use libipc::abi::crash::{Disposition, Fall, Fault, Recourse};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
@@ -171,16 +171,22 @@ impl<M: Machine> Kernel<M> {
         };
         let waiting = count_in(&self.calls, |call| call.server == id && call.phase == Phase::Queued);
         let culprit = call.map_or(0, pid);
-        let (disposable, waiting) = (poison.is_some() || self.is_mendable(id), waiting as u32);
-        let former = self.has_former(id);
-        Ok(Fall { fault: fell.fault, event, place, disposable, former, culprit, waiting }.to_values())
+        let fall = Fall {
+            fault: fell.fault,
+            event,
+            place,
+            disposable: poison.is_some(),
+            former: self.has_former(id),
+            mendable: self.is_mendable(id),
+            culprit,
+            waiting: waiting as u32,
+        };
+        Ok(fall.to_values())
     }
 
-    /// A dead server does not do what its journal has, and it is not known why.
+    /// A server's journal has not been passed over yet.
     fn is_mendable(&self, id: ServerId) -> bool {
-        let Some(server) = self.servers.get(id) else { return false };
-        let diverged = server.fell.is_some_and(|fell| fell.fault == Fault::Diverged);
-        diverged && server.journal.is_some_and(|journal| !journal.mended)
+        self.servers.get(id).and_then(|server| server.journal.as_ref()).is_some_and(|journal| !journal.mended)
     }
 
     /// The event that a dead server died of, if something can be done about it.
@@ -287,19 +293,30 @@ impl<M: Machine> Kernel<M> {
         delivery
     }
 
-    /// Disposes of the event that a dead server died of.
-    pub(crate) fn server_dispose(&mut self, task: TaskId, [handle, former, ..]: [u64; 6]) -> Outcome {
+    /// Does something about a dead server before its next incarnation.
+    pub(crate) fn server_dispose(&mut self, task: TaskId, [handle, recourse, ..]: [u64; 6]) -> Outcome {
         let id = self.dead_server(task, handle)?;
-        let mended = match former {
-            0 => self.is_mendable(id).then_some(Disposition::Mended),
-            _ if !self.has_former(id) => return Err(KernelError::WrongState),
-            _ => Some(Disposition::SteppedBack),
-        };
-        if let Some(disposition) = mended {
-            self.keep_reproducer(id, 0, disposition);
-            let done = if former == 0 { self.mend(id) } else { self.step_back(id) };
-            return if done { Ok([disposition as u64, 0, 0, 0, 0]) } else { Err(KernelError::WrongState) };
+        let recourse = Recourse::from_number(recourse).ok_or(KernelError::BadArgument)?;
+        match recourse {
+            Recourse::Dispose => return self.dispose(id),
+            Recourse::StepBack if self.has_former(id) => {
+                self.keep_reproducer(id, 0, Disposition::SteppedBack);
+                if self.step_back(id) {
+                    return Ok([Disposition::SteppedBack as u64, 0, 0, 0, 0]);
+                }
+            }
+            Recourse::PassOver if self.is_mendable(id) => {
+                self.keep_reproducer(id, 0, Disposition::Mended);
+                self.mend(id);
+                return Ok([Disposition::Mended as u64, 0, 0, 0, 0]);
+            }
+            Recourse::StepBack | Recourse::PassOver => {}
         }
+        Err(KernelError::WrongState)
+    }
+
+    /// Disposes of the event that a dead server died of.
+    fn dispose(&mut self, id: ServerId) -> Outcome {
         let poison = self.poison(id).ok_or(KernelError::WrongState)?;
         let call = self.poisoned_call(id, &poison);
         let kind = Kind::from_number(poison.delivery.kind);
@@ -531,14 +548,15 @@ impl<M: Machine> Kernel<M> {
 
     /// Starts root again, unless it dies of the same event each time: then the machine stops.
     pub(crate) fn restart_root(&mut self, id: ServerId) {
-        let falls = self.servers.get(id).map_or(0, |server| server.falls.1);
+        let (falls, fell) = self.servers.get(id).map_or((0, None), |server| (server.falls.1, server.fell));
         if falls < ROOT_FALLS_MAX {
             return self.restart(id);
         }
+        let diverged = fell.is_some_and(|fell| fell.fault == Fault::Diverged);
         let disposition = match (self.is_mendable(id), self.has_former(id)) {
-            (true, _) => Disposition::Mended,
-            (false, true) => Disposition::SteppedBack,
-            (false, false) => Disposition::GivenUp,
+            (true, former) if diverged || !former => Disposition::Mended,
+            (_, true) => Disposition::SteppedBack,
+            (_, false) => Disposition::GivenUp,
         };
         self.keep_reproducer(id, 0, disposition);
         if disposition == Disposition::Mended && self.mend(id) || self.step_back(id) {

@@ -19,7 +19,7 @@ const SECTIONS_OFFSET: core::ops::Range<usize> = 0x28..0x30;
 const SECTIONS_COUNT_AND_NAMES: core::ops::Range<usize> = 0x3c..0x40;
 
 /// One loadable part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Part {
     /// Where it goes.
     pub address: u64,
@@ -46,7 +46,7 @@ impl Part {
 }
 
 /// What an image says of itself.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Identity {
     /// The name of its package.
     pub name: Vec<u8>,

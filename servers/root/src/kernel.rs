@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use libipc::abi::crash::{Disposition, Fall};
+use libipc::abi::crash::{Disposition, Fall, Recourse};
 use libipc::abi::delivery::{CROWDED, DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::upgrade::{Stage, Step};
@@ -285,10 +285,9 @@ impl<T: Traps> Kernel<T> {
         Death { fall: Fall::from_values(fall), received }
     }
 
-    /// Disposes of the event that a dead server died of: what was done with it.
-    /// With `former` the server is taken back to an earlier state instead.
-    pub fn dispose(&mut self, task: Handle, former: bool) -> Result<Option<Disposition>, KernelError> {
-        self.call(Syscall::ServerDispose, [u64::from(task.0), former.into(), 0, 0, 0])
+    /// Does something about a dead server before its next incarnation: what was done.
+    pub fn dispose(&mut self, task: Handle, recourse: Recourse) -> Result<Option<Disposition>, KernelError> {
+        self.call(Syscall::ServerDispose, [u64::from(task.0), recourse as u64, 0, 0, 0])
             .map(Disposition::from_number)
     }
 

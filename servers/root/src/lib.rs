@@ -29,10 +29,18 @@ use libipc::sys::Traps;
 
 pub use error::StartError;
 use kernel::Kernel;
-pub use supervise::Root;
+pub use supervise::{Root, State};
 
-/// Starts the system and looks after it for ever. A later incarnation goes on from the snapshot of the first.
+/// Starts the system, and sees to every server that dies or is to be upgraded, for ever.
 pub fn run<T: Traps>(traps: T, boot: &RootBoot, archive: &[u8]) -> ! {
+    let mut root = begin(traps, boot, archive);
+    loop {
+        root.serve_one();
+    }
+}
+
+/// Starts the system. A later incarnation goes on from the snapshot of the first.
+pub fn begin<T: Traps>(traps: T, boot: &RootBoot, archive: &[u8]) -> Root<T> {
     let mut kernel = Kernel::new(traps);
     let state = kernel.restore().unwrap_or_else(|| match start_system(&mut kernel, boot, archive) {
         Ok(state) => {
@@ -41,7 +49,7 @@ pub fn run<T: Traps>(traps: T, boot: &RootBoot, archive: &[u8]) -> ! {
         }
         Err(error) => give_up(&mut kernel, &error),
     });
-    Root { kernel, state }.run()
+    Root::new(kernel, state)
 }
 
 fn give_up<T: Traps>(kernel: &mut Kernel<T>, error: &StartError) -> ! {

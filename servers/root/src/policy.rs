@@ -3,12 +3,14 @@
 //! Only deaths by a server's own fault count. The first of an event may be bad luck, so the server runs again, and
 //! meets the event again. When that kills it in the same place, either the event is poison, or the state that the
 //! server is started from is not what it should be. Nobody would notice if a sound one were taken back to an earlier
-//! state, so that is tried first where there is one; of what kills the server even then, the event is disposed of. A
-//! server that this does not let receive anything new is given up. Disposing has a budget, which is filled again by
-//! messages served; a program that sends poison again and again does not use it up, or any program could take a server
-//! from all others. Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
+//! state, so that is tried first where there is one; of what kills the server even then, the event is disposed of. When
+//! that does not let it receive anything new either, it knows something that is not so: its journal is passed over, from
+//! where on what it is refused does not kill it, and it gives back what it does not know of. After that it is given up.
+//! Disposing and passing over have a budget, which is filled again by messages served; a program that sends poison again
+//! and again does not use it up, or any program could take a server from all others. Deaths soon after each other are a
+//! storm, which is slowed, but never while somebody waits.
 
-use libipc::abi::crash::{Fall, Fault};
+use libipc::abi::crash::{Fall, Fault, Recourse};
 use serde::{Deserialize, Serialize};
 
 /// Deaths of one event in one place after which a server is given up.
@@ -28,7 +30,7 @@ const PAUSE_NS: u64 = 1_000_000;
 const PAUSE_MAX_NS: u64 = 1_000_000_000;
 
 /// What is remembered of a server's deaths by its own fault.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct History {
     /// The event of the last, and the place.
     event: u64,
@@ -40,7 +42,9 @@ pub struct History {
     other_state: bool,
     /// That event has been disposed of.
     helped: bool,
-    /// Events disposed of since the server last made progress; those of one program in a row count once.
+    /// The last event for which the journal was passed over.
+    passed: u64,
+    /// Events disposed of or passed over since the server last made progress; those of one program in a row count once.
     disposed: u32,
     /// Whose the last of them was; 0 for nobody in particular.
     culprit: u32,
@@ -68,13 +72,10 @@ pub enum Action {
         /// Nanoseconds.
         after_ns: u64,
     },
-    /// The event is disposed of at once; then as above.
-    Dispose {
-        /// Nanoseconds.
-        after_ns: u64,
-    },
-    /// It is taken back to an earlier state; then as above.
-    StepBack {
+    /// This is done at once; then as above.
+    Resort {
+        /// What.
+        recourse: Recourse,
         /// Nanoseconds.
         after_ns: u64,
     },
@@ -87,20 +88,27 @@ pub fn decide(history: &mut History, death: Death, now_ns: u64) -> Action {
     let Some(fall) = death.fall else { return Action::Restart { after_ns: 0 } };
     history.count(&fall);
     let after_ns = history.pause(&fall, now_ns);
-    if history.helped || history.repeats >= REPEATS_MAX || history.times >= TIMES_MAX {
-        return history.give_up(&fall, after_ns);
-    }
     // A replay that never dies in the same place twice has no more to say after so many tries.
     let poison = history.repeats == 2 || history.times == TIMES_MAX - 1 || history.other_state;
-    match (poison && fall.disposable, fall.fault) {
-        (false, _) => Action::Restart { after_ns },
-        // It is not in the state of the one that wrote the journal: that was wrong, and the journal is passed over.
-        (true, Fault::Diverged) => {
-            history.begin_anew();
-            Action::Dispose { after_ns }
+    let recourse = if history.helped || history.repeats >= REPEATS_MAX || history.times >= TIMES_MAX {
+        history.last_resort(&fall)
+    } else if !poison {
+        return Action::Restart { after_ns };
+    } else if fall.fault == Fault::Diverged && fall.mendable {
+        // It is not in the state of the one that wrote the journal: that was wrong.
+        Some(Recourse::PassOver)
+    } else if !fall.disposable {
+        return Action::Restart { after_ns };
+    } else if fall.former {
+        Some(Recourse::StepBack)
+    } else {
+        Some(Recourse::Dispose)
+    };
+    match recourse {
+        Some(recourse) if history.resort_to(recourse, &fall, death.received) => {
+            Action::Resort { recourse, after_ns }
         }
-        (true, _) if fall.former => history.take_back(after_ns),
-        (true, _) => history.dispose(&fall, death.received, after_ns),
+        _ => Action::Abandon,
     }
 }
 
@@ -125,31 +133,52 @@ impl History {
         }
     }
 
-    fn dispose(&mut self, fall: &Fall, received: u64, after_ns: u64) -> Action {
+    /// What is left when nothing has helped from the state that the server is started from, with what it has done. For
+    /// one event its journal is passed over once.
+    fn last_resort(&self, fall: &Fall) -> Option<Recourse> {
+        match fall {
+            Fall { former: true, .. } => Some(Recourse::StepBack),
+            Fall { mendable: true, event, .. } if *event != self.passed => Some(Recourse::PassOver),
+            _ => None,
+        }
+    }
+
+    /// Whether the budget allows it.
+    fn resort_to(&mut self, recourse: Recourse, fall: &Fall, received: u64) -> bool {
+        match recourse {
+            Recourse::StepBack => {
+                self.begin_anew();
+                true
+            }
+            Recourse::Dispose => {
+                self.helped = true;
+                self.spend(fall, received)
+            }
+            Recourse::PassOver => {
+                let allowed = self.spend(fall, received);
+                let History { disposed, culprit, received, .. } = *self;
+                self.begin_anew();
+                *self = History { passed: fall.event, disposed, culprit, received, ..*self };
+                allowed
+            }
+        }
+    }
+
+    fn spend(&mut self, fall: &Fall, received: u64) -> bool {
         if received.saturating_sub(self.received) >= PROGRESS {
             self.disposed = 0;
         }
         if fall.culprit == 0 || fall.culprit != self.culprit {
             self.disposed += 1;
         }
-        (self.culprit, self.received, self.helped) = (fall.culprit, received, true);
-        if self.disposed > DISPOSALS_MAX { Action::Abandon } else { Action::Dispose { after_ns } }
-    }
-
-    /// Nothing has helped from the state it is started from; from an earlier one its life begins anew.
-    fn give_up(&mut self, fall: &Fall, after_ns: u64) -> Action {
-        if fall.former { self.take_back(after_ns) } else { Action::Abandon }
-    }
-
-    fn take_back(&mut self, after_ns: u64) -> Action {
-        self.begin_anew();
-        Action::StepBack { after_ns }
+        (self.culprit, self.received) = (fall.culprit, received);
+        self.disposed <= DISPOSALS_MAX
     }
 
     /// The server is going to be in another state. It may have another try with the event that killed it.
     fn begin_anew(&mut self) {
-        let History { event, storm, last_ns, .. } = *self;
-        *self = History { event, times: 1, other_state: true, storm, last_ns, ..History::default() };
+        let History { event, passed, storm, last_ns, .. } = *self;
+        *self = History { event, times: 1, other_state: true, passed, storm, last_ns, ..History::default() };
     }
 }
 

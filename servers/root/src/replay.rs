@@ -14,7 +14,7 @@ impl Replayable for Root<Recorded> {
     fn begin(_: &Boot, traps: Recorded) -> Self {
         let mut kernel = Kernel::new(traps);
         let state = kernel.restore().unwrap_or_default();
-        Root { kernel, state }
+        Root::new(kernel, state)
     }
 
     fn serve_one(&mut self) {
@@ -30,6 +30,6 @@ impl Replayable for Root<Recorded> {
     }
 
     fn state(&self) -> impl Serialize + '_ {
-        &self.state
+        &*self.state
     }
 }

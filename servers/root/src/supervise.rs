@@ -3,9 +3,10 @@
 
 use alloc::{format, string::String, vec::Vec};
 
+use libipc::abi::crash::Recourse;
 use libipc::abi::{Frame, Handle, KernelError};
-use libipc::server::DIGEST_BIT;
 use libipc::server::shell::digest;
+use libipc::server::{DIGEST_BIT, Guarded};
 use libipc::sys::Traps;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ const SNAPSHOT_AT: u32 = 500;
 const SERVER_LOST: u32 = 126;
 
 /// What root knows: the state that a later incarnation starts from.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     /// The servers in its charge.
     pub servers: Vec<Charge>,
@@ -28,7 +29,7 @@ pub struct State {
 }
 
 /// A server in root's charge.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Charge {
     /// Its name.
     pub name: String,
@@ -79,35 +80,41 @@ pub fn keep<T: Traps>(kernel: &mut Kernel<T>, state: &State) {
 pub struct Root<T> {
     /// The way to the kernel.
     pub(crate) kernel: Kernel<T>,
-    /// What it knows.
-    pub(crate) state: State,
+    /// What it knows. Nobody looks after root's view of the others, so it is guarded as a whole.
+    pub(crate) state: Guarded<State>,
 }
 
 impl<T: Traps> Root<T> {
-    /// Sees to every server that dies or is to be upgraded, for ever.
-    pub fn run(&mut self) -> ! {
-        loop {
-            self.serve_one();
-        }
+    /// Root, in this state.
+    pub(crate) fn new(kernel: Kernel<T>, state: State) -> Root<T> {
+        Root { kernel, state: Guarded::new(state) }
+    }
+
+    /// Its way to the kernel, and what it knows: for who wants to know what becomes of it when these are damaged.
+    pub fn insides(&mut self) -> (&mut T, &mut Guarded<State>) {
+        (&mut self.kernel.traps, &mut self.state)
     }
 
     /// Waits for news, and sees to them.
     pub fn serve_one(&mut self) {
         let Root { kernel, state } = self;
         let News { bits, now_ns, journal_fill } = kernel.receive();
+        state.check();
         if bits & DIGEST_BIT != 0 {
             kernel.tell_digest(state.digest());
         }
-        for index in 0..state.servers.len() {
-            if bits & 1 << state.servers[index].number != 0 {
-                look_after(kernel, state, index, now_ns);
+        state.change(|state| {
+            for index in 0..state.servers.len() {
+                if bits & 1 << state.servers[index].number != 0 {
+                    look_after(kernel, state, index, now_ns);
+                }
             }
-        }
-        for server in &mut state.servers {
-            if server.due_ns.take_if(|due_ns| *due_ns <= now_ns).is_some() {
-                start_again(kernel, server);
+            for server in &mut state.servers {
+                if server.due_ns.take_if(|due_ns| *due_ns <= now_ns).is_some() {
+                    start_again(kernel, server);
+                }
             }
-        }
+        });
         let next = state.servers.iter().filter_map(|server| server.due_ns).min();
         if let Some(next) = next {
             kernel.set_timer(next);
@@ -133,13 +140,12 @@ fn look_after<T: Traps>(kernel: &mut Kernel<T>, state: &mut State, index: usize,
 
 fn see_to<T: Traps>(kernel: &mut Kernel<T>, server: &mut Charge, now_ns: u64) {
     let death = kernel.death(server.task);
-    let (after_ns, done) = match decide(&mut server.history, death, now_ns) {
-        Action::Restart { after_ns } => (after_ns, Ok(())),
-        Action::Dispose { after_ns } => (after_ns, dispose(kernel, server, false)),
-        Action::StepBack { after_ns } => (after_ns, dispose(kernel, server, true)),
+    let (after_ns, recourse) = match decide(&mut server.history, death, now_ns) {
+        Action::Restart { after_ns } => (after_ns, None),
+        Action::Resort { recourse, after_ns } => (after_ns, Some(recourse)),
         Action::Abandon => return give_up(kernel, server),
     };
-    match done {
+    match recourse.map_or(Ok(()), |recourse| dispose(kernel, server, recourse)) {
         Ok(()) => server.due_ns = Some(now_ns.saturating_add(after_ns)),
         Err(error) => {
             kernel.log(&format!("root: what {} died of stays: {error}\n", server.name));
@@ -148,8 +154,8 @@ fn see_to<T: Traps>(kernel: &mut Kernel<T>, server: &mut Charge, now_ns: u64) {
     }
 }
 
-fn dispose<T: Traps>(kernel: &mut Kernel<T>, server: &Charge, former: bool) -> Result<(), KernelError> {
-    let done = kernel.dispose(server.task, former)?;
+fn dispose<T: Traps>(kernel: &mut Kernel<T>, server: &Charge, recourse: Recourse) -> Result<(), KernelError> {
+    let done = kernel.dispose(server.task, recourse)?;
     let done = done.map(|done| format!(": {done}")).unwrap_or_default();
     kernel.log(&format!("root: {} dies of one event again{done}\n", server.name));
     Ok(())

@@ -166,6 +166,7 @@ fn death(event: u64, disposable: bool) -> News {
         place: 1,
         disposable,
         former: false,
+        mendable: false,
         culprit: 7,
         waiting: 0,
     })
@@ -257,8 +258,12 @@ fn scene(news: impl IntoIterator<Item = News>) -> (Script, Charge) {
 fn played((script, charge): (Script, Charge)) -> Vec<(Syscall, u64)> {
     let made = script.made.clone();
     let state = State { servers: vec![charge], images: IMAGES };
-    let mut root = Root { kernel: Kernel::new(script), state };
-    let end = catch_unwind(AssertUnwindSafe(|| -> () { root.run() }));
+    let mut root = Root::new(Kernel::new(script), state);
+    let end = catch_unwind(AssertUnwindSafe(|| -> () {
+        loop {
+            root.serve_one()
+        }
+    }));
     let end = end.unwrap_err();
     assert!(end.is::<Over>(), "{:?}", end.downcast_ref::<String>());
     made.take()

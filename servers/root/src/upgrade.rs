@@ -23,7 +23,7 @@ use crate::supervise::{Charge, State};
 const FILE_BYTES_MAX: u64 = IMAGE_BYTES + PAGE_SIZE;
 
 /// A part of an image, and its memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Placed {
     /// The part.
     pub part: Part,
@@ -34,7 +34,7 @@ pub struct Placed {
 }
 
 /// An image that a server can run in: all of its memory is there.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Installed {
     /// Where it starts.
     pub entry: u64,

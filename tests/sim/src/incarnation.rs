@@ -17,6 +17,8 @@ use libipc::server::boot::RootBoot;
 use libipc::server::shell::Shell;
 use libipc::server::{Boot, Effects, Env, Event, Saved, Server, Table};
 use libipc::sys::{BUFFER_BYTES, Trapped, Traps};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::devices::SimDisk;
 use crate::patience;
@@ -223,19 +225,34 @@ fn run<S: Server>(mut shell: Shell<S, Trap<'_>>) -> Infallible {
 /// A wild write into what a server remembers. A state is structures, pointers and values; in its serialised form, one
 /// that no longer decodes is one whose structure has been hit: the server faults when it follows it.
 fn write_over<S: Server, T: Traps>(shell: &mut Shell<S, T>, random: &mut Random) {
-    let encode = "a state always encodes";
-    let mut kept = postcard::to_allocvec(&shell.kept).expect(encode);
-    let mut server = postcard::to_allocvec(&shell.server).expect(encode);
+    let (kept, server) = (encoded(&shell.kept), encoded(&shell.server));
     let bytes = (kept.len() + server.len()) as u64;
-    let hit = "a wild write has hit a pointer";
     if random.below(bytes) < kept.len() as u64 {
-        random.damage(&mut kept);
-        shell.kept = postcard::from_bytes(&kept).expect(hit);
+        shell.kept = damaged(kept, random);
     } else {
-        random.damage(&mut server);
-        shell.server = postcard::from_bytes(&server).expect(hit);
+        shell.server = damaged(server, random);
     }
     shell.save_whole();
+}
+
+fn encoded(state: &impl Serialize) -> Vec<u8> {
+    postcard::to_allocvec(state).expect("a state always encodes")
+}
+
+fn damaged<S: DeserializeOwned>(mut state: Vec<u8>, random: &mut Random) -> S {
+    random.damage(&mut state);
+    postcard::from_bytes(&state).expect("a wild write has hit a pointer")
+}
+
+fn run_root(trap: Trap<'_>, words: &RootBoot, archive: &[u8]) -> Infallible {
+    let mut root = root::begin(trap, words, archive);
+    loop {
+        root.serve_one();
+        let (traps, state) = root.insides();
+        if let Some(mut random) = traps.wild.take() {
+            *state = damaged(encoded(state), &mut random);
+        }
+    }
 }
 
 fn serve_by_name(boot: &Boot, version: Version, trap: Trap<'_>) -> Infallible {
@@ -263,7 +280,7 @@ impl Incarnation {
             patience::begin(gate);
             let trap = Trap { gate, buffer: Some(first.buffer), wild: None };
             match start {
-                Start::Root(words, archive) => root::run(trap, &words, &archive),
+                Start::Root(words, archive) => run_root(trap, &words, &archive),
                 Start::Server(boot, version) => serve_by_name(&boot, version, trap),
             }
         });

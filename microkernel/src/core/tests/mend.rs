@@ -1,7 +1,7 @@
 //! Servers that cannot be started from what they left: a damaged snapshot, a journal of what no sound server does.
 
 use libipc::abi::Protection;
-use libipc::abi::crash::{Disposition, Fall, Fault};
+use libipc::abi::crash::{Disposition, Fall, Fault, Recourse};
 use libipc::abi::delivery::{FaultKind, Kind};
 use libipc::abi::journal::{SUM_START, sum};
 use libipc::abi::syscall::Syscall;
@@ -143,8 +143,8 @@ fn a_replay_passes_over_what_a_sound_server_does_not_do() {
     assert_eq!(world.trap(server, Syscall::Reply, &[first, info(8, 0, 0)]), None);
     assert_eq!(world.kernel.server(server).unwrap().state, ServerState::Dead);
     let died = fall(&mut world);
-    assert_eq!((died.fault, died.disposable), (Fault::Diverged, true));
-    let [done, ..] = world.ok(world.root, Syscall::ServerDispose, &[103]);
+    assert_eq!((died.fault, died.disposable, died.mendable), (Fault::Diverged, false, true));
+    let [done, ..] = world.ok(world.root, Syscall::ServerDispose, &[103, Recourse::PassOver as u64]);
     assert_eq!(done, Disposition::Mended as u64);
     world.restart(3);
     receive(&mut world, server, 1);
@@ -165,9 +165,9 @@ fn a_server_can_be_taken_back_once() {
     serve(&mut world, client, server, 1);
     snapshot(&mut world, server, b"written over");
     kill(&mut world, server);
-    let [done, ..] = world.ok(world.root, Syscall::ServerDispose, &[103, 1]);
+    let [done, ..] = world.ok(world.root, Syscall::ServerDispose, &[103, Recourse::StepBack as u64]);
     assert_eq!(done, Disposition::SteppedBack as u64);
-    let again = world.trap(world.root, Syscall::ServerDispose, &[103, 1]);
+    let again = world.trap(world.root, Syscall::ServerDispose, &[103, Recourse::StepBack as u64]);
     assert_eq!(again, Some(Err(libipc::abi::KernelError::WrongState)));
     world.restart(3);
     assert!(starts_from(&mut world, server, b""));

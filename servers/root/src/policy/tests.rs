@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use super::*;
 
 const NOW: Action = Action::Restart { after_ns: 0 };
-const DISPOSE: Action = Action::Dispose { after_ns: 0 };
+const DISPOSE: Action = Action::Resort { recourse: Recourse::Dispose, after_ns: 0 };
+const STEP_BACK: Action = Action::Resort { recourse: Recourse::StepBack, after_ns: 0 };
+const PASS_OVER: Action = Action::Resort { recourse: Recourse::PassOver, after_ns: 0 };
 
 /// A server and what happens to it: an event received, then deaths of it.
 #[derive(Default)]
@@ -18,6 +20,7 @@ struct Life {
     waiting: u32,
     place: u64,
     former: bool,
+    mendable: bool,
     fault: Option<Fault>,
 }
 
@@ -26,7 +29,8 @@ impl Life {
         let event = self.received;
         let (place, waiting) = (self.place, self.waiting);
         let fault = self.fault.unwrap_or(Fault::Exception);
-        let fall = Fall { fault, event, place, disposable, former: self.former, culprit, waiting };
+        let (former, mendable) = (self.former, self.mendable);
+        let fall = Fall { fault, event, place, disposable, former, mendable, culprit, waiting };
         decide(&mut self.history, Death { fall: Some(fall), received: self.received }, self.now_ns)
     }
 
@@ -59,7 +63,7 @@ fn an_event_that_kills_twice_is_disposed_of_and_a_server_that_still_dies_is_give
 fn a_server_that_nothing_helps_is_taken_back_to_an_earlier_state_before_it_is_given_up() {
     let mut life = Life { received: 7, former: true, ..Life::default() };
     let actions: Vec<Action> = (0..3).map(|_| life.die(false, 0)).collect();
-    assert_eq!(actions, [NOW, NOW, Action::StepBack { after_ns: 0 }]);
+    assert_eq!(actions, [NOW, NOW, STEP_BACK]);
     life.former = false;
     let actions: Vec<Action> = (0..3).map(|_| life.die(false, 0)).collect();
     assert_eq!(actions, [NOW, NOW, Action::Abandon]);
@@ -68,17 +72,33 @@ fn a_server_that_nothing_helps_is_taken_back_to_an_earlier_state_before_it_is_gi
 #[test]
 fn an_event_is_blamed_when_it_kills_from_an_earlier_state_too() {
     let mut life = Life { former: true, ..Life::default() };
-    assert_eq!(life.meet_poison(7), [NOW, Action::StepBack { after_ns: 0 }]);
+    assert_eq!(life.meet_poison(7), [NOW, STEP_BACK]);
     life.former = false;
     assert_eq!([life.die(true, 7), life.die(true, 7)], [DISPOSE, Action::Abandon]);
 }
 
 #[test]
 fn a_server_that_does_not_do_what_its_journal_has_passes_over_it_and_its_event_may_still_be_disposed_of() {
-    let mut life = Life { former: true, fault: Some(Fault::Diverged), ..Life::default() };
-    assert_eq!(life.meet_poison(0), [NOW, DISPOSE], "what it did is wrong, not what it does");
-    (life.former, life.fault) = (false, None);
+    let mut life = Life { received: 7, former: true, mendable: true, ..Life::default() };
+    life.fault = Some(Fault::Diverged);
+    let deaths = [life.die(false, 0), life.die(false, 0)];
+    assert_eq!(deaths, [NOW, PASS_OVER], "what it did is wrong, not what it does");
+    (life.former, life.mendable, life.fault) = (false, false, None);
     assert_eq!([life.die(true, 0), life.die(true, 0)], [DISPOSE, Action::Abandon]);
+}
+
+#[test]
+fn a_server_that_nothing_helps_passes_over_its_journal_once_for_each_event_before_it_is_given_up() {
+    let mut life = Life { mendable: true, ..Life::default() };
+    assert_eq!(life.meet_poison(7), [NOW, DISPOSE]);
+    assert_eq!(life.die(true, 7), PASS_OVER);
+    assert_eq!([life.die(true, 7), life.die(true, 7)], [DISPOSE, Action::Abandon]);
+    let mut life = Life { mendable: true, waiting: 1, ..Life::default() };
+    let mut passed = 0;
+    while life.meet_poison(0)[1] == DISPOSE && life.die(true, 0) == PASS_OVER {
+        passed += 1;
+    }
+    assert_eq!(passed, DISPOSALS_MAX / 2, "where everything is poison, this does not go on for ever");
 }
 
 #[test]
@@ -88,7 +108,7 @@ fn a_server_that_was_taken_back_has_its_whole_budget_again() {
         assert_eq!(life.meet_poison(culprit), [NOW, DISPOSE]);
     }
     life.former = true;
-    assert_eq!(life.meet_poison(100), [NOW, Action::StepBack { after_ns: 0 }]);
+    assert_eq!(life.meet_poison(100), [NOW, STEP_BACK]);
     life.former = false;
     assert_eq!(life.die(true, 100), DISPOSE);
 }
@@ -208,13 +228,13 @@ proptest! {
                     prop_assert!(in_a_row < TIMES_MAX && !disposed);
                     prop_assert!(after_ns <= PAUSE_MAX_NS && (waiting == 0 || after_ns == 0));
                 }
-                Action::Dispose { after_ns } => {
+                Action::Resort { recourse, after_ns } => {
+                    prop_assert_eq!(recourse, Recourse::Dispose, "nothing else can be had");
                     let enough = again || in_a_row == TIMES_MAX - 1;
                     prop_assert!(disposable && enough && in_a_row < TIMES_MAX && !disposed);
                     disposed = true;
                     prop_assert!(after_ns <= PAUSE_MAX_NS && (waiting == 0 || after_ns == 0));
                 }
-                Action::StepBack { .. } => prop_assert!(false, "there is no earlier state"),
                 Action::Abandon => {
                     let hopeless = disposed || in_a_row >= REPEATS_MAX;
                     prop_assert!(hopeless || life.history.disposed > DISPOSALS_MAX);

@@ -10,7 +10,7 @@ use microkernel::core::machine::Machine;
 use microkernel::core::object::ThreadId;
 use zerocopy::FromBytes;
 
-use super::{ROOT, World};
+use super::World;
 use crate::cpu;
 use crate::devices;
 use crate::incarnation::Buffer;
@@ -119,8 +119,8 @@ impl World<'_> {
                 self.kernel.doom(number, 1);
             }
             Cause::Wild => {
-                // A reissued server's state has no serialised form, and root's is out of reach here.
-                let known = number != ROOT && self.kernel.fate(number).is_some_and(|fate| fate.journaled);
+                // A reissued server's state has no serialised form.
+                let known = self.kernel.fate(number).is_some_and(|fate| fate.journaled);
                 match self.hosts.get_mut(&number).filter(|_| known && random.below(4) > 0) {
                     Some(host) => host.wild = Some(random),
                     None => random.damage(&mut buffer[..]),
