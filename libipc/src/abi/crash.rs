@@ -28,6 +28,15 @@ named! {
     }
 }
 
+named! {
+    /// What root wants done with the event that a server died of.
+    Remedy {
+        Any = 0, "whatever takes the least away";
+        Former = 1, "the server is taken back to the snapshot before its last";
+        BreakOff = 2, "the event is broken off, if an effect was to be left out";
+    }
+}
+
 /// A server's last death, as it bears on what root does: what it died of, and the event it was at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fall {

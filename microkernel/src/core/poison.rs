@@ -8,7 +8,7 @@
 //! sweeps ([`super::sweep`]). A reissued server has no memory: of the calls that it would be given again, the one it
 //! died of is answered an error.
 
-use libipc::abi::crash::{Disposition, Fall, Fault};
+use libipc::abi::crash::{self, Disposition, Fall, Fault};
 use libipc::abi::delivery::{DELIVERY_OFFSET, Delivery, Extent, FaultKind, Kind};
 use libipc::abi::foreign::Role;
 use libipc::abi::journal::{ARGUMENTS, DELIVERY_MAX, DISPOSED, Header, SUM_START, sum};
@@ -56,7 +56,22 @@ enum Remedy {
 #[derive(Clone, Copy, Debug)]
 struct Poison {
     delivery: Delivery,
+    /// The record of it, if there is a journal.
+    event: Option<Place>,
     remedy: Remedy,
+}
+
+impl Poison {
+    /// The same event, of which no effect is left out: it is not the only one. Nobody is served by an end that does not
+    /// come.
+    fn broken_off(self) -> Poison {
+        match (self.remedy, self.event) {
+            (Remedy::LeaveOut(_), Some(event)) if !is_end(&self.delivery) => {
+                Poison { remedy: Remedy::BreakOff(event), ..self }
+            }
+            _ => self,
+        }
+    }
 }
 
 /// How a trap that went well is taken back.
@@ -230,7 +245,7 @@ impl<M: Machine> Kernel<M> {
             Some(effect) => Remedy::LeaveOut(effect),
             None => Remedy::BreakOff(event),
         };
-        Some(Poison { delivery, remedy })
+        Some(Poison { delivery, event: Some(event), remedy })
     }
 
     /// The same for a reissued server: the call it was at, or else the one it has had longest.
@@ -246,7 +261,7 @@ impl<M: Machine> Kernel<M> {
             (state.server == id && state.phase == Phase::Held).then_some((state.sequence, call))
         });
         let call = at.or_else(|| held.min_by_key(|(sequence, _)| *sequence).map(|(_, call)| call))?;
-        Some(Poison { delivery, remedy: Remedy::Refuse(call) })
+        Some(Poison { delivery, event: None, remedy: Remedy::Refuse(call) })
     }
 
     /// The call that an event is about, if its server still has it.
@@ -288,19 +303,23 @@ impl<M: Machine> Kernel<M> {
     }
 
     /// Disposes of the event that a dead server died of.
-    pub(crate) fn server_dispose(&mut self, task: TaskId, [handle, former, ..]: [u64; 6]) -> Outcome {
+    pub(crate) fn server_dispose(&mut self, task: TaskId, [handle, wanted, ..]: [u64; 6]) -> Outcome {
         let id = self.dead_server(task, handle)?;
-        let mended = match former {
-            0 => self.is_mendable(id).then_some(Disposition::Mended),
-            _ if !self.has_former(id) => return Err(KernelError::WrongState),
-            _ => Some(Disposition::SteppedBack),
+        let wanted = crash::Remedy::from_number(wanted).ok_or(KernelError::BadArgument)?;
+        let mended = match wanted {
+            crash::Remedy::Any => self.is_mendable(id).then_some(Disposition::Mended),
+            crash::Remedy::BreakOff => None,
+            crash::Remedy::Former if !self.has_former(id) => return Err(KernelError::WrongState),
+            crash::Remedy::Former => Some(Disposition::SteppedBack),
         };
         if let Some(disposition) = mended {
             self.keep_reproducer(id, 0, disposition);
-            let done = if former == 0 { self.mend(id) } else { self.step_back(id) };
+            let back = wanted == crash::Remedy::Former;
+            let done = if back { self.step_back(id) } else { self.mend(id) };
             return if done { Ok([disposition as u64, 0, 0, 0, 0]) } else { Err(KernelError::WrongState) };
         }
         let poison = self.poison(id).ok_or(KernelError::WrongState)?;
+        let poison = if wanted == crash::Remedy::BreakOff { poison.broken_off() } else { poison };
         let call = self.poisoned_call(id, &poison);
         let kind = Kind::from_number(poison.delivery.kind);
         let disposition = match (poison.remedy, kind) {

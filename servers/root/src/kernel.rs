@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use libipc::abi::crash::{Disposition, Fall};
+use libipc::abi::crash::{Disposition, Fall, Remedy};
 use libipc::abi::delivery::{CROWDED, DELIVERY_OFFSET, Delivery, Kind, PAYLOAD_OFFSET};
 use libipc::abi::syscall::Syscall;
 use libipc::abi::upgrade::{Stage, Step};
@@ -286,9 +286,8 @@ impl<T: Traps> Kernel<T> {
     }
 
     /// Disposes of the event that a dead server died of: what was done with it.
-    /// With `former` the server is taken back to an earlier state instead.
-    pub fn dispose(&mut self, task: Handle, former: bool) -> Result<Option<Disposition>, KernelError> {
-        self.call(Syscall::ServerDispose, [u64::from(task.0), former.into(), 0, 0, 0])
+    pub fn dispose(&mut self, task: Handle, remedy: Remedy) -> Result<Option<Disposition>, KernelError> {
+        self.call(Syscall::ServerDispose, [u64::from(task.0), remedy as u64, 0, 0, 0])
             .map(Disposition::from_number)
     }
 

@@ -4,7 +4,8 @@
 //! meets the event again. When that kills it in the same place, either the event is poison, or the state that the
 //! server is started from is not what it should be. Nobody would notice if a sound one were taken back to an earlier
 //! state, so that is tried first where there is one; of what kills the server even then, the event is disposed of. A
-//! server that this does not let receive anything new is given up. Disposing has a budget, which is filled again by
+//! server that this does not let receive anything new is given up. What was done may have been to leave one effect out,
+//! and the next one kills it: then the event is broken off. Disposing has a budget, which is filled again by
 //! messages served; a program that sends poison again and again does not use it up, or any program could take a server
 //! from all others. Deaths soon after each other are a storm, which is slowed, but never while somebody waits.
 
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 const REPEATS_MAX: u32 = 3;
 /// Deaths of one event after which it is, wherever they were.
 const TIMES_MAX: u32 = 6;
+/// How often something is done about one event.
+const HELPS_MAX: u8 = 4;
 /// Events of different origins that are disposed of in a row.
 const DISPOSALS_MAX: u32 = 8;
 /// Messages received after which disposing may begin anew.
@@ -38,8 +41,8 @@ pub struct History {
     repeats: u32,
     /// The server is not in the state any more in which that event killed it at first.
     other_state: bool,
-    /// That event has been disposed of.
-    helped: bool,
+    /// How often something has been done about that event.
+    helps: u8,
     /// Events disposed of since the server last made progress; those of one program in a row count once.
     disposed: u32,
     /// Whose the last of them was; 0 for nobody in particular.
@@ -73,6 +76,11 @@ pub enum Action {
         /// Nanoseconds.
         after_ns: u64,
     },
+    /// The same; and as it did not help to leave an effect out, the event is broken off.
+    BreakOff {
+        /// Nanoseconds.
+        after_ns: u64,
+    },
     /// It is taken back to an earlier state; then as above.
     StepBack {
         /// Nanoseconds.
@@ -87,7 +95,16 @@ pub fn decide(history: &mut History, death: Death, now_ns: u64) -> Action {
     let Some(fall) = death.fall else { return Action::Restart { after_ns: 0 } };
     history.count(&fall);
     let after_ns = history.pause(&fall, now_ns);
-    if history.helped || history.repeats >= REPEATS_MAX || history.times >= TIMES_MAX {
+    let further =
+        (1..HELPS_MAX).contains(&history.helps) && history.repeats == 1 && history.times < TIMES_MAX;
+    if further && fall.disposable {
+        // It has got past the place in which something was done about it, and dies of what comes then.
+        return match history.dispose(&fall, death.received, after_ns) {
+            Action::Dispose { after_ns } => Action::BreakOff { after_ns },
+            other => other,
+        };
+    }
+    if history.helps > 0 || history.repeats >= REPEATS_MAX || history.times >= TIMES_MAX {
         return history.give_up(&fall, after_ns);
     }
     // A replay that never dies in the same place twice has no more to say after so many tries.
@@ -110,7 +127,7 @@ impl History {
         let repeated = again && self.place == fall.place;
         self.times = if again { self.times + 1 } else { 1 };
         self.repeats = if repeated { self.repeats + 1 } else { 1 };
-        self.helped &= again;
+        self.helps = if again { self.helps } else { 0 };
         self.other_state &= again;
         (self.event, self.place) = (fall.event, fall.place);
     }
@@ -132,7 +149,7 @@ impl History {
         if fall.culprit == 0 || fall.culprit != self.culprit {
             self.disposed += 1;
         }
-        (self.culprit, self.received, self.helped) = (fall.culprit, received, true);
+        (self.culprit, self.received, self.helps) = (fall.culprit, received, self.helps.saturating_add(1));
         if self.disposed > DISPOSALS_MAX { Action::Abandon } else { Action::Dispose { after_ns } }
     }
 

@@ -3,6 +3,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
+use libipc::abi::crash::Remedy;
 use libipc::abi::{Frame, Handle, KernelError};
 use libipc::server::DIGEST_BIT;
 use libipc::server::shell::digest;
@@ -135,8 +136,9 @@ fn see_to<T: Traps>(kernel: &mut Kernel<T>, server: &mut Charge, now_ns: u64) {
     let death = kernel.death(server.task);
     let (after_ns, done) = match decide(&mut server.history, death, now_ns) {
         Action::Restart { after_ns } => (after_ns, Ok(())),
-        Action::Dispose { after_ns } => (after_ns, dispose(kernel, server, false)),
-        Action::StepBack { after_ns } => (after_ns, dispose(kernel, server, true)),
+        Action::Dispose { after_ns } => (after_ns, dispose(kernel, server, Remedy::Any)),
+        Action::BreakOff { after_ns } => (after_ns, dispose(kernel, server, Remedy::BreakOff)),
+        Action::StepBack { after_ns } => (after_ns, dispose(kernel, server, Remedy::Former)),
         Action::Abandon => return give_up(kernel, server),
     };
     match done {
@@ -148,8 +150,8 @@ fn see_to<T: Traps>(kernel: &mut Kernel<T>, server: &mut Charge, now_ns: u64) {
     }
 }
 
-fn dispose<T: Traps>(kernel: &mut Kernel<T>, server: &Charge, former: bool) -> Result<(), KernelError> {
-    let done = kernel.dispose(server.task, former)?;
+fn dispose<T: Traps>(kernel: &mut Kernel<T>, server: &Charge, remedy: Remedy) -> Result<(), KernelError> {
+    let done = kernel.dispose(server.task, remedy)?;
     let done = done.map(|done| format!(": {done}")).unwrap_or_default();
     kernel.log(&format!("root: {} dies of one event again{done}\n", server.name));
     Ok(())

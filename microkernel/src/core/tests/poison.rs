@@ -1,6 +1,6 @@
 //! Events that kill their server again, and what becomes of them.
 
-use libipc::abi::crash::{Disposition, Fall, Fault};
+use libipc::abi::crash::{Disposition, Fall, Fault, Remedy};
 use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
 use libipc::abi::syscall::{NO_ANSWER, Syscall};
 use libipc::abi::{KernelError, Rights};
@@ -202,6 +202,34 @@ fn an_effect_that_was_refused_counts_as_carried_out_when_others_have_been_seen()
     receive(&mut world, server);
     world.ok(server, Syscall::Reply, &twice);
     world.ok(server, Syscall::SessionReady, &[9, 1]);
+    for word in [SWEEP_BIT, 60] {
+        receive(&mut world, server);
+        assert_eq!(world.delivery(server).words[0], word, "it is live");
+    }
+}
+
+#[test]
+fn an_event_of_which_one_effect_was_left_out_and_another_is_refused_is_broken_off() {
+    let (mut world, client, server) = World::two([true, true]);
+    send(&mut world, client, 5, 50);
+    send(&mut world, client, 6, 60);
+    receive(&mut world, server);
+    let token = world.delivery(server).token;
+    let answer = [token, info(0, 0, 0), 51];
+    world.ok(server, Syscall::Reply, &answer);
+    let refused = Some(Err(KernelError::NoRight));
+    assert_eq!(world.trap(server, Syscall::FrameZero, &[1]), refused);
+    fall(&mut world, server);
+    assert_eq!(dispose(&mut world, 3).0, Some(Disposition::LeftOut));
+    world.restart(3);
+    receive(&mut world, server);
+    world.ok(server, Syscall::Reply, &answer);
+    world.ok(server, Syscall::FrameZero, &[1]);
+    assert_eq!(world.trap(server, Syscall::FrameZero, &[2]), refused);
+    fall(&mut world, server);
+    let [done, ..] = world.ok(world.root, Syscall::ServerDispose, &[103, Remedy::BreakOff as u64]);
+    assert_eq!(done, Disposition::BrokenOff as u64);
+    world.restart(3);
     for word in [SWEEP_BIT, 60] {
         receive(&mut world, server);
         assert_eq!(world.delivery(server).words[0], word, "it is live");
