@@ -263,6 +263,20 @@ fn a_frame_that_a_server_of_a_later_epoch_uses_anew_is_taken_from_where_it_was()
 }
 
 #[test]
+fn a_map_without_its_page_tables_ends_no_server_of_a_later_epoch() {
+    let (mut world, vm, _, program) = World::with_program();
+    let pages = world.map(vm, &program, 0x40_0000, 1, Protection::READ);
+    let far = [0x4000_0000, u64::from(pages.first.0) | u64::from(Protection::READ.bits()) << 32];
+    let map = |world: &mut World| {
+        world.set_payload(vm, far.map(u64::to_le_bytes).as_flattened());
+        world.trap(vm, Syscall::Map, &[program.badge, 0, 1]).unwrap()
+    };
+    assert_eq!(map(&mut world), Err(KernelError::NeedTable));
+    raise(&mut world, vm);
+    assert_eq!(map(&mut world), Ok([0; 5]));
+}
+
+#[test]
 fn nobody_can_discard_what_is_not_its_own() {
     let (mut world, vm, proc, program) = World::with_program();
     let pages = world.map(vm, &program, 0x40_0000, 1, Protection::READ);

@@ -194,7 +194,8 @@ fn nobody_waits_for_a_storm_to_calm() {
 
 proptest! {
     /// Whatever happens: one event kills at most six times, and three times in one place; only what the replay has
-    /// repeated and can be disposed of is, and again only where it comes further; no pause is too long; nobody waits for it.
+    /// repeated and can be disposed of is, and again only where it comes further; no pause is too long; nobody waits
+    /// for it.
     #[test]
     fn a_server_is_given_up_only_after_deaths_of_one_event_or_of_many_origins(
         steps in vec((0u64..3, 0u64..2, any::<bool>(), 0u32..4, 0u32..2, 0u64..2_000_000_000), 1..200),
