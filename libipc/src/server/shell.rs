@@ -60,6 +60,8 @@ pub struct Shell<S, T> {
     pub kept: Kept,
     /// The way to the kernel.
     pub traps: T,
+    /// The first slot of its capability space that it may choose.
+    first_free: u32,
     /// The next event is in the message buffer already: the last trap received it.
     received: bool,
     /// The server has been told that there is hardly any room for more state.
@@ -76,8 +78,7 @@ impl<S: Server, T: Traps> Shell<S, T> {
             let mut slots = HandleSlots::new(boot.first_free);
             let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
             let kept = Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() };
-            let mut shell =
-                Shell { server: S::new(boot), kept, traps, received: false, crowded: None, saved: None };
+            let mut shell = Shell::with(boot, S::new(boot), kept, traps, None);
             shell.offer();
             let now = shell.traps.trap(Syscall::Clock, [0; 6]).map_or(0, |values| values[0]);
             shell.step_more(&Event::Start, now, None, false);
@@ -87,10 +88,15 @@ impl<S: Server, T: Traps> Shell<S, T> {
                 snapshot::restore(&snapshot).expect("this image reads what the server saves");
             // What is saved behind a snapshot is of the same schema.
             let saved = (schema == S::SCHEMA).then(|| digest(&snapshot));
-            let mut shell = Shell { server, kept, traps, received: false, crowded: None, saved };
+            let mut shell = Shell::with(boot, server, kept, traps, saved);
             shell.offer();
             shell
         }
+    }
+
+    fn with(boot: &Boot, server: S, kept: Kept, traps: T, saved: Option<u64>) -> Shell<S, T> {
+        let first_free = boot.first_free;
+        Shell { server, kept, traps, first_free, received: false, crowded: None, saved }
     }
 
     /// Serves for ever.
@@ -116,7 +122,8 @@ impl<S: Server, T: Traps> Shell<S, T> {
             Some(receive::Incoming::Event(Event::Notify { bits })) if bits & OWN_BITS != 0 => {
                 full |= bits & SAVE_BIT != 0;
                 if bits & SWEEP_BIT != 0 {
-                    let gone = sweep::sweep(&mut self.kept, &self.server, &mut self.traps);
+                    let gone = sweep::sweep(&mut self.kept, &self.server, &mut self.traps, self.first_free);
+                    self.offer();
                     gone.iter().for_each(|event| self.step_more(event, now, None, false));
                 }
                 if bits & DIGEST_BIT != 0 {

@@ -10,7 +10,8 @@
 //! time: a cancellation, an answer that failed, or [`Event::Lost`]. A space may also be one that its maker knows, and
 //! nobody else any more: who asked for it has lost the answer.
 //!
-//! It never ends what the state knows, and never asks whether that is right.
+//! It never ends what the state knows, and never asks whether that is right. The shell's own slots are put right by the
+//! same search: one that the state knows is neither free nor offered, or the next handle would be refused for ever.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -29,7 +30,13 @@ use crate::sys::Traps;
 
 /// Goes through the next of what a server has, and ends what it does not know. What has happened to what it knows, and
 /// does not have.
-pub(super) fn sweep<S: Server, T: Traps>(kept: &mut Kept, server: &S, traps: &mut T) -> Vec<Event> {
+/// `first_free` is the first slot that the server may choose.
+pub(super) fn sweep<S: Server, T: Traps>(
+    kept: &mut Kept,
+    server: &S,
+    traps: &mut T,
+    first_free: u32,
+) -> Vec<Event> {
     let listed = traps.trap(Syscall::Sweep, [0; 6]);
     let [what, count, _, from, to] = listed.expect("a server that is told to may list what it has");
     let what = Holding::from_number(what).expect("what the kernel lists is known");
@@ -38,8 +45,12 @@ pub(super) fn sweep<S: Server, T: Traps>(kept: &mut Kept, server: &S, traps: &mu
     let listed: BTreeSet<u64> = names.collect();
     let places = from..to;
     let (known, kept_too) = match what {
-        Holding::Handle => (Search::new("Handle", places).through(server), Search::of("Handle", kept)),
-        Holding::Call => (Search::new("CallId", places).through(server), Search::of("CallId", kept)),
+        // What is offered is not known: nothing has come there yet.
+        Holding::Handle => (
+            Search::new("Handle", places.clone()).through(server),
+            Search::of("Handle", &(&kept.deferred, &kept.again)),
+        ),
+        Holding::Call => (Search::new("CallId", places.clone()).through(server), Search::of("CallId", kept)),
         Holding::Sent => (Search::of("Tag", server), Search::of("Tag", kept)),
         Holding::Frame => {
             let used = listed.iter().copied().filter(|frame| !server.is_free(Frame(*frame as u32)));
@@ -56,6 +67,10 @@ pub(super) fn sweep<S: Server, T: Traps>(kept: &mut Kept, server: &S, traps: &mu
         if ended.is_ok() && what == Holding::Handle {
             kept.slots.reclaim(Handle(*name as u32));
         }
+    }
+    if what == Holding::Handle {
+        let used = known.iter().chain(&kept_too).copied();
+        kept.slots.correct(first_free, places, used, &mut kept.offered);
     }
     let whole = from == 0 && to == u64::from(u32::MAX);
     let gone = known.difference(&listed).filter_map(|name| match what {

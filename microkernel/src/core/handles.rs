@@ -268,11 +268,21 @@ impl<M: Machine> Kernel<M> {
     pub(crate) fn check_free(&mut self, task: TaskId, slot: u64) -> Result<(), KernelError> {
         let slot = u32::try_from(slot).map_err(|_| KernelError::BadArgument)?;
         if slot >= CHUNK_SLOTS * TABLE_CHUNKS {
-            return Err(KernelError::BadArgument);
+            return Err(self.refuse_slot(task, KernelError::BadArgument));
         }
         let table = self.table_of(task)?;
         self.make_chunk(table, slot)?;
-        if self.is_taken(table, slot) { Err(KernelError::SlotInUse) } else { Ok(()) }
+        if self.is_taken(table, slot) { Err(self.refuse_slot(task, KernelError::SlotInUse)) } else { Ok(()) }
+    }
+
+    /// A slot chosen for a new handle cannot be used. A sound server knows which are free; one that does not, and would
+    /// choose the same again, is to look.
+    #[cold]
+    pub(crate) fn refuse_slot(&mut self, task: TaskId, error: KernelError) -> KernelError {
+        if let Some(server) = self.server_of(task) {
+            self.raise_epoch(server);
+        }
+        error
     }
 
     /// Puts a new handle into a slot of a task's choice.

@@ -189,7 +189,10 @@ impl<M: Machine> Kernel<M> {
 
     fn frame_argument(&mut self, task: TaskId, frame: u64) -> Result<Frame, KernelError> {
         let frame = Frame(u32::try_from(frame).map_err(|_| KernelError::NoRight)?);
-        if self.frames.owned(frame, task)?.table { Err(KernelError::FrameInUse) } else { Ok(frame) }
+        if self.frames.owned(frame, task)?.table {
+            self.vacate(frame, task)?;
+        }
+        Ok(frame)
     }
 
     pub(crate) fn frame_zero(&mut self, task: TaskId, [first, count, ..]: [u64; 6]) -> Outcome {
@@ -201,7 +204,7 @@ impl<M: Machine> Kernel<M> {
         let numbers = first as u32..end.ok_or(KernelError::NoRight)?;
         for number in numbers.clone() {
             if self.frames.owned_as_is(Frame(number), task)?.table {
-                return Err(KernelError::FrameInUse);
+                self.vacate(Frame(number), task)?;
             }
         }
         for frame in numbers.map(Frame) {

@@ -198,7 +198,8 @@ impl<M: Machine> Kernel<M> {
         };
         let Some(server) = self.servers.get(id) else { return outcome };
         let mended = server.journal.is_some_and(|journal| journal.mended);
-        let gone = server.epoch != Epoch::FIRST && matches!(outcome, Err(BadHandle | WrongKind));
+        // A right that it lacks, or an object in another state, is nothing that a recovery has left behind.
+        let gone = server.epoch != Epoch::FIRST && !matches!(outcome, Err(NoRight | WrongState));
         let done = (mended || gone) && super::poison::makes_nothing(call, arguments);
         if !done || super::poison::is_question(call) {
             return outcome;

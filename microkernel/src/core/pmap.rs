@@ -36,8 +36,17 @@ impl<M: Machine> Kernel<M> {
         self.spaces.get(space).map(|_| space).ok_or(KernelError::BadHandle)
     }
 
+    /// Whether a server may use a frame for something new; see [`Kernel::vacate`].
+    fn make_idle(&mut self, frame: Frame, task: TaskId) -> Result<(), KernelError> {
+        match self.frames.idle_as_is(frame, task) {
+            Err(KernelError::FrameInUse) => self.vacate(frame, task),
+            idle => idle.map(|_| ()),
+        }
+    }
+
     pub(crate) fn space_create(&mut self, task: TaskId, [into, badge, frame, ..]: [u64; 6]) -> Outcome {
         let frame = Frame(u32::try_from(frame).map_err(|_| KernelError::NoRight)?);
+        self.make_idle(frame, task)?;
         self.frames.idle(frame, task)?;
         self.check_free(task, into)?;
         let pager = self.server_of(task).ok_or(KernelError::WrongState)?;
@@ -112,7 +121,7 @@ impl<M: Machine> Kernel<M> {
         let pages_at = (tables * 4).next_multiple_of(8);
         for number in 0..tables {
             let frame = Frame(self.payload_u32(buffer, number * 4));
-            self.frames.idle_as_is(frame, task)?;
+            self.make_idle(frame, task)?;
             if (0..number).any(|before| self.payload_u32(buffer, before * 4) == frame.0) {
                 return Err(KernelError::FrameInUse);
             }
@@ -221,7 +230,7 @@ impl<M: Machine> Kernel<M> {
         // Device registers are nobody's memory: root may map them for a driver.
         let device = !self.frames.contains(frame) && self.root == Some(task);
         if !device && !self.is_lent(frame, task) && self.frames.owned(frame, task)?.table {
-            return Err(KernelError::FrameInUse);
+            self.vacate(frame, task)?;
         }
         Ok(frame)
     }

@@ -77,7 +77,7 @@ impl<M: Machine> Kernel<M> {
         self.check_free(task, into)?;
         self.check_free(task, into_thread)?;
         if into == into_thread {
-            return Err(KernelError::SlotInUse);
+            return Err(self.refuse_slot(task, KernelError::SlotInUse));
         }
         let source = self.thread_named(task, source)?;
         let parent = self.threads.get(source).map(|source| source.task).ok_or(KernelError::BadHandle)?;

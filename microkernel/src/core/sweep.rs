@@ -307,6 +307,18 @@ impl<M: Machine> Kernel<M> {
         }
     }
 
+    /// A server wants to use a frame for something new that is in use. One of a later epoch may be right about that:
+    /// what it has let go of since its last sweep counts as done even where it was not. So the frame is mapped nowhere
+    /// from now on. That of another is in use, and so is the top table of a space.
+    #[cold]
+    pub(crate) fn vacate(&mut self, frame: Frame, task: TaskId) -> Result<(), KernelError> {
+        self.frames.owned_as_is(frame, task)?;
+        if self.server(task).is_some_and(|server| server.epoch.number > 0) {
+            self.unmap_everywhere(frame);
+        }
+        self.frames.idle_as_is(frame, task).map(|_| ())
+    }
+
     /// Takes a frame out of all spaces: as a page, or as a page table with all that is below it.
     fn unmap_everywhere(&mut self, frame: Frame) {
         for index in 0..self.spaces.bound() {

@@ -42,9 +42,13 @@ impl Server for Keeper {
     }
 }
 
+/// The first slot that it may choose.
+const FIRST_FREE: u32 = 96;
+
 fn nothing_kept() -> Kept {
-    let slots = HandleSlots::new(100);
-    Kept { slots, offered: [Handle::NONE; 4], deferred: BTreeMap::new(), again: BTreeMap::new() }
+    let mut slots = HandleSlots::new(FIRST_FREE);
+    let offered = [slots.take(), slots.take(), slots.take(), slots.take()];
+    Kept { slots, offered, deferred: BTreeMap::new(), again: BTreeMap::new() }
 }
 
 /// A kernel that has this list for its server, and notes what is ended.
@@ -88,7 +92,7 @@ impl Traps for Kernel {
 /// What a sweep ends of a list.
 fn ended(kept: &mut Kept, server: &Keeper, what: Holding, names: &[u64]) -> Vec<u64> {
     let mut kernel = Kernel::new(what, names, ALL);
-    sweep(kept, server, &mut kernel);
+    sweep(kept, server, &mut kernel, FIRST_FREE);
     kernel.ended
 }
 
@@ -105,7 +109,7 @@ fn what_stands_anywhere_in_a_state_is_known() {
     kept.deferred.insert(CallId(204), Deferred::Waiting(vec![close]));
     kept.offered[0] = Handle(107);
     let handles = [101, 102, 103, 104, 105, 106, 107, 5, 201];
-    assert_eq!(ended(&mut kept, &keeper, Holding::Handle, &handles), [5, 102, 105, 201]);
+    assert_eq!(ended(&mut kept, &keeper, Holding::Handle, &handles), [5, 102, 105, 107, 201]);
     let calls = [101, 201, 202, 203, 204, 5];
     assert_eq!(ended(&mut kept, &keeper, Holding::Call, &calls), [5, 101, 203]);
     assert_eq!(ended(&mut kept, &keeper, Holding::Sent, &[5, 6, 7, 101]), [7, 101]);
@@ -122,8 +126,9 @@ fn a_server_is_told_of_what_it_knows_and_does_not_have() {
     keeper.jobs.insert(Tag(6), Job::Named { call, handles });
     let mut kept = nothing_kept();
     kept.offered[0] = Handle(107);
-    let mut told =
-        |what, names: &[u64], places| sweep(&mut kept, &keeper, &mut Kernel::new(what, names, places));
+    let mut told = |what, names: &[u64], places| {
+        sweep(&mut kept, &keeper, &mut Kernel::new(what, names, places), FIRST_FREE)
+    };
     assert_eq!(told(Holding::Handle, &[], ALL), [Event::Lost { handle: Handle(103) }]);
     assert_eq!(told(Holding::Handle, &[103], ALL), []);
     assert_eq!(told(Holding::Handle, &[], [104, 200]), [], "those come with another part");
@@ -143,6 +148,21 @@ fn a_slot_is_free_when_what_it_named_has_ended_and_not_sooner() {
     assert_eq!(taken, [Handle(100), Handle(101), Handle(102)]);
     assert_eq!(ended(&mut kept, &keeper, Holding::Handle, &[101, 404]), [101, 404]);
     assert_eq!((kept.slots.take(), kept.slots.take()), (Handle(101), Handle(103)));
+}
+
+#[test]
+fn a_sweep_takes_back_what_was_said_to_be_free_and_is_not() {
+    let (mut kept, mut keeper) = (nothing_kept(), Keeper::default());
+    assert_eq!((0..8).map(|_| kept.slots.take()).last(), Some(Handle(107)));
+    (101..108).for_each(|slot| kept.slots.give_back(Handle(slot)));
+    kept.offered = [101, 102, 103, 104].map(Handle);
+    let handles = [Handle(102), Handle(103), Handle(107), Handle(112)].into();
+    keeper.jobs.insert(Tag(6), Job::Named { call: CallId(9), handles });
+    let close = Effect::Do(Operation::Close { handle: Handle(106) });
+    kept.deferred.insert(CallId(204), Deferred::Waiting(vec![close]));
+    assert_eq!(ended(&mut kept, &keeper, Holding::Handle, &[102, 103, 106, 107, 112]), []);
+    assert_eq!(kept.offered, [101, 105, 113, 104].map(Handle));
+    assert_eq!((kept.slots.take(), kept.slots.take()), (Handle(114), Handle(115)));
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use libipc::abi::delivery::{FaultKind, Kind, MessageBuffer};
 use libipc::abi::sweep::{Holding, NAMES_MAX};
 use libipc::abi::syscall::Syscall;
-use libipc::abi::{KernelError, Protection, Readiness, Rights};
+use libipc::abi::{Frame, KernelError, Protection, Readiness, Rights};
 use libipc::linux::call::WAIT4;
 use libipc::linux::errno;
 use libipc::server::SWEEP_BIT;
@@ -70,6 +70,17 @@ fn a_server_of_a_later_epoch_is_told_of_all_that_it_has_and_of_nothing_else() {
     assert_eq!(listed(&mut world, server), (Holding::Frame, vec![]));
     assert_eq!(world.trap(server, Syscall::Receive, &[]), None, "that was all");
     assert_eq!(epoch(&mut world, 3), [1, 0]);
+}
+
+#[test]
+fn a_server_that_takes_a_slot_for_free_which_is_not_is_to_look_what_it_has() {
+    let (mut world, _, server) = World::two([true, true]);
+    world.ok(server, Syscall::SessionCreate, &[50, 42, 0, 0, 0]);
+    for (slot, error) in [(50, KernelError::SlotInUse), (1 << 16, KernelError::BadArgument)] {
+        let made = world.trap(server, Syscall::SessionCreate, &[slot, 42, 0, 0, 0]);
+        assert_eq!(made, Some(Err(error)));
+        assert_eq!(listed(&mut world, server), (Holding::Handle, vec![50]));
+    }
 }
 
 #[test]
@@ -224,10 +235,45 @@ fn a_frame_that_is_nobodys_is_mapped_nowhere() {
     assert!(world.kernel.frames.idle(pages.first, vm).is_ok());
     // A page table goes with all that is below it.
     let table = frames.iter().find(|frame| **frame == page(0) - 1).copied().unwrap();
-    assert_eq!(world.trap(vm, Syscall::FrameZero, &[table]), Some(Err(KernelError::FrameInUse)));
+    assert!(world.kernel.frames.idle(Frame(table as u32), vm).is_err());
     discard(&mut world, vm, Holding::Frame, table);
     world.ok(vm, Syscall::FrameZero, &[table]);
     assert_eq!(world.kernel.used().mapped_frames, before.mapped_frames);
+}
+
+#[test]
+fn a_frame_that_a_server_of_a_later_epoch_uses_anew_is_taken_from_where_it_was() {
+    let (mut world, vm, _, program) = World::with_program();
+    let pages = world.map(vm, &program, 0x40_0000, 1, Protection::READ);
+    let page = u64::from(pages.first.0);
+    let space =
+        |world: &mut World, into: u64| world.trap(vm, Syscall::SpaceCreate, &[into, 7, page]).unwrap();
+    assert_eq!(space(&mut world, 300), Err(KernelError::FrameInUse));
+    assert_eq!(
+        world.trap(vm, Syscall::FrameZero, &[page - 1]),
+        Some(Err(KernelError::FrameInUse)),
+        "a page table"
+    );
+    let mapped = world.kernel.used().mapped_frames;
+    raise(&mut world, vm);
+    assert!(space(&mut world, 300).is_ok());
+    assert_eq!(world.kernel.used().mapped_frames, mapped - 1);
+    world.ok(vm, Syscall::FrameZero, &[page - 1]);
+    assert_eq!(space(&mut world, 301), Err(KernelError::FrameInUse), "the top table of a space stays");
+}
+
+#[test]
+fn a_map_without_its_page_tables_ends_no_server_of_a_later_epoch() {
+    let (mut world, vm, _, program) = World::with_program();
+    let pages = world.map(vm, &program, 0x40_0000, 1, Protection::READ);
+    let far = [0x4000_0000, u64::from(pages.first.0) | u64::from(Protection::READ.bits()) << 32];
+    let map = |world: &mut World| {
+        world.set_payload(vm, far.map(u64::to_le_bytes).as_flattened());
+        world.trap(vm, Syscall::Map, &[program.badge, 0, 1]).unwrap()
+    };
+    assert_eq!(map(&mut world), Err(KernelError::NeedTable));
+    raise(&mut world, vm);
+    assert_eq!(map(&mut world), Ok([0; 5]));
 }
 
 #[test]
