@@ -15,6 +15,7 @@ pub mod files;
 mod guarded;
 pub mod handles;
 pub mod image;
+pub mod listed;
 mod live;
 pub mod message;
 pub mod numbered;
@@ -33,6 +34,7 @@ pub use effect::{Change, Effect, Effects, ForeignReply, NewSession, Operation, O
 pub use env::{Env, LeaseError, ThreadState};
 pub use event::{Call, Caller, Event, Foreign, Names, Request};
 pub use guarded::Guarded;
+pub use listed::Listed;
 pub use message::{Message, ProtocolError};
 pub use numbered::{Number, Numbered};
 pub use rows::{Rows, Table};
@@ -74,6 +76,9 @@ pub trait Server: serde::Serialize + serde::de::DeserializeOwned {
     fn tables(&mut self) -> Vec<&mut dyn Table> {
         Vec::new()
     }
+
+    /// A state has been restored: what follows from its tables, and is not saved therefore, is to be made again.
+    fn restored(&mut self) {}
 
     /// The state that another incarnation has saved in this form. An image that reads older forms, too, reads each as
     /// the type it was, and makes the state of today of it. `None` when it cannot.

@@ -224,12 +224,8 @@ where
         self.changed.dedup();
         let (rows, known) = (&self.rows, self.known);
         self.changed.retain(|key| key.number() < known || rows.get(key).is_some());
-        postcard::serialize_with_flavor(&(self.changed.len() as u64), Through(sink))?;
-        for key in &self.changed {
-            let row = self.rows.get(key).map(|row| &row.value);
-            postcard::serialize_with_flavor(&(key, row), Through(sink))?;
-        }
-        Ok(())
+        give(&(self.changed.len() as u64), sink)?;
+        self.changed.iter().try_for_each(|key| give(&(key, self.rows.get(key).map(|row| &row.value)), sink))
     }
 
     fn saved(&mut self) {
@@ -260,6 +256,11 @@ where
         }
         Ok(())
     }
+}
+
+/// Gives a value out as bytes.
+pub fn give(value: &impl Serialize, sink: Sink<'_>) -> postcard::Result<()> {
+    postcard::serialize_with_flavor(value, Through(sink))
 }
 
 /// Takes a value off bytes.

@@ -220,7 +220,10 @@ fn load<T>(state: &mut T, tables: fn(&mut T) -> Vec<&mut dyn Table>, part: &mut 
 pub(super) fn restore<S: Server>(bytes: &[u8]) -> Option<(Kept, S, u32)> {
     let schema = take_from(&mut &*bytes).ok()?;
     let mut saved = Saved { bytes, kept: None };
-    let server = S::restore(schema, &mut saved)?;
+    let mut server = S::restore(schema, &mut saved)?;
+    server.restored();
+    // What was made again is no change.
+    server.tables().into_iter().for_each(Table::saved);
     Some((saved.kept?, server, schema))
 }
 

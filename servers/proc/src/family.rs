@@ -47,12 +47,17 @@ pub struct Member {
     pub news: bool,
 }
 
-/// The children of a process and the calls that wait for them.
+/// The children of a process and the calls that wait for them. What it says of the children follows from their rows and
+/// is not saved: the row of a process with many would be long.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Family {
+    #[serde(skip)]
     children: BTreeSet<(Tid, Pid)>,
+    #[serde(skip)]
     classes: BTreeMap<Class, u32>,
+    #[serde(skip)]
     news: BTreeSet<(u64, Pid)>,
+    #[serde(skip)]
     group_news: BTreeSet<(Pgid, u64, Pid)>,
     waiters: BTreeSet<(Target, u64, Tid)>,
 }

@@ -153,7 +153,10 @@ pub struct Proc {
 
     processes: Rows<Pid, Process>,
     threads: Rows<Tid, Thread>,
+    /// Groups and sessions follow from the processes' rows.
+    #[serde(skip)]
     groups: BTreeMap<Pgid, Group>,
+    #[serde(skip)]
     sessions: Sessions,
     last_pid: u32,
     sequence: u64,
@@ -185,7 +188,7 @@ pub struct Proc {
 }
 
 impl Server for Proc {
-    const SCHEMA: u32 = 2;
+    const SCHEMA: u32 = 3;
 
     fn new(boot: &Boot) -> Proc {
         let init = Process { life: Life::Running, ..Process::embryo(INIT, INIT, INIT_THREAD, 0, 0) };
@@ -263,6 +266,20 @@ impl Server for Proc {
 
     fn crowded(&mut self, crowded: bool) {
         self.crowded = crowded;
+    }
+
+    fn restored(&mut self) {
+        let pids: Vec<Pid> = self.processes.keys().copied().collect();
+        pids.iter().for_each(|pid| self.enter_group(*pid));
+        for pid in pids.iter().filter(|pid| **pid != INIT) {
+            let child = &self.processes[pid];
+            let (parent, member) = (child.parent, child.member());
+            if child.is_visible()
+                && let Some(parent) = self.processes.get_mut(&parent)
+            {
+                parent.family.admit(&member);
+            }
+        }
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {

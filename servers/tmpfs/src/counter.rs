@@ -1,9 +1,6 @@
 //! Event counters: eventfd(2).
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    vec,
-};
+use alloc::{collections::VecDeque, vec};
 use serde::{Deserialize, Serialize};
 
 use crate::node::{Body, Ino, NOWHERE, Node};
@@ -15,7 +12,7 @@ use libipc::abi::{CallId, Readiness};
 use libipc::linux::errno::*;
 use libipc::linux::open::{O_CLOEXEC, O_NONBLOCK, O_RDWR};
 use libipc::server::effect::Reason;
-use libipc::server::{Call, Effects, Env, ForeignReply, Output};
+use libipc::server::{Call, Effects, Env, ForeignReply, Listed, Output};
 
 const EFD_SEMAPHORE: u64 = 1;
 /// Bytes of the counter as programs read and write it.
@@ -36,7 +33,7 @@ pub struct Counter {
 
 impl Counter {
     /// Serves those who wait, as long as one of them can go on.
-    fn serve(&mut self, parked: &mut BTreeMap<CallId, Wait>, effects: &mut Effects) {
+    fn serve(&mut self, parked: &mut Listed<CallId, Wait>, effects: &mut Effects) {
         loop {
             if self.value > 0
                 && let Some((call, address)) = self.reading.pop_front()

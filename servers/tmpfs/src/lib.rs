@@ -42,7 +42,7 @@ use libipc::abi::{CallId, Frame, Handle, Tag};
 use libipc::linux::errno::{EINVAL, ENOSYS};
 use libipc::proto::fs;
 use libipc::server::{
-    Boot, Call, Effects, Env, Event, Message, Operation, Request, Rows, Server, TIMER_BIT, Table,
+    Boot, Call, Effects, Env, Event, Listed, Message, Operation, Request, Rows, Server, TIMER_BIT, Table,
 };
 use lock::Locks;
 use node::Ino;
@@ -109,7 +109,7 @@ pub struct Tmpfs {
     recalls: BTreeMap<Tag, Recall>,
     next_tag: u64,
     /// Calls that wait, by what they wait for.
-    parked: BTreeMap<CallId, Wait>,
+    parked: Listed<CallId, Wait>,
 }
 
 impl Tmpfs {
@@ -183,7 +183,7 @@ fn label(call: CallId, errno: i32) -> Effects {
 }
 
 impl Server for Tmpfs {
-    const SCHEMA: u32 = 2;
+    const SCHEMA: u32 = 3;
 
     fn new(boot: &Boot) -> Tmpfs {
         let epoch_ns = i64::try_from(boot.epoch_s).unwrap_or(0).saturating_mul(1_000_000_000);
@@ -211,7 +211,7 @@ impl Server for Tmpfs {
             supplying: BTreeMap::new(),
             recalls: BTreeMap::new(),
             next_tag: 0,
-            parked: BTreeMap::new(),
+            parked: Listed::new(),
         }
     }
 
@@ -251,6 +251,7 @@ impl Server for Tmpfs {
             &mut self.pipes,
             &mut self.counters,
             &mut self.alarms,
+            &mut self.parked,
             self.sockets.table(),
         ]
     }

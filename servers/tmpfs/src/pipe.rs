@@ -9,11 +9,7 @@ mod fifo;
 mod reader;
 mod writer;
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    vec,
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, vec, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 use crate::arena::{Arena, PAGE, Use};
@@ -27,7 +23,7 @@ use libipc::abi::{CallId, Handle, Readiness};
 use libipc::linux::errno::*;
 use libipc::linux::open::{O_ACCMODE, O_RDONLY, O_RDWR, O_WRONLY};
 use libipc::server::effect::Reason;
-use libipc::server::{Effect, Effects, Env, ForeignReply, Operation, Output};
+use libipc::server::{Effect, Effects, Env, ForeignReply, Listed, Operation, Output};
 pub use reader::{Manner, Reader, hand_pieces};
 use reader::{Mark, Source, finish, hand_over};
 use writer::{Fetched, Writer, acceptable, fetch};
@@ -64,7 +60,7 @@ pub struct Desk<'a> {
     /// Where pages come from.
     pub arena: &'a mut Arena,
     /// Calls that wait, by what they wait for.
-    pub parked: &'a mut BTreeMap<CallId, crate::Wait>,
+    pub parked: &'a mut Listed<CallId, crate::Wait>,
     /// The process server, which raises SIGPIPE.
     pub proc: Handle,
     /// The pipe's number.

@@ -162,6 +162,10 @@ impl<S: Server> Server for Next<S> {
         self.server.tables()
     }
 
+    fn restored(&mut self) {
+        self.server.restored();
+    }
+
     fn restore(schema: u32, saved: &mut Saved<'_>) -> Option<Next<S>> {
         if schema == Self::SCHEMA {
             return saved.read(Self::tables);
@@ -231,6 +235,7 @@ fn write_over<S: Server, T: Traps>(shell: &mut Shell<S, T>, random: &mut Random)
         shell.kept = damaged(kept, random);
     } else {
         shell.server = damaged(server, random);
+        shell.server.restored();
     }
     shell.save_whole();
 }

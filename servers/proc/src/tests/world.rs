@@ -391,6 +391,7 @@ impl World {
         if self.crashes {
             let snapshot = postcard::to_allocvec(&self.proc).expect("the state encodes");
             self.proc = postcard::from_bytes(&snapshot).expect("a sound snapshot decodes");
+            self.proc.restored();
         }
         if matches!(event, Event::Answer { .. }) && self.misses_of_answers > 0 {
             self.misses_of_answers -= 1;
