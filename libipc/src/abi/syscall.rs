@@ -222,7 +222,8 @@ syscalls! {
         "Answers a foreign call with a new session of the calling server, as the descriptor reserved for it, which is the result. Flags: bit 3 close-on-exec, bit 6 tell the last close although there is no handle, the server's own handle in the high half (all ones for none). state: status flags, readiness in the high half.";
     80 LeaseProbe "lease_probe" (token, address, length) [NoSuchCall, NotResident, BadAddress, TooBig]
         "Value 0: how many bytes of the caller's memory can be read from there on, without a gap; never none.";
-    81 ServerDispose "server_dispose" (task, recourse) [BadHandle, WrongKind, NoRight, BadArgument, WrongState, Exhausted]
+    81 ServerDispose "server_dispose" (task, recourse)
+        [BadHandle, WrongKind, NoRight, BadArgument, WrongState, Exhausted]
         "Recourse 0 disposes of the event that a server has died of; 1 takes the server back to the snapshot before its last; 2 lets it pass over its journal where that is not what it does, and raises its epoch. Values: what was done, the kind of the event.";
     82 TraceSet "trace_set" (task, on) [BadHandle, WrongKind, NoRight, BadArgument, WrongState]
         "Switches tracing on (1) or off (0), with the filter in the payload. task: any server that one may inspect.";

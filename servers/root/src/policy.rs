@@ -3,12 +3,12 @@
 //! Only deaths by a server's own fault count. The first of an event may be bad luck, so the server runs again, and
 //! meets the event again. When that kills it in the same place, either the event is poison, or the state that the
 //! server is started from is not what it should be. Nobody would notice if a sound one were taken back to an earlier
-//! state, so that is tried first where there is one; of what kills the server even then, the event is disposed of. When
-//! that does not let it receive anything new either, it knows something that is not so: its journal is passed over, from
-//! where on what it is refused does not kill it, and it gives back what it does not know of. After that it is given up.
-//! Disposing and passing over have a budget, which is filled again by messages served; a program that sends poison again
-//! and again does not use it up, or any program could take a server from all others. Deaths soon after each other are a
-//! storm, which is slowed, but never while somebody waits.
+//! state, so that is tried first where there is one; of what kills the server even then, the event is disposed of.
+//! When that does not let it receive anything new either, it knows something that is not so: its journal is passed
+//! over, from where on what it is refused does not kill it, and it gives back what it does not know of. After that it
+//! is given up. Disposing and passing over have a budget, which is filled again by messages served; a program that
+//! sends poison again and again does not use it up, or any program could take a server from all others. Deaths soon
+//! after each other are a storm, which is slowed, but never while somebody waits.
 
 use libipc::abi::crash::{Fall, Fault, Recourse};
 use serde::{Deserialize, Serialize};

@@ -76,8 +76,9 @@ impl Kind {
     }
 }
 
-/// After so many faults in one place without progress root gives a server up, having taken it one snapshot back.
-const GIVEN_UP_AFTER: u64 = 6;
+/// After so many faults in one place without progress root gives a server up, having taken it one snapshot back and
+/// passed over its journal.
+const GIVEN_UP_AFTER: u64 = 16;
 
 /// Why a server dies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

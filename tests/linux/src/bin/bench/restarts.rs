@@ -13,6 +13,12 @@ const SERVERS: &str = "/proc/naiad/servers";
 const DEATHS: usize = 100;
 /// How much is done before each death, so that journals are of all lengths then.
 const WORK: usize = 10;
+/// The server whose snapshots are the longest and come most seldom.
+const SELDOM: &str = "vm";
+/// So many snapshots of that server lie between whatever was there before and what is measured; and so many are
+/// measured. One alone says nothing: when the next is due depends on how long the last was.
+const SETTLED: u64 = 4;
+const MEASURED: u64 = 6;
 
 /// Prints the rows whose names contain `filter`.
 pub fn measure(filter: &str) {
@@ -20,37 +26,63 @@ pub fn measure(filter: &str) {
     let mut servers: Vec<String> =
         folder.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     servers.sort();
-    for server in servers {
-        let rows = ["restart, median", "restart, 99th percentile", "snapshots, per message"];
-        let rows = rows.map(|row| format!("{server}: {row}"));
+    if servers.iter().any(|server| snapshots_row(server).contains(filter))
+        && let Err(error) = measure_snapshots(&servers)
+    {
+        eprintln!("snapshots: {error}");
+    }
+    for server in &servers {
+        let rows = ["restart, median", "restart, 99th percentile"].map(|row| format!("{server}: {row}"));
         if !rows.iter().any(|row| row.contains(filter)) {
             continue;
         }
-        match figures(&server) {
-            Ok(figures) => rows.iter().zip(figures).for_each(|(row, figure)| match figure {
-                Some(figure) => say(&format!("{row}\t{figure}")),
-                None => say(&format!("{row}\t-")),
-            }),
+        match figures(server) {
+            Ok(figures) => {
+                rows.iter().zip(figures).for_each(|(row, figure)| say(&format!("{row}\t{figure}")));
+            }
             Err(error) => eprintln!("{server}: {error}"),
         }
     }
 }
 
+/// What snapshots cost for each message, by server, while whatever else is around does nothing; a dash for who makes
+/// none.
+fn measure_snapshots(servers: &[String]) -> Result<()> {
+    work_until_snapshots(SETTLED)?;
+    let statuses = || servers.iter().map(|server| Status::of(server)).collect::<Result<Vec<Status>>>();
+    let before = statuses()?;
+    work_until_snapshots(MEASURED)?;
+    for ((server, before), after) in servers.iter().zip(before).zip(statuses()?) {
+        let [made, took, messages] = [("snapshots", 0), ("snapshots", 1), ("messages", 0)]
+            .map(|(line, at)| after.figure(line, at) - before.figure(line, at));
+        let figure = if made > 0 { (took / messages.max(1)).to_string() } else { "-".to_owned() };
+        say(&format!("{}\t{figure}", snapshots_row(server)));
+    }
+    Ok(())
+}
+
+fn snapshots_row(server: &str) -> String {
+    format!("{server}: snapshots, per message")
+}
+
+fn work_until_snapshots(more: u64) -> Result<()> {
+    let made = || Status::of(SELDOM).map(|status| status.figure("snapshots", 0));
+    let until = made()? + more;
+    while made()? < until {
+        (0..WORK).for_each(|_| work());
+    }
+    Ok(())
+}
+
 /// The figures of a server's rows.
-fn figures(server: &str) -> Result<[Option<u64>; 3]> {
-    let before = Status::of(server)?;
+fn figures(server: &str) -> Result<[u64; 2]> {
     let mut times = Vec::new();
     for _ in 0..DEATHS {
         (0..WORK).for_each(|_| work());
         times.push(restart(server)?);
     }
     times.sort_unstable();
-    let after = Status::of(server)?;
-    // While whatever else is around does nothing.
-    let [made, took, messages] = [("snapshots", 0), ("snapshots", 1), ("messages", 0)]
-        .map(|(line, at)| after.figure(line, at) - before.figure(line, at));
-    let per_message = (made > 0).then(|| took / messages.max(1));
-    Ok([Some(times[DEATHS / 2]), Some(times[DEATHS * 99 / 100]), per_message])
+    Ok([times[DEATHS / 2], times[DEATHS * 99 / 100]])
 }
 
 /// Something of everything that servers do for programs.
