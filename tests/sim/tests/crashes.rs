@@ -132,8 +132,8 @@ fn a_server_that_is_given_up_takes_no_other_with_it() {
         let plan = Plan::poison(1, number, traps - traps / 4);
         let (outcome, harm) = exploration.check(&plan);
         assert_eq!(harm, None, "{}", plan.describe(&setup));
-        // As each is somewhere else: six from the last state, five more from the one before it, if there is one, and five
-        // where the journal has been passed over. Without a journal it depends on how many calls there are to be
+        // As each is somewhere else: six from the last state, five more from the one before it, if there is one, and
+        // five where the journal has been passed over. Without a journal it depends on how many calls there are to be
         // answered errors first.
         assert!((3..=16).contains(&outcome.crashes[Cause::Fault as usize]), "{}", plan.describe(&setup));
         // A server without a journal has calls that can be answered errors first.
