@@ -11,7 +11,7 @@ use core::mem::take;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::rows::{Sink, Table, give, take_from};
+use super::rows::{Sink, Table, give_changes, take_changes};
 
 /// Rows by key, in order.
 #[derive(Clone, Debug)]
@@ -117,8 +117,7 @@ where
     }
 
     fn save(&mut self, sink: Sink<'_>) -> postcard::Result<()> {
-        give(&(self.changed.len() as u64), sink)?;
-        self.changed.keys().try_for_each(|key| give(&(key, self.rows.get(key)), sink))
+        give_changes(self.changed.keys(), |key| self.rows.get(key), sink)
     }
 
     fn saved(&mut self) {
@@ -133,14 +132,10 @@ where
     }
 
     fn load(&mut self, bytes: &mut &[u8]) -> postcard::Result<()> {
-        let count: u64 = take_from(bytes)?;
-        for _ in 0..count {
-            match take_from::<(K, Option<V>)>(bytes)? {
-                (key, Some(value)) => self.rows.insert(key, value),
-                (key, None) => self.rows.remove(&key),
-            };
-        }
-        Ok(())
+        take_changes(bytes, |key, row| match row {
+            Some(value) => drop(self.rows.insert(key, value)),
+            None => drop(self.rows.remove(&key)),
+        })
     }
 }
 

@@ -224,8 +224,7 @@ where
         self.changed.dedup();
         let (rows, known) = (&self.rows, self.known);
         self.changed.retain(|key| key.number() < known || rows.get(key).is_some());
-        give(&(self.changed.len() as u64), sink)?;
-        self.changed.iter().try_for_each(|key| give(&(key, self.rows.get(key).map(|row| &row.value)), sink))
+        give_changes(self.changed.iter(), |key| self.rows.get(key).map(|row| &row.value), sink)
     }
 
     fn saved(&mut self) {
@@ -245,21 +244,41 @@ where
     }
 
     fn load(&mut self, bytes: &mut &[u8]) -> postcard::Result<()> {
-        let count: u64 = take_from(bytes)?;
-        for _ in 0..count {
-            match take_from::<(K, Option<V>)>(bytes)? {
-                (key, Some(value)) => self.put_saved(key, value),
-                (key, None) => {
-                    self.rows.remove(&key);
-                }
-            }
-        }
-        Ok(())
+        take_changes(bytes, |key, row| match row {
+            Some(value) => self.put_saved(key, value),
+            None => drop(self.rows.remove(&key)),
+        })
     }
 }
 
+/// Gives out what became of the rows with these keys: how many there are, then each key with its row, if it has one.
+pub fn give_changes<'a, K: Serialize + 'a, V: Serialize + 'a>(
+    keys: impl ExactSizeIterator<Item = &'a K>,
+    row: impl Fn(&K) -> Option<&'a V>,
+    sink: Sink<'_>,
+) -> postcard::Result<()> {
+    give(&(keys.len() as u64), sink)?;
+    for key in keys {
+        give(&(key, row(key)), sink)?;
+    }
+    Ok(())
+}
+
+/// Takes what [`give_changes`] gave out off bytes, one after the other.
+pub fn take_changes<K: DeserializeOwned, V: DeserializeOwned>(
+    bytes: &mut &[u8],
+    mut change: impl FnMut(K, Option<V>),
+) -> postcard::Result<()> {
+    let count: u64 = take_from(bytes)?;
+    for _ in 0..count {
+        let (key, row) = take_from(bytes)?;
+        change(key, row);
+    }
+    Ok(())
+}
+
 /// Gives a value out as bytes.
-pub fn give(value: &impl Serialize, sink: Sink<'_>) -> postcard::Result<()> {
+fn give(value: &impl Serialize, sink: Sink<'_>) -> postcard::Result<()> {
     postcard::serialize_with_flavor(value, Through(sink))
 }
 
