@@ -278,7 +278,7 @@ pub fn take_changes<K: DeserializeOwned, V: DeserializeOwned>(
 }
 
 /// Gives a value out as bytes.
-fn give(value: &impl Serialize, sink: Sink<'_>) -> postcard::Result<()> {
+pub fn give(value: &(impl Serialize + ?Sized), sink: Sink<'_>) -> postcard::Result<()> {
     postcard::serialize_with_flavor(value, Through(sink))
 }
 

@@ -284,10 +284,10 @@ impl Site<'_> {
 
     /// The object's frame for one of its pages, if it is in memory.
     fn object_page(&mut self, number: u64, index: u64) -> Result<Frame, Outcome> {
-        let Some(object) = self.memory.objects.get_mut(number) else { return Err(BEYOND_FILE) };
-        if let Some(frame) = object.use_page(index) {
+        if let Some(frame) = self.memory.objects.use_page(number, index) {
             return Ok(frame);
         }
+        let Some(object) = self.memory.objects.get_mut(number) else { return Err(BEYOND_FILE) };
         if object.file.is_none() {
             let frame = self.memory.frames.take().ok_or(NO_FRAMES)?;
             self.effects.act(Operation::FrameZero { frame });
@@ -321,20 +321,19 @@ impl Site<'_> {
     /// Maps the object's own frames, those of its pages around the fault that are in memory too.
     fn map_object_around(&mut self, object: u64, first: u64, limit: u64) -> Outcome {
         let (around, base) = (self.around(), self.region.pages().start);
-        let Some(object) = self.memory.objects.get_mut(object) else { return BEYOND_FILE };
         let whole = if self.region.shared { u64::MAX } else { page_of(floor(limit)) };
         let indices = first + (around.start - base)..(first + (around.end - base)).min(whole);
         let target = hardware(&self.region, self.region.shared, self.fault.access);
         let mut list = Vec::with_capacity(AROUND as usize);
-        for (index, cached) in object.pages.range_mut(indices) {
+        let Memory { frames, objects, .. } = &mut *self.memory;
+        objects.use_pages(object, indices, |index, frame| {
             let number = index - first + base;
-            if let Entry::Vacant(entry) = self.space.pages.entry(number) {
-                entry.insert(Page { mapped: target, ..Page::of_object(cached.frame) });
-                self.memory.frames.share(cached.frame);
-                cached.used = true;
-                list.push(PageMap { address: address_of(number), frame: cached.frame, protection: target });
-            }
-        }
+            let Entry::Vacant(entry) = self.space.pages.entry(number) else { return false };
+            entry.insert(Page { mapped: target, ..Page::of_object(frame) });
+            frames.share(frame);
+            list.push(PageMap { address: address_of(number), frame, protection: target });
+            true
+        });
         self.map(list)
     }
 }

@@ -12,7 +12,7 @@ use libipc::abi::{Frame, Handle, Protection};
 use libipc::server::effect::PageMap;
 use libipc::server::{Effects, Operation};
 
-use crate::region::{Backing, Inherit, Region};
+use crate::region::{Inherit, Region};
 use crate::runs::Runs;
 use crate::space::{MAP_MAX, Memory, Page, Space, hardware};
 use crate::tables::{Tables, address_of};
@@ -67,10 +67,8 @@ pub fn fork(
     }
     let Copier { parent, memory, protect, copies, pages, wanted } = copier;
     child.pages = pages.into_iter().collect();
-    for region in child.regions.iter() {
-        if let Backing::Object { object, .. } = region.backing {
-            memory.objects.attach(object, badge, region.page_count());
-        }
+    for (object, pages) in child.objects() {
+        memory.objects.attach(object, badge, pages);
     }
     parent.protect_runs(protect, effects);
     for (from, to) in copies {

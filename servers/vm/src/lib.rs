@@ -77,7 +77,7 @@ pub struct Vm {
 const SPACE_BYTES: u64 = 16 << 10;
 
 impl Server for Vm {
-    const SCHEMA: u32 = 2;
+    const SCHEMA: u32 = 3;
 
     fn new(boot: &Boot) -> Vm {
         Vm {
@@ -132,7 +132,16 @@ impl Server for Vm {
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Table> {
-        alloc::vec![&mut self.spaces]
+        let Memory { frames, objects, .. } = &mut self.memory;
+        alloc::vec![&mut self.spaces, objects.table(), frames]
+    }
+
+    fn restored(&mut self) {
+        let spaces = self.spaces.iter();
+        let mapped =
+            spaces.flat_map(|(badge, space)| space.objects().map(|(object, pages)| (object, *badge, pages)));
+        let kept = self.vdso.map(|(object, bytes)| (object, object::SYSTEM, tables::page_of(bytes)));
+        self.memory.objects.restored(mapped.chain(kept));
     }
 }
 

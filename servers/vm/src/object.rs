@@ -4,11 +4,17 @@
 //! A page here is one holder of its frame, each space that maps it another. A file's session is kept as long as a
 //! space maps the file; its pages stay longer, under the file's identity, until frames are short. Pages that were
 //! copied from their server are never dirty: only files whose server lends its own can be opened for writing.
+//!
+//! Who maps what follows from the regions of the spaces, and which object is a file's from the objects. Neither is
+//! saved; a restored state makes both again.
 
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::mem::take;
+use core::ops::Range;
 
 use libipc::abi::{Frame, Handle};
-use libipc::server::{Effects, Operation};
+use libipc::server::{Effects, Operation, Rows, Table};
 use serde::{Deserialize, Serialize};
 
 use crate::extents::{self, Follow};
@@ -52,9 +58,6 @@ pub struct Object {
     /// What is in memory, by page.
     #[serde(with = "extents")]
     pub pages: BTreeMap<u64, Cached>,
-    /// The spaces that map it, and how many pages of address space each spends on it.
-    #[serde(with = "extents")]
-    pub mappers: BTreeMap<u64, u64>,
     /// Its pages lie in its server's memory, where stores are seen at once. They are nobody's to hold: they go with
     /// the last mapping.
     pub lent: bool,
@@ -66,13 +69,6 @@ impl Object {
     /// Whether its pages are copies of what its server has, and could be given up.
     pub fn is_cache(&self) -> bool {
         self.file.is_some() && !self.lent
-    }
-
-    /// The frame of a page, which is about to be mapped.
-    pub fn use_page(&mut self, page: u64) -> Option<Frame> {
-        let cached = self.pages.get_mut(&page)?;
-        cached.used = true;
-        Some(cached.frame)
     }
 
     /// Adds a page; the object becomes the frame's one holder.
@@ -101,8 +97,12 @@ impl Object {
 /// All objects.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Objects {
-    list: BTreeMap<u64, Object>,
+    list: Rows<u64, Object>,
+    #[serde(skip)]
     by_file: BTreeMap<FileId, u64>,
+    /// How many pages of address space are spent on an object by a space.
+    #[serde(skip)]
+    mappers: BTreeMap<(u64, u64), u64>,
     last: u64,
     /// Where the clock hand stands: object and page.
     hand: (u64, u64),
@@ -117,6 +117,58 @@ impl Objects {
     /// The object of this number.
     pub fn get_mut(&mut self, number: u64) -> Option<&mut Object> {
         self.list.get_mut(&number)
+    }
+
+    /// The objects as the snapshot has them.
+    pub fn table(&mut self) -> &mut dyn Table {
+        &mut self.list
+    }
+
+    /// Makes again what follows from the objects, and from what the spaces map: object, space and pages.
+    pub fn restored(&mut self, mapped: impl Iterator<Item = (u64, u64, u64)>) {
+        let files = self.list.iter().filter_map(|(number, object)| Some((object.file?, *number)));
+        self.by_file = files.collect();
+        self.mappers.clear();
+        for (number, space, pages) in mapped {
+            self.attach(number, space, pages);
+        }
+    }
+
+    /// The spaces that map an object, and how many pages of address space each spends on it.
+    pub fn mappers(&self, number: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.mappers.range((number, 0)..=(number, u64::MAX)).map(|((_, space), pages)| (*space, *pages))
+    }
+
+    /// Whether nobody maps an object.
+    fn is_unmapped(&self, number: u64) -> bool {
+        self.mappers(number).next().is_none()
+    }
+
+    /// The frame of a page, which is about to be mapped.
+    pub fn use_page(&mut self, number: u64, page: u64) -> Option<Frame> {
+        let mut found = None;
+        self.use_pages(number, page..page.checked_add(1)?, |_, frame| {
+            found = Some(frame);
+            true
+        });
+        found
+    }
+
+    /// Shows the pages in a range that are in memory, of which some are about to be mapped.
+    pub fn use_pages(&mut self, number: u64, pages: Range<u64>, mut maps: impl FnMut(u64, Frame) -> bool) {
+        let Some(object) = self.list.get(&number) else { return };
+        let mut unused = Vec::new();
+        for (page, cached) in object.pages.range(pages) {
+            if maps(*page, cached.frame) && !cached.used {
+                unused.push(*page);
+            }
+        }
+        // Most were used before, and what does not change need not be saved again.
+        if let Some(object) = self.list.get_mut(&number).filter(|_| !unused.is_empty()) {
+            for page in unused {
+                object.pages.entry(page).and_modify(|cached| cached.used = true);
+            }
+        }
     }
 
     /// The object of a file that is in the cache.
@@ -161,7 +213,6 @@ impl Objects {
             runs: false,
             running: None,
             pages: BTreeMap::new(),
-            mappers: BTreeMap::new(),
             lent: false,
             absent: BTreeMap::new(),
         };
@@ -174,8 +225,8 @@ impl Objects {
 
     /// A space spends so many more pages on an object.
     pub fn attach(&mut self, number: u64, space: u64, pages: u64) {
-        if let Some(object) = self.list.get_mut(&number) {
-            *object.mappers.entry(space).or_default() += pages;
+        if self.list.contains_key(&number) {
+            *self.mappers.entry((number, space)).or_default() += pages;
         }
     }
 
@@ -189,21 +240,21 @@ impl Objects {
         frames: &mut Frames,
         effects: &mut Effects,
     ) {
-        let Some(object) = self.list.get_mut(&number) else { return };
-        let Some(spent) = object.mappers.get_mut(&space) else { return };
+        let Some(spent) = self.mappers.get_mut(&(number, space)) else { return };
         *spent = spent.saturating_sub(pages);
         if *spent > 0 {
             return;
         }
-        object.mappers.remove(&space);
-        if !object.mappers.is_empty() {
+        self.mappers.remove(&(number, space));
+        if !self.is_unmapped(number) {
             return;
         }
+        let Some(object) = self.list.get_mut(&number) else { return };
         for session in [object.session.take(), object.running.take()].into_iter().flatten() {
             effects.act(Operation::Close { handle: session });
         }
         if object.file.is_none() || object.lent {
-            for cached in core::mem::take(&mut object.pages).into_values() {
+            for cached in take(&mut object.pages).into_values() {
                 frames.release(cached.frame);
             }
         }
@@ -218,8 +269,9 @@ impl Objects {
     }
 
     fn forget_if_idle(&mut self, number: u64) {
-        let idle = |object: &Object| object.mappers.is_empty() && object.pages.is_empty();
-        if self.list.get(&number).is_some_and(idle)
+        let empty = self.list.get(&number).is_some_and(|object| object.pages.is_empty());
+        if empty
+            && self.is_unmapped(number)
             && let Some(object) = self.list.remove(&number)
             && let Some(file) = object.file
         {
@@ -233,13 +285,16 @@ impl Objects {
         let (object, page) = self.hand;
         let found = self.file_page_after(object, page).or_else(|| self.file_page_after(0, 0))?;
         self.hand = (found.0, found.1 + 1);
-        let cached = self.list.get_mut(&found.0)?.pages.get_mut(&found.1)?;
-        Some((found.0, found.1, core::mem::take(&mut cached.used)))
+        let used = self.list.get(&found.0)?.pages.get(&found.1)?.used;
+        if used {
+            self.list.get_mut(&found.0)?.pages.get_mut(&found.1)?.used = false;
+        }
+        Some((found.0, found.1, used))
     }
 
     /// The first file page at or after a place.
     fn file_page_after(&self, object: u64, page: u64) -> Option<(u64, u64)> {
-        self.list.range(object..).filter(|(_, candidate)| candidate.is_cache()).find_map(
+        self.list.from(object).filter(|(_, candidate)| candidate.is_cache()).find_map(
             |(number, candidate)| {
                 let from = if *number == object { page } else { 0 };
                 candidate.pages.range(from..).next().map(|(page, _)| (*number, *page))

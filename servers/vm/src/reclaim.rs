@@ -44,7 +44,7 @@ pub fn reserve(need: u32, memory: &mut Memory, spaces: &mut Rows<u64, Space>, ef
         let Some(shown) = memory.objects.get(object) else { return };
         let Some(cached) = shown.pages.get(&page) else { return };
         if memory.frames.holders(cached.frame) > 1 {
-            if shown.mappers.len() > MANY {
+            if memory.objects.mappers(object).nth(MANY).is_some() {
                 continue;
             }
             unmap_everywhere(object, page, memory, spaces, effects);
@@ -82,8 +82,8 @@ fn unmap_everywhere(
 ) {
     let Some(object) = memory.objects.get(number) else { return };
     let Some(frame) = object.pages.get(&page).map(|cached| cached.frame) else { return };
-    for badge in object.mappers.keys().filter(|badge| **badge != SYSTEM) {
-        let Some(space) = spaces.get_mut(badge) else { continue };
+    for (badge, _) in memory.objects.mappers(number).filter(|(badge, _)| *badge != SYSTEM) {
+        let Some(space) = spaces.get_mut(&badge) else { continue };
         let shown: Vec<u64> =
             space.regions.iter().filter_map(|region| place_of(region, number, page)).collect();
         for number in shown {

@@ -205,6 +205,14 @@ impl Space {
         }
     }
 
+    /// The objects behind its regions, and how many pages each region spends on its one.
+    pub fn objects(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.regions.iter().filter_map(|region| match region.backing {
+            Backing::Object { object, .. } => Some((object, region.page_count())),
+            Backing::Anonymous => None,
+        })
+    }
+
     /// Adds a region, in place of whatever was there.
     pub fn place(&mut self, region: Region, memory: &mut Memory, effects: &mut Effects) {
         // First, so that an object does not end in between when it replaces itself.

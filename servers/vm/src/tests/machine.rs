@@ -14,7 +14,6 @@ use libipc::server::testing::{Script, boot, step};
 use libipc::server::{Caller, Effect, Effects, Event, Foreign, Message, Names, Operation, Request, Server};
 
 use crate::Vm;
-use crate::region::Backing;
 
 pub const PAGE: u64 = 4096;
 /// The server number of the test's file server.
@@ -430,7 +429,8 @@ impl Machine {
         for number in 1..1000 {
             let Some(object) = self.vm.memory.objects.get(number) else { continue };
             handles.extend(object.session.into_iter().chain(object.running));
-            assert_eq!(object.session.is_some(), object.file.is_some() && !object.mappers.is_empty());
+            let mapped = self.vm.memory.objects.mappers(number).next().is_some();
+            assert_eq!(object.session.is_some(), object.file.is_some() && mapped);
             for cached in object.pages.values() {
                 *holders.entry(cached.frame).or_default() += 1;
             }
@@ -442,18 +442,19 @@ impl Machine {
             assert_eq!(self.vm.memory.frames.holders(*frame), *count, "{frame:?}");
         }
         assert_eq!(self.free() + holders.len() as u32, self.total, "frames are lost");
+        let mut restored: Vm = postcard::from_bytes(&postcard::to_allocvec(&self.vm).unwrap()).unwrap();
+        restored.restored();
+        restored.crowded(self.vm.memory.crowded);
+        assert!(restored == self.vm, "what is not saved does not follow from what is");
     }
 
     fn check_mappers(&self, badge: u64) {
         let mut spent: BTreeMap<u64, u64> = BTreeMap::new();
-        for region in self.vm.spaces[&badge].regions.iter() {
-            if let Backing::Object { object, .. } = region.backing {
-                *spent.entry(object).or_default() += region.page_count();
-            }
+        for (object, pages) in self.vm.spaces[&badge].objects() {
+            *spent.entry(object).or_default() += pages;
         }
         for (object, pages) in spent {
-            let object = self.vm.memory.objects.get(object).expect("a mapped object exists");
-            assert_eq!(object.mappers.get(&badge), Some(&pages));
+            assert!(self.vm.memory.objects.mappers(object).any(|mapper| mapper == (badge, pages)));
         }
     }
 }
