@@ -217,7 +217,7 @@ fn table(lines: &[Line]) -> String {
     let figure = |figure: Option<u64>| figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string());
     let mut text = format!(
         "{:width$}  {:>12}  {:>12}  {:>12}  {:>6}\n",
-        "instructions per operation",
+        "instructions, each a nanosecond of guest time",
         format!("{} around", CROWDS[0]),
         format!("{} around", CROWDS[1]),
         "reference",
@@ -256,6 +256,7 @@ mod tests {
         let lines = program_lines(few, &[("getppid".to_owned(), Some(180))]);
         assert_eq!((lines[0].crowded, lines[0].reference), (Some(180), Some(358)));
         let text = table(&lines);
+        assert!(text.starts_with("instructions, each a nanosecond of guest time"), "{text}");
         assert!(text.contains("179") && text.contains("180") && text.contains("0.50  Linux"), "{text}");
     }
 
