@@ -141,26 +141,12 @@ where
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use proptest::prelude::*;
 
+    use super::super::rows::changes;
     use super::*;
 
     type Key = (u64, u8);
-
-    /// What is written of the changes.
-    fn written(table: &mut Listed<Key, u32>) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        table
-            .save(&mut |piece| {
-                bytes.extend_from_slice(piece);
-                Ok(())
-            })
-            .unwrap();
-        table.saved();
-        bytes
-    }
 
     proptest! {
         #[test]
@@ -180,7 +166,7 @@ mod tests {
                         table.set_aside(false);
                         let mut next = Listed::new();
                         next.adopt(&mut restored);
-                        let bytes = written(&mut table);
+                        let bytes = changes(&mut table).unwrap();
                         let mut rest = &bytes[..];
                         next.load(&mut rest).unwrap();
                         prop_assert!(rest.is_empty() && next == table);
@@ -200,14 +186,14 @@ mod tests {
         for key in 0..100 {
             table.insert((key, 0), 7);
         }
-        written(&mut table);
+        changes(&mut table).unwrap();
         table.insert((200, 0), 1);
         table.remove(&(200, 0));
-        assert_eq!(written(&mut table), [0], "it came and went");
+        assert_eq!(changes(&mut table).unwrap(), [0], "it came and went");
         table.remove(&(50, 0));
         table.insert((50, 0), 8);
         table.remove(&(51, 0));
         let expected = (2_u64, ((50_u64, 0_u8), Some(8_u32)), ((51_u64, 0_u8), None::<u32>));
-        assert_eq!(written(&mut table), postcard::to_allocvec(&expected).unwrap());
+        assert_eq!(changes(&mut table).unwrap(), postcard::to_allocvec(&expected).unwrap());
     }
 }

@@ -350,6 +350,7 @@ impl FreeIndex {
 
 #[cfg(test)]
 mod tests {
+    use libipc::server::rows::changes;
     use proptest::prelude::*;
 
     use super::*;
@@ -397,22 +398,9 @@ mod tests {
         }
     }
 
-    /// What has changed of some frames.
-    fn changes(frames: &mut Frames) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        frames
-            .save(&mut |piece| {
-                bytes.extend_from_slice(piece);
-                Ok(())
-            })
-            .unwrap();
-        frames.saved();
-        bytes
-    }
-
     /// An older state of some frames, brought up to date as a restart does.
     fn with_changes(mut older: Frames, frames: &mut Frames) -> Frames {
-        let bytes = changes(frames);
+        let bytes = changes(frames).unwrap();
         let mut rest = &bytes[..];
         older.load(&mut rest).unwrap();
         assert!(rest.is_empty());
@@ -428,10 +416,10 @@ mod tests {
         let written = |used: u32| {
             let mut frames = Frames::new(&[(Frame(0), 100_000)]);
             (0..used).for_each(|_| assert!(frames.take().is_some()));
-            changes(&mut frames);
+            changes(&mut frames).unwrap();
             frames.share(Frame(2));
             frames.release(Frame(200));
-            changes(&mut frames).len()
+            changes(&mut frames).unwrap().len()
         };
         assert_eq!(written(90_000), written(300));
         assert!(written(300) < 20);
